@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# make                build/nbdmigrate and build/nbdkit-migrate-filter.so
+# make check          all tests (installs nothing); make demo: the demonstration
+# make install        DESTDIR= PREFIX= FILTERDIR=
+# V=1                 show the commands
+# WERROR=1            warnings are errors (CI)
+# SANITIZE=address,undefined | thread    in a build directory of its own
+# BUG=name            plant a bug on purpose (tests/bugs.sh lists them)
+
+PKGS_LIB      := jansson
+PKGS_FILTER   := nbdkit libnbd jansson gnutls
+PKGS_MIGRATOR := libnbd jansson gnutls
+PKGS_TESTS    := libnbd jansson gnutls cunit
+
+VERSION := 1.0.0
+PREFIX  ?= /usr/local
+BINDIR  ?= $(PREFIX)/bin
+MANDIR  ?= $(PREFIX)/share/man
+FILTERDIR ?= $(shell pkg-config --variable=filterdir nbdkit)
+
+# Each variant (sanitizer, planted bug) gets its own directory, so that
+# switching between them never mixes objects.
+comma := ,
+B ?= build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))$(if $(BUG),/bug-$(BUG))
+
+CC       ?= gcc
+CFLAGS   ?= -O2 -g
+WARN     := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes \
+            -Wmissing-prototypes -Werror=incompatible-pointer-types \
+            $(if $(WERROR),-Werror)
+DEFS     := -D_GNU_SOURCE -DNBDMIGRATE_VERSION='"$(VERSION)"' \
+            $(if $(BUG),-DPLANT_BUG_$(BUG))
+SAN      := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer \
+              $(if $(findstring undefined,$(SANITIZE)),-fno-sanitize-recover=undefined))
+ALL_CFLAGS = -std=gnu11 -fPIC -pthread $(WARN) $(DEFS) $(SAN) -Ilib \
+             $(CFLAGS) $(CPPFLAGS)
+
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2);)
+
+.DELETE_ON_ERROR:
+.PHONY: all
+all: $(B)/nbdmigrate $(B)/nbdkit-migrate-filter.so man
+
+# ---- objects ---------------------------------------------------------------
+
+src_lib      := $(wildcard lib/*.c)
+src_filter   := $(wildcard nbdkit-plugin/*.c)
+src_migrator := $(wildcard migrator/*.c)
+obj_lib      := $(src_lib:%.c=$(B)/obj/%.o)
+obj_filter   := $(src_filter:%.c=$(B)/obj/%.o)
+obj_migrator := $(src_migrator:%.c=$(B)/obj/%.o)
+
+pkg_cflags = $(shell pkg-config --cflags $(1))
+pkg_libs   = $(shell pkg-config --libs $(1))
+
+$(obj_lib): PKG_CFLAGS := $(call pkg_cflags,$(PKGS_LIB))
+$(obj_filter): PKG_CFLAGS := $(call pkg_cflags,$(PKGS_FILTER))
+$(obj_migrator): PKG_CFLAGS := $(call pkg_cflags,$(PKGS_MIGRATOR))
+
+$(B)/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(call say,CC,$<) $(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/nbdmigrate: $(obj_migrator) $(obj_lib)
+	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ \
+	  $(call pkg_libs,$(PKGS_MIGRATOR)) -lm
+
+# nodelete: nbdkit unloads filters before a sanitizer writes its report.
+$(B)/nbdkit-migrate-filter.so: $(obj_filter) $(obj_lib) nbdkit-plugin/filter.syms
+	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared \
+	  -Wl,--version-script=nbdkit-plugin/filter.syms \
+	  $(if $(SANITIZE),-Wl$(comma)-z$(comma)nodelete) -o $@ \
+	  $(obj_filter) $(obj_lib) $(call pkg_libs,libnbd jansson gnutls)
+
+include docs/docs.mk
+include tests/tests.mk
+
+# ---- housekeeping ----------------------------------------------------------
+
+.PHONY: format check-format install clean
+c_files = $(wildcard lib/*.[ch] nbdkit-plugin/*.[ch] migrator/*.[ch] \
+            tests/*.[ch] tests/*/*.[ch] examples/*/*.[ch])
+format:
+	clang-format -i $(c_files)
+check-format:
+	clang-format --dry-run --Werror $(c_files)
+
+install: all
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(FILTERDIR)
+	install -m 755 $(B)/nbdmigrate $(DESTDIR)$(BINDIR)/
+	install -m 755 $(B)/nbdkit-migrate-filter.so $(DESTDIR)$(FILTERDIR)/
+	$(MAKE) install-man
+
+clean:
+	rm -rf build
+
+-include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Everything works a word at a time: the tracker calls this with its lock held
+ * while guest requests wait, and a disk may have 2^24 chunks.
+ *
+ * A range is given by its first and its last bit, so that its words are those
+ * from first / 64 to last / 64, and only these two need a mask.
+ */
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bitmap.h"
+
+#define WORD_BITS 64
+#define ALL_SET UINT64_MAX
+
+static uint64_t
+nr_words (uint64_t bits)
+{
+  return bits / WORD_BITS + (bits % WORD_BITS != 0);
+}
+
+static unsigned
+nr_set (uint64_t word)
+{
+  return __builtin_popcountll (word);
+}
+
+/* The bits of word 'w' that lie in [first, last]. */
+static uint64_t
+mask_of (uint64_t w, uint64_t first, uint64_t last)
+{
+  uint64_t mask = ALL_SET;
+
+  if (w == first / WORD_BITS)
+    mask &= ALL_SET << first % WORD_BITS;
+  if (w == last / WORD_BITS)
+    mask &= ALL_SET >> (WORD_BITS - 1 - last % WORD_BITS);
+  return mask;
+}
+
+static void
+assert_range (const struct bitmap *b, uint64_t first, uint64_t count)
+{
+  assert (first <= b->bits);
+  assert (count <= b->bits - first);
+}
+
+int
+bitmap_init (struct bitmap *b, uint64_t bits)
+{
+  const uint64_t n = nr_words (bits);
+
+  memset (b, 0, sizeof *b);
+  b->words = calloc (n > 0 ? n : 1, sizeof *b->words);
+  if (b->words == NULL)
+    return -1;
+  b->bits = bits;
+  return 0;
+}
+
+void
+bitmap_destroy (struct bitmap *b)
+{
+  free (b->words);
+  memset (b, 0, sizeof *b);
+}
+
+bool
+bitmap_test (const struct bitmap *b, uint64_t bit)
+{
+  assert (bit < b->bits);
+  return b->words[bit / WORD_BITS] >> bit % WORD_BITS & 1;
+}
+
+void
+bitmap_set (struct bitmap *b, uint64_t first, uint64_t count)
+{
+  assert_range (b, first, count);
+  if (count == 0)
+    return;
+
+  const uint64_t last = first + count - 1;
+
+  for (uint64_t w = first / WORD_BITS; w <= last / WORD_BITS; w++) {
+    const uint64_t added = mask_of (w, first, last) & ~b->words[w];
+
+    if (added != 0) {
+      b->words[w] |= added;
+      b->set += nr_set (added);
+    }
+  }
+}
+
+void
+bitmap_clear (struct bitmap *b, uint64_t first, uint64_t count)
+{
+  assert_range (b, first, count);
+  if (count == 0)
+    return;
+
+  const uint64_t last = first + count - 1;
+
+  for (uint64_t w = first / WORD_BITS; w <= last / WORD_BITS; w++) {
+    const uint64_t removed = mask_of (w, first, last) & b->words[w];
+
+    if (removed != 0) {
+      b->words[w] &= ~removed;
+      b->set -= nr_set (removed);
+    }
+  }
+}
+
+uint64_t
+bitmap_count (const struct bitmap *b, uint64_t first, uint64_t count)
+{
+  uint64_t n = 0;
+
+  assert_range (b, first, count);
+  if (count == b->bits)
+    return b->set;
+  if (count == 0 || b->set == 0)
+    return 0;
+
+  const uint64_t last = first + count - 1;
+
+  for (uint64_t w = first / WORD_BITS; w <= last / WORD_BITS; w++)
+    n += nr_set (mask_of (w, first, last) & b->words[w]);
+  return n;
+}
+
+/* The first bit at or after 'from' that is set once its word is combined with
+ * 'flip' by exclusive or; b->bits if there is none.
+ */
+static uint64_t
+find_next (const struct bitmap *b, uint64_t from, uint64_t flip)
+{
+  assert (from <= b->bits);
+  if (from == b->bits)
+    return b->bits;
+
+  const uint64_t n = nr_words (b->bits);
+  uint64_t w = from / WORD_BITS;
+  uint64_t found = (b->words[w] ^ flip) & ALL_SET << from % WORD_BITS;
+
+  while (found == 0 && ++w < n)
+    found = b->words[w] ^ flip;
+  if (found == 0)
+    return b->bits;
+
+  /* Looking for a clear bit, one past the end may be found. */
+  const uint64_t bit = w * WORD_BITS + __builtin_ctzll (found);
+  return bit < b->bits ? bit : b->bits;
+}
+
+uint64_t
+bitmap_next_set (const struct bitmap *b, uint64_t from)
+{
+  return find_next (b, from, 0);
+}
+
+uint64_t
+bitmap_next_clear (const struct bitmap *b, uint64_t from)
+{
+  return find_next (b, from, ALL_SET);
+}
+
+void
+bitmap_or (struct bitmap *dst, const struct bitmap *src)
+{
+  assert (dst->bits == src->bits);
+  if (src->set == 0)
+    return;
+
+  const uint64_t n = nr_words (dst->bits);
+
+  for (uint64_t w = 0; w < n; w++) {
+    const uint64_t added = src->words[w] & ~dst->words[w];
+
+    if (added != 0) {
+      dst->words[w] |= added;
+      dst->set += nr_set (added);
+    }
+  }
+}
+
+void
+bitmap_swap (struct bitmap *a, struct bitmap *b)
+{
+  const struct bitmap tmp = *a;
+
+  *a = *b;
+  *b = tmp;
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Only the query part of a URI is rewritten, everything else is copied as it
+ * is: what is not understood here is for libnbd to judge.
+ */
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "uri.h"
+
+/* Schemes and parameter names are case sensitive, as in libnbd. */
+bool
+uri_is_nbd (const char *uri)
+{
+  static const char *const schemes[] = {
+    "nbd://",       "nbds://",      "nbd+unix://",
+    "nbds+unix://", "nbd+vsock://", "nbds+vsock://",
+  };
+
+  for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++)
+    if (strncmp (uri, schemes[i], strlen (schemes[i])) == 0)
+      return true;
+  return false;
+}
+
+/* If [p, end) is a query parameter that holds a path, the path. */
+static const char *
+path_of_parameter (const char *p, const char *end)
+{
+  static const char *const names[] = {
+    "socket=",
+    "tls-certificates=",
+    "tls-psk-file=",
+  };
+
+  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+    const size_t len = strlen (names[i]);
+
+    if ((size_t)(end - p) > len && strncmp (p, names[i], len) == 0)
+      return p + len;
+  }
+  return NULL;
+}
+
+static bool
+is_absolute (const char *path)
+{
+  return path[0] == '/' || strncasecmp (path, "%2f", 3) == 0;
+}
+
+/* Write a path percent-encoded, so that it cannot end the parameter. */
+static void
+write_encoded (FILE *fp, const char *path)
+{
+  static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                              "abcdefghijklmnopqrstuvwxyz"
+                              "0123456789-._~/";
+
+  for (; *path != '\0'; path++) {
+    if (strchr (plain, *path))
+      fputc (*path, fp);
+    else
+      fprintf (fp, "%%%02X", (unsigned char)*path);
+  }
+}
+
+static int
+write_current_directory (FILE *fp)
+{
+  CLEANUP_FREE char *cwd = getcwd (NULL, 0);
+
+  if (cwd == NULL)
+    return -1;
+  write_encoded (fp, cwd);
+  if (cwd[strlen (cwd) - 1] != '/')
+    fputc ('/', fp);
+  return 0;
+}
+
+static int
+write_parameter (FILE *fp, const char *p, const char *end)
+{
+  const char *path = path_of_parameter (p, end);
+
+  if (path && !is_absolute (path)) {
+    fwrite (p, 1, path - p, fp);
+    if (write_current_directory (fp) == -1)
+      return -1;
+    p = path;
+  }
+  fwrite (p, 1, end - p, fp);
+  return 0;
+}
+
+/* Where libnbd ends a parameter: at the next '&', in the last one at a ';'. */
+static const char *
+end_of_parameter (const char *p, const char *end)
+{
+  const size_t len = end - p;
+  const char *found = memchr (p, '&', len);
+
+  if (found == NULL)
+    found = memchr (p, ';', len);
+  return found ? found : end;
+}
+
+static int
+write_query (FILE *fp, const char *p, const char *end)
+{
+  for (;;) {
+    const char *stop = end_of_parameter (p, end);
+
+    if (write_parameter (fp, p, stop) == -1)
+      return -1;
+    if (stop == end)
+      return 0;
+    fputc (*stop, fp);
+    p = stop + 1;
+  }
+}
+
+static int
+write_absolute (FILE *fp, const char *uri)
+{
+  const char *const end = uri + strcspn (uri, "#");
+  const char *query = memchr (uri, '?', end - uri);
+
+  if (query == NULL) {
+    fputs (uri, fp);
+    return 0;
+  }
+  query++;
+  fwrite (uri, 1, query - uri, fp);
+  if (write_query (fp, query, end) == -1)
+    return -1;
+  fputs (end, fp); /* the fragment, if any */
+  return 0;
+}
+
+char *
+uri_absolute (const char *uri)
+{
+  char *result = NULL;
+  size_t size;
+  FILE *fp = open_memstream (&result, &size);
+
+  if (fp == NULL)
+    return NULL;
+
+  int err = write_absolute (fp, uri) == -1 ? errno : 0;
+
+  if (ferror (fp) && err == 0)
+    err = ENOMEM;
+  if (fclose (fp) != 0 && err == 0)
+    err = errno;
+  if (err == 0)
+    return result;
+  free (result);
+  errno = err;
+  return NULL;
+}

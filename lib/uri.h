@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The little that must be known about NBD URIs before libnbd gets them.
+ *
+ * The syntax is that of the NBD URI specification (doc/uri.md of the NBD
+ * project); libnbd does the real parsing.
+ */
+
+#ifndef NBDMIGRATE_URI_H
+#define NBDMIGRATE_URI_H
+
+#include <stdbool.h>
+
+/* Whether the text begins with a scheme that libnbd accepts: nbd, nbds,
+ * nbd+unix, nbds+unix, nbd+vsock, nbds+vsock followed by "://".
+ */
+extern bool uri_is_nbd (const char *uri);
+
+/* The URI with the relative paths of its query parameters (socket,
+ * tls-certificates, tls-psk-file) made absolute against the current
+ * directory, so that another process can use it.  The caller frees it.
+ * NULL with errno set on error.
+ */
+extern char *uri_absolute (const char *uri);
+
+#endif /* NBDMIGRATE_URI_H */

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# The test programs and how they are run.
+#
+# tests/unit/test-X.c    a CUnit program            $(B)/tests/unit/test-X
+# tests/tools/X.c        a program, or a folder X/  $(B)/tests/X
+# tests/plugins/X.c      a plugin for nbdkit        $(B)/tests/nbdkit-X-plugin.so
+#
+# A program is linked with all of lib/, a unit test also with whatever it uses
+# of the filter and the migrator: these are archives, so that only what is
+# asked for comes in and what depends on nbdkit stays out.
+
+PLANTED_BUGS := mark_before_write clear_after_read forget_in_flight \
+                drop_failed_lease
+
+src_units   := $(wildcard tests/unit/test-*.c)
+src_tools   := $(wildcard tests/tools/*.c tests/tools/*/*.c)
+src_plugins := $(wildcard tests/plugins/*.c)
+
+# A program is a file tests/tools/X.c or a folder tests/tools/X/.
+tools := $(sort $(foreach s,$(src_tools:tests/tools/%.c=%),\
+           $(firstword $(subst /, ,$(s)))))
+
+bin_units   := $(src_units:%.c=$(B)/%)
+bin_tools   := $(tools:%=$(B)/tests/%)
+bin_plugins := $(src_plugins:tests/plugins/%.c=$(B)/tests/nbdkit-%-plugin.so)
+obj_units   := $(src_units:%.c=$(B)/obj/%.o)
+obj_tools   := $(src_tools:%.c=$(B)/obj/%.o)
+obj_plugins := $(src_plugins:%.c=$(B)/obj/%.o)
+
+$(obj_units) $(obj_tools): PKG_CFLAGS = $(call pkg_cflags,$(PKGS_TESTS)) \
+  -Inbdkit-plugin -Imigrator
+$(obj_plugins): PKG_CFLAGS = $(call pkg_cflags,$(PKGS_FILTER))
+
+# ---- programs --------------------------------------------------------------
+
+$(B)/tests/filter.a: $(obj_filter)
+$(B)/tests/migrator.a: $(obj_migrator)
+$(B)/tests/%.a:
+	@mkdir -p $(@D)
+	$(call say,AR,$@) rm -f $@ && ar rcs $@ $^
+
+$(bin_units): $(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(obj_lib) \
+    $(B)/tests/filter.a $(B)/tests/migrator.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ \
+	  $(call pkg_libs,$(PKGS_TESTS)) -lm
+
+.SECONDEXPANSION:
+$(bin_tools): $(B)/tests/%: $$(filter $(B)/obj/tests/tools/%.o \
+    $(B)/obj/tests/tools/%/$$(any),$(obj_tools)) $(obj_lib)
+	@mkdir -p $(@D)
+	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ \
+	  $(call pkg_libs,libnbd jansson) -lm
+any := %
+
+$(bin_plugins): $(B)/tests/nbdkit-%-plugin.so: $(B)/obj/tests/plugins/%.o
+	@mkdir -p $(@D)
+	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared -o $@ $^ \
+	  $(call pkg_libs,libnbd jansson)
+
+# ---- planted bugs ----------------------------------------------------------
+
+# The filter with one rule broken on purpose: build/bug-NAME/.  A test shows
+# that each is caught.
+.PHONY: planted-bugs
+planted-bugs: $(PLANTED_BUGS:%=planted-bug-%)
+planted-bug-%: phony
+	$(Q)$(MAKE) --no-print-directory BUG=$* B=$(B)/bug-$* \
+	  $(B)/bug-$*/nbdkit-migrate-filter.so
+
+# ---- running ---------------------------------------------------------------
+
+# check-programs: what the tests run, without the planted bugs.
+# check-build: all of it.  TESTS='name ...' chooses among them.
+.PHONY: phony check-programs check-build check demo demo-build
+check-programs: all $(bin_units) $(bin_tools) $(bin_plugins)
+check-build: check-programs planted-bugs
+check: check-build
+	@BUILD=$(abspath $(B)) tests/run.sh $(TESTS)
+
+demo-build: all $(B)/tests/referee
+demo:
+	@BUILD=$(abspath $(B)) MAKE='$(MAKE)' examples/demo.sh --no-install
+
+# ---- how the sources look --------------------------------------------------
+
+.PHONY: check-shell check-spdx lint
+check-shell:
+	shellcheck -x $(sh_files)
+sh_files = $(wildcard .ci/run tests/*.sh tests/*/*.sh examples/*.sh \
+             examples/*/*.sh)
+check-spdx:
+	tests/check-spdx.sh
+lint: check-format check-shell check-spdx check-pod
