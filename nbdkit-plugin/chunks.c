@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "chunks.h"
+
+#define WORD_BITS 64
+
+/* ---- Bytes and chunks --------------------------------------------------- */
+
+static uint64_t
+chunk_bytes_of (const struct chunks *c)
+{
+  return UINT64_C (1) << c->shift;
+}
+
+/* Where a chunk begins, in bytes; for number c->n the disk's end. */
+static uint64_t
+offset_of (const struct chunks *c, uint64_t chunk)
+{
+  return chunk < c->n ? chunk << c->shift : c->disk_bytes;
+}
+
+/* How many chunks are needed for so many bytes. */
+static uint64_t
+chunks_for (const struct chunks *c, uint64_t bytes)
+{
+  return (bytes >> c->shift) + ((bytes & (chunk_bytes_of (c) - 1)) != 0);
+}
+
+static void
+clear_all (struct bitmap *b)
+{
+  if (b->set > 0)
+    bitmap_clear (b, 0, b->bits);
+}
+
+/* dst |= src, src = 0. */
+static void
+move_all (struct bitmap *dst, struct bitmap *src)
+{
+  bitmap_or (dst, src);
+  clear_all (src);
+}
+
+int
+chunks_init (struct chunks *c, uint64_t disk_bytes, uint64_t chunk_bytes)
+{
+  memset (c, 0, sizeof *c);
+  if (chunk_bytes == 0 || (chunk_bytes & (chunk_bytes - 1)) != 0) {
+    errno = EINVAL;
+    return -1;
+  }
+  c->disk_bytes = disk_bytes;
+  c->shift = __builtin_ctzll (chunk_bytes);
+  c->n = chunks_for (c, disk_bytes);
+  if (bitmap_init (&c->dirty, c->n) == -1 ||
+      bitmap_init (&c->leased, c->n) == -1 ||
+      bitmap_init (&c->unflushed, c->n) == -1 ||
+      bitmap_init (&c->flushing, c->n) == -1 ||
+      bitmap_init (&c->quarantined, c->n) == -1 ||
+      bitmap_init (&c->written, c->n) == -1) {
+    chunks_destroy (c);
+    errno = ENOMEM;
+    return -1;
+  }
+  return 0;
+}
+
+void
+chunks_destroy (struct chunks *c)
+{
+  bitmap_destroy (&c->dirty);
+  bitmap_destroy (&c->leased);
+  bitmap_destroy (&c->unflushed);
+  bitmap_destroy (&c->flushing);
+  bitmap_destroy (&c->quarantined);
+  bitmap_destroy (&c->written);
+}
+
+uint64_t
+chunks_bytes (const struct chunks *c, const struct bitmap *b)
+{
+  if (b->set == 0)
+    return 0;
+
+  /* All but the last chunk are whole. */
+  const uint64_t last = c->n - 1;
+  const uint64_t whole = b->set - bitmap_test (b, last);
+  const uint64_t rest =
+    whole < b->set ? c->disk_bytes - offset_of (c, last) : 0;
+
+  return (whole << c->shift) + rest;
+}
+
+bool
+chunks_clean (const struct chunks *c)
+{
+  return c->dirty.set == 0 && c->leased.set == 0 && c->unflushed.set == 0 &&
+         c->flushing.set == 0 && c->quarantined.set == 0;
+}
+
+/* ---- What the guest does ------------------------------------------------ */
+
+uint64_t
+chunks_mark (struct chunks *c, uint64_t offset, uint64_t length)
+{
+  if (length == 0)
+    return 0;
+
+  const uint64_t first = offset >> c->shift;
+  const uint64_t last = (offset + length - 1) >> c->shift;
+  const uint64_t before = chunks_bytes (c, &c->dirty);
+
+  bitmap_set (&c->dirty, first, last - first + 1);
+  return chunks_bytes (c, &c->dirty) - before;
+}
+
+void
+chunks_mark_all (struct chunks *c)
+{
+  bitmap_set (&c->dirty, 0, c->n);
+}
+
+void
+chunks_set_written (struct chunks *c, bool written)
+{
+  if (written)
+    bitmap_set (&c->written, 0, c->n);
+  else
+    clear_all (&c->written);
+}
+
+/* ---- Leases ------------------------------------------------------------- */
+
+/* The chunks of word 'w' that may be leased, as bits. */
+static uint64_t
+candidates (const struct chunks *c, enum chunks_which which, uint64_t w)
+{
+  const uint64_t dirty = c->dirty.words[w];
+  const uint64_t leased = c->leased.words[w];
+  const uint64_t busy =
+    dirty | leased | c->unflushed.words[w] | c->flushing.words[w];
+  const uint64_t quarantined = c->quarantined.words[w];
+
+  switch (which) {
+  case CHUNKS_DIRTY:
+    return dirty & ~leased; /* R4 */
+  case CHUNKS_CLEAN:
+    return ~(busy | quarantined);
+  case CHUNKS_QUARANTINED:
+    return ~busy & quarantined;
+  }
+  assert (!"chunks_which");
+  return 0;
+}
+
+/* The first candidate at or after 'from', or c->n. */
+static uint64_t
+run_begin (const struct chunks *c, enum chunks_which which, uint64_t from)
+{
+  const uint64_t words = (c->n + WORD_BITS - 1) / WORD_BITS;
+  uint64_t mask = UINT64_MAX << from % WORD_BITS;
+
+  if ((which == CHUNKS_DIRTY && c->dirty.set == 0) ||
+      (which == CHUNKS_QUARANTINED && c->quarantined.set == 0))
+    return c->n;
+
+  for (uint64_t w = from / WORD_BITS; w < words; w++) {
+    const uint64_t found = candidates (c, which, w) & mask;
+
+    if (found != 0) {
+      /* CHUNKS_CLEAN may find a bit past the end. */
+      const uint64_t pos = w * WORD_BITS + __builtin_ctzll (found);
+      return pos < c->n ? pos : c->n;
+    }
+    mask = UINT64_MAX;
+  }
+  return c->n;
+}
+
+/* The end of the run of candidates that begins at 'from' and has the same W
+ * all over; at most 'limit'.
+ */
+static uint64_t
+run_end (const struct chunks *c, enum chunks_which which, uint64_t from,
+         uint64_t limit)
+{
+  const uint64_t touched = bitmap_test (&c->written, from) ? UINT64_MAX : 0;
+  uint64_t mask = UINT64_MAX << from % WORD_BITS;
+
+  for (uint64_t w = from / WORD_BITS; w * WORD_BITS < limit; w++) {
+    const uint64_t other =
+      ~candidates (c, which, w) | (c->written.words[w] ^ touched);
+    const uint64_t found = other & mask;
+
+    if (found != 0) {
+      const uint64_t pos = w * WORD_BITS + __builtin_ctzll (found);
+      return pos < limit ? pos : limit;
+    }
+    mask = UINT64_MAX;
+  }
+  return limit;
+}
+
+/* Choose the ranges of a lease, changing nothing. */
+static int
+choose (const struct chunks *c, enum chunks_which which, uint64_t pos,
+        uint64_t budget, size_t max_extents, struct extents *runs,
+        uint64_t *end)
+{
+  for (size_t i = 0; i < max_extents && budget > 0; i++) {
+    const uint64_t first = run_begin (c, which, pos);
+
+    pos = first;
+    if (first == c->n)
+      break;
+
+    const uint64_t room = c->n - first;
+
+    pos = run_end (c, which, first, first + (budget < room ? budget : room));
+    budget -= pos - first;
+    if (extents_append (runs, offset_of (c, first),
+                        offset_of (c, pos) - offset_of (c, first),
+                        which == CHUNKS_DIRTY ? bitmap_test (&c->written, first)
+                                              : true) == -1)
+      return -1;
+  }
+  *end = pos;
+  return 0;
+}
+
+/* R3: the chunks go from D to L in one step under the lock, and only then does
+ * the migrator read them.  A guest write that ends later sets D again.
+ */
+static void
+lease (struct chunks *c, enum chunks_which which, const struct extent *x)
+{
+  const uint64_t first = x->offset >> c->shift;
+  const uint64_t count = chunks_for (c, x->length);
+
+  bitmap_set (&c->leased, first, count);
+  if (which == CHUNKS_DIRTY) {
+    bitmap_clear (&c->dirty, first, count);
+    bitmap_set (&c->written, first, count); /* R18 */
+  }
+}
+
+int
+chunks_lease (struct chunks *c, enum chunks_which which, uint64_t cursor,
+              uint64_t max_bytes, size_t max_extents, struct extents *out,
+              uint64_t *next)
+{
+  CLEANUP_EXTENTS struct extents runs = EXTENTS_EMPTY;
+  const uint64_t budget = max_bytes >> c->shift;
+  uint64_t pos = cursor < c->disk_bytes ? cursor >> c->shift : c->n;
+
+  if (choose (c, which, pos, budget > 0 ? budget : 1, max_extents, &runs,
+              &pos) == -1)
+    return -1;
+  for (size_t i = 0; i < runs.n; i++)
+    if (extents_append (out, runs.v[i].offset, runs.v[i].length,
+                        runs.v[i].touched) == -1)
+      return -1;
+  for (size_t i = 0; i < runs.n; i++)
+    lease (c, which, &runs.v[i]);
+  *next = offset_of (c, pos);
+  return 0;
+}
+
+static bool
+is_leased (const struct chunks *c, const struct extent *x)
+{
+  const uint64_t inside = chunk_bytes_of (c) - 1;
+
+  if (x->offset > c->disk_bytes || x->length > c->disk_bytes - x->offset ||
+      (x->offset & inside) != 0)
+    return false;
+  if ((x->length & inside) != 0 && x->offset + x->length != c->disk_bytes)
+    return false;
+
+  const uint64_t count = chunks_for (c, x->length);
+
+  return bitmap_count (&c->leased, x->offset >> c->shift, count) == count;
+}
+
+bool
+chunks_are_leased (const struct chunks *c, const struct extents *e)
+{
+  for (size_t i = 0; i < e->n; i++)
+    if (!is_leased (c, &e->v[i]))
+      return false;
+  return true;
+}
+
+/* R5: what was not copied for sure is dirty. */
+static void
+fail_lease (struct chunks *c, uint64_t first, uint64_t count, bool unknown)
+{
+  bitmap_clear (&c->leased, first, count);
+#ifdef PLANT_BUG_drop_failed_lease
+  return;
+#endif
+  bitmap_set (&c->dirty, first, count);
+  if (unknown)
+    bitmap_set (&c->quarantined, first, count); /* R17 */
+}
+
+/* R5: L to U, also where D was set again meanwhile. */
+void
+chunks_done (struct chunks *c, const struct extents *e)
+{
+  for (size_t i = 0; i < e->n; i++) {
+    const uint64_t first = e->v[i].offset >> c->shift;
+    const uint64_t count = chunks_for (c, e->v[i].length);
+
+    bitmap_clear (&c->leased, first, count);
+    bitmap_set (&c->unflushed, first, count);
+#ifdef PLANT_BUG_clear_after_read
+    bitmap_clear (&c->dirty, first, count);
+#endif
+  }
+}
+
+void
+chunks_failed (struct chunks *c, const struct extents *e, bool unknown)
+{
+  for (size_t i = 0; i < e->n; i++)
+    fail_lease (c, e->v[i].offset >> c->shift, chunks_for (c, e->v[i].length),
+                unknown);
+}
+
+void
+chunks_equal (struct chunks *c, const struct extents *e)
+{
+  for (size_t i = 0; i < e->n; i++) {
+    const uint64_t first = e->v[i].offset >> c->shift;
+    const uint64_t count = chunks_for (c, e->v[i].length);
+
+    bitmap_clear (&c->leased, first, count);
+    bitmap_clear (&c->quarantined, first, count);
+  }
+}
+
+/* The chunks of a range that were not touched since they were leased: a guest
+ * request that is over has set D, any other is still in flight.
+ */
+static int
+append_untouched (const struct chunks *c, const struct extent *x,
+                  const struct inflight *in_flight, struct extents *out)
+{
+  const uint64_t first = x->offset >> c->shift;
+  const uint64_t end = first + chunks_for (c, x->length);
+
+  for (uint64_t i = first; i < end; i++) {
+    const uint64_t offset = offset_of (c, i);
+    const uint64_t length = offset_of (c, i + 1) - offset;
+
+    if (!bitmap_test (&c->dirty, i) &&
+        !inflight_overlaps (in_flight, offset, length) &&
+        extents_append (out, offset, length, true) == -1)
+      return -1;
+  }
+  return 0;
+}
+
+int
+chunks_differ (struct chunks *c, const struct extents *e,
+               const struct inflight *in_flight, struct extents *wrong)
+{
+  for (size_t i = 0; i < e->n; i++)
+    if (append_untouched (c, &e->v[i], in_flight, wrong) == -1)
+      return -1;
+  chunks_failed (c, e, false);
+  return 0;
+}
+
+/* ---- Flushes and losses ------------------------------------------------- */
+
+void
+chunks_flush_begin (struct chunks *c)
+{
+  assert (c->flushing.set == 0);
+  bitmap_swap (&c->unflushed, &c->flushing);
+}
+
+void
+chunks_flush_end (struct chunks *c, bool success)
+{
+  if (!success)
+    bitmap_or (&c->dirty, &c->flushing);
+  clear_all (&c->flushing);
+}
+
+void
+chunks_lost (struct chunks *c)
+{
+  move_all (&c->dirty, &c->unflushed);
+  move_all (&c->dirty, &c->flushing);
+}
+
+bool
+chunks_interrupt (struct chunks *c)
+{
+  const bool leased = c->leased.set > 0;
+  uint64_t end;
+
+  chunks_lost (c);
+  for (uint64_t pos = 0; c->leased.set > 0; pos = end) {
+    pos = bitmap_next_set (&c->leased, pos);
+    end = bitmap_next_clear (&c->leased, pos);
+    fail_lease (c, pos, end - pos, true);
+  }
+  return leased;
+}
+
+void
+chunks_forget (struct chunks *c)
+{
+  clear_all (&c->dirty);
+  clear_all (&c->leased);
+  clear_all (&c->unflushed);
+  clear_all (&c->flushing);
+}

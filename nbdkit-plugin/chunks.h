@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The bits of a disk's chunks and how they change (R2 to R6, R17, R18).
+ *
+ * This is the tracker's table: it knows of no requests, gates, epochs or
+ * times.  Not locked: the tracker's lock must be held for every call.
+ *
+ *   D dirty        the source may be newer than the destination
+ *   L leased       the migrator is at work on it
+ *   U unflushed    copied, no destination flush has covered it yet
+ *   F flushing     copied, a destination flush that covers it is under way
+ *   Q quarantined  a destination write of unknown outcome may still land
+ *   W written      the destination may have been written here
+ *
+ * They are independent of each other, but F is only used during a flush.
+ * Work on whole bitmaps goes by words and leaves out those without a bit.
+ */
+
+#ifndef NBDMIGRATE_CHUNKS_H
+#define NBDMIGRATE_CHUNKS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bitmap.h"
+#include "extents.h"
+#include "inflight.h"
+
+struct chunks {
+  uint64_t disk_bytes;
+  unsigned shift; /* a chunk has 1 << shift bytes */
+  uint64_t n;     /* the number of chunks; the last may be cut short */
+  struct bitmap dirty, leased, unflushed, flushing, quarantined, written;
+};
+
+/* -1 with errno ENOMEM; EINVAL if chunk_bytes is not a power of two. */
+extern int chunks_init (struct chunks *c, uint64_t disk_bytes,
+                        uint64_t chunk_bytes);
+extern void chunks_destroy (struct chunks *c);
+
+/* The bytes of the chunks in one of the bitmaps, cut at the disk's end. */
+extern uint64_t chunks_bytes (const struct chunks *c, const struct bitmap *b);
+
+/* Whether the destination has all of it, durably and for sure (R10). */
+extern bool chunks_clean (const struct chunks *c);
+
+/* D for what a guest request touched.  Returns how many bytes were not dirty
+ * before.
+ */
+extern uint64_t chunks_mark (struct chunks *c, uint64_t offset,
+                             uint64_t length);
+
+/* Everything becomes dirty; the other bits stay. */
+extern void chunks_mark_all (struct chunks *c);
+
+/* W for all chunks, or for none. */
+extern void chunks_set_written (struct chunks *c, bool written);
+
+/* Lease what is dirty (L set, D clear), or what has none of D, L, U and F,
+ * with or without Q.  See tracker_take and tracker_compare.
+ */
+enum chunks_which { CHUNKS_DIRTY, CHUNKS_CLEAN, CHUNKS_QUARANTINED };
+extern int chunks_lease (struct chunks *c, enum chunks_which which,
+                         uint64_t cursor, uint64_t max_bytes,
+                         size_t max_extents, struct extents *out,
+                         uint64_t *next);
+
+/* Whether these are ranges of whole chunks that are all leased, as the
+ * functions below demand.
+ */
+extern bool chunks_are_leased (const struct chunks *c, const struct extents *e);
+
+/* The end of a lease: copied, not copied, compared.  'wrong' is as in
+ * tracker_compared; -1 with errno ENOMEM: nothing has changed.
+ */
+extern void chunks_done (struct chunks *c, const struct extents *e);
+extern void chunks_failed (struct chunks *c, const struct extents *e,
+                           bool unknown);
+extern void chunks_equal (struct chunks *c, const struct extents *e);
+extern int chunks_differ (struct chunks *c, const struct extents *e,
+                          const struct inflight *in_flight,
+                          struct extents *wrong);
+
+/* A flush of the destination (R6), and what it lost in a crash (R6a). */
+extern void chunks_flush_begin (struct chunks *c);
+extern void chunks_flush_end (struct chunks *c, bool success);
+extern void chunks_lost (struct chunks *c);
+
+/* The session is gone (R7).  True if a chunk was quarantined. */
+extern bool chunks_interrupt (struct chunks *c);
+
+/* Clear D, L, U and F. */
+extern void chunks_forget (struct chunks *c);
+
+#endif /* NBDMIGRATE_CHUNKS_H */

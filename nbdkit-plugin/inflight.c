@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include <assert.h>
+#include <stddef.h>
+
+#include "inflight.h"
+
+void
+inflight_init (struct inflight *l)
+{
+  l->head = (struct inflight_node){ 0, 0, &l->head, &l->head };
+  l->requests = 0;
+  l->bytes = 0;
+}
+
+void
+inflight_add (struct inflight *l, struct inflight_node *node, uint64_t offset,
+              uint64_t length)
+{
+  assert (offset <= UINT64_MAX - length);
+
+  *node = (struct inflight_node){ offset, length, l->head.prev, &l->head };
+  node->prev->next = node;
+  l->head.prev = node;
+  l->requests++;
+  l->bytes += length;
+}
+
+void
+inflight_remove (struct inflight *l, struct inflight_node *node)
+{
+  assert (l->requests > 0 && l->bytes >= node->length);
+  assert (node->prev->next == node && node->next->prev == node);
+
+  node->prev->next = node->next;
+  node->next->prev = node->prev;
+  node->prev = node->next = NULL;
+  l->requests--;
+  l->bytes -= node->length;
+}
+
+bool
+inflight_overlaps (const struct inflight *l, uint64_t offset, uint64_t length)
+{
+  if (length == 0)
+    return false;
+  for (const struct inflight_node *n = l->head.next; n != &l->head;
+       n = n->next) {
+    /* Written so that nothing overflows at the end of the number range. */
+    if (n->offset < offset ? offset - n->offset < n->length
+                           : n->length > 0 && n->offset - offset < length)
+      return true;
+  }
+  return false;
+}

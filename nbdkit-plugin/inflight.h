@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The list of write-type guest requests in flight.
+ *
+ * The list is short (16 threads a connection), so looking for an overlap is a
+ * scan.  The nodes belong to whoever entered them, usually a stack frame.
+ * Not locked: the tracker's lock must be held for every call.
+ */
+
+#ifndef NBDMIGRATE_INFLIGHT_H
+#define NBDMIGRATE_INFLIGHT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct inflight_node {
+  uint64_t offset; /* bytes */
+  uint64_t length; /* bytes */
+  struct inflight_node *prev, *next;
+};
+
+struct inflight {
+  struct inflight_node head; /* of a ring; offset and length unused */
+  uint64_t requests;
+  uint64_t bytes;
+};
+
+extern void inflight_init (struct inflight *l);
+extern void inflight_add (struct inflight *l, struct inflight_node *node,
+                          uint64_t offset, uint64_t length);
+extern void inflight_remove (struct inflight *l, struct inflight_node *node);
+
+/* Whether a request in flight touches a byte of [offset, offset + length). */
+extern bool inflight_overlaps (const struct inflight *l, uint64_t offset,
+                               uint64_t length);
+
+#endif /* NBDMIGRATE_INFLIGHT_H */

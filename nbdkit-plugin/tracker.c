@@ -1,0 +1,754 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* One mutex guards everything but two numbers, which the fast path of requests
+ * uses without it while no migration runs:
+ *
+ *   tracking    whether requests must take the lock and be listed
+ *   untracked   requests that are under way without having been listed
+ *
+ * Why no request escapes (R1).  A request on the fast path adds itself to
+ * 'untracked' and then reads 'tracking' (again); tracker_begin writes
+ * 'tracking' and later somebody reads 'untracked'.  All four are sequentially
+ * consistent, so in their one order either the request's reading comes after
+ * the writing: it sees tracking on, takes its count back and goes the slow
+ * way; or its adding comes before the reading of 'untracked': it is waited
+ * for.  Once 'untracked' was seen as 0 with tracking on, no request can be
+ * under way unlisted until tracking goes off: each that adds itself later sees
+ * tracking on.  That is latched in 'settled', since the counter itself may
+ * still flicker.
+ *
+ * Why nobody waits for ever.  Whoever takes the counter to 0 then reads
+ * 'tracking'.  If it is off, the taking came before tracker_begin's writing
+ * and the waiter sees the 0.  If it is on, the waiter is woken under the lock.
+ *
+ * Why no request uses an old owner.  The owner is read after the request is
+ * counted or listed.  It changes in tracker_commit_end, with tracking on,
+ * settled, nothing listed, and the gate shut from before the check (R9, R10)
+ * until after the change: so no request of the old owner is under way, and
+ * the next to pass the gate reads the new one under the lock.  Tracking cannot
+ * go off in between (tracker_stop is put off), so none goes the fast way.
+ * Other changes, in tracker_set_owner, are from an owner that lets nobody
+ * pass.  Reads of the guest are not counted: they may end on the old side.
+ *
+ * Deadlines need no thread: each call first opens a gate whose time has come,
+ * and a request held at it sleeps no longer than until then.
+ */
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "chunks.h"
+#include "cleanup.h"
+#include "dirtyrate.h"
+#include "tracker.h"
+
+/* How long tracker_enter waits at the gate before its caller must look
+ * whether its client is still there.
+ */
+#define HELD_US 100000
+
+struct tracker {
+  pthread_mutex_t lock;       /* all below but the atomics is read under it */
+  _Atomic bool tracking;      /* written under the lock */
+  _Atomic enum owner owner;   /* written under the lock */
+  _Atomic uint64_t untracked; /* requests under way that are not listed */
+  bool settled;               /* none of these is from before tracking */
+  struct inflight in_flight;  /* the listed ones */
+  struct chunks chunks;
+  uint64_t epoch;
+  bool flush_under_way;
+  unsigned grace_ms;
+  int64_t quarantined_at_us; /* the latest quarantining */
+  uint64_t dirtied_bytes;
+  struct dirty_rate rate;
+
+  struct gate gate;
+  uint64_t held; /* requests waiting at it */
+  uint64_t gates_expired;
+  enum owner owner_before; /* the present commit, to go back to */
+  bool session_over;       /* while committing: open the gate at the end */
+  bool stop_wanted;        /* while committing: stop at the end */
+
+  unsigned wakes;              /* calls of tracker_wake */
+  pthread_cond_t gate_changed; /* for the requests held */
+  pthread_cond_t progress;     /* for all others; something came to an end */
+};
+
+/* ---- Waiting ------------------------------------------------------------ */
+
+static int64_t
+now_us (void)
+{
+  struct timespec ts;
+
+  clock_gettime (CLOCK_MONOTONIC, &ts);
+  return ts.tv_sec * INT64_C (1000000) + ts.tv_nsec / 1000;
+}
+
+/* The lock must be held for every call of a static function below this line,
+ * except where it says otherwise.
+ */
+
+static void
+wait_until (struct tracker *t, pthread_cond_t *cond, int64_t until_us)
+{
+  const struct timespec ts = { until_us / 1000000, until_us % 1000000 * 1000 };
+
+  pthread_cond_clockwait (cond, &t->lock, CLOCK_MONOTONIC, &ts);
+}
+
+static void
+wake_all (struct tracker *t)
+{
+  pthread_cond_broadcast (&t->gate_changed);
+  pthread_cond_broadcast (&t->progress);
+}
+
+/* ---- The gate's clock --------------------------------------------------- */
+
+/* R8: called first by everything that depends on the gate. */
+static void
+apply_deadline (struct tracker *t)
+{
+  if (gate_expire (&t->gate, now_us ())) {
+    t->gates_expired++;
+    wake_all (t);
+  }
+}
+
+static void
+open_gate (struct tracker *t)
+{
+  gate_open (&t->gate, now_us ());
+  wake_all (t);
+}
+
+static bool
+gate_is_open (struct tracker *t)
+{
+  apply_deadline (t);
+  return t->gate.state == GATE_OPEN;
+}
+
+/* 'us', or the gate's deadline if that counts and comes first. */
+static int64_t
+until_deadline (const struct tracker *t, int64_t us)
+{
+  const bool counts =
+    t->gate.state == GATE_CLOSED || t->gate.state == GATE_COMMITTED;
+
+  return counts && t->gate.deadline_us < us ? t->gate.deadline_us : us;
+}
+
+/* Wait at the gate.  False if it is still shut. */
+static bool
+pass_gate (struct tracker *t)
+{
+  if (gate_is_open (t))
+    return true;
+
+  const int64_t limit = now_us () + HELD_US;
+  const unsigned wakes = t->wakes;
+
+  t->held++;
+  while (!gate_is_open (t) && t->wakes == wakes && now_us () < limit)
+    wait_until (t, &t->gate_changed, until_deadline (t, limit));
+  if (--t->held == 0)
+    pthread_cond_broadcast (&t->progress);
+  return t->gate.state == GATE_OPEN;
+}
+
+/* ---- Requests ----------------------------------------------------------- */
+
+static bool
+is_served (enum owner owner)
+{
+  return owner == OWNER_SOURCE || owner == OWNER_DESTINATION;
+}
+
+/* R2: what the request touches is dirty.  After a pivot the source is of no
+ * interest any more.
+ */
+static void
+mark (struct tracker *t, const struct tracker_request *req)
+{
+  if (!t->tracking || req->owner != OWNER_SOURCE)
+    return;
+
+  const uint64_t bytes =
+    chunks_mark (&t->chunks, req->node.offset, req->node.length);
+
+  t->dirtied_bytes += bytes;
+  dirty_rate_add (&t->rate, now_us () / 1000, bytes);
+}
+
+/* The end of a request that was only counted.  Takes the lock. */
+static void
+leave_untracked (struct tracker *t)
+{
+  if (atomic_fetch_sub (&t->untracked, 1) == 1 && atomic_load (&t->tracking)) {
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+    pthread_cond_broadcast (&t->progress);
+  }
+}
+
+/* The fast path, without the lock.  False if the slow one must be taken. */
+static bool
+enter_untracked (struct tracker *t, struct tracker_request *req)
+{
+  /* Most requests of a migration turn away here, the counter untouched; what
+   * counts is the second look.
+   */
+  if (atomic_load (&t->tracking))
+    return false;
+  atomic_fetch_add (&t->untracked, 1);
+  if (atomic_load (&t->tracking)) {
+    leave_untracked (t);
+    return false;
+  }
+  req->listed = false;
+  req->owner = atomic_load (&t->owner);
+  if (!is_served (req->owner))
+    leave_untracked (t);
+  return true;
+}
+
+/* R8: one critical section from the gate to the list.  Takes the lock. */
+static enum tracker_verdict
+enter_listed (struct tracker *t, struct tracker_request *req, uint64_t offset,
+              uint64_t length)
+{
+  assert (offset <= t->chunks.disk_bytes &&
+          length <= t->chunks.disk_bytes - offset);
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+
+  if (!pass_gate (t))
+    return TRACKER_WAIT;
+  req->owner = t->owner;
+  if (!is_served (req->owner))
+    return TRACKER_FENCED;
+  req->listed = true;
+  inflight_add (&t->in_flight, &req->node, offset, length);
+#ifdef PLANT_BUG_mark_before_write
+  mark (t, req);
+#endif
+  return TRACKER_PASS;
+}
+
+enum tracker_verdict
+tracker_enter (struct tracker *t, struct tracker_request *req, uint64_t offset,
+               uint64_t length)
+{
+  if (enter_untracked (t, req))
+    return is_served (req->owner) ? TRACKER_PASS : TRACKER_FENCED;
+  return enter_listed (t, req, offset, length);
+}
+
+void
+tracker_leave (struct tracker *t, struct tracker_request *req)
+{
+  if (!req->listed) {
+    leave_untracked (t);
+    return;
+  }
+
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  apply_deadline (t);
+#ifndef PLANT_BUG_mark_before_write
+  mark (t, req); /* R2: before it leaves the list */
+#endif
+  inflight_remove (&t->in_flight, &req->node);
+  if (t->in_flight.requests == 0)
+    pthread_cond_broadcast (&t->progress);
+}
+
+/* Takes no lock. */
+enum owner
+tracker_owner (struct tracker *t)
+{
+  return atomic_load (&t->owner);
+}
+
+void
+tracker_wake (struct tracker *t)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  t->wakes++;
+  wake_all (t);
+}
+
+/* Whether all requests that are under way are listed. */
+static bool
+is_settled (struct tracker *t)
+{
+  if (t->tracking && t->untracked == 0)
+    t->settled = true;
+  return t->settled;
+}
+
+/* R9: no write-type request is in flight. */
+static bool
+is_drained (struct tracker *t)
+{
+  if (!is_settled (t))
+    return false;
+#ifdef PLANT_BUG_forget_in_flight
+  return true;
+#endif
+  return t->in_flight.requests == 0;
+}
+
+/* ---- Life --------------------------------------------------------------- */
+
+struct tracker *
+tracker_new (uint64_t disk_bytes, uint64_t chunk_bytes, enum owner owner)
+{
+  struct tracker *t = calloc (1, sizeof *t);
+
+  if (t == NULL)
+    return NULL;
+  if (chunks_init (&t->chunks, disk_bytes, chunk_bytes) == -1) {
+    free (t);
+    return NULL;
+  }
+  /* With default attributes these four cannot fail on Linux. */
+  pthread_mutex_init (&t->lock, NULL);
+  pthread_cond_init (&t->gate_changed, NULL);
+  pthread_cond_init (&t->progress, NULL);
+  atomic_init (&t->owner, owner);
+  inflight_init (&t->in_flight);
+  gate_init (&t->gate);
+  dirty_rate_init (&t->rate);
+  t->epoch = 1;
+  t->grace_ms = QUARANTINE_GRACE_MS;
+  return t;
+}
+
+void
+tracker_free (struct tracker *t)
+{
+  if (t == NULL)
+    return;
+  assert (t->in_flight.requests == 0 && t->untracked == 0 && t->held == 0);
+  assert (t->gate.state != GATE_COMMITTING);
+  pthread_cond_destroy (&t->progress);
+  pthread_cond_destroy (&t->gate_changed);
+  pthread_mutex_destroy (&t->lock);
+  chunks_destroy (&t->chunks);
+  free (t);
+}
+
+void
+tracker_set_grace (struct tracker *t, unsigned ms)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  t->grace_ms = ms;
+}
+
+/* ---- Tracking ----------------------------------------------------------- */
+
+static void
+quarantined (struct tracker *t)
+{
+  t->quarantined_at_us = now_us ();
+}
+
+/* R7, the part about chunks.  A late answer of the session that is gone must
+ * count for nothing, hence the epoch.
+ */
+static void
+interrupt (struct tracker *t)
+{
+  if (chunks_interrupt (&t->chunks))
+    quarantined (t);
+  t->flush_under_way = false;
+  t->epoch++;
+}
+
+static void
+end_session (struct tracker *t)
+{
+  interrupt (t);
+  if (t->gate.state == GATE_COMMITTING)
+    t->session_over = true; /* R10 */
+  else
+    open_gate (t);
+}
+
+static void
+stop_tracking (struct tracker *t)
+{
+  chunks_forget (&t->chunks);
+  t->settled = false;
+  atomic_store (&t->tracking, false);
+}
+
+/* Wait until no commit is between its two steps. */
+static void
+wait_commit_over (struct tracker *t)
+{
+  apply_deadline (t);
+  while (t->gate.state == GATE_COMMITTING)
+    pthread_cond_wait (&t->progress, &t->lock);
+}
+
+bool
+tracker_begin (struct tracker *t, bool resume, bool same_destination)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  wait_commit_over (t);
+
+  /* Without tracking, writes were missed; another destination has missed all
+   * that was copied.
+   */
+  const bool resumed = resume && same_destination && t->tracking;
+
+  if (!t->tracking) {
+    t->dirtied_bytes = 0;
+    dirty_rate_init (&t->rate);
+  }
+  atomic_store (&t->tracking, true); /* R1: before the bits are looked at */
+  interrupt (t); /* finds nothing if the session before was ended */
+  if (!resumed)
+    chunks_mark_all (&t->chunks);
+  if (!same_destination)
+    chunks_set_written (&t->chunks, false);
+  return resumed;
+}
+
+bool
+tracker_wait_settled (struct tracker *t, unsigned ms)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  const int64_t limit = now_us () + ms * INT64_C (1000);
+  const unsigned wakes = t->wakes;
+
+  apply_deadline (t);
+  while (!is_settled (t) && t->wakes == wakes && now_us () < limit)
+    wait_until (t, &t->progress, limit);
+  return t->settled;
+}
+
+void
+tracker_end_session (struct tracker *t)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  apply_deadline (t);
+  end_session (t);
+}
+
+void
+tracker_stop (struct tracker *t)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  apply_deadline (t);
+  end_session (t);
+  if (t->gate.state == GATE_COMMITTING)
+    t->stop_wanted = true;
+  else
+    stop_tracking (t);
+}
+
+/* Takes no lock. */
+bool
+tracker_is_tracking (struct tracker *t)
+{
+  return atomic_load (&t->tracking);
+}
+
+/* ---- Leases ------------------------------------------------------------- */
+
+/* Without tracking the bits say nothing, so nothing is leased. */
+static int
+lease (struct tracker *t, enum chunks_which which, uint64_t cursor,
+       uint64_t max_bytes, size_t max_extents, struct extents *out,
+       uint64_t *next)
+{
+  apply_deadline (t);
+  if (t->tracking)
+    return chunks_lease (&t->chunks, which, cursor, max_bytes, max_extents, out,
+                         next);
+  *next = t->chunks.disk_bytes;
+  return 0;
+}
+
+int
+tracker_take (struct tracker *t, uint64_t cursor, uint64_t max_bytes,
+              size_t max_extents, struct extents *out, uint64_t *next)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  return lease (t, CHUNKS_DIRTY, cursor, max_bytes, max_extents, out, next);
+}
+
+/* The chunks of a lease that ends; -1 with errno EINVAL if they are none. */
+static int
+check_lease (struct tracker *t, const struct extents *e)
+{
+  apply_deadline (t);
+  if (chunks_are_leased (&t->chunks, e))
+    return 0;
+  errno = EINVAL;
+  return -1;
+}
+
+int
+tracker_done (struct tracker *t, const struct extents *e, uint64_t epoch)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  if (check_lease (t, e) == -1)
+    return -1;
+  if (epoch == t->epoch)
+    chunks_done (&t->chunks, e);
+  else
+    chunks_failed (&t->chunks, e, false); /* R6a */
+  return 0;
+}
+
+int
+tracker_failed (struct tracker *t, const struct extents *e, bool unknown)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  if (check_lease (t, e) == -1)
+    return -1;
+  chunks_failed (&t->chunks, e, unknown);
+  if (unknown)
+    quarantined (t);
+  return 0;
+}
+
+int
+tracker_flush_begin (struct tracker *t, uint64_t *epoch)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  apply_deadline (t);
+  if (t->flush_under_way) {
+    errno = EBUSY;
+    return -1;
+  }
+  chunks_flush_begin (&t->chunks); /* R6 */
+  t->flush_under_way = true;
+  *epoch = t->epoch;
+  return 0;
+}
+
+int
+tracker_flush_end (struct tracker *t, bool success, uint64_t epoch)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  apply_deadline (t);
+  if (!t->flush_under_way) {
+    errno = EINVAL;
+    return -1;
+  }
+  chunks_flush_end (&t->chunks, success && epoch == t->epoch); /* R6, R6a */
+  t->flush_under_way = false;
+  return 0;
+}
+
+uint64_t
+tracker_lost (struct tracker *t)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  apply_deadline (t);
+  chunks_lost (&t->chunks);
+  return ++t->epoch;
+}
+
+uint64_t
+tracker_epoch (struct tracker *t)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  apply_deadline (t);
+  return t->epoch;
+}
+
+int
+tracker_compare (struct tracker *t, bool only_quarantined, uint64_t cursor,
+                 uint64_t max_bytes, size_t max_extents, struct extents *out,
+                 uint64_t *next)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  const enum chunks_which which =
+    only_quarantined ? CHUNKS_QUARANTINED : CHUNKS_CLEAN;
+
+  /* R17: a late write may still land. */
+  if (only_quarantined &&
+      now_us () - t->quarantined_at_us < t->grace_ms * INT64_C (1000)) {
+    *next = t->chunks.disk_bytes;
+    return 0;
+  }
+  return lease (t, which, cursor, max_bytes, max_extents, out, next);
+}
+
+int
+tracker_compared (struct tracker *t, const struct extents *e, bool equal,
+                  struct extents *wrong)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  if (check_lease (t, e) == -1)
+    return -1;
+  if (!equal)
+    return chunks_differ (&t->chunks, e, &t->in_flight, wrong);
+  chunks_equal (&t->chunks, e);
+  return 0;
+}
+
+/* ---- Gate and commit ---------------------------------------------------- */
+
+uint64_t
+tracker_hold (struct tracker *t, unsigned deadline_ms)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+
+  /* The open gate has woken them all; they only need the lock. */
+  while (gate_is_open (t) && t->held > 0)
+    pthread_cond_wait (&t->progress, &t->lock);
+  if (!t->tracking)
+    return 0; /* requests on the fast path would not see the gate */
+
+  const int64_t now = now_us ();
+
+  return gate_close (&t->gate, now, now + deadline_ms * INT64_C (1000));
+}
+
+/* The first check of all that needs a hold. */
+static bool
+token_is_valid (struct tracker *t, uint64_t token)
+{
+  apply_deadline (t);
+  return gate_valid (&t->gate, token);
+}
+
+static int
+fail (int err)
+{
+  errno = err;
+  return -1;
+}
+
+enum tracker_drain
+tracker_wait_drained (struct tracker *t, uint64_t token, unsigned ms)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  const int64_t limit = now_us () + ms * INT64_C (1000);
+  const unsigned wakes = t->wakes;
+
+  while (token_is_valid (t, token)) {
+    if (is_drained (t))
+      return DRAIN_DONE;
+    if (t->wakes != wakes || now_us () >= limit)
+      return DRAIN_WAIT;
+    wait_until (t, &t->progress, until_deadline (t, limit));
+  }
+  return DRAIN_EXPIRED;
+}
+
+int
+tracker_release (struct tracker *t, uint64_t token, uint64_t *pause_us)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  if (!token_is_valid (t, token))
+    return fail (ETIMEDOUT);
+  if (t->gate.state == GATE_COMMITTING)
+    return fail (EBUSY);
+  open_gate (t);
+  *pause_us = t->gate.last_pause_us;
+  return 0;
+}
+
+int
+tracker_commit_begin (struct tracker *t, uint64_t token)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  if (!token_is_valid (t, token))
+    return fail (ETIMEDOUT);
+  if (t->gate.state != GATE_CLOSED || t->owner != OWNER_SOURCE)
+    return fail (EINVAL);
+  if (!is_drained (t) || t->flush_under_way || !chunks_clean (&t->chunks))
+    return fail (EBUSY); /* R10 */
+  t->owner_before = t->owner;
+  gate_commit (&t->gate);
+  return 0;
+}
+
+int
+tracker_rollback_begin (struct tracker *t, uint64_t token)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  if (!token_is_valid (t, token))
+    return fail (ETIMEDOUT);
+  if (t->gate.state != GATE_COMMITTED)
+    return fail (EINVAL);
+  gate_uncommit (&t->gate);
+  return 0;
+}
+
+void
+tracker_commit_end (struct tracker *t, bool recorded, enum owner owner)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  const bool late = now_us () >= t->gate.deadline_us;
+
+  assert (is_drained (t)); /* no request of the old owner is under way */
+  gate_committed (&t->gate, recorded);
+  atomic_store (&t->owner, recorded ? owner : t->owner_before);
+
+  /* R10: only now what was put off, with the owner in effect. */
+  if (late && !t->session_over)
+    t->gates_expired++;
+  if (late || t->session_over)
+    open_gate (t);
+  if (t->stop_wanted)
+    stop_tracking (t);
+  t->session_over = t->stop_wanted = false;
+  wake_all (t); /* the deadline counts again for who sleeps */
+}
+
+void
+tracker_set_owner (struct tracker *t, enum owner owner, bool all_dirty)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  wait_commit_over (t);
+  if (is_served (t->owner) && owner != t->owner)
+    assert (t->in_flight.requests == 0 && t->untracked == 0);
+  atomic_store (&t->owner, owner);
+  if (all_dirty) {
+    interrupt (t);
+    chunks_mark_all (&t->chunks);
+    chunks_set_written (&t->chunks, true);
+  }
+}
+
+/* ---- Looking ------------------------------------------------------------ */
+
+void
+tracker_get_status (struct tracker *t, struct tracker_status *s)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  const struct chunks *c = &t->chunks;
+
+  apply_deadline (t);
+  *s = (struct tracker_status){
+    .owner = t->owner,
+    .tracking = t->tracking,
+    .gate = t->gate.state,
+    .disk_bytes = c->disk_bytes,
+    .chunk_bytes = UINT64_C (1) << c->shift,
+    .epoch = t->epoch,
+    .dirty_bytes = chunks_bytes (c, &c->dirty),
+    .leased_bytes = chunks_bytes (c, &c->leased),
+    .unflushed_bytes =
+      chunks_bytes (c, &c->unflushed) + chunks_bytes (c, &c->flushing),
+    .quarantined_bytes = chunks_bytes (c, &c->quarantined),
+    .in_flight_bytes = t->in_flight.bytes,
+    .in_flight_requests = t->in_flight.requests + t->untracked,
+    .dirtied_bytes = t->dirtied_bytes,
+    .dirty_rate = dirty_rate_get (&t->rate, now_us () / 1000),
+    .gates_expired = t->gates_expired,
+    .last_pause_us = t->gate.last_pause_us,
+  };
+  s->remaining_bytes = s->dirty_bytes + s->leased_bytes + s->in_flight_bytes;
+}

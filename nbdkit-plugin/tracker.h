@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The tracker: what the destination of one disk still lacks, which guest
+ * writes are in flight, whether they must wait, and who owns the disk.
+ *
+ * It is the only authority on these, and knows nothing of nbdkit, sockets or
+ * JSON.  Every function takes the tracker's own lock; none is called with it
+ * held and none calls back.  Bytes everywhere; times in milliseconds of the
+ * monotonic clock unless the name says microseconds.
+ *
+ * Each chunk has the bits D (dirty), L (leased), U (unflushed), F (being
+ * flushed), Q (quarantined) and W (the destination may have been written
+ * here).  D and L may both be set: the guest wrote while the chunk was copied.
+ */
+
+#ifndef NBDMIGRATE_TRACKER_H
+#define NBDMIGRATE_TRACKER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "extents.h"
+#include "gate.h"
+#include "inflight.h"
+
+/* How long after its last quarantining a chunk stays in Q (R17).  A server
+ * whose connection is gone may still carry out requests it had received; it
+ * has them in memory, so they land within milliseconds (or never), unless its
+ * own disk is stuck.  Two seconds are long against the first, and cost only a
+ * later comparison; no number would be enough for the second.
+ */
+#define QUARANTINE_GRACE_MS 2000
+
+enum owner {
+  OWNER_SOURCE,      /* the guest is served from the source */
+  OWNER_DESTINATION, /* after a pivot */
+  OWNER_FENCED,      /* after a handover: nobody is served here */
+  OWNER_UNKNOWN,     /* the record cannot be read: nobody is served */
+};
+
+struct tracker;
+
+/* A chunk is a power of two, at least 1 byte here (the filter has stricter
+ * limits).  disk_bytes may be 0 and need not be a multiple of it.  NULL with
+ * errno set on error.
+ */
+extern struct tracker *tracker_new (uint64_t disk_bytes, uint64_t chunk_bytes,
+                                    enum owner owner);
+/* Nothing may be in flight. */
+extern void tracker_free (struct tracker *t);
+
+/* ---- The guest's side: called for each request ------------------------- */
+
+enum tracker_verdict {
+  TRACKER_PASS,   /* go on, to the side named by req->owner */
+  TRACKER_FENCED, /* fail with ESHUTDOWN; the request is not entered */
+  TRACKER_WAIT,   /* the gate is closed; not entered: call again */
+};
+
+/* One write-type request (write, zero, trim).  Lives with the caller from
+ * tracker_enter to tracker_leave; all members are the tracker's but 'owner',
+ * which the caller reads: OWNER_SOURCE or OWNER_DESTINATION.
+ */
+struct tracker_request {
+  struct inflight_node node;
+  bool listed; /* in the list, not only counted */
+  enum owner owner;
+};
+
+/* The gate check and the entry in the in-flight list, one critical section
+ * (R8).  While no migration runs it costs atomic operations only.  At a closed
+ * gate it waits, at most 100 ms, and then returns TRACKER_WAIT, so that the
+ * caller can see whether its client is still there.
+ */
+extern enum tracker_verdict tracker_enter (struct tracker *t,
+                                           struct tracker_request *req,
+                                           uint64_t offset, uint64_t length);
+
+/* The request ended, well or badly (R2: it becomes dirty here).  Must be called
+ * before the guest sees the reply, once for each TRACKER_PASS.
+ */
+extern void tracker_leave (struct tracker *t, struct tracker_request *req);
+
+/* Who owns the disk; for reads, which ask once, at their start (R19 ff.). */
+extern enum owner tracker_owner (struct tracker *t);
+
+/* Wake all waiting threads, whatever they wait for: the server is quitting. */
+extern void tracker_wake (struct tracker *t);
+
+/* ---- Tracking ---------------------------------------------------------- */
+
+/* Start a session's tracking (R1).  With 'resume' the dirty bits go on from
+ * what an earlier session left, otherwise everything becomes dirty.
+ * 'same_destination': W is kept, otherwise it is cleared (R18).  Returns
+ * whether it is a resumption: not if tracking was off, whatever was asked for,
+ * nor without 'same_destination', since nobody knows then what was missed.
+ * Q is always kept.  Waits while another thread is between tracker_commit_begin
+ * and tracker_commit_end, and so does tracker_set_owner: look at the owner
+ * afterwards.
+ */
+extern bool tracker_begin (struct tracker *t, bool resume,
+                           bool same_destination);
+
+/* Wait, at most 'ms', until no request is left that passed before tracking was
+ * on (R1).  True if there is none; false also if tracking is off.
+ */
+extern bool tracker_wait_settled (struct tracker *t, unsigned ms);
+
+/* The session ended (R7): U, F and L become D, L also becomes Q, the epoch is
+ * raised, the gate opens (R10 permitting, otherwise in tracker_commit_end).
+ * Tracking goes on.  The caller shuts down the destination sockets before it
+ * calls this.
+ */
+extern void tracker_end_session (struct tracker *t);
+
+/* End the session as above and stop tracking.  D, L, U and F are forgotten; Q
+ * and W stay, because what they say of the destination stays true.  Between
+ * tracker_commit_begin and tracker_commit_end it takes effect in the latter:
+ * with tracking off, requests would pass the shut gate.
+ */
+extern void tracker_stop (struct tracker *t);
+extern bool tracker_is_tracking (struct tracker *t);
+
+/* ---- Leases (R3 to R6a) ------------------------------------------------ */
+
+/* D to L for up to max_bytes (at least one chunk) in at most max_extents
+ * ranges, looking from 'cursor' (bytes, rounded down to a chunk) to the end of
+ * the disk, no wrap.  Chunks with L are passed over (R4).  The ranges are
+ * appended to *out; the last is cut at the disk's end.  *next is where to go
+ * on, disk_bytes when the end was reached.  -1 with errno ENOMEM: nothing was
+ * taken, whatever is in *out.
+ */
+extern int tracker_take (struct tracker *t, uint64_t cursor, uint64_t max_bytes,
+                         size_t max_extents, struct extents *out,
+                         uint64_t *next);
+
+/* The ranges must be whole chunks (the disk's end counts as one) that are all
+ * leased: otherwise -1 with errno EINVAL and nothing has changed.  An 'epoch'
+ * other than the present one turns done into failed.  'unknown': the write's
+ * outcome is not known, so the chunks become Q as well (R17).
+ */
+extern int tracker_done (struct tracker *t, const struct extents *e,
+                         uint64_t epoch);
+extern int tracker_failed (struct tracker *t, const struct extents *e,
+                           bool unknown);
+
+/* U to F; -1 with errno EBUSY if a flush is already under way. *epoch is the
+ * present one, to be given to tracker_flush_end.
+ */
+extern int tracker_flush_begin (struct tracker *t, uint64_t *epoch);
+
+/* -1 with errno EINVAL without a flush under way; F goes to D if 'success' is
+ * false or the epoch is an older one.
+ */
+extern int tracker_flush_end (struct tracker *t, bool success, uint64_t epoch);
+
+/* Raise the epoch: U and F become D (R6a).  Returns the new one. */
+extern uint64_t tracker_lost (struct tracker *t);
+extern uint64_t tracker_epoch (struct tracker *t);
+
+/* As tracker_take, for chunks to read back and compare: without D, L, U and F.
+ * 'quarantined': those with Q, and none until the grace period is over;
+ * otherwise those without Q.  So between them the two cover all chunks, and
+ * none is found equal while a late write may still come.  'touched' is always
+ * true.
+ */
+extern int tracker_compare (struct tracker *t, bool quarantined,
+                            uint64_t cursor, uint64_t max_bytes,
+                            size_t max_extents, struct extents *out,
+                            uint64_t *next);
+
+/* The end of such a lease.  Equal: L and Q go.  Not equal: L becomes D, Q
+ * stays; the ranges (chunks) that no guest request touched meanwhile are
+ * appended to *wrong: there the destination truly differs.  -1 with errno
+ * EINVAL as tracker_done, or ENOMEM: nothing has changed.
+ */
+extern int tracker_compared (struct tracker *t, const struct extents *e,
+                             bool equal, struct extents *wrong);
+
+/* ---- Gate and commit (R8 to R10) --------------------------------------- */
+
+/* Close the gate for at most deadline_ms.  The token, or 0 if it is closed
+ * already or tracking is off.  Every request held by the hold before passes
+ * first, so that no chain of holds can keep one for longer than a deadline.
+ */
+extern uint64_t tracker_hold (struct tracker *t, unsigned deadline_ms);
+
+enum tracker_drain { DRAIN_DONE, DRAIN_WAIT, DRAIN_EXPIRED };
+
+/* Wait, at most 'ms', until nothing is in flight under this hold (R9). */
+extern enum tracker_drain tracker_wait_drained (struct tracker *t,
+                                                uint64_t token, unsigned ms);
+
+/* Open the gate.  -1 with errno ETIMEDOUT if the token is void, EBUSY between
+ * tracker_commit_begin and tracker_commit_end.  *pause_us is how long it was
+ * shut.
+ */
+extern int tracker_release (struct tracker *t, uint64_t token,
+                            uint64_t *pause_us);
+
+/* First step of a commit: -1 with errno ETIMEDOUT if the token is void, EBUSY
+ * if something is still dirty, leased, unflushed, being flushed, quarantined
+ * or in flight, or a flush is not ended, EINVAL if the hold is committed
+ * already or the source is not the owner.  After success neither deadline nor
+ * session end opens the gate until tracker_commit_end, which the same thread
+ * must call.
+ */
+extern int tracker_commit_begin (struct tracker *t, uint64_t token);
+
+/* Second step, once the record is durable: the new owner (the same for a
+ * detach) takes effect with the gate still shut.  recorded == false: the owner
+ * is the one before tracker_commit_begin and 'owner' is not looked at.  The
+ * deadline counts again; if it has passed, or the session has ended, the gate
+ * opens here.
+ */
+extern void tracker_commit_end (struct tracker *t, bool recorded,
+                                enum owner owner);
+
+/* Take a commit back while the gate is shut, around the restoring of the old
+ * record.  -1 with errno ETIMEDOUT if the token is void, EINVAL if the hold is
+ * not committed.  tracker_commit_end (t, false, old_owner) ends it, or (t,
+ * true, owner) if the old record could not be restored.
+ */
+extern int tracker_rollback_begin (struct tracker *t, uint64_t token);
+
+/* Settle the owner from outside a session: at start and for 'reopen'.  With
+ * 'all_dirty', every chunk is dirty for the next session (R20), and none counts
+ * as untouched by an earlier run (R18).  Not for taking the disk from an owner
+ * that is being served: nothing may be in flight then (asserted).
+ */
+extern void tracker_set_owner (struct tracker *t, enum owner owner,
+                               bool all_dirty);
+
+/* Another grace period than QUARANTINE_GRACE_MS (tests). */
+extern void tracker_set_grace (struct tracker *t, unsigned ms);
+
+/* ---- Looking ----------------------------------------------------------- */
+
+struct tracker_status {
+  enum owner owner;
+  bool tracking;
+  enum gate_state gate;
+  uint64_t disk_bytes;
+  uint64_t chunk_bytes;
+  uint64_t epoch;
+  uint64_t dirty_bytes; /* these five count whole chunks, cut at the end */
+  uint64_t leased_bytes;
+  uint64_t unflushed_bytes; /* U and F */
+  uint64_t quarantined_bytes;
+  uint64_t remaining_bytes; /* D + L + in flight (R9) */
+  uint64_t in_flight_bytes;
+  uint64_t in_flight_requests;
+  uint64_t dirtied_bytes; /* since tracking began: chunks that became dirty */
+  uint64_t dirty_rate;    /* the same in bytes per second, of late */
+  uint64_t gates_expired; /* deadlines that passed */
+  uint64_t last_pause_us;
+};
+
+extern void tracker_get_status (struct tracker *t, struct tracker_status *s);
+
+#endif /* NBDMIGRATE_TRACKER_H */
