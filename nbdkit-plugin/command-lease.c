@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Commands that hand out chunks and take them back (R3 to R6a). */
+
+#include <errno.h>
+#include <string.h>
+
+#include "call.h"
+#include "cleanup.h"
+#include "protocol.h"
+
+/* The error of a tracker function that got extents. */
+static json_t *
+fail_extents (struct call *call)
+{
+  if (errno == EINVAL)
+    return call_fail (call, "BadArgument",
+                      "\"extents\" must be whole chunks that are leased");
+  return call_fail (call, "Failed", "\"extents\": %s", strerror (errno));
+}
+
+/* "cursor" and "max_bytes" of take and compare. */
+static int
+get_window (struct call *call, uint64_t *cursor, uint64_t *max_bytes)
+{
+  if (call_u64 (call, "cursor", true, cursor) == -1 ||
+      call_u64 (call, "max_bytes", true, max_bytes) == -1)
+    return -1;
+  if (*cursor <= call->export->disk_bytes)
+    return 0;
+  call_fail (call, "BadArgument",
+             "\"cursor\": %llu is past the end of the disk, %llu",
+             (unsigned long long)*cursor,
+             (unsigned long long)call->export->disk_bytes);
+  return -1;
+}
+
+static json_t *
+answer_window (const struct extents *extents, uint64_t next)
+{
+  return json_pack ("{s:o, s:I}", "extents", protocol_extents (extents, true),
+                    "cursor", (json_int_t)next);
+}
+
+json_t *
+command_take (struct call *call)
+{
+  CLEANUP_EXTENTS struct extents extents = EXTENTS_EMPTY;
+  uint64_t cursor, max_bytes, next;
+
+  if (get_window (call, &cursor, &max_bytes) == -1)
+    return NULL;
+  if (tracker_take (call->export->tracker, cursor, max_bytes,
+                    PROTOCOL_EXTENTS_MAX, &extents, &next) == -1)
+    return call_fail (call, "Failed", "take: %s", strerror (errno));
+  return answer_window (&extents, next);
+}
+
+json_t *
+command_compare (struct call *call)
+{
+  CLEANUP_EXTENTS struct extents extents = EXTENTS_EMPTY;
+  uint64_t cursor, max_bytes, next;
+  bool quarantined = false;
+
+  if (get_window (call, &cursor, &max_bytes) == -1 ||
+      call_bool (call, "quarantined", false, &quarantined) == -1)
+    return NULL;
+  if (tracker_compare (call->export->tracker, quarantined, cursor, max_bytes,
+                       PROTOCOL_EXTENTS_MAX, &extents, &next) == -1)
+    return call_fail (call, "Failed", "compare: %s", strerror (errno));
+  for (size_t i = 0; i < extents.n; i++)
+    extents.v[i].touched = true;
+  return answer_window (&extents, next);
+}
+
+json_t *
+command_done (struct call *call)
+{
+  CLEANUP_EXTENTS struct extents extents = EXTENTS_EMPTY;
+  uint64_t epoch;
+
+  if (call_extents (call, &extents) == -1 ||
+      call_u64 (call, "epoch", true, &epoch) == -1)
+    return NULL;
+  if (tracker_done (call->export->tracker, &extents, epoch) == -1)
+    return fail_extents (call);
+  return json_object ();
+}
+
+json_t *
+command_failed (struct call *call)
+{
+  CLEANUP_EXTENTS struct extents extents = EXTENTS_EMPTY;
+  bool unknown = false;
+
+  if (call_extents (call, &extents) == -1 ||
+      call_bool (call, "unknown", false, &unknown) == -1)
+    return NULL;
+  if (tracker_failed (call->export->tracker, &extents, unknown) == -1)
+    return fail_extents (call);
+  return json_object ();
+}
+
+json_t *
+command_compared (struct call *call)
+{
+  CLEANUP_EXTENTS struct extents extents = EXTENTS_EMPTY;
+  CLEANUP_EXTENTS struct extents wrong = EXTENTS_EMPTY;
+  bool equal;
+
+  if (call_extents (call, &extents) == -1 ||
+      call_bool (call, "equal", true, &equal) == -1)
+    return NULL;
+  if (tracker_compared (call->export->tracker, &extents, equal, &wrong) == -1)
+    return fail_extents (call);
+  return json_pack ("{s:o}", "wrong", protocol_extents (&wrong, false));
+}
+
+json_t *
+command_flush_begin (struct call *call)
+{
+  uint64_t epoch;
+
+  if (tracker_flush_begin (call->export->tracker, &epoch) == -1)
+    return call_fail (call, "BadArgument",
+                      "flush-begin: the flush before has not ended");
+  return json_pack ("{s:I}", "epoch", (json_int_t)epoch);
+}
+
+json_t *
+command_flush_end (struct call *call)
+{
+  struct tracker_status s;
+  uint64_t epoch;
+  bool success;
+
+  if (call_bool (call, "success", true, &success) == -1 ||
+      call_u64 (call, "epoch", true, &epoch) == -1)
+    return NULL;
+  if (tracker_flush_end (call->export->tracker, success, epoch) == -1)
+    return call_fail (call, "BadArgument",
+                      "flush-end: no flush-begin came before");
+  tracker_get_status (call->export->tracker, &s);
+  return json_pack ("{s:I}", "remaining_bytes", (json_int_t)s.remaining_bytes);
+}

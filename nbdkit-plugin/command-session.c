@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Commands that begin, feed and end a session. */
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "call.h"
+#include "cleanup.h"
+#include "owner.h"
+#include "uri.h"
+
+#define SLICE_MS 50 /* of a wait: how often the peer is looked at */
+
+/* The destination sockets that came with the command (R7).  How many, or -1
+ * after call_fail.
+ */
+static ssize_t
+take_sockets (struct call *call, int fds[PROTOCOL_FDS_MAX])
+{
+  const size_t n = line_reader_take_fds (&call->client->reader, fds);
+  bool ok = n > 0;
+
+  for (size_t i = 0; i < n; i++) {
+    struct stat st;
+
+    ok = ok && fstat (fds[i], &st) == 0 && S_ISSOCK (st.st_mode);
+  }
+  if (ok)
+    return n;
+  for (size_t i = 0; i < n; i++)
+    close (fds[i]);
+  call_fail (call, "BadArgument",
+             "the sockets of the connections to the destination must come "
+             "with this command (SCM_RIGHTS), and nothing else");
+  return -1;
+}
+
+/* Whether a session may begin (R16). */
+static bool
+may_begin (struct call *call)
+{
+  struct export *e = call->export;
+  const enum owner owner = tracker_owner (e->tracker);
+
+  if (e->session.client) {
+    call_fail (call, "SessionBusy",
+               e->session.client == call->client
+                 ? "this connection is the session of the disk already"
+                 : "another migration of this disk is running");
+    return false;
+  }
+  if (owner != OWNER_SOURCE) {
+    call_fail (call, "WrongOwner",
+               "the disk cannot be moved from here: its owner is \"%s\", not "
+               "the source",
+               owner_name (owner));
+    return false;
+  }
+  return true;
+}
+
+/* R1: until every request that passed before has ended.  The session lock is
+ * dropped meanwhile.  False after call_fail, or if nobody is there.
+ */
+static bool
+wait_settled (struct call *call)
+{
+  struct export *e = call->export;
+  bool settled;
+
+  do {
+    pthread_mutex_unlock (&e->session.lock);
+    settled = tracker_wait_settled (e->tracker, SLICE_MS);
+    call->gone = client_is_gone (call->client);
+    pthread_mutex_lock (&e->session.lock);
+    if (call->gone || !call_is_session (call))
+      return false;
+  } while (!settled);
+  return true;
+}
+
+/* Check the arguments and make the client the session. */
+static int
+begin_session (struct call *call, bool *resumed)
+{
+  const char *destination;
+  bool restart = false, incremental = false;
+  int fds[PROTOCOL_FDS_MAX];
+  ssize_t n;
+
+  if (call_string (call, "destination", true, &destination) == -1 ||
+      call_bool (call, "restart", false, &restart) == -1 ||
+      call_bool (call, "incremental", false, &incremental) == -1)
+    return -1;
+  if (!uri_is_nbd (destination)) {
+    call_fail (call, "BadArgument", "\"destination\": %s is no NBD URI",
+               destination);
+    return -1;
+  }
+  if (!may_begin (call))
+    return -1;
+  n = take_sockets (call, fds);
+  return n == -1 ? -1
+                 : session_begin (call->export, call->client, destination,
+                                  restart, incremental, fds, n, resumed);
+}
+
+json_t *
+command_begin (struct call *call)
+{
+  struct tracker_status s;
+  bool resumed;
+
+  if (begin_session (call, &resumed) == -1 || !wait_settled (call))
+    return NULL;
+  tracker_get_status (call->export->tracker, &s);
+  return json_pack ("{s:b, s:I, s:I, s:I}", "resumed", (int)resumed, "epoch",
+                    (json_int_t)s.epoch, "dirty_bytes",
+                    (json_int_t)s.dirty_bytes, "remaining_bytes",
+                    (json_int_t)s.remaining_bytes);
+}
+
+json_t *
+command_lost (struct call *call)
+{
+  struct export *e = call->export;
+  int fds[PROTOCOL_FDS_MAX];
+  const ssize_t n = take_sockets (call, fds);
+
+  if (n == -1)
+    return NULL;
+  session_replace_fds (e, fds, n);
+  return json_pack ("{s:I}", "epoch", (json_int_t)tracker_lost (e->tracker));
+}
+
+json_t *
+command_publish (struct call *call)
+{
+  struct session *s = &call->export->session;
+  json_t *progress = json_object_get (call->args, "progress");
+  json_t *wishes = s->wishes ? s->wishes : json_object ();
+
+  if (progress && !json_is_object (progress)) {
+    if (s->wishes == NULL)
+      json_decref (wishes);
+    return call_fail (call, "BadArgument", "\"progress\" must be an object");
+  }
+  if (progress) {
+    json_decref (s->progress);
+    s->progress = json_incref (progress);
+  }
+  s->wishes = NULL; /* handed over once */
+  return json_pack ("{s:o}", "wishes", wishes);
+}
+
+json_t *
+command_end (struct call *call)
+{
+  session_end (call->export);
+  return json_object ();
+}

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Reading the parameters.  A message names the value and what would be right.
+ */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include <nbdkit-filter.h>
+
+#include "config.h"
+#include "units.h"
+
+#define CHUNK_MIN (UINT64_C (4) << 10)
+#define CHUNK_MAX (UINT64_C (64) << 20)
+#define CHUNK_DEFAULT (UINT64_C (64) << 10)
+#define CHUNKS_MAX (UINT64_C (1) << 24) /* unless the user sets the size */
+
+#define MAX_GATE_LIMIT_MS (10 * 60 * 1000)
+#define RECONNECT_LIMIT_MS (24 * 60 * 60 * 1000)
+
+struct config config = {
+  .max_gate_ms = 5000,
+  .reconnect_ms = 30000,
+  .state_sync = true,
+};
+
+const char config_help[] =
+  "migrate-dir=<DIR>              (required) Directory of the control socket,\n"
+  "                               made if it is not there.\n"
+  "migrate-chunk=<SIZE>           Unit of tracking, a power of two from 4K to\n"
+  "                               64M (default 64K, more on huge disks).\n"
+  "migrate-max-gate=<DURATION>    Longest time that a guest may be made to\n"
+  "                               wait (default 5s).\n"
+  "migrate-state-sync=<BOOL>      Write the state so that it also survives a\n"
+  "                               loss of power (default true).\n"
+  "migrate-reconnect=<DURATION>   How long to try to reach a lost destination\n"
+  "                               after a pivot (default 30s).\n";
+
+static int
+parse_dir (const char *value)
+{
+  size_t len;
+
+  if (*value == '\0') {
+    nbdkit_error ("migrate-dir must not be empty: it names a directory for "
+                  "the control socket");
+    return -1;
+  }
+  /* The path is announced in a line of its own. */
+  for (const char *p = value; *p; p++)
+    if ((unsigned char)*p < ' ' || *p == 127) {
+      nbdkit_error ("migrate-dir must not contain control characters");
+      return -1;
+    }
+
+  free (config.dir);
+  config.dir = nbdkit_absolute_path (value);
+  if (config.dir == NULL)
+    return -1;
+  for (len = strlen (config.dir); len > 1 && config.dir[len - 1] == '/';)
+    config.dir[--len] = '\0';
+  return 1;
+}
+
+static int
+parse_chunk (const char *value)
+{
+  uint64_t bytes;
+
+  if (units_parse_bytes (value, &bytes) == -1 || bytes < CHUNK_MIN ||
+      bytes > CHUNK_MAX || (bytes & (bytes - 1)) != 0) {
+    nbdkit_error ("migrate-chunk=%s: it must be a power of two from 4K to "
+                  "64M, for example 64K",
+                  value);
+    return -1;
+  }
+  config.chunk_bytes = bytes;
+  return 1;
+}
+
+static int
+parse_duration (const char *key, const char *value, unsigned min_ms,
+                unsigned max_ms, unsigned *r)
+{
+  uint64_t ms;
+
+  if (units_parse_ms (value, &ms) == -1 || ms < min_ms || ms > max_ms) {
+    char least[UNITS_TEXT_MAX], most[UNITS_TEXT_MAX];
+
+    nbdkit_error ("%s=%s: it must be a duration from %s to %s with a unit, "
+                  "for example 500ms or 5s",
+                  key, value, units_format_ms (least, min_ms),
+                  units_format_ms (most, max_ms));
+    return -1;
+  }
+  *r = ms;
+  return 1;
+}
+
+static int
+parse_bool (const char *key, const char *value, bool *r)
+{
+  const int b = nbdkit_parse_bool (value);
+
+  if (b == -1) {
+    nbdkit_error ("%s=%s: it must be true or false", key, value);
+    return -1;
+  }
+  *r = b;
+  return 1;
+}
+
+int
+config_parameter (const char *key, const char *value)
+{
+  if (strcmp (key, "migrate-dir") == 0)
+    return parse_dir (value);
+  if (strcmp (key, "migrate-chunk") == 0)
+    return parse_chunk (value);
+  if (strcmp (key, "migrate-max-gate") == 0)
+    return parse_duration (key, value, 1, MAX_GATE_LIMIT_MS,
+                           &config.max_gate_ms);
+  if (strcmp (key, "migrate-reconnect") == 0)
+    return parse_duration (key, value, 0, RECONNECT_LIMIT_MS,
+                           &config.reconnect_ms);
+  if (strcmp (key, "migrate-state-sync") == 0)
+    return parse_bool (key, value, &config.state_sync);
+  return 0;
+}
+
+int
+config_complete (void)
+{
+  const size_t max = sizeof ((struct sockaddr_un *)NULL)->sun_path - 1;
+
+  if (config.dir == NULL) {
+    nbdkit_error ("migrate-dir=DIR is required: a directory for the control "
+                  "socket, for example migrate-dir=/var/lib/vm1");
+    return -1;
+  }
+  free (config.control);
+  if (asprintf (&config.control, "%s/control",
+                strcmp (config.dir, "/") == 0 ? "" : config.dir) == -1) {
+    config.control = NULL;
+    nbdkit_error ("asprintf: %m");
+    return -1;
+  }
+  if (strlen (config.control) > max) {
+    nbdkit_error ("migrate-dir: the path of the control socket, %s, has %zu "
+                  "bytes, the system allows %zu: choose a shorter directory",
+                  config.control, strlen (config.control), max);
+    return -1;
+  }
+  return 0;
+}
+
+void
+config_free (void)
+{
+  free (config.dir);
+  free (config.control);
+  config.dir = config.control = NULL;
+}
+
+uint64_t
+config_chunk_bytes (uint64_t disk_bytes)
+{
+  uint64_t chunk = CHUNK_DEFAULT;
+
+  if (config.chunk_bytes != 0)
+    return config.chunk_bytes;
+  while ((disk_bytes - 1) / chunk >= CHUNKS_MAX && disk_bytes > 0)
+    chunk *= 2;
+  return chunk;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* migrate-dir: the lock, and the listening control socket.
+ *
+ * One process at a time has the directory.  The functions are called from
+ * nbdkit's main thread only.
+ */
+
+#ifndef NBDMIGRATE_DIRECTORY_H
+#define NBDMIGRATE_DIRECTORY_H
+
+/* Make the directory if needed, lock it, remove a stale socket, listen.
+ * Before nbdkit forks, so that errors are seen.  -1: error (reported).
+ */
+extern int directory_claim (void);
+
+/* Whether we can still use it, now as the user that nbdkit runs as.  -1: no
+ * (reported).
+ */
+extern int directory_check (void);
+
+/* The listening socket; stays the directory's. */
+extern int directory_socket (void);
+
+/* Stop listening, remove the socket, unlock.  May be called again. */
+extern void directory_release (void);
+
+#endif /* NBDMIGRATE_DIRECTORY_H */

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the filter keeps for each export name, from the first time a client
+ * opens it until nbdkit ends.  Exports are never removed, so a pointer to one
+ * stays valid until exports_free.
+ */
+
+#ifndef NBDMIGRATE_EXPORT_H
+#define NBDMIGRATE_EXPORT_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <nbdkit-filter.h>
+
+#include "session.h"
+#include "tracker.h"
+
+/* Requests of all NBD clients that succeeded, the migrator's reads included.
+ * Read and written without a lock.
+ */
+struct guest_counters {
+  uint64_t reads, read_bytes;
+  uint64_t writes, written_bytes;
+  uint64_t zeroes, zeroed_bytes;
+  uint64_t trims, trimmed_bytes;
+  uint64_t flushes;
+};
+
+#define ID_TEXT_SIZE 17 /* 16 hexadecimal digits and a 0 */
+
+struct export {
+  struct export *next; /* in the list */
+
+  /* Constant. */
+  char *name;
+  char id[ID_TEXT_SIZE]; /* random */
+  uint64_t disk_bytes;
+  uint64_t chunk_bytes;
+  struct tracker *tracker; /* has its own lock */
+
+  /* The context that all connections share if the plugin has no multi-conn;
+   * NULL if each has its own.  Constant.
+   */
+  nbdkit_next *shared;
+  /* Calls to it must be serialised, by this lock. */
+  bool serialise;
+  pthread_mutex_t source_lock;
+
+  struct guest_counters guest;
+  struct session session; /* has its own lock */
+};
+
+/* The export of this name, made if it is new, for a client that is being
+ * served just now (.open).  NULL: error (reported).
+ */
+extern struct export *export_open (nbdkit_backend *backend, int readonly,
+                                   const char *name);
+
+/* An export that has been opened before, or NULL.  The empty name also finds
+ * what the plugin has named as its default (export_set_default).
+ */
+extern struct export *export_find (const char *name);
+extern void export_set_default (const char *name);
+
+/* Call f for each of them, oldest last. */
+extern void export_foreach (void (*f) (struct export *e, void *opaque),
+                            void *opaque);
+
+/* The model that .get_ready was told, before anything is opened. */
+extern void exports_init (int thread_model);
+
+/* Close what is shared and forget all.  No client may be connected, on either
+ * side.
+ */
+extern void exports_free (void);
+
+#endif /* NBDMIGRATE_EXPORT_H */

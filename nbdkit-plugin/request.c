@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The owner is asked once, at the start of a request (tracker_owner, or
+ * tracker_enter for those that write), and decides who serves it.  The side
+ * of the source is below, one function a request; a relay to the destination
+ * has its place where relay_missing is.
+ *
+ * Every return after a successful 'enter' goes through 'leave', and 'leave'
+ * comes before nbdkit can send the reply (R2).
+ */
+
+#include <pthread.h>
+
+#include "request.h"
+
+/* ---- Common ------------------------------------------------------------ */
+
+static void
+count_request (uint64_t *requests, uint64_t *bytes, uint64_t count)
+{
+  __atomic_fetch_add (requests, 1, __ATOMIC_RELAXED);
+  if (bytes)
+    __atomic_fetch_add (bytes, count, __ATOMIC_RELAXED);
+}
+
+/* A fenced disk, or one whose owner is not known, serves nobody (R20). */
+static int
+fail_fenced (struct handle *h, int *err)
+{
+  if (!__atomic_exchange_n (&h->told, true, __ATOMIC_RELAXED))
+    nbdkit_error ("export \"%s\" is not served here any more: its owner is "
+                  "not this side; all requests fail",
+                  h->export->name);
+  *err = ESHUTDOWN;
+  return -1;
+}
+
+static int
+relay_missing (struct handle *h, int *err)
+{
+  nbdkit_error ("export \"%s\" belongs to the destination, and this version "
+                "of the filter has no way there",
+                h->export->name);
+  *err = EIO;
+  return -1;
+}
+
+/* For requests that do not write: 0 if the source serves it. */
+static int
+check_owner (struct handle *h, enum owner owner, int *err)
+{
+  switch (owner) {
+  case OWNER_SOURCE:
+    return 0;
+  case OWNER_DESTINATION:
+    return relay_missing (h, err);
+  case OWNER_FENCED:
+  case OWNER_UNKNOWN:
+    break;
+  }
+  return fail_fenced (h, err);
+}
+
+/* Pass the gate and enter the list (R8).  The tracker waits for a while only;
+ * in between we look whether there is still anybody to wait for.
+ */
+static int
+enter (struct handle *h, struct tracker_request *req, uint64_t offset,
+       uint64_t count, int *err)
+{
+  for (;;)
+    switch (tracker_enter (h->export->tracker, req, offset, count)) {
+    case TRACKER_PASS:
+      return 0;
+    case TRACKER_FENCED:
+      return fail_fenced (h, err);
+    case TRACKER_WAIT:
+      if (nbdkit_nanosleep (0, 0) == -1) {
+        *err = ESHUTDOWN;
+        return -1;
+      }
+    }
+}
+
+static void
+leave (struct handle *h, struct tracker_request *req)
+{
+  tracker_leave (h->export->tracker, req); /* R2 */
+}
+
+/* The plugin's context for a call, until source_end.  A shared one may have to
+ * be used by one thread at a time.
+ */
+static nbdkit_next *
+source_begin (struct handle *h, nbdkit_next *next)
+{
+  if (h->export->serialise)
+    pthread_mutex_lock (&h->export->source_lock);
+  return handle_next (h, next);
+}
+
+static void
+source_end (struct handle *h)
+{
+  if (h->export->serialise)
+    pthread_mutex_unlock (&h->export->source_lock);
+}
+
+/* ---- Requests that write ----------------------------------------------- */
+
+int
+request_pwrite (struct handle *h, nbdkit_next *next, const void *buf,
+                uint32_t count, uint64_t offset, uint32_t flags, int *err)
+{
+  struct guest_counters *g = &h->export->guest;
+  struct tracker_request req;
+  int r;
+
+  if (enter (h, &req, offset, count, err) == -1)
+    return -1;
+  if (req.owner == OWNER_DESTINATION)
+    r = relay_missing (h, err);
+  else {
+    next = source_begin (h, next);
+    r = next->pwrite (next, buf, count, offset, flags, err);
+    source_end (h);
+  }
+  leave (h, &req);
+  if (r == 0)
+    count_request (&g->writes, &g->written_bytes, count);
+  return r;
+}
+
+int
+request_zero (struct handle *h, nbdkit_next *next, uint32_t count,
+              uint64_t offset, uint32_t flags, int *err)
+{
+  struct guest_counters *g = &h->export->guest;
+  struct tracker_request req;
+  int r;
+
+  if (enter (h, &req, offset, count, err) == -1)
+    return -1;
+  if (req.owner == OWNER_DESTINATION)
+    r = relay_missing (h, err);
+  else {
+    next = source_begin (h, next);
+    r = next->zero (next, count, offset, flags, err);
+    source_end (h);
+  }
+  leave (h, &req);
+  if (r == 0)
+    count_request (&g->zeroes, &g->zeroed_bytes, count);
+  return r;
+}
+
+int
+request_trim (struct handle *h, nbdkit_next *next, uint32_t count,
+              uint64_t offset, uint32_t flags, int *err)
+{
+  struct guest_counters *g = &h->export->guest;
+  struct tracker_request req;
+  int r;
+
+  if (enter (h, &req, offset, count, err) == -1)
+    return -1;
+  if (req.owner == OWNER_DESTINATION)
+    r = relay_missing (h, err);
+  else {
+    next = source_begin (h, next);
+    r = next->trim (next, count, offset, flags, err);
+    source_end (h);
+  }
+  leave (h, &req);
+  if (r == 0)
+    count_request (&g->trims, &g->trimmed_bytes, count);
+  return r;
+}
+
+/* ---- Requests that do not write ---------------------------------------- */
+
+int
+request_pread (struct handle *h, nbdkit_next *next, void *buf, uint32_t count,
+               uint64_t offset, uint32_t flags, int *err)
+{
+  struct guest_counters *g = &h->export->guest;
+  int r;
+
+  if (check_owner (h, tracker_owner (h->export->tracker), err) == -1)
+    return -1;
+  next = source_begin (h, next);
+  r = next->pread (next, buf, count, offset, flags, err);
+  source_end (h);
+  if (r == 0)
+    count_request (&g->reads, &g->read_bytes, count);
+  return r;
+}
+
+/* R13: if the owner changed meanwhile, the new one is flushed, too. */
+int
+request_flush (struct handle *h, nbdkit_next *next, uint32_t flags, int *err)
+{
+  struct tracker *t = h->export->tracker;
+  enum owner owner, now = tracker_owner (t);
+  int r;
+
+  do {
+    owner = now;
+    if (check_owner (h, owner, err) == -1)
+      return -1;
+    next = source_begin (h, next);
+    r = next->flush (next, flags, err);
+    source_end (h);
+    now = tracker_owner (t);
+  } while (r == 0 && now != owner);
+  if (r == 0)
+    count_request (&h->export->guest.flushes, NULL, 0);
+  return r;
+}
+
+int
+request_extents (struct handle *h, nbdkit_next *next, uint32_t count,
+                 uint64_t offset, uint32_t flags,
+                 struct nbdkit_extents *extents, int *err)
+{
+  int r;
+
+  if (check_owner (h, tracker_owner (h->export->tracker), err) == -1)
+    return -1;
+  next = source_begin (h, next);
+  r = next->extents (next, count, offset, flags, extents, err);
+  source_end (h);
+  return r;
+}
+
+int
+request_cache (struct handle *h, nbdkit_next *next, uint32_t count,
+               uint64_t offset, uint32_t flags, int *err)
+{
+  int r;
+
+  if (check_owner (h, tracker_owner (h->export->tracker), err) == -1)
+    return -1;
+  next = source_begin (h, next);
+  r = next->cache (next, count, offset, flags, err);
+  source_end (h);
+  return r;
+}

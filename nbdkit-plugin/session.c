@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Beginning and ending a session.
+ *
+ * A session can be ended by its own thread (the connection broke, or was
+ * silent) and by another's (abort).  Whoever does it holds the session lock,
+ * and every command of a session runs under that lock and looks first whether
+ * it still is the session.  So nothing can be leased on behalf of a session
+ * that has ended.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <nbdkit-filter.h>
+
+#include "cleanup.h"
+#include "control.h"
+#include "export.h"
+#include "session.h"
+
+void
+session_init (struct session *s)
+{
+  memset (s, 0, sizeof *s);
+  pthread_mutex_init (&s->lock, NULL);
+}
+
+void
+session_destroy (struct session *s)
+{
+  for (size_t i = 0; i < s->nr_fds; i++)
+    close (s->fds[i]);
+  free (s->destination);
+  json_decref (s->progress);
+  json_decref (s->wishes);
+  pthread_mutex_destroy (&s->lock);
+}
+
+const char *
+last_end_name (enum last_end end)
+{
+  static const char *const names[] = {
+    [LAST_END_NONE] = "none",
+    [LAST_END_INTERRUPTED] = "interrupted",
+    [LAST_END_DETACHED] = "detached",
+    [LAST_END_HANDED_OVER] = "handed-over",
+    [LAST_END_PIVOTED] = "pivoted",
+    [LAST_END_ABORTED] = "aborted",
+  };
+
+  return names[end];
+}
+
+static bool
+same_socket (int a, int b)
+{
+  struct stat sa, sb;
+
+  return fstat (a, &sa) == 0 && fstat (b, &sb) == 0 &&
+         sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
+}
+
+static bool
+is_among (int fd, const int *fds, size_t nr_fds)
+{
+  for (size_t i = 0; i < nr_fds; i++)
+    if (same_socket (fd, fds[i]))
+      return true;
+  return false;
+}
+
+/* Shutting down acts on the connection, whoever else has a descriptor of it:
+ * after this the migrator cannot write any more (R7).
+ */
+static void
+drop_fds (struct session *s, const int *keep, size_t nr_keep)
+{
+  for (size_t i = 0; i < s->nr_fds; i++) {
+    if (!is_among (s->fds[i], keep, nr_keep))
+      shutdown (s->fds[i], SHUT_RDWR);
+    close (s->fds[i]);
+  }
+  s->nr_fds = 0;
+}
+
+static void
+keep_fds (struct session *s, const int *fds, size_t nr_fds)
+{
+  memcpy (s->fds, fds, nr_fds * sizeof *fds);
+  s->nr_fds = nr_fds;
+}
+
+void
+session_replace_fds (struct export *e, const int *fds, size_t nr_fds)
+{
+  drop_fds (&e->session, fds, nr_fds);
+  keep_fds (&e->session, fds, nr_fds);
+}
+
+/* R20.  After an abort, or before any session, nothing is tracked. */
+static bool
+may_resume (const struct export *e, bool same, bool restart, bool incremental)
+{
+  const enum last_end end = e->session.last_end;
+
+  if (restart || !same || !tracker_is_tracking (e->tracker))
+    return false;
+  return end == LAST_END_INTERRUPTED ||
+         (end == LAST_END_DETACHED && incremental);
+}
+
+static void
+forget_messages (struct session *s)
+{
+  json_decref (s->progress);
+  json_decref (s->wishes);
+  s->progress = s->wishes = NULL;
+}
+
+int
+session_begin (struct export *e, struct client *client,
+               const char *destination, bool restart, bool incremental,
+               const int *fds, size_t nr_fds, bool *resumed)
+{
+  struct session *s = &e->session;
+  const bool same = s->destination && strcmp (s->destination, destination) == 0;
+  char *copy = strdup (destination);
+
+  keep_fds (s, fds, nr_fds);
+  if (copy == NULL) {
+    drop_fds (s, NULL, 0);
+    errno = ENOMEM;
+    return -1;
+  }
+  *resumed = may_resume (e, same, restart, incremental);
+  free (s->destination);
+  s->destination = copy;
+  s->client = client;
+  s->last_end = LAST_END_NONE;
+  forget_messages (s);
+  client_set_session (client, true);
+  nbdkit_debug ("migrate: export \"%s\": session begins, to %s%s", e->name,
+                destination, *resumed ? ", resumed" : "");
+  tracker_begin (e->tracker, *resumed, same); /* R1, R18 */
+  return 0;
+}
+
+void
+session_end (struct export *e)
+{
+  struct session *s = &e->session;
+
+  if (s->client == NULL)
+    return;
+  /* First of all: what was written is known only once nothing can be. */
+  drop_fds (s, NULL, 0);
+  tracker_end_session (e->tracker); /* R7 */
+  client_set_session (s->client, false);
+  s->client = NULL;
+  if (s->last_end == LAST_END_NONE)
+    s->last_end = LAST_END_INTERRUPTED;
+  /* Wishes were for this migrator: the next one must not be cancelled by
+   * what somebody asked of this one.  The progress would be stale.
+   */
+  forget_messages (s);
+  nbdkit_debug ("migrate: export \"%s\": session ends, %s", e->name,
+                last_end_name (s->last_end));
+}
+
+void
+session_leave (struct export *e, const struct client *client)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
+
+  if (e->session.client == client)
+    session_end (e);
+}
