@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include "bucket.h"
+
+#define MICROSECONDS 1000000
+
+/* A tenth of a second's worth may be saved up: enough to bridge a late wake-up
+ * of the event loop, too little to be seen as a burst.
+ */
+static int64_t
+burst (const struct bucket *b)
+{
+  return (int64_t)(b->rate / 10) + 1;
+}
+
+static void
+earn (struct bucket *b, int64_t now_us)
+{
+  const int64_t elapsed = now_us - b->last_us;
+  double earned;
+
+  if (elapsed <= 0 || b->rate == 0)
+    return;
+  earned = (double)b->rate * (double)elapsed / MICROSECONDS;
+  if (earned < 1) /* keep the fraction for the next call */
+    return;
+  b->last_us = now_us;
+  if (earned >= (double)(burst (b) - b->level))
+    b->level = burst (b);
+  else
+    b->level += (int64_t)earned;
+}
+
+void
+bucket_init (struct bucket *b, uint64_t rate, int64_t now_us)
+{
+  b->rate = rate;
+  b->last_us = now_us;
+  b->level = burst (b);
+}
+
+void
+bucket_set_rate (struct bucket *b, uint64_t rate, int64_t now_us)
+{
+  earn (b, now_us);
+  b->rate = rate;
+  b->last_us = now_us;
+  if (rate == 0)
+    b->level = 0;
+  else if (b->level > burst (b))
+    b->level = burst (b);
+}
+
+bool
+bucket_ready (struct bucket *b, int64_t now_us)
+{
+  earn (b, now_us);
+  return b->rate == 0 || b->level > 0;
+}
+
+void
+bucket_take (struct bucket *b, uint64_t bytes, int64_t now_us)
+{
+  if (b->rate == 0)
+    return;
+  earn (b, now_us);
+  b->level -= (int64_t)bytes;
+}
+
+void
+bucket_give_back (struct bucket *b, uint64_t bytes)
+{
+  if (b->rate == 0)
+    return;
+  b->level += (int64_t)bytes;
+  if (b->level > burst (b))
+    b->level = burst (b);
+}
+
+int
+bucket_wait_ms (struct bucket *b, int64_t now_us)
+{
+  double ms;
+
+  if (bucket_ready (b, now_us))
+    return 0;
+  ms = (double)(1 - b->level) * 1000 / (double)b->rate;
+  return ms > 1000 ? 1000 : (int)ms + 1;
+}

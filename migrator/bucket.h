@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Token bucket for --rate: how many bytes may be sent now.
+ *
+ * Bytes are taken when a request starts, so what is in flight is counted.  A
+ * request may overdraw the bucket once; the next one waits until the debt is
+ * paid, which keeps the long-term rate exact whatever the request length.
+ * Pure: the caller passes the monotonic time in microseconds.
+ */
+
+#ifndef NBDMIGRATE_BUCKET_H
+#define NBDMIGRATE_BUCKET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct bucket {
+  uint64_t rate;   /* bytes per second, 0: unlimited */
+  int64_t level;   /* bytes that may be taken; negative: debt */
+  int64_t last_us; /* when level was brought up to date */
+};
+
+extern void bucket_init (struct bucket *b, uint64_t rate, int64_t now_us);
+
+/* Change the rate; what was earned so far was earned at the old one. */
+extern void bucket_set_rate (struct bucket *b, uint64_t rate, int64_t now_us);
+
+/* Whether a request may start now. */
+extern bool bucket_ready (struct bucket *b, int64_t now_us);
+
+/* A request of that many bytes starts, or (give_back) needed none after all. */
+extern void bucket_take (struct bucket *b, uint64_t bytes, int64_t now_us);
+extern void bucket_give_back (struct bucket *b, uint64_t bytes);
+
+/* Milliseconds until bucket_ready, rounded up; 0: now. */
+extern int bucket_wait_ms (struct bucket *b, int64_t now_us);
+
+#endif /* NBDMIGRATE_BUCKET_H */

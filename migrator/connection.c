@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* libnbd in the event loop.
+ *
+ * The completion callback looks at *error (ignoring it was CVE-2022-0485),
+ * stores it and defers the rest: libnbd forbids calls on the same handle from
+ * there.  When a connection dies, libnbd completes all its requests with
+ * ENOTCONN; so every request ends in one way only.
+ */
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <libnbd.h>
+
+#include "connection.h"
+
+#define STATUS_BYTES_MAX (UINT64_C (1) << 30) /* CVE-2025-47711: below 2 GiB */
+
+static bool
+is_broken (struct nbd_handle *nbd)
+{
+  return nbd_aio_is_dead (nbd) == 1 || nbd_aio_is_closed (nbd) == 1;
+}
+
+bool
+connection_alive (const struct connection *c)
+{
+  return c->why == NULL;
+}
+
+static void
+note_why (struct connection *c, const char *why)
+{
+  if (c->why == NULL)
+    c->why = strdup (why && why[0] ? why : "the connection was closed");
+}
+
+/* ---- connecting -------------------------------------------------------- */
+
+static int
+configure (struct nbd_handle *nbd, const struct connection_options *options)
+{
+  /* Files named in the URI (TLS keys) are the user's own. */
+  if (nbd_set_uri_allow_local_file (nbd, true) == -1 ||
+      nbd_set_full_info (nbd, true) == -1 ||
+      nbd_set_pread_initialize (nbd, false) == -1)
+    return -1;
+  if (options->allocation &&
+      nbd_add_meta_context (nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) == -1)
+    return -1;
+  if (options->depth_context != NULL &&
+      nbd_add_meta_context (nbd, options->depth_context) == -1)
+    return -1;
+  return 0;
+}
+
+/* One step towards the ready state.  1: ready, 0: not yet, -1: failed. */
+static int
+connect_step (struct nbd_handle *nbd, int interrupt_fd, int timeout_ms,
+              const char **why)
+{
+  struct pollfd p[2];
+  unsigned dir;
+  int r;
+
+  if (nbd_aio_is_ready (nbd) == 1)
+    return 1;
+  dir = nbd_aio_get_direction (nbd);
+  p[0] = (struct pollfd){ .fd = nbd_aio_get_fd (nbd) };
+  if (dir & LIBNBD_AIO_DIRECTION_READ)
+    p[0].events |= POLLIN;
+  if (dir & LIBNBD_AIO_DIRECTION_WRITE)
+    p[0].events |= POLLOUT;
+  p[1] = (struct pollfd){ .fd = interrupt_fd, .events = POLLIN };
+  r = poll (p, 2, timeout_ms);
+  if (r == -1 && errno != EINTR) {
+    *why = strerror (errno);
+    return -1;
+  }
+  if (r == 0) {
+    *why = "no answer to the connection attempt; does the server admit "
+           "another client?";
+    return -1;
+  }
+  if (r > 0 && p[1].revents != 0) {
+    *why = "interrupted";
+    return -1;
+  }
+  if (r <= 0)
+    return 0;
+  if ((p[0].revents & (POLLIN | POLLHUP)) && (dir & LIBNBD_AIO_DIRECTION_READ))
+    r = nbd_aio_notify_read (nbd);
+  else
+    r = nbd_aio_notify_write (nbd);
+  if (r == -1 || is_broken (nbd)) {
+    *why = nbd_get_error ();
+    return -1;
+  }
+  return 0;
+}
+
+static int
+connect_within (struct nbd_handle *nbd, const char *uri, int interrupt_fd,
+                const char **why)
+{
+  const int64_t deadline = loop_now_us () + CONNECTION_CONNECT_MS * 1000;
+  int r;
+
+  if (nbd_aio_connect_uri (nbd, uri) == -1) {
+    *why = nbd_get_error ();
+    return -1;
+  }
+  do {
+    int64_t left = (deadline - loop_now_us ()) / 1000;
+
+    r = connect_step (nbd, interrupt_fd, left > 0 ? (int)left : 0, why);
+  } while (r == 0);
+  return r == 1 ? 0 : -1;
+}
+
+/* ---- in the loop ------------------------------------------------------- */
+
+static void
+prepare (struct watch *w)
+{
+  struct connection *c = (struct connection *)w;
+  unsigned dir;
+
+  w->events = 0;
+  if (is_broken (c->nbd)) {
+    note_why (c, NULL);
+    return;
+  }
+  /* Also polled after connection_break, until libnbd has seen it. */
+  dir = nbd_aio_get_direction (c->nbd);
+  if (dir & LIBNBD_AIO_DIRECTION_READ)
+    w->events |= POLLIN;
+  if (dir & LIBNBD_AIO_DIRECTION_WRITE)
+    w->events |= POLLOUT;
+}
+
+static void
+ready (struct watch *w, short revents)
+{
+  struct connection *c = (struct connection *)w;
+  unsigned dir;
+  int r = 0;
+
+  /* An earlier callback in this round may have moved the state machine. */
+  dir = nbd_aio_get_direction (c->nbd);
+  if ((revents & (POLLIN | POLLHUP | POLLERR)) &&
+      (dir & LIBNBD_AIO_DIRECTION_READ))
+    r = nbd_aio_notify_read (c->nbd);
+  else if ((revents & (POLLOUT | POLLHUP | POLLERR)) &&
+           (dir & LIBNBD_AIO_DIRECTION_WRITE))
+    r = nbd_aio_notify_write (c->nbd);
+  if (r == -1 || is_broken (c->nbd))
+    note_why (c, nbd_get_error ());
+}
+
+struct connection *
+connection_open (struct loop *loop, const char *uri,
+                 const struct connection_options *options, int interrupt_fd,
+                 char **why)
+{
+  struct connection *c = calloc (1, sizeof *c);
+  const char *reason = NULL;
+
+  *why = NULL;
+  if (c == NULL)
+    return NULL;
+  c->loop = loop;
+  c->sock = -1;
+  c->watch = (struct watch){ .fd = -1, .prepare = prepare, .ready = ready };
+  c->nbd = nbd_create ();
+  if (c->nbd == NULL || configure (c->nbd, options) == -1)
+    reason = nbd_get_error ();
+  else if (connect_within (c->nbd, uri, interrupt_fd, &reason) == 0 &&
+           loop_add (loop, &c->watch) == -1)
+    reason = strerror (errno);
+  if (reason != NULL) {
+    *why = strdup (reason);
+    nbd_close (c->nbd);
+    free (c);
+    return NULL;
+  }
+  c->sock = c->watch.fd = nbd_aio_get_fd (c->nbd);
+  return c;
+}
+
+void
+connection_close (struct connection *c)
+{
+  if (c == NULL)
+    return;
+  loop_remove (c->loop, &c->watch);
+  /* Say goodbye if that needs no waiting, so that servers do not log an
+   * abrupt disconnect.
+   */
+  if (connection_alive (c) && c->in_flight == 0)
+    nbd_aio_disconnect (c->nbd, 0);
+  nbd_close (c->nbd);
+  free (c->why);
+  free (c);
+}
+
+void
+connection_break (struct connection *c, const char *why)
+{
+  if (!connection_alive (c))
+    return;
+  note_why (c, why);
+  shutdown (c->sock, SHUT_RDWR);
+  /* Let libnbd see it now: it then completes everything with an error. */
+  nbd_aio_notify_read (c->nbd);
+}
+
+void
+connection_check_timeout (struct connection *c, int64_t now_us,
+                          int64_t timeout_us)
+{
+  const struct io *io;
+
+  if (!connection_alive (c))
+    return;
+  for (io = c->ios; io != NULL; io = io->next)
+    if (now_us - io->started_us > timeout_us) {
+      connection_break (c, "the server did not answer in time");
+      return;
+    }
+}
+
+/* ---- requests ---------------------------------------------------------- */
+
+static void
+run_ended (struct deferred *d)
+{
+  struct io *io = (struct io *)d;
+  struct connection *c = io->connection;
+
+  if (io->prev)
+    io->prev->next = io->next;
+  else
+    c->ios = io->next;
+  if (io->next)
+    io->next->prev = io->prev;
+  c->in_flight--;
+  if (io->error != 0 && is_broken (c->nbd)) {
+    note_why (c, NULL);
+    io->lost = true;
+  }
+  io->ended (io);
+}
+
+static int
+on_complete (void *user_data, int *error)
+{
+  struct io *io = user_data;
+
+  io->error = *error;
+  loop_defer (io->connection->loop, &io->deferred);
+  return 1; /* libnbd may retire the command */
+}
+
+static nbd_completion_callback
+start (struct connection *c, struct io *io)
+{
+  io->deferred.run = run_ended;
+  io->connection = c;
+  io->error = 0;
+  io->lost = false;
+  io->started_us = loop_now_us ();
+  io->prev = NULL;
+  io->next = c->ios;
+  if (c->ios)
+    c->ios->prev = io;
+  c->ios = io;
+  c->in_flight++;
+  return (nbd_completion_callback){ .callback = on_complete, .user_data = io };
+}
+
+/* A request that libnbd would not take never reached the server; libnbd did
+ * not call back and will not.
+ */
+static void
+started (struct connection *c, struct io *io, int64_t cookie)
+{
+  if (cookie != -1)
+    return;
+  io->error = nbd_get_errno () ? nbd_get_errno () : EIO;
+  if (is_broken (c->nbd))
+    note_why (c, nbd_get_error ());
+  loop_defer (c->loop, &io->deferred);
+}
+
+void
+connection_read (struct connection *c, struct io *io, void *buf,
+                 uint32_t bytes, uint64_t offset)
+{
+  const nbd_completion_callback cb = start (c, io);
+
+  started (c, io, nbd_aio_pread (c->nbd, buf, bytes, offset, cb, 0));
+}
+
+void
+connection_write (struct connection *c, struct io *io, const void *buf,
+                  uint32_t bytes, uint64_t offset)
+{
+  const nbd_completion_callback cb = start (c, io);
+
+  c->written = true;
+  started (c, io, nbd_aio_pwrite (c->nbd, buf, bytes, offset, cb, 0));
+}
+
+void
+connection_zero (struct connection *c, struct io *io, uint64_t bytes,
+                 uint64_t offset)
+{
+  const nbd_completion_callback cb = start (c, io);
+
+  c->written = true;
+  started (c, io, nbd_aio_zero (c->nbd, bytes, offset, cb, 0));
+}
+
+void
+connection_flush (struct connection *c, struct io *io)
+{
+  const nbd_completion_callback cb = start (c, io);
+
+  started (c, io, nbd_aio_flush (c->nbd, cb, 0));
+}
+
+static int
+on_entries (void *user_data, const char *metacontext, uint64_t offset,
+            uint32_t *entries, size_t nr_entries, int *error)
+{
+  struct status_io *sio = user_data;
+
+  if (*error == 0)
+    sio->entries (sio->opaque, metacontext, offset, entries, nr_entries);
+  return 0;
+}
+
+void
+connection_block_status (struct connection *c, struct status_io *sio,
+                         uint64_t bytes, uint64_t offset)
+{
+  const nbd_completion_callback cb = start (c, &sio->io);
+  const nbd_extent_callback entries = { .callback = on_entries,
+                                        .user_data = sio };
+
+  if (bytes > STATUS_BYTES_MAX)
+    bytes = STATUS_BYTES_MAX;
+  started (c, &sio->io,
+           nbd_aio_block_status (c->nbd, bytes, offset, entries, cb, 0));
+}

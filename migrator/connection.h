@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* One NBD connection in an event loop.
+ *
+ * Everything is asynchronous with a deadline; nothing here blocks for ever,
+ * whatever the server does.  A request (struct io) belongs to the caller and
+ * must live until its 'ended' has run; it runs from the loop, never from
+ * inside the call that submitted it.
+ */
+
+#ifndef NBDMIGRATE_CONNECTION_H
+#define NBDMIGRATE_CONNECTION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <libnbd.h>
+
+#include "loop.h"
+
+struct connection;
+
+struct io {
+  struct deferred deferred;
+  void (*ended) (struct io *io);
+  struct connection *connection;
+  int error;   /* errno of the request, 0: it succeeded */
+  bool lost;   /* the connection broke: the outcome is unknown (R17) */
+  int64_t started_us;
+  struct io *prev, *next; /* in flight on this connection */
+};
+
+struct connection {
+  struct watch watch;
+  struct loop *loop;
+  struct nbd_handle *nbd;
+  int sock;               /* for shutting down; owned by nbd */
+  unsigned in_flight;
+  struct io *ios;         /* the requests in flight */
+  bool written;           /* something was written since the last flush (R6) */
+  char *why;              /* why it broke, owned; NULL while it works */
+};
+
+#define CONNECTION_CONNECT_MS 10000
+
+struct connection_options {
+  bool allocation; /* ask for base:allocation */
+  const char *depth_context; /* another context to ask for, or NULL */
+};
+
+/* Connect to the URI, waiting for at most CONNECTION_CONNECT_MS.  NULL with
+ * *why (the caller frees it) on error.  interrupt_fd (or -1) becoming readable
+ * ends the wait as well.
+ */
+extern struct connection *
+connection_open (struct loop *loop, const char *uri,
+                 const struct connection_options *options, int interrupt_fd,
+                 char **why);
+
+/* Close it, at once.  No request may be in flight, unless the loop is never
+ * run again.
+ */
+extern void connection_close (struct connection *c);
+
+extern bool connection_alive (const struct connection *c);
+
+/* Break it: all requests end with an error soon. */
+extern void connection_break (struct connection *c, const char *why);
+
+/* Break it if its oldest request is older than that many microseconds. */
+extern void connection_check_timeout (struct connection *c, int64_t now_us,
+                                      int64_t timeout_us);
+
+extern void connection_read (struct connection *c, struct io *io, void *buf,
+                             uint32_t bytes, uint64_t offset);
+extern void connection_write (struct connection *c, struct io *io,
+                              const void *buf, uint32_t bytes,
+                              uint64_t offset);
+extern void connection_zero (struct connection *c, struct io *io,
+                             uint64_t bytes, uint64_t offset);
+extern void connection_flush (struct connection *c, struct io *io);
+
+/* Block status; 'entries' is called with what the server said of one metadata
+ * context: pairs of length in bytes and flags, in order, from 'offset' on.  It
+ * runs inside libnbd: it may only store.
+ */
+typedef void connection_entries (void *opaque, const char *context,
+                                 uint64_t offset, const uint32_t *pairs,
+                                 size_t nr_numbers);
+struct status_io {
+  struct io io;
+  connection_entries *entries;
+  void *opaque;
+};
+extern void connection_block_status (struct connection *c,
+                                     struct status_io *sio, uint64_t bytes,
+                                     uint64_t offset);
+
+#endif /* NBDMIGRATE_CONNECTION_H */

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "control.h"
+
+#define OPEN_MS 5000
+
+struct call {
+  control_callback *callback;
+  void *opaque;
+  struct call *next;
+};
+
+struct control {
+  struct watch watch;
+  struct loop *loop;
+  struct line_reader reader;
+  struct call *first, **last; /* commands not yet answered */
+  struct deferred failing;    /* tells them that the connection ended */
+  bool failing_queued;
+  char *why;
+};
+
+void
+control_answer_clear (struct control_answer *a)
+{
+  json_decref (a->value);
+  free (a->error_class);
+  free (a->desc);
+  *a = (struct control_answer){ .done = false };
+}
+
+const char *
+control_broken (const struct control *c)
+{
+  return c->why;
+}
+
+static void
+finish_call (struct control *c, const struct control_answer *a)
+{
+  struct call *call = c->first;
+
+  c->first = call->next;
+  if (c->first == NULL)
+    c->last = &c->first;
+  call->callback (call->opaque, a);
+  free (call);
+}
+
+static void
+fail_calls (struct deferred *d)
+{
+  struct control *c =
+    (struct control *)((char *)d - offsetof (struct control, failing));
+
+  c->failing_queued = false;
+  while (c->first != NULL) {
+    CLEANUP_ANSWER struct control_answer a = {
+      .done = true,
+      .error_class = strdup (CONTROL_LOST),
+      .desc = strdup (c->why),
+    };
+
+    finish_call (c, &a);
+  }
+}
+
+static void
+lose (struct control *c, const char *why)
+{
+  if (c->why == NULL)
+    c->why = strdup (why);
+  c->watch.events = 0;
+  if (!c->failing_queued) {
+    c->failing_queued = true;
+    loop_defer (c->loop, &c->failing);
+  }
+}
+
+void
+control_give_up (struct control *c, const char *why)
+{
+  lose (c, why);
+}
+
+static void
+got_message (struct control *c, json_t *message)
+{
+  CLEANUP_ANSWER struct control_answer a = { .done = true };
+  const char *error_class, *desc;
+  json_t *value;
+
+  if (c->first == NULL) {
+    lose (c, "an answer came to no command");
+    return;
+  }
+  value = json_object_get (message, "return");
+  if (value != NULL)
+    a.value = json_incref (value);
+  else if (json_unpack (message, "{s:{s:s, s:s}}", "error", "class",
+                        &error_class, "desc", &desc) == 0) {
+    a.error_class = strdup (error_class);
+    a.desc = strdup (desc);
+  }
+  else {
+    lose (c, "an answer is neither a return nor an error");
+    return;
+  }
+  finish_call (c, &a);
+}
+
+static void
+ready (struct watch *w, short revents)
+{
+  struct control *c = (struct control *)w;
+  ssize_t n = line_reader_receive (&c->reader, w->fd);
+  char *text;
+
+  (void)revents;
+  if (n == -1 && (errno == EAGAIN || errno == EINTR))
+    return;
+  if (n <= 0) {
+    lose (c, n == 0 ? "the proxy closed the control connection"
+                    : strerror (errno));
+    return;
+  }
+  while (c->why == NULL && (text = line_reader_next (&c->reader)) != NULL) {
+    CLEANUP_FREE char *line = text;
+    CLEANUP_JSON json_t *message = json_loads (line, 0, NULL);
+
+    if (message == NULL)
+      lose (c, "what came over the control socket is no JSON");
+    else
+      got_message (c, message);
+  }
+}
+
+/* ---- opening ----------------------------------------------------------- */
+
+static int
+connect_socket (const char *path)
+{
+  struct sockaddr_un addr = { .sun_family = AF_UNIX };
+  int sock;
+
+  if (strlen (path) >= sizeof addr.sun_path) {
+    errno = ENAMETOOLONG;
+    return -1;
+  }
+  memcpy (addr.sun_path, path, strlen (path));
+  sock = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (sock == -1)
+    return -1;
+  if (connect (sock, (const struct sockaddr *)&addr, sizeof addr) == -1) {
+    const int err = errno;
+
+    close (sock);
+    errno = err;
+    return -1;
+  }
+  return sock;
+}
+
+/* Read the greeting.  0, or -1 with *why. */
+static int
+greet (struct control *c, char **why)
+{
+  struct pollfd p = { .fd = c->watch.fd, .events = POLLIN };
+  CLEANUP_FREE char *line = NULL;
+  CLEANUP_JSON json_t *greeting = NULL;
+  int protocol = 0;
+
+  while ((line = line_reader_next (&c->reader)) == NULL) {
+    if (poll (&p, 1, OPEN_MS) <= 0) {
+      *why = strdup ("the proxy did not greet within 5 seconds");
+      return -1;
+    }
+    if (line_reader_receive (&c->reader, p.fd) <= 0) {
+      *why = strdup ("the proxy closed the connection at once; it admits only "
+                     "its own user and root");
+      return -1;
+    }
+  }
+  greeting = json_loads (line, 0, NULL);
+  if (greeting == NULL ||
+      json_unpack (greeting, "{s:{s:i}}", "nbdmigrate", "protocol",
+                   &protocol) == -1) {
+    *why = strdup ("this is not the control socket of nbdkit --filter=migrate");
+    return -1;
+  }
+  if (protocol != PROTOCOL_VERSION) {
+    if (asprintf (why,
+                  "the filter speaks control protocol %d, this nbdmigrate %d; "
+                  "install the same version of both",
+                  protocol, PROTOCOL_VERSION) == -1)
+      *why = NULL;
+    return -1;
+  }
+  return 0;
+}
+
+struct control *
+control_open (struct loop *loop, const char *path, char **why)
+{
+  struct control *c = calloc (1, sizeof *c);
+
+  *why = NULL;
+  if (c == NULL)
+    return NULL;
+  c->loop = loop;
+  c->last = &c->first;
+  c->failing.run = fail_calls;
+  line_reader_init (&c->reader);
+  c->watch = (struct watch){ .fd = connect_socket (path),
+                             .events = POLLIN,
+                             .ready = ready };
+  if (c->watch.fd == -1)
+    *why = strdup (strerror (errno));
+  else if (greet (c, why) == 0 && loop_add (loop, &c->watch) == 0)
+    return c;
+  control_close (c);
+  return NULL;
+}
+
+void
+control_close (struct control *c)
+{
+  if (c == NULL)
+    return;
+  loop_remove (c->loop, &c->watch);
+  if (c->why == NULL)
+    c->why = strdup ("closed");
+  fail_calls (&c->failing);
+  if (c->watch.fd >= 0)
+    close (c->watch.fd);
+  line_reader_destroy (&c->reader);
+  free (c->why);
+  free (c);
+}
+
+/* ---- commands ---------------------------------------------------------- */
+
+void
+control_send (struct control *c, const char *command, json_t *arguments,
+              const int *fds, size_t nr_fds, control_callback *callback,
+              void *opaque)
+{
+  CLEANUP_JSON json_t *message = protocol_command (command, arguments);
+  struct call *call = calloc (1, sizeof *call);
+
+  if (call == NULL || message == NULL)
+    abort (); /* nothing can be said about what was not asked */
+  call->callback = callback;
+  call->opaque = opaque;
+  *c->last = call;
+  c->last = &call->next;
+  if (c->why != NULL)
+    lose (c, c->why);
+  else if (protocol_send (c->watch.fd, message, fds, nr_fds) == -1)
+    lose (c, strerror (errno));
+}
+
+static void
+store (void *opaque, const struct control_answer *a)
+{
+  struct control_answer *answer = opaque;
+
+  answer->value = json_incref (a->value);
+  answer->error_class = a->error_class ? strdup (a->error_class) : NULL;
+  answer->desc = a->desc ? strdup (a->desc) : NULL;
+  answer->done = true;
+}
+
+void
+control_ask (struct control *c, const char *command, json_t *arguments,
+             struct control_answer *a)
+{
+  control_send (c, command, arguments, NULL, 0, store, a);
+}
+
+void
+control_wait (struct control *c, const char *command, json_t *arguments,
+              int timeout_ms, struct control_answer *a)
+{
+  const int64_t deadline = loop_now_us () + (int64_t)timeout_ms * 1000;
+
+  control_ask (c, command, arguments, a);
+  while (!a->done) {
+    const int64_t left = (deadline - loop_now_us ()) / 1000;
+
+    if (left <= 0)
+      lose (c, "the proxy did not answer in time");
+    if (loop_run_once (c->loop, left > 0 ? (int)left : 0) == -1)
+      lose (c, strerror (errno));
+  }
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the files of the copy engine share: copier.c (queue, scheduling),
+ * copier-job.c (one job from read to ended), copier-status.c (block status).
+ */
+
+#ifndef NBDMIGRATE_COPIER_INTERNAL_H
+#define NBDMIGRATE_COPIER_INTERNAL_H
+
+#include "copier.h"
+
+enum segment_kind { SEGMENT_DATA, SEGMENT_ZERO, SEGMENT_COMPARE };
+
+/* A range that waits. */
+struct segment {
+  uint64_t offset, length;
+  enum segment_kind kind;
+  bool touched;
+  struct segment *next;
+};
+
+struct queue {
+  struct segment *first, **last;
+  uint64_t bytes;
+};
+
+struct op;
+
+struct op_queue {
+  struct op *first, **last;
+};
+
+struct copier {
+  struct loop *loop;
+  struct endpoint *source, *destination;
+  struct copier_options options;
+  uint64_t zero_unit;    /* granularity of zero detection, bytes */
+  struct queue unknown;  /* block status must be asked */
+  struct queue ready;    /* kind known */
+  unsigned lookups;      /* block status requests under way */
+  struct op_queue source_ops, destination_ops; /* wait for a connection */
+  unsigned nr_destination_ops;
+  unsigned jobs;
+  uint64_t job_bytes;
+  bool obey_rate;
+  int64_t busy_since_us;
+  struct copier_stats stats;
+  unsigned flushes;
+  bool flush_ok;
+  char *error;
+};
+
+enum op_kind { OP_READ_SOURCE, OP_READ_DESTINATION, OP_WRITE, OP_ZERO };
+
+/* One NBD request of a job. */
+struct op {
+  struct io io;
+  struct job *job;
+  enum op_kind kind;
+  char *buf; /* into a buffer of the job */
+  uint64_t offset, length;
+  struct op *next;
+};
+
+/* copier.c */
+extern int queue_append (struct queue *q, uint64_t offset, uint64_t length,
+                         enum segment_kind kind, bool touched);
+extern int queue_prepend (struct queue *q, uint64_t offset, uint64_t length,
+                          enum segment_kind kind, bool touched);
+extern void op_queue_append (struct op_queue *q, struct op *op);
+extern void copier_fail (struct copier *c, const char *what,
+                         const struct endpoint *where, uint64_t offset,
+                         uint64_t length, const struct io *io);
+extern void copier_job_ended (struct copier *c, uint64_t offset,
+                              uint64_t length, enum copy_outcome outcome);
+
+/* copier-job.c */
+extern void job_start (struct copier *c, uint64_t offset, uint64_t length,
+                       enum segment_kind kind, bool touched);
+extern void op_submit (struct op *op, struct connection *conn);
+
+/* copier-status.c: ask about the first unknown segment on this connection. */
+extern void lookup_start (struct copier *c, struct connection *conn);
+
+#endif /* NBDMIGRATE_COPIER_INTERNAL_H */

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* One job: a run of chunks from the read to the destination's answer.
+ *
+ * A job is at most request_bytes long (zero jobs more) and covers whole
+ * chunks, so that its end is a statement about chunks.  Its requests are split
+ * at the servers' maxima.  Where the disk's end is not aligned to the
+ * destination's minimum block, the last block is read first and only our part
+ * of it is replaced; the lease makes that safe (R4, R19).
+ */
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "copier-internal.h"
+
+enum stage { STAGE_READ, STAGE_WRITE };
+
+struct job {
+  struct copier *c;
+  uint64_t offset, length;
+  enum segment_kind kind;
+  bool touched;
+  enum stage stage;
+  unsigned pending; /* requests not yet ended */
+  bool failed, unknown;
+  uint64_t pad;     /* bytes of the destination after ours, same block */
+  char *buf;        /* length + pad bytes of the source; NULL for zero jobs */
+  char *other;      /* of the destination: compared, or the last block */
+};
+
+static void job_advance (struct job *job);
+
+static void
+job_end (struct job *job, enum copy_outcome outcome)
+{
+  struct copier *c = job->c;
+  const uint64_t offset = job->offset, length = job->length;
+
+  free (job->buf);
+  free (job->other);
+  free (job);
+  copier_job_ended (c, offset, length, outcome);
+}
+
+/* ---- requests ---------------------------------------------------------- */
+
+static const char *
+op_words (enum op_kind kind)
+{
+  switch (kind) {
+  case OP_READ_SOURCE:
+  case OP_READ_DESTINATION:
+    return "reading";
+  case OP_WRITE:
+    return "writing to";
+  case OP_ZERO:
+    return "writing zeroes to";
+  }
+  abort ();
+}
+
+static void
+op_ended (struct io *io)
+{
+  struct op *op = (struct op *)io;
+  struct job *job = op->job;
+  struct copier *c = job->c;
+  const bool writes = op->kind == OP_WRITE || op->kind == OP_ZERO;
+
+  if (io->error != 0) {
+    job->failed = true;
+    if (writes && io->lost)
+      job->unknown = true;
+    copier_fail (c, op_words (op->kind),
+                 op->kind == OP_READ_SOURCE ? c->source : c->destination,
+                 op->offset, op->length, io);
+  }
+  else if (op->kind == OP_WRITE)
+    c->stats.copied_bytes += op->length;
+  else if (op->kind == OP_ZERO)
+    c->stats.zeroed_bytes += op->length;
+  free (op);
+  if (--job->pending == 0)
+    job_advance (job);
+}
+
+void
+op_submit (struct op *op, struct connection *conn)
+{
+  op->io.ended = op_ended;
+  switch (op->kind) {
+  case OP_READ_SOURCE:
+  case OP_READ_DESTINATION:
+    connection_read (conn, &op->io, op->buf, (uint32_t)op->length, op->offset);
+    break;
+  case OP_WRITE:
+    connection_write (conn, &op->io, op->buf, (uint32_t)op->length, op->offset);
+    break;
+  case OP_ZERO:
+    connection_zero (conn, &op->io, op->length, op->offset);
+    break;
+  }
+}
+
+static void
+add_op (struct job *job, enum op_kind kind, char *buf, uint64_t offset,
+        uint64_t length)
+{
+  struct copier *c = job->c;
+  struct op *op = calloc (1, sizeof *op);
+
+  if (op == NULL)
+    abort (); /* a few dozen bytes; there is no way on from here */
+  *op = (struct op){
+    .job = job, .kind = kind, .buf = buf, .offset = offset, .length = length
+  };
+  job->pending++;
+  if (kind == OP_READ_SOURCE) {
+    op_queue_append (&c->source_ops, op);
+    return;
+  }
+  op_queue_append (&c->destination_ops, op);
+  c->nr_destination_ops++;
+}
+
+/* Reads and writes of a buffer, split at the server's maximum. */
+static void
+add_ops (struct job *job, enum op_kind kind, char *buf, uint64_t offset,
+         uint64_t length)
+{
+  const struct endpoint *e =
+    kind == OP_READ_SOURCE ? job->c->source : job->c->destination;
+
+  while (length > 0) {
+    const uint64_t n = length < e->maximum_bytes ? length : e->maximum_bytes;
+
+    add_op (job, kind, buf, offset, n);
+    buf += n;
+    offset += n;
+    length -= n;
+  }
+}
+
+/* ---- reading ----------------------------------------------------------- */
+
+/* How many bytes lie between the job's end and the end of the destination's
+ * block there.
+ */
+static uint64_t
+pad_bytes (const struct copier *c, uint64_t end)
+{
+  const uint64_t block = c->destination->minimum_bytes;
+
+  return (block - end % block) % block;
+}
+
+static void
+start_reading (struct job *job)
+{
+  struct copier *c = job->c;
+  const uint64_t end = job->offset + job->length;
+  const uint64_t block = c->destination->minimum_bytes;
+
+  job->stage = STAGE_READ;
+  if (job->kind != SEGMENT_ZERO) {
+    bucket_take (c->options.bucket, job->length, loop_now_us ());
+    add_ops (job, OP_READ_SOURCE, job->buf, job->offset, job->length);
+  }
+  if (job->kind == SEGMENT_COMPARE)
+    add_ops (job, OP_READ_DESTINATION, job->other, job->offset,
+             job->length + job->pad);
+  else if (job->pad > 0)
+    add_op (job, OP_READ_DESTINATION, job->other, end + job->pad - block,
+            block);
+}
+
+static bool
+allocate (struct job *job)
+{
+  const uint64_t with_pad = job->length + job->pad;
+  const bool needs_buffer = job->kind != SEGMENT_ZERO || job->pad > 0 ||
+                            !job->c->destination->can_zero;
+
+  /* A zero job that needs a buffer is at most one request long. */
+  if (needs_buffer) {
+    job->buf = job->kind == SEGMENT_ZERO ? calloc (1, with_pad)
+                                         : malloc (with_pad);
+    if (job->buf == NULL)
+      return false;
+  }
+  if (job->kind == SEGMENT_COMPARE)
+    job->other = malloc (with_pad);
+  else if (job->pad > 0)
+    job->other = malloc (job->c->destination->minimum_bytes);
+  else
+    return true;
+  return job->other != NULL;
+}
+
+void
+job_start (struct copier *c, uint64_t offset, uint64_t length,
+           enum segment_kind kind, bool touched)
+{
+  struct job *job = calloc (1, sizeof *job);
+
+  if (job != NULL) {
+    *job = (struct job){
+      .c = c, .offset = offset, .length = length, .kind = kind,
+      .touched = touched, .pad = pad_bytes (c, offset + length),
+    };
+    if (allocate (job)) {
+      start_reading (job);
+      if (job->pending == 0)
+        job_advance (job);
+      return;
+    }
+    job_end (job, COPY_FAILED);
+  }
+  else
+    copier_job_ended (c, offset, length, COPY_FAILED);
+  if (c->error == NULL)
+    c->error = strdup ("there is no memory for a copy buffer; try a smaller "
+                       "--request-size or migrate-chunk");
+}
+
+/* ---- writing ----------------------------------------------------------- */
+
+static bool
+is_zero (const char *buf, uint64_t length)
+{
+  static const char zeroes[16];
+
+  if (length < sizeof zeroes)
+    return memcmp (buf, zeroes, length) == 0;
+  return memcmp (buf, zeroes, sizeof zeroes) == 0 &&
+         memcmp (buf, buf + sizeof zeroes, length - sizeof zeroes) == 0;
+}
+
+/* A run of bytes that are all zero; whole zero units, or the disk's end with
+ * what the destination has behind it.
+ */
+static void
+write_zeroes (struct job *job, uint64_t offset, uint64_t length)
+{
+  struct copier *c = job->c;
+
+  if (job->kind == SEGMENT_DATA)
+    bucket_give_back (c->options.bucket, length);
+  if (c->options.destination_is_zero && !job->touched)
+    c->stats.skipped_bytes += length;
+  else if (c->destination->can_zero)
+    add_op (job, OP_ZERO, NULL, offset, length);
+  else
+    add_ops (job, OP_WRITE, job->buf + (offset - job->offset), offset, length);
+}
+
+static void
+start_writing (struct job *job)
+{
+  const uint64_t length = job->length + job->pad;
+  const uint64_t unit = job->c->zero_unit;
+  uint64_t begin = 0, at, n;
+  bool zero = false;
+
+  job->stage = STAGE_WRITE;
+  if (job->buf == NULL) {
+    write_zeroes (job, job->offset, job->length);
+    return;
+  }
+  for (at = 0; at <= length; at += n) {
+    const bool last = at == length;
+    const bool this_zero =
+      !last && is_zero (job->buf + at,
+                        length - at < unit ? length - at : unit);
+
+    n = last ? 1 : length - at < unit ? length - at : unit;
+    if (at > begin && (last || this_zero != zero)) {
+      if (zero)
+        write_zeroes (job, job->offset + begin, at - begin);
+      else
+        add_ops (job, OP_WRITE, job->buf + begin, job->offset + begin,
+                 at - begin);
+      begin = at;
+    }
+    zero = this_zero;
+  }
+}
+
+/* Put what the destination has behind the disk's end into the buffer. */
+static void
+fill_pad (struct job *job)
+{
+  const uint64_t block = job->c->destination->minimum_bytes;
+
+  memcpy (job->buf + job->length, job->other + block - job->pad, job->pad);
+}
+
+static void
+job_advance (struct job *job)
+{
+  if (job->failed) {
+    job_end (job, job->unknown ? COPY_UNKNOWN : COPY_FAILED);
+    return;
+  }
+  if (job->kind == SEGMENT_COMPARE) {
+    job->c->stats.compared_bytes += job->length;
+    job_end (job, memcmp (job->buf, job->other, job->length) == 0
+                    ? COPY_EQUAL
+                    : COPY_DIFFERENT);
+    return;
+  }
+  if (job->stage == STAGE_READ) {
+    if (job->pad > 0)
+      fill_pad (job);
+    start_writing (job);
+    if (job->pending > 0)
+      return;
+  }
+  job_end (job, COPY_DONE);
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Which parts of a leased range are zero: block status, asked after the lease
+ * was taken (R1).
+ *
+ * A chunk counts as zero only if all of it is; everything else is data, which
+ * costs time but never correctness.  So an answer that is short, odd or an
+ * error makes data of the range.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "copier-internal.h"
+
+/* From the NBD protocol, "base:allocation" metadata context. */
+#define STATE_ZERO 2
+
+#define LOOKUP_BYTES (UINT64_C (1) << 30) /* the protocol's limit is 4 GiB */
+
+struct lookup {
+  struct status_io sio;
+  struct copier *c;
+  struct segment segment;
+  uint32_t *pairs; /* what the server said: length, flags, ... */
+  size_t n;
+};
+
+static void
+store_entries (void *opaque, const char *context, uint64_t offset,
+               const uint32_t *pairs, size_t nr_numbers)
+{
+  struct lookup *l = opaque;
+
+  if (strcmp (context, LIBNBD_CONTEXT_BASE_ALLOCATION) != 0 ||
+      offset != l->segment.offset || l->pairs != NULL)
+    return;
+  l->pairs = malloc (nr_numbers * sizeof *pairs);
+  if (l->pairs == NULL)
+    return;
+  memcpy (l->pairs, pairs, nr_numbers * sizeof *pairs);
+  l->n = nr_numbers;
+}
+
+/* Ready segments, adjacent ones of a kind merged as they come. */
+struct run {
+  struct copier *c;
+  uint64_t begin, end;
+  enum segment_kind kind;
+  bool touched;
+};
+
+static void
+run_flush (struct run *r)
+{
+  if (r->end > r->begin &&
+      queue_append (&r->c->ready, r->begin, r->end - r->begin, r->kind,
+                    r->touched) == -1)
+    abort (); /* a leased range must not be forgotten */
+  r->begin = r->end;
+}
+
+static void
+run_extend (struct run *r, uint64_t end, enum segment_kind kind)
+{
+  if (end <= r->end)
+    return;
+  if (kind != r->kind)
+    run_flush (r);
+  r->kind = kind;
+  r->end = end;
+}
+
+/* Extents of bytes to runs of chunks.  Returns how far the answer reaches, in
+ * whole chunks.
+ */
+static uint64_t
+classify (struct lookup *l)
+{
+  const uint64_t chunk = l->c->options.chunk_bytes;
+  const uint64_t limit = l->segment.offset + l->segment.length;
+  struct run r = { l->c, l->segment.offset, l->segment.offset, SEGMENT_DATA,
+                   l->segment.touched };
+  uint64_t at = l->segment.offset;
+  size_t i;
+
+  for (i = 0; i + 1 < l->n && at < limit; i += 2) {
+    const uint64_t next =
+      l->pairs[i] < limit - at ? at + l->pairs[i] : limit;
+
+    if (l->pairs[i + 1] & STATE_ZERO) {
+      const uint64_t first = (at + chunk - 1) / chunk * chunk;
+      const uint64_t last = next == limit ? limit : next / chunk * chunk;
+
+      if (last > first) {
+        run_extend (&r, first, SEGMENT_DATA);
+        run_extend (&r, last, SEGMENT_ZERO);
+      }
+    }
+    at = next;
+    /* Up to the last whole chunk before 'at' all is said; what is not zero
+     * by then is data.  A chunk that is only partly described waits.
+     */
+    run_extend (&r, at == limit ? limit : at / chunk * chunk, SEGMENT_DATA);
+  }
+  if (r.end == l->segment.offset) /* not one chunk: never ask in circles */
+    run_extend (&r, chunk < l->segment.length ? r.end + chunk : limit,
+                SEGMENT_DATA);
+  run_flush (&r);
+  return r.end;
+}
+
+static void
+lookup_ended (struct io *io)
+{
+  struct lookup *l = (struct lookup *)io;
+  struct copier *c = l->c;
+  const uint64_t limit = l->segment.offset + l->segment.length;
+  uint64_t end = limit;
+
+  c->lookups--;
+  if (io->lost)
+    copier_fail (c, "asking for the allocation of", c->source,
+                 l->segment.offset, l->segment.length, io);
+  if (io->error != 0 || l->pairs == NULL) {
+    if (queue_append (&c->ready, l->segment.offset, l->segment.length,
+                      SEGMENT_DATA, l->segment.touched) == -1)
+      abort ();
+  }
+  else
+    end = classify (l);
+  if (end < limit && queue_prepend (&c->unknown, end, limit - end,
+                                    SEGMENT_DATA, l->segment.touched) == -1)
+    abort ();
+  free (l->pairs);
+  free (l);
+}
+
+void
+lookup_start (struct copier *c, struct connection *conn)
+{
+  struct lookup *l = calloc (1, sizeof *l);
+  struct segment *s = c->unknown.first;
+
+  if (l == NULL)
+    abort ();
+  l->c = c;
+  l->segment = *s;
+  if (s->length > LOOKUP_BYTES) {
+    l->segment.length = LOOKUP_BYTES;
+    s->offset += LOOKUP_BYTES;
+    s->length -= LOOKUP_BYTES;
+  }
+  else {
+    c->unknown.first = s->next;
+    if (s->next == NULL)
+      c->unknown.last = &c->unknown.first;
+    free (s);
+  }
+  c->unknown.bytes -= l->segment.length;
+  c->lookups++;
+  l->sio.io.ended = lookup_ended;
+  l->sio.entries = store_entries;
+  l->sio.opaque = l;
+  connection_block_status (conn, &l->sio, l->segment.length,
+                           l->segment.offset);
+}

@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Queue and scheduling of the copy engine.
+ *
+ * Two limits bound it: bytes in flight, and one request in flight on each
+ * connection (nbdkit before 1.34 aborts when a client dies with several
+ * replies outstanding, and the proxy is what holds the guest's disk).
+ */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "copier-internal.h"
+
+#define DEPTH 1   /* requests in flight on a connection */
+#define LOOKUPS 2 /* block status requests in flight */
+
+/* Ranges shorter than this are read without asking: a question costs as much
+ * as the answer, and zeroes are found in the data.
+ */
+#define LOOKUP_BYTES_MIN (1024 * 1024)
+
+#define ZERO_UNIT (64 * 1024)
+#define ZERO_BYTES_MAX (UINT64_C (1) << 30)
+
+static uint64_t
+round_up (uint64_t value, uint64_t unit)
+{
+  return (value + unit - 1) / unit * unit;
+}
+
+static void
+queue_init (struct queue *q)
+{
+  *q = (struct queue){ .last = &q->first };
+}
+
+static struct segment *
+new_segment (uint64_t offset, uint64_t length, enum segment_kind kind,
+             bool touched)
+{
+  struct segment *s = malloc (sizeof *s);
+
+  if (s != NULL)
+    *s = (struct segment){ offset, length, kind, touched, NULL };
+  return s;
+}
+
+int
+queue_append (struct queue *q, uint64_t offset, uint64_t length,
+              enum segment_kind kind, bool touched)
+{
+  struct segment *s = new_segment (offset, length, kind, touched);
+
+  if (s == NULL)
+    return -1;
+  *q->last = s;
+  q->last = &s->next;
+  q->bytes += length;
+  return 0;
+}
+
+int
+queue_prepend (struct queue *q, uint64_t offset, uint64_t length,
+               enum segment_kind kind, bool touched)
+{
+  struct segment *s = new_segment (offset, length, kind, touched);
+
+  if (s == NULL)
+    return -1;
+  s->next = q->first;
+  if (q->first == NULL)
+    q->last = &s->next;
+  q->first = s;
+  q->bytes += length;
+  return 0;
+}
+
+/* Cut at most 'bytes' from the front. */
+static struct segment
+queue_cut (struct queue *q, uint64_t bytes)
+{
+  struct segment *s = q->first;
+  struct segment cut = *s;
+
+  if (cut.length > bytes) {
+    cut.length = bytes;
+    s->offset += bytes;
+    s->length -= bytes;
+  }
+  else {
+    q->first = s->next;
+    if (q->first == NULL)
+      q->last = &q->first;
+    free (s);
+  }
+  q->bytes -= cut.length;
+  return cut;
+}
+
+void
+op_queue_append (struct op_queue *q, struct op *op)
+{
+  op->next = NULL;
+  *q->last = op;
+  q->last = &op->next;
+}
+
+static struct op *
+op_queue_pop (struct op_queue *q)
+{
+  struct op *op = q->first;
+
+  q->first = op->next;
+  if (q->first == NULL)
+    q->last = &q->first;
+  return op;
+}
+
+/* ---- life -------------------------------------------------------------- */
+
+struct copier *
+copier_new (struct loop *loop, struct endpoint *source,
+            struct endpoint *destination, const struct copier_options *options)
+{
+  struct copier *c = calloc (1, sizeof *c);
+
+  if (c == NULL)
+    return NULL;
+  c->loop = loop;
+  c->source = source;
+  c->destination = destination;
+  c->options = *options;
+  c->options.request_bytes =
+    round_up (options->request_bytes, options->chunk_bytes);
+  c->zero_unit =
+    options->chunk_bytes < ZERO_UNIT ? options->chunk_bytes : ZERO_UNIT;
+  if (c->zero_unit < destination->minimum_bytes)
+    c->zero_unit = destination->minimum_bytes;
+  queue_init (&c->unknown);
+  queue_init (&c->ready);
+  c->source_ops.last = &c->source_ops.first;
+  c->destination_ops.last = &c->destination_ops.first;
+  c->obey_rate = true;
+  return c;
+}
+
+static void
+queue_free (struct queue *q)
+{
+  while (q->first != NULL)
+    queue_cut (q, UINT64_MAX);
+}
+
+void
+copier_free (struct copier *c)
+{
+  if (c == NULL)
+    return;
+  queue_free (&c->unknown);
+  queue_free (&c->ready);
+  free (c->error);
+  free (c);
+}
+
+/* ---- what the caller says and asks ------------------------------------- */
+
+int
+copier_add (struct copier *c, uint64_t offset, uint64_t length, bool touched)
+{
+  const bool ask = c->source->has_allocation && length >= LOOKUP_BYTES_MIN;
+
+  return queue_append (ask ? &c->unknown : &c->ready, offset, length,
+                       SEGMENT_DATA, touched);
+}
+
+int
+copier_add_compare (struct copier *c, uint64_t offset, uint64_t length)
+{
+  return queue_append (&c->ready, offset, length, SEGMENT_COMPARE, true);
+}
+
+uint64_t
+copier_backlog (const struct copier *c)
+{
+  return c->unknown.bytes + c->ready.bytes;
+}
+
+bool
+copier_idle (const struct copier *c)
+{
+  return copier_backlog (c) == 0 && c->jobs == 0 && c->lookups == 0;
+}
+
+static void
+drop (struct copier *c, struct queue *q)
+{
+  while (q->first != NULL) {
+    const struct segment s = queue_cut (q, UINT64_MAX);
+
+    c->options.ended (c->options.opaque, s.offset, s.length, COPY_FAILED);
+  }
+}
+
+void
+copier_drop_queue (struct copier *c)
+{
+  drop (c, &c->unknown);
+  drop (c, &c->ready);
+}
+
+void
+copier_obey_rate (struct copier *c, bool obey)
+{
+  c->obey_rate = obey;
+}
+
+const char *
+copier_error (const struct copier *c)
+{
+  return c->error;
+}
+
+void
+copier_get_stats (const struct copier *c, struct copier_stats *s)
+{
+  *s = c->stats;
+  if (c->jobs > 0)
+    s->busy_us += (uint64_t)(loop_now_us () - c->busy_since_us);
+}
+
+/* Only the first error is kept: later ones usually follow from it. */
+void
+copier_fail (struct copier *c, const char *what, const struct endpoint *where,
+             uint64_t offset, uint64_t length, const struct io *io)
+{
+  const char *said = io->lost ? io->connection->why : strerror (io->error);
+
+  if (c->error != NULL)
+    return;
+  if (asprintf (&c->error,
+                "%s %s at offset %" PRIu64 " (%" PRIu64 " bytes): %s%s", what,
+                where->uri, offset, length,
+                io->lost ? "the connection broke: " : "the server answered: ",
+                said) == -1)
+    c->error = NULL;
+}
+
+/* ---- scheduling -------------------------------------------------------- */
+
+void
+copier_job_ended (struct copier *c, uint64_t offset, uint64_t length,
+                  enum copy_outcome outcome)
+{
+  c->job_bytes -= length;
+  if (--c->jobs == 0)
+    c->stats.busy_us += (uint64_t)(loop_now_us () - c->busy_since_us);
+  if (outcome == COPY_DONE || outcome == COPY_EQUAL)
+    c->stats.moved_bytes += length;
+  c->options.ended (c->options.opaque, offset, length, outcome);
+}
+
+/* A zero segment with nothing to be done ends at once; the others become a
+ * job.
+ */
+static void
+begin_segment (struct copier *c, const struct segment *s)
+{
+  if (s->kind == SEGMENT_ZERO && c->options.destination_is_zero &&
+      !s->touched) {
+    c->stats.skipped_bytes += s->length;
+    c->stats.moved_bytes += s->length;
+    c->options.ended (c->options.opaque, s->offset, s->length, COPY_DONE);
+    return;
+  }
+  if (c->jobs++ == 0)
+    c->busy_since_us = loop_now_us ();
+  c->job_bytes += s->length;
+  job_start (c, s->offset, s->length, s->kind, s->touched);
+}
+
+/* Zeroes need no buffer where the destination can write them by itself, so
+ * such a job may be long; but for the last chunk of a disk whose end is not
+ * aligned to the destination's block.
+ */
+static uint64_t
+job_bytes_max (const struct copier *c, const struct segment *s)
+{
+  const uint64_t chunk = c->options.chunk_bytes;
+  const uint64_t end = s->offset + s->length;
+  uint64_t whole = s->length;
+
+  if (s->kind != SEGMENT_ZERO || !c->destination->can_zero)
+    return c->options.request_bytes;
+  if (end % c->destination->minimum_bytes != 0) {
+    whole = (end - 1) / chunk * chunk - s->offset;
+    if (whole == 0)
+      return c->options.request_bytes;
+  }
+  return whole < ZERO_BYTES_MAX ? whole : ZERO_BYTES_MAX;
+}
+
+static bool
+may_begin (struct copier *c)
+{
+  const struct segment *s = c->ready.first;
+
+  if (s == NULL || c->error != NULL)
+    return false;
+  if (s->kind == SEGMENT_ZERO && c->destination->can_zero)
+    return c->nr_destination_ops < 2 * c->destination->nr_connections;
+  if (c->source_ops.first != NULL || !endpoint_idle (c->source, DEPTH))
+    return false;
+  if (c->jobs > 0 &&
+      c->job_bytes + c->options.request_bytes > c->options.in_flight_bytes)
+    return false;
+  return !c->obey_rate || bucket_ready (c->options.bucket, loop_now_us ());
+}
+
+static bool
+feed_connections (struct copier *c)
+{
+  struct connection *conn;
+  bool progress = false;
+
+  while (c->destination_ops.first != NULL &&
+         (conn = endpoint_idle (c->destination, DEPTH)) != NULL) {
+    c->nr_destination_ops--;
+    op_submit (op_queue_pop (&c->destination_ops), conn);
+    progress = true;
+  }
+  while (c->source_ops.first != NULL &&
+         (conn = endpoint_idle (c->source, DEPTH)) != NULL) {
+    op_submit (op_queue_pop (&c->source_ops), conn);
+    progress = true;
+  }
+  return progress;
+}
+
+static bool
+feed_lookups (struct copier *c)
+{
+  struct connection *conn;
+
+  /* Stay ahead of the copying, but not far: what is known gets old. */
+  if (c->unknown.first == NULL || c->lookups == LOOKUPS || c->error != NULL ||
+      c->ready.bytes > 16 * c->options.request_bytes)
+    return false;
+  conn = endpoint_idle (c->source, DEPTH);
+  if (conn == NULL)
+    return false;
+  lookup_start (c, conn);
+  return true;
+}
+
+/* Requests that no connection is left for would wait for ever. */
+static void
+fail_stranded (struct copier *c, struct endpoint *e, struct op_queue *q)
+{
+  if (endpoint_broken (e) == NULL)
+    return;
+  while (q->first != NULL && endpoint_idle (e, UINT32_MAX) == NULL) {
+    struct op *op = op_queue_pop (q);
+
+    if (q == &c->destination_ops)
+      c->nr_destination_ops--;
+    op_submit (op, e->connections[0]);
+  }
+}
+
+void
+copier_run (struct copier *c)
+{
+  bool progress;
+
+  do {
+    fail_stranded (c, c->source, &c->source_ops);
+    fail_stranded (c, c->destination, &c->destination_ops);
+    progress = feed_connections (c);
+    progress |= feed_lookups (c);
+    if (may_begin (c)) {
+      const struct segment s =
+        queue_cut (&c->ready, job_bytes_max (c, c->ready.first));
+
+      begin_segment (c, &s);
+      progress = true;
+    }
+  } while (progress);
+  /* After an error nothing new begins; what waits goes back as failed. */
+  if (c->error != NULL && copier_backlog (c) > 0)
+    copier_drop_queue (c);
+}
+
+/* ---- flush ------------------------------------------------------------- */
+
+struct flush {
+  struct io io;
+  struct copier *c;
+};
+
+static void
+flush_ended (struct io *io)
+{
+  struct flush *f = (struct flush *)io;
+  struct copier *c = f->c;
+
+  if (io->error != 0) {
+    c->flush_ok = false;
+    io->connection->written = true;
+    copier_fail (c, "flushing", c->destination, 0, c->destination->disk_bytes,
+                 io);
+  }
+  c->flushes--;
+  free (f);
+}
+
+void
+copier_flush (struct copier *c)
+{
+  unsigned i;
+
+  c->flush_ok = true;
+  for (i = 0; i < c->destination->nr_connections; ++i) {
+    struct connection *conn = c->destination->connections[i];
+    struct flush *f;
+
+    if (!conn->written)
+      continue;
+    f = calloc (1, sizeof *f);
+    if (f == NULL) {
+      c->flush_ok = false;
+      continue;
+    }
+    f->c = c;
+    f->io.ended = flush_ended;
+    conn->written = false;
+    c->flushes++;
+    connection_flush (conn, &f->io);
+  }
+}
+
+bool
+copier_flushing (const struct copier *c, bool *ok)
+{
+  *ok = c->flush_ok;
+  return c->flushes > 0;
+}

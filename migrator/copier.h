@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The copy engine of one disk: moves leased ranges from the source to the
+ * destination.
+ *
+ * It knows nothing of passes, deadlines and leases: it gets ranges and says of
+ * each part how it ended.  Everything runs in the event loop; copier_run
+ * starts what can be started and must be called after each round of it.
+ *
+ * A range goes through these steps:
+ *
+ *   queued -> [block status] -> segments (data or zero) -> jobs of at most
+ *   request_bytes -> read -> writes and write-zeroes -> ended
+ *
+ * Block status is asked here, after the range was leased, never earlier (R1).
+ */
+
+#ifndef NBDMIGRATE_COPIER_H
+#define NBDMIGRATE_COPIER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bucket.h"
+#include "endpoint.h"
+
+enum copy_outcome {
+  COPY_DONE,      /* the destination acknowledged it */
+  COPY_FAILED,    /* it did not, and will not write it later */
+  COPY_UNKNOWN,   /* the connection broke: it may still land (R17) */
+  COPY_EQUAL,     /* compared: the same bytes on both sides */
+  COPY_DIFFERENT, /* compared: not the same */
+};
+
+/* How a part of a range ended; chunk-aligned, cut at the disk's end. */
+typedef void copier_ended (void *opaque, uint64_t offset, uint64_t length,
+                           enum copy_outcome outcome);
+
+struct copier_options {
+  uint64_t chunk_bytes;
+  uint64_t request_bytes;   /* of a job, rounded to whole chunks */
+  uint64_t in_flight_bytes; /* of all jobs; one job is always allowed */
+  bool destination_is_zero; /* where a range is not 'touched' (R18) */
+  struct bucket *bucket;    /* shared by all disks; not owned */
+  copier_ended *ended;
+  void *opaque;
+};
+
+struct copier_stats {
+  uint64_t copied_bytes;   /* written to the destination as data */
+  uint64_t zeroed_bytes;   /* as write-zeroes */
+  uint64_t skipped_bytes;  /* known to be zero there already */
+  uint64_t compared_bytes; /* read back */
+  uint64_t moved_bytes;    /* ended well, of any kind */
+  uint64_t busy_us;        /* time with a job under way */
+};
+
+struct copier;
+
+/* Both endpoints stay the caller's and must outlive the copier. */
+extern struct copier *copier_new (struct loop *loop, struct endpoint *source,
+                                  struct endpoint *destination,
+                                  const struct copier_options *options);
+/* Nothing may be in flight, unless the loop is never run again. */
+extern void copier_free (struct copier *c);
+
+/* Queue a leased range to be copied, or to be read back and compared.  Ranges
+ * begin and end at chunk boundaries (or the disk's end).  -1: no memory.
+ */
+extern int copier_add (struct copier *c, uint64_t offset, uint64_t length,
+                       bool touched) __attribute__ ((warn_unused_result));
+extern int copier_add_compare (struct copier *c, uint64_t offset,
+                               uint64_t length)
+  __attribute__ ((warn_unused_result));
+
+/* Start whatever can be started now. */
+extern void copier_run (struct copier *c);
+
+/* Bytes queued and not begun. */
+extern uint64_t copier_backlog (const struct copier *c);
+
+/* Nothing queued, nothing in flight. */
+extern bool copier_idle (const struct copier *c);
+
+/* Give up what was not begun: it ends as COPY_FAILED at once. */
+extern void copier_drop_queue (struct copier *c);
+
+/* With false, the token bucket is not asked: in the final pass. */
+extern void copier_obey_rate (struct copier *c, bool obey);
+
+/* Flush every connection that wrote, on that connection (R6).  One at a time;
+ * copier_flushing until it ended; then *ok.
+ */
+extern void copier_flush (struct copier *c);
+extern bool copier_flushing (const struct copier *c, bool *ok);
+
+/* The first error, in words that name what was done, where, and what the
+ * server said; NULL if there was none.
+ */
+extern const char *copier_error (const struct copier *c);
+
+extern void copier_get_stats (const struct copier *c, struct copier_stats *s);
+
+#endif /* NBDMIGRATE_COPIER_H */

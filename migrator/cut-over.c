@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The cut-over: hold, final pass, flush, commit, release (R8 to R11).
+ *
+ * All disks together: every gate is shut before anything is final, every
+ * owner is recorded before any gate opens.  The filters enforce the deadline;
+ * this side only notices that it passed.  Until the first commit was asked
+ * for, giving up is harmless: the gates open and the guests go on.
+ */
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "events.h"
+#include "migration.h"
+#include "protocol.h"
+#include "say.h"
+
+static bool
+refused_with (const struct disk *d, const char *error_class)
+{
+  return d->answer.error_class != NULL &&
+         strcmp (d->answer.error_class, error_class) == 0;
+}
+
+/* ---- hold and release -------------------------------------------------- */
+
+static json_t *
+hold_arguments (struct disk *d)
+{
+  return json_pack ("{s:I}", "deadline_ms", (json_int_t)d->m->max_pause_ms);
+}
+
+static void
+note_tokens (struct migration *m)
+{
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i) {
+    struct disk *d = &m->disks[i];
+    const char *token =
+      json_string_value (json_object_get (d->answer.value, "token"));
+
+    free (d->token);
+    d->token = token ? strdup (token) : NULL;
+    d->committed = false;
+  }
+}
+
+static void
+released (void *opaque, const struct control_answer *a)
+{
+  struct disk *d = opaque;
+
+  (void)a; /* a void token means that the gate is open already */
+  d->reports_pending--;
+}
+
+/* Open all gates that we shut. */
+static void
+release_all (struct migration *m)
+{
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i) {
+    struct disk *d = &m->disks[i];
+
+    if (d->token == NULL)
+      continue;
+    d->reports_pending++;
+    control_send (d->control, "release", json_pack ("{s:s}", "token", d->token),
+                  NULL, 0, released, d);
+    free (d->token);
+    d->token = NULL;
+  }
+  for (i = 0; i < m->nr_disks; ++i)
+    while (m->disks[i].reports_pending > 0)
+      drive (m, 100);
+}
+
+static enum cut_over
+hold_all (struct migration *m)
+{
+  const struct disk *d;
+
+  if (drive_ask_all (m, "hold", hold_arguments) == 0) {
+    note_tokens (m);
+    return CUT_DONE;
+  }
+  note_tokens (m);
+  d = drive_refused (m);
+  if (refused_with (d, "GateExpired"))
+    return CUT_MISSED;
+  drive_fail_refused (m, "closing the gate of");
+  return CUT_FAILED;
+}
+
+/* ---- commit ------------------------------------------------------------ */
+
+static json_t *
+commit_arguments (struct disk *d)
+{
+  return json_pack ("{s:s, s:s}", "token", d->token, "finish",
+                    finish_name (d->m->finish));
+}
+
+static void
+rolled_back (void *opaque, const struct control_answer *a)
+{
+  struct disk *d = opaque;
+
+  d->reports_pending--;
+  d->committed = a->value == NULL; /* it could not be taken back */
+  if (a->value == NULL)
+    drive_fail (d->m, "taking back the cut-over of %s: %s", d->pair->source,
+                a->desc);
+}
+
+static void
+roll_back_all (struct migration *m)
+{
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i) {
+    struct disk *d = &m->disks[i];
+
+    if (!d->committed)
+      continue;
+    d->reports_pending++;
+    control_send (d->control, "rollback",
+                  json_pack ("{s:s}", "token", d->token), NULL, 0, rolled_back,
+                  d);
+  }
+  for (i = 0; i < m->nr_disks; ++i)
+    while (m->disks[i].reports_pending > 0)
+      drive (m, 100);
+}
+
+/* The answer was lost: reconnect and ask (R11).  1: committed, 0: not,
+ * -1: it cannot be known.
+ */
+static int
+ask_again (struct disk *d)
+{
+  CLEANUP_ANSWER struct control_answer a = { 0 }, status = { 0 };
+  const char *owner, *last_end;
+  char *why = NULL;
+
+  control_close (d->control);
+  d->begun = false; /* the session ended with its connection */
+  d->control = control_open (&d->m->loop, d->control_path, &why);
+  free (why);
+  if (d->control == NULL)
+    return -1;
+  control_wait (d->control, "attach",
+                json_pack ("{s:s}", "export", d->source->export_name), 5000,
+                &a);
+  control_wait (d->control, "status", NULL, 5000, &status);
+  owner = json_string_value (json_object_get (status.value, "owner"));
+  last_end = json_string_value (json_object_get (status.value, "last_end"));
+  if (owner == NULL || last_end == NULL)
+    return -1;
+  switch (d->m->finish) {
+  case FINISH_PIVOT:
+    return strcmp (owner, "destination") == 0;
+  case FINISH_HANDOVER:
+    return strcmp (owner, "fenced") == 0;
+  case FINISH_DETACH:
+    return strcmp (last_end, "detached") == 0;
+  }
+  abort ();
+}
+
+/* What every disk answered to the commit. */
+static enum cut_over
+judge_commits (struct migration *m)
+{
+  enum cut_over result = CUT_DONE;
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i) {
+    struct disk *d = &m->disks[i];
+    int r = 1;
+
+    if (refused_with (d, CONTROL_LOST)) {
+      r = ask_again (d);
+      if (r == -1) {
+        drive_fail (m, "cutting over %s: the answer was lost (%s)",
+                    d->pair->source, d->answer.desc);
+        return CUT_UNKNOWN;
+      }
+    }
+    else if (d->answer.value == NULL)
+      r = 0;
+    d->committed = r == 1;
+    if (d->committed)
+      continue;
+    if (refused_with (d, "GateExpired") || refused_with (d, "NotClean")) {
+      if (result == CUT_DONE)
+        result = CUT_MISSED;
+      continue;
+    }
+    drive_fail (m, "cutting over %s: %s", d->pair->source, d->answer.desc);
+    result = CUT_FAILED;
+  }
+  return result;
+}
+
+static enum cut_over
+commit_all (struct migration *m)
+{
+  enum cut_over result = CUT_DONE;
+  size_t i;
+
+  if (drive_ask_all (m, "commit", commit_arguments) == -1)
+    result = judge_commits (m);
+  else
+    for (i = 0; i < m->nr_disks; ++i)
+      m->disks[i].committed = true;
+  if (result == CUT_MISSED || result == CUT_FAILED) {
+    roll_back_all (m);
+    for (i = 0; i < m->nr_disks; ++i)
+      if (m->disks[i].committed)
+        return CUT_UNKNOWN;
+  }
+  return result;
+}
+
+/* ---- in the pause ------------------------------------------------------ */
+
+/* Everything that the destinations lack, with the gates shut. */
+static enum cut_over
+copy_rest (struct migration *m, int64_t deadline_us)
+{
+  if (!pass_run (m, PASS_COPY, deadline_us))
+    return m->stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
+  if (pass_flush (m) == -1)
+    return CUT_FAILED;
+  if (pass_quarantined (m) > 0) {
+    if (!pass_run (m, PASS_COMPARE, deadline_us))
+      return m->stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
+    if (pass_refresh (m) == -1)
+      return CUT_FAILED;
+    if (pass_remaining (m) > 0 || pass_quarantined (m) > 0)
+      return CUT_MISSED;
+  }
+  return m->stop == STOP_CANCELLED ? CUT_MISSED : CUT_DONE;
+}
+
+static void
+obey_rate (struct migration *m, bool obey)
+{
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i)
+    copier_obey_rate (m->disks[i].copier, obey);
+}
+
+static bool
+sessions_live (const struct migration *m)
+{
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i)
+    if (m->disks[i].control == NULL ||
+        control_broken (m->disks[i].control) != NULL)
+      return false;
+  return true;
+}
+
+enum cut_over
+cut_over (struct migration *m)
+{
+  const int64_t deadline_us =
+    loop_now_us () + (int64_t)m->max_pause_ms * 1000;
+  const double begin_time = event_now ();
+  const int64_t begin_us = loop_now_us ();
+  enum cut_over result;
+
+  m->phase = PHASE_FINAL;
+  result = hold_all (m);
+  if (result == CUT_DONE) {
+    obey_rate (m, false);
+    result = copy_rest (m, deadline_us);
+    if (result == CUT_DONE)
+      result = commit_all (m);
+    obey_rate (m, true);
+  }
+  if (sessions_live (m))
+    release_all (m);
+  m->pause_ms = (double)(loop_now_us () - begin_us) / 1000;
+  event_pause (m, begin_time, result == CUT_DONE);
+  return result;
+}

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* One round of the migration's event loop, and questions to all filters. */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "events.h"
+#include "migration.h"
+#include "progress.h"
+#include "protocol.h"
+#include "say.h"
+
+/* A session is ended after 10 s of silence (R7). */
+#define HEARTBEAT_US 500000
+#define SHOW_US 100000
+
+/* A server that does not answer for so long counts as lost. */
+#define REQUEST_TIMEOUT_US (INT64_C (30) * 1000000)
+
+/* So does a proxy; longer than the longest gate it may have to wait for. */
+#define ANSWER_TIMEOUT_US (INT64_C (60) * 1000000)
+
+void
+drive_fail (struct migration *m, const char *fmt, ...)
+{
+  va_list args;
+
+  if (m->why == NULL) {
+    va_start (args, fmt);
+    if (vasprintf (&m->why, fmt, args) == -1)
+      m->why = NULL;
+    va_end (args);
+  }
+  m->stop = STOP_FAILED;
+}
+
+/* ---- heartbeat --------------------------------------------------------- */
+
+static void
+take_wishes (struct migration *m, json_t *wishes)
+{
+  if (json_is_true (json_object_get (wishes, "cancel")) &&
+      m->stop == STOP_NO) {
+    m->stop = STOP_CANCELLED;
+    m->forget = true;
+    say_info ("cancelled by request");
+  }
+}
+
+static void
+published (void *opaque, const struct control_answer *a)
+{
+  struct disk *d = opaque;
+
+  if (a->value != NULL)
+    take_wishes (d->m, json_object_get (a->value, "wishes"));
+  else
+    drive_fail (d->m, "the control connection of %s: %s", d->pair->source,
+                a->desc);
+}
+
+static void
+got_status (void *opaque, const struct control_answer *a)
+{
+  struct disk *d = opaque;
+
+  d->status_pending = false;
+  if (a->value == NULL)
+    return; /* the heartbeat says so, too */
+  protocol_get_u64 (a->value, "remaining_bytes", &d->remaining_bytes);
+  protocol_get_u64 (a->value, "quarantined_bytes", &d->quarantined_bytes);
+  protocol_get_u64 (a->value, "dirty_bytes_per_second", &d->dirty_rate);
+}
+
+static void
+heartbeat (struct migration *m)
+{
+  CLEANUP_JSON json_t *progress = progress_json (m);
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i) {
+    struct disk *d = &m->disks[i];
+
+    if (!d->begun)
+      continue;
+    control_send (d->control, "publish",
+                  json_pack ("{s:O}", "progress", progress), NULL, 0,
+                  published, d);
+    if (!d->status_pending) {
+      d->status_pending = true;
+      control_send (d->control, "status", NULL, NULL, 0, got_status, d);
+    }
+  }
+  event_progress (m, progress);
+}
+
+/* ---- a round ----------------------------------------------------------- */
+
+void
+drive_measure (struct migration *m)
+{
+  const int64_t now = loop_now_us ();
+  uint64_t copied = 0, moved = 0, busy = 0;
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i) {
+    struct copier_stats s;
+
+    if (m->disks[i].copier == NULL)
+      continue;
+    copier_get_stats (m->disks[i].copier, &s);
+    copied += s.copied_bytes;
+    moved += s.moved_bytes;
+    if (s.busy_us > busy) /* the disks are copied side by side */
+      busy = s.busy_us;
+  }
+  meter_update (&m->meter, copied, moved, busy, now);
+}
+
+static void
+run_disk (struct disk *d, int64_t now)
+{
+  const char *error;
+
+  if (d->source != NULL)
+    endpoint_check_timeout (d->source, now, REQUEST_TIMEOUT_US);
+  if (d->destination != NULL)
+    endpoint_check_timeout (d->destination, now, REQUEST_TIMEOUT_US);
+  if (!d->begun)
+    return;
+  disk_feed (d);
+  copier_run (d->copier);
+  error = copier_error (d->copier);
+  if (error != NULL && d->m->why == NULL)
+    drive_fail (d->m, "%s", error);
+  disk_report (d);
+}
+
+static int
+wait_ms (struct migration *m, int timeout_ms, int64_t now)
+{
+  int ms = bucket_wait_ms (&m->bucket, now);
+
+  if (ms > 0 && ms < timeout_ms)
+    timeout_ms = ms;
+  return timeout_ms < SHOW_US / 1000 ? timeout_ms : SHOW_US / 1000;
+}
+
+void
+drive (struct migration *m, int timeout_ms)
+{
+  int64_t now = loop_now_us ();
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i)
+    run_disk (&m->disks[i], now);
+  if (loop_run_once (&m->loop, wait_ms (m, timeout_ms, now)) == -1)
+    drive_fail (m, "poll: %s", strerror (errno));
+  now = loop_now_us ();
+  if (now >= m->next_show_us) {
+    m->next_show_us = now + SHOW_US;
+    drive_measure (m);
+    progress_show (m);
+  }
+  if (now >= m->next_heartbeat_us) {
+    m->next_heartbeat_us = now + HEARTBEAT_US;
+    heartbeat (m);
+  }
+}
+
+/* ---- questions --------------------------------------------------------- */
+
+static bool
+all_answered (const struct migration *m)
+{
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i)
+    if (!m->disks[i].answer.done)
+      return false;
+  return true;
+}
+
+static void
+give_up (struct migration *m)
+{
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i)
+    if (!m->disks[i].answer.done)
+      control_give_up (m->disks[i].control, "the proxy does not answer");
+}
+
+int
+drive_ask_all (struct migration *m, const char *command,
+               drive_arguments *arguments)
+{
+  const int64_t deadline = loop_now_us () + ANSWER_TIMEOUT_US;
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i) {
+    struct disk *d = &m->disks[i];
+
+    control_answer_clear (&d->answer);
+    control_ask (d->control, command, arguments ? arguments (d) : NULL,
+                 &d->answer);
+  }
+  while (!all_answered (m)) {
+    drive (m, 1000);
+    if (loop_now_us () > deadline)
+      give_up (m);
+  }
+  return drive_refused (m) == NULL ? 0 : -1;
+}
+
+struct disk *
+drive_refused (struct migration *m)
+{
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i)
+    if (m->disks[i].answer.done && m->disks[i].answer.value == NULL)
+      return &m->disks[i];
+  return NULL;
+}
+
+void
+drive_fail_refused (struct migration *m, const char *doing)
+{
+  const struct disk *d = drive_refused (m);
+
+  if (d != NULL)
+    drive_fail (m, "%s %s: %s", doing, d->pair->source, d->answer.desc);
+}

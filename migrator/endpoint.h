@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* One side of a disk: an NBD export and our connections to it. */
+
+#ifndef NBDMIGRATE_ENDPOINT_H
+#define NBDMIGRATE_ENDPOINT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "connection.h"
+
+#define ENDPOINT_CONNECTIONS_MAX 16
+
+struct endpoint {
+  const char *uri; /* not owned; absolute paths */
+  char *export_name;
+  char *description; /* NULL if there is none */
+
+  uint64_t disk_bytes;
+  uint32_t minimum_bytes; /* block size constraints, never 0 */
+  uint32_t maximum_bytes; /* of one read or write */
+  bool read_only;
+  bool can_flush;
+  bool can_zero;
+  bool multi_conn;
+  bool has_allocation; /* base:allocation was granted */
+  bool has_depth;      /* so was the context asked for beside it */
+
+  struct connection *connections[ENDPOINT_CONNECTIONS_MAX];
+  unsigned nr_connections;
+};
+
+/* Open the first connection and learn what the export is.  NULL on error with
+ * *why as for connection_open.
+ */
+extern struct endpoint *
+endpoint_open (struct loop *loop, const char *uri,
+               const struct connection_options *options, int interrupt_fd,
+               char **why);
+
+/* Open more connections, up to 'wanted' in all; one only without multi-conn
+ * (several would not see each other's writes).  The export must be the same on
+ * all.  -1 with *why on error.
+ */
+extern int endpoint_widen (struct endpoint *e, struct loop *loop,
+                           const struct connection_options *options,
+                           unsigned wanted, int interrupt_fd, char **why);
+
+extern void endpoint_close (struct endpoint *e);
+
+/* A connection that is alive and has fewer than 'depth' requests in flight;
+ * NULL if there is none.
+ */
+extern struct connection *endpoint_idle (const struct endpoint *e,
+                                         unsigned depth);
+
+/* Why the first broken connection broke; NULL if all are alive. */
+extern const char *endpoint_broken (const struct endpoint *e);
+
+extern void endpoint_check_timeout (struct endpoint *e, int64_t now_us,
+                                    int64_t timeout_us);
+
+/* The value of the line that begins with 'key' in the export description;
+ * the caller frees it.  NULL if there is no such line (or no memory).
+ */
+extern char *endpoint_announcement (const struct endpoint *e, const char *key);
+
+#endif /* NBDMIGRATE_ENDPOINT_H */

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include "forecast.h"
+
+uint64_t
+forecast_pause_ms (const struct forecast_input *in)
+{
+  double us = (double)in->flush_us + (double)in->round_trips_us;
+
+  if (in->remaining_bytes > 0) {
+    if (in->bytes_per_second == 0)
+      return FORECAST_NEVER;
+    us += (double)in->remaining_bytes * 1e6 / (double)in->bytes_per_second;
+  }
+  if (us >= 1e18)
+    return FORECAST_NEVER;
+  return ((uint64_t)us + 999) / 1000;
+}
+
+void
+forecast_init (struct forecast *f)
+{
+  f->best_ms = FORECAST_NEVER;
+  f->stale_passes = 0;
+}
+
+bool
+forecast_note (struct forecast *f, uint64_t predicted_ms)
+{
+  if (predicted_ms < f->best_ms - f->best_ms / 20) {
+    f->best_ms = predicted_ms;
+    f->stale_passes = 0;
+    return true;
+  }
+  return ++f->stale_passes < FORECAST_PASSES;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* How long the pause would be, and whether more passes make it shorter.
+ *
+ * Pure functions: numbers in, numbers out.
+ */
+
+#ifndef NBDMIGRATE_FORECAST_H
+#define NBDMIGRATE_FORECAST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define FORECAST_PASSES 5 /* without improvement: it does not converge */
+#define FORECAST_MISSES 10 /* gates in a row that missed their deadline */
+#define FORECAST_NEVER UINT64_MAX
+
+struct forecast_input {
+  uint64_t remaining_bytes;  /* D + L + in flight, all disks */
+  uint64_t bytes_per_second; /* measured copy bandwidth; 0: not known yet */
+  uint64_t flush_us;         /* the last flush of the destination */
+  uint64_t round_trips_us;   /* control and NBD round trips of a final pass */
+};
+
+/* The predicted pause in milliseconds, rounded up; FORECAST_NEVER if bytes
+ * remain and the bandwidth is not known.
+ */
+extern uint64_t forecast_pause_ms (const struct forecast_input *in);
+
+/* Remembers the best prediction so far. */
+struct forecast {
+  uint64_t best_ms;
+  unsigned stale_passes; /* dirty passes since best_ms got better */
+};
+
+extern void forecast_init (struct forecast *f);
+
+/* Note the prediction after a dirty pass.  An improvement is one of at least a
+ * twentieth: less is noise, and would let a migration crawl for ever.  Returns
+ * false when FORECAST_PASSES passes in a row brought none.
+ */
+extern bool forecast_note (struct forecast *f, uint64_t predicted_ms);
+
+#endif /* NBDMIGRATE_FORECAST_H */

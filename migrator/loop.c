@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "loop.h"
+
+void
+loop_init (struct loop *l)
+{
+  *l = (struct loop){ .last = &l->first };
+}
+
+void
+loop_destroy (struct loop *l)
+{
+  free (l->watches);
+  free (l->pollfds);
+}
+
+static int
+grow (struct loop *l)
+{
+  const size_t n = l->allocated ? l->allocated * 2 : 64;
+  struct watch **watches;
+  struct pollfd *pollfds;
+
+  watches = reallocarray (l->watches, n, sizeof *watches);
+  if (watches == NULL)
+    return -1;
+  l->watches = watches;
+  pollfds = reallocarray (l->pollfds, n, sizeof *pollfds);
+  if (pollfds == NULL)
+    return -1;
+  l->pollfds = pollfds;
+  l->allocated = n;
+  return 0;
+}
+
+int
+loop_add (struct loop *l, struct watch *w)
+{
+  if (l->nr_watches == l->allocated && grow (l) == -1)
+    return -1;
+  l->watches[l->nr_watches++] = w;
+  return 0;
+}
+
+/* The slot is emptied only: a watch may go while loop_run_once walks over
+ * them.
+ */
+void
+loop_remove (struct loop *l, struct watch *w)
+{
+  size_t i;
+
+  for (i = 0; i < l->nr_watches; ++i)
+    if (l->watches[i] == w)
+      l->watches[i] = NULL;
+}
+
+void
+loop_defer (struct loop *l, struct deferred *d)
+{
+  d->next = NULL;
+  *l->last = d;
+  l->last = &d->next;
+}
+
+static void
+run_deferred (struct loop *l)
+{
+  struct deferred *d;
+
+  while ((d = l->first) != NULL) {
+    l->first = d->next;
+    if (l->first == NULL)
+      l->last = &l->first;
+    d->run (d);
+  }
+}
+
+static void
+squeeze (struct loop *l)
+{
+  size_t i, n = 0;
+
+  for (i = 0; i < l->nr_watches; ++i)
+    if (l->watches[i] != NULL)
+      l->watches[n++] = l->watches[i];
+  l->nr_watches = n;
+}
+
+int
+loop_run_once (struct loop *l, int timeout_ms)
+{
+  size_t i, n;
+  int r;
+
+  squeeze (l);
+  n = l->nr_watches;
+  for (i = 0; i < n; ++i) {
+    struct watch *w = l->watches[i];
+
+    if (w->prepare != NULL)
+      w->prepare (w);
+    l->pollfds[i] =
+      (struct pollfd){ .fd = w->events ? w->fd : -1, .events = w->events };
+  }
+  r = poll (l->pollfds, n, l->first != NULL ? 0 : timeout_ms);
+  if (r == -1 && errno != EINTR)
+    return -1;
+  if (r > 0)
+    for (i = 0; i < n; ++i)
+      if (l->pollfds[i].revents != 0 && l->watches[i] != NULL)
+        l->watches[i]->ready (l->watches[i], l->pollfds[i].revents);
+  run_deferred (l);
+  return 0;
+}
+
+int64_t
+loop_now_us (void)
+{
+  struct timespec ts;
+
+  clock_gettime (CLOCK_MONOTONIC, &ts);
+  return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}

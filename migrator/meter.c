@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include <math.h>
+
+#include "meter.h"
+
+#define HALF_LIFE_US 2e6 /* of what is remembered */
+
+void
+meter_update (struct meter *m, uint64_t copied_bytes, uint64_t moved_bytes,
+              uint64_t busy_us, int64_t now_us)
+{
+  const double copied = (double)(copied_bytes - m->copied_bytes);
+  const double moved = (double)(moved_bytes - m->moved_bytes);
+  const double busy = (double)(busy_us - m->busy_us);
+  const double us = m->updated_us ? (double)(now_us - m->updated_us) : 0;
+  const double decay_busy = exp2 (-busy / HALF_LIFE_US);
+  const double decay = exp2 (-us / HALF_LIFE_US);
+
+  m->recent_bytes = m->recent_bytes * decay_busy + copied;
+  m->recent_busy_us = m->recent_busy_us * decay_busy + busy;
+  m->recent_copied = m->recent_copied * decay + copied;
+  m->recent_moved = m->recent_moved * decay + moved;
+  m->recent_us = m->recent_us * decay + us;
+  m->copied_bytes = copied_bytes;
+  m->moved_bytes = moved_bytes;
+  m->busy_us = busy_us;
+  m->updated_us = now_us;
+}
+
+static uint64_t
+per_second (double bytes, double us)
+{
+  return us > 0 ? (uint64_t)(bytes * 1e6 / us) : 0;
+}
+
+uint64_t
+meter_bandwidth (const struct meter *m)
+{
+  return per_second (m->recent_bytes, m->recent_busy_us);
+}
+
+uint64_t
+meter_throughput (const struct meter *m)
+{
+  return per_second (m->recent_copied, m->recent_us);
+}
+
+uint64_t
+meter_pace (const struct meter *m)
+{
+  return per_second (m->recent_moved, m->recent_us);
+}
+
+void
+meter_start_pass (struct meter *m, uint64_t total_bytes)
+{
+  m->pass_begin_bytes = m->moved_bytes;
+  m->pass_total_bytes = total_bytes;
+  m->percent = 0;
+}
+
+uint64_t
+meter_pass_bytes (const struct meter *m)
+{
+  const uint64_t bytes = m->moved_bytes - m->pass_begin_bytes;
+
+  /* The guest may dirty more while the pass is under way. */
+  return bytes < m->pass_total_bytes ? bytes : m->pass_total_bytes;
+}
+
+unsigned
+meter_percent (struct meter *m)
+{
+  double percent = 0;
+
+  if (m->pass_total_bytes > 0)
+    percent =
+      (double)meter_pass_bytes (m) * 100 / (double)m->pass_total_bytes;
+  if (percent > 99)
+    percent = 99;
+  if (percent > m->percent)
+    m->percent = (unsigned)percent;
+  return m->percent;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Measures a migration: how fast it copies, how far the pass is.
+ *
+ * Bandwidth is measured over the time in which something was being copied, so
+ * that a rate limit or an idle guest does not make it look slow; recent bytes
+ * weigh more than old ones.
+ */
+
+#ifndef NBDMIGRATE_METER_H
+#define NBDMIGRATE_METER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct meter {
+  /* Totals of all disks when meter_update was last called. */
+  uint64_t copied_bytes, moved_bytes, busy_us;
+  int64_t updated_us;
+  /* Decaying sums. */
+  double recent_bytes, recent_busy_us;
+  double recent_copied, recent_moved, recent_us;
+  /* The pass. */
+  uint64_t pass_begin_bytes; /* moved_bytes when it began */
+  uint64_t pass_total_bytes;
+  unsigned percent;          /* never runs backwards within a pass */
+};
+
+/* Bring it up to date with the totals so far. */
+extern void meter_update (struct meter *m, uint64_t copied_bytes,
+                          uint64_t moved_bytes, uint64_t busy_us,
+                          int64_t now_us);
+
+/* Copy bandwidth in bytes per second, 0: not known yet. */
+extern uint64_t meter_bandwidth (const struct meter *m);
+
+/* Bytes per second by the clock, of late: sent as data; done in any way. */
+extern uint64_t meter_throughput (const struct meter *m);
+extern uint64_t meter_pace (const struct meter *m);
+
+extern void meter_start_pass (struct meter *m, uint64_t total_bytes);
+extern uint64_t meter_pass_bytes (const struct meter *m);
+
+/* 0 to 99; 100 is for who knows that the pass is complete. */
+extern unsigned meter_percent (struct meter *m);
+
+#endif /* NBDMIGRATE_METER_H */

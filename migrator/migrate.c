@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The phases of a migration, in order:
+ *
+ *   connect and check -> begin -> bulk pass -> dirty passes -> cut-over
+ *
+ * Nothing is written before all destinations have passed all checks.  Until
+ * the cut-over every failure leaves the guests on their sources (R11).
+ */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "events.h"
+#include "migration.h"
+#include "progress.h"
+#include "protocol.h"
+#include "say.h"
+#include "units.h"
+
+/* A cut-over needs about this many questions and answers in a row. */
+#define ROUND_TRIPS 8
+
+/* Passes to shorten the pause further although it would fit already. */
+#define SETTLE_PASSES 3
+
+/* How long to wait for quarantined chunks before the pause has to read them. */
+#define QUARANTINE_US (INT64_C (5) * 1000000)
+
+const char *
+phase_name (enum phase phase)
+{
+  static const char *const names[] = { "connect", "bulk", "dirty", "final",
+                                       "done" };
+
+  return names[phase];
+}
+
+static void
+enter (struct migration *m, enum phase phase)
+{
+  m->phase = phase;
+  event_phase (m);
+}
+
+/* ---- signals ----------------------------------------------------------- */
+
+static void
+got_signal (struct watch *w, short revents)
+{
+  struct migration *m =
+    (struct migration *)((char *)w - offsetof (struct migration, signals));
+  struct signalfd_siginfo info;
+
+  (void)revents;
+  if (read (w->fd, &info, sizeof info) != sizeof info)
+    return;
+  if (m->stop == STOP_NO)
+    m->stop = STOP_CANCELLED;
+  say_info ("interrupted by %s: letting requests in flight end",
+            info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
+}
+
+static int
+catch_signals (struct migration *m)
+{
+  sigset_t set;
+
+  signal (SIGPIPE, SIG_IGN);
+  sigemptyset (&set);
+  sigaddset (&set, SIGINT);
+  sigaddset (&set, SIGTERM);
+  sigprocmask (SIG_BLOCK, &set, NULL);
+  m->signals = (struct watch){ .fd = signalfd (-1, &set, SFD_CLOEXEC |
+                                                          SFD_NONBLOCK),
+                               .events = POLLIN,
+                               .ready = got_signal };
+  return m->signals.fd == -1 ? -1 : loop_add (&m->loop, &m->signals);
+}
+
+/* ---- forecast ---------------------------------------------------------- */
+
+/* What would the pause be now?  Asks the filters; -1 with m->stop. */
+static int
+predict (struct migration *m)
+{
+  const int64_t begin = loop_now_us ();
+  struct forecast_input in;
+
+  if (pass_refresh (m) == -1)
+    return -1;
+  in = (struct forecast_input){
+    .remaining_bytes = pass_remaining (m),
+    .bytes_per_second = meter_bandwidth (&m->meter),
+    .flush_us = m->flush_us,
+    .round_trips_us = (uint64_t)(loop_now_us () - begin) * ROUND_TRIPS,
+  };
+  m->predicted_ms = forecast_pause_ms (&in);
+  return 0;
+}
+
+static bool
+fits (const struct migration *m)
+{
+  return m->predicted_ms <= m->max_pause_ms;
+}
+
+static int
+dirty_pass (struct migration *m)
+{
+  enter (m, PHASE_DIRTY);
+  if (!pass_run (m, PASS_COPY, 0))
+    return -1;
+  m->passes++;
+  return pass_flush (m) == -1 ? -1 : predict (m);
+}
+
+/* A pause that fits can often be made much shorter for little: go on while
+ * each pass halves what remains.
+ */
+static int
+settle (struct migration *m)
+{
+  unsigned i;
+
+  for (i = 0; i < SETTLE_PASSES && pass_remaining (m) > 0; ++i) {
+    const uint64_t before = pass_remaining (m);
+
+    if (dirty_pass (m) == -1)
+      return -1;
+    if (pass_remaining (m) > before / 2)
+      break;
+  }
+  return 0;
+}
+
+/* Chunks whose last write may still land late are read back once their grace
+ * is over (R17); those the guest keeps dirty have to wait for the pause.
+ */
+static int
+lift_quarantine (struct migration *m)
+{
+  const int64_t deadline = loop_now_us () + QUARANTINE_US;
+
+  while (pass_quarantined (m) > 0 && loop_now_us () < deadline) {
+    if (!pass_run (m, PASS_COMPARE, 0) || dirty_pass (m) == -1)
+      return -1;
+    if (pass_quarantined (m) > 0)
+      drive (m, 100);
+  }
+  return m->stop == STOP_NO ? 0 : -1;
+}
+
+/* ---- convergence ------------------------------------------------------- */
+
+static void
+say_not_converged (struct migration *m, const char *what)
+{
+  char needed[UNITS_TEXT_MAX] = "an unknown time", limit[UNITS_TEXT_MAX];
+  char dirty[UNITS_TEXT_MAX], speed[UNITS_TEXT_MAX];
+  const uint64_t best = m->forecast.best_ms < m->predicted_ms
+                          ? m->forecast.best_ms
+                          : m->predicted_ms;
+  uint64_t dirty_rate = 0;
+  CLEANUP_FREE char *reason = NULL;
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i)
+    dirty_rate += m->disks[i].dirty_rate;
+  if (best != FORECAST_NEVER)
+    units_format_ms (needed, best > m->max_pause_ms ? best : 2 * m->max_pause_ms);
+  if (asprintf (&reason,
+                "%s: a pause of about %s would have been needed, --max-pause "
+                "is %s; the guest dirties %s/s, the copy runs at %s/s",
+                what, needed, units_format_ms (limit, m->max_pause_ms),
+                units_format_bytes (dirty, dirty_rate),
+                units_format_bytes (speed, meter_bandwidth (&m->meter))) == -1)
+    reason = NULL;
+  event_policy ("give-up", reason ? reason : what);
+  drive_fail (m, "it does not converge; %s", reason ? reason : what);
+}
+
+/* Passes and cut-overs until one succeeds.  Returns the exit status. */
+static int
+converge (struct migration *m)
+{
+  if (pass_flush (m) == -1 || predict (m) == -1)
+    return EXIT_FAILED;
+  for (;;) {
+    if (fits (m)) {
+      if (settle (m) == -1 || lift_quarantine (m) == -1)
+        return EXIT_FAILED;
+    }
+    if (fits (m)) {
+      enter (m, PHASE_FINAL);
+      switch (cut_over (m)) {
+      case CUT_DONE:
+        m->passes++;
+        return EXIT_DONE;
+      case CUT_FAILED:
+        return EXIT_FAILED;
+      case CUT_UNKNOWN:
+        return EXIT_UNKNOWN;
+      case CUT_MISSED:
+        break;
+      }
+      if (m->stop == STOP_NO && ++m->missed_gates == FORECAST_MISSES) {
+        say_not_converged (m, "ten pauses in a row missed their deadline");
+        return EXIT_NOT_CONVERGED;
+      }
+    }
+    else if (!forecast_note (&m->forecast, m->predicted_ms)) {
+      say_not_converged (m, "five passes brought no improvement");
+      return EXIT_NOT_CONVERGED;
+    }
+    if (m->stop != STOP_NO || dirty_pass (m) == -1)
+      return EXIT_FAILED;
+  }
+}
+
+/* ---- start and end ----------------------------------------------------- */
+
+static int
+open_disks (struct migration *m)
+{
+  size_t i;
+
+  m->disks = calloc (m->options->nr_pairs, sizeof *m->disks);
+  if (m->disks == NULL)
+    return -1;
+  for (i = 0; i < m->options->nr_pairs; ++i) {
+    struct disk *d = &m->disks[m->nr_disks++];
+
+    d->m = m;
+    d->pair = &m->options->pairs[i];
+    if (disk_open (d) == -1)
+      return -1;
+  }
+  for (i = 0; i < m->nr_disks; ++i)
+    if (disk_begin (&m->disks[i]) == -1)
+      return -1;
+  return 0;
+}
+
+/* End the sessions in good order; tracking goes on unless it is to be
+ * forgotten.
+ */
+static void
+end_sessions (struct migration *m)
+{
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i) {
+    struct disk *d = &m->disks[i];
+    CLEANUP_ANSWER struct control_answer a = { 0 };
+
+    if (d->begun && control_broken (d->control) == NULL)
+      control_wait (d->control, m->forget ? "abort" : "end", NULL, 5000, &a);
+    d->begun = false;
+  }
+}
+
+static void
+say_authority (const struct migration *m, int status)
+{
+  size_t i;
+
+  for (i = 0; i < m->options->nr_pairs; ++i) {
+    const struct pair *p = &m->options->pairs[i];
+
+    if (status == EXIT_UNKNOWN)
+      say_error ("which side of %s is authoritative is not known: ask with "
+                 "'nbdmigrate status %s' before any guest is started on %s",
+                 p->source, p->source, p->destination);
+    else if (status != EXIT_DONE)
+      say_error ("the source %s is intact and authoritative%s", p->source,
+                 m->forget ? "" : "; run the same command again to go on");
+    else if (m->finish == FINISH_DETACH)
+      say_info ("the source %s is authoritative; %s holds the disk as it was "
+                "at the pause",
+                p->source, p->destination);
+    else if (m->finish == FINISH_HANDOVER)
+      say_info ("the destination %s is authoritative; %s is fenced off",
+                p->destination, p->source);
+    else
+      say_info ("the destination %s is authoritative; %s relays to it",
+                p->destination, p->source);
+  }
+}
+
+static void
+say_summary (const struct migration *m)
+{
+  char copied[UNITS_TEXT_MAX], duration[UNITS_TEXT_MAX];
+
+  say_info ("%s copied in %u passes and %s, pause %.1f ms",
+            units_format_bytes (copied, m->meter.copied_bytes), m->passes,
+            units_format_ms (duration, (uint64_t)(loop_now_us () -
+                                                  m->started_us) /
+                                         1000),
+            m->pause_ms);
+}
+
+static int
+run (struct migration *m)
+{
+  int status;
+
+  if (open_disks (m) == -1)
+    return m->stop == STOP_CANCELLED ? EXIT_CANCELLED : EXIT_FAILED;
+  event_started (m);
+  enter (m, PHASE_BULK);
+  if (!pass_run (m, PASS_COPY, 0))
+    status = EXIT_FAILED;
+  else {
+    m->passes++;
+    status = converge (m);
+  }
+  if (status == EXIT_FAILED && m->stop == STOP_CANCELLED)
+    status = EXIT_CANCELLED;
+  if (status != EXIT_DONE && status != EXIT_UNKNOWN)
+    pass_drain (m);
+  if (status == EXIT_DONE)
+    enter (m, PHASE_DONE);
+  return status;
+}
+
+static void
+finish (struct migration *m, int status)
+{
+  end_sessions (m);
+  drive_measure (m);
+  progress_end (m, status == EXIT_DONE);
+  if (status == EXIT_DONE) {
+    event_completed (m);
+    say_summary (m);
+  }
+  else {
+    event_failed (m, status);
+    if (m->why != NULL)
+      say_error ("%s", m->why);
+  }
+  say_authority (m, status);
+}
+
+int
+migrate (const struct options *options)
+{
+  struct migration m = {
+    .options = options,
+    .finish = options->finish,
+    .max_pause_ms = options->max_pause_ms,
+    .predicted_ms = FORECAST_NEVER,
+    .started_us = loop_now_us (),
+  };
+  int status = EXIT_FAILED;
+  size_t i;
+
+  say_quiet (options->quiet);
+  events_enable (options->json);
+  progress_init (options->bar, options->progress_fd);
+  loop_init (&m.loop);
+  bucket_init (&m.bucket, options->rate, loop_now_us ());
+  forecast_init (&m.forecast);
+  if (catch_signals (&m) == -1)
+    say_error ("setting up signals: %s", strerror (errno));
+  else
+    status = run (&m);
+  finish (&m, status);
+  for (i = 0; i < m.nr_disks; ++i)
+    disk_close (&m.disks[i]);
+  free (m.disks);
+  free (m.why);
+  if (m.signals.fd >= 0)
+    close (m.signals.fd);
+  loop_destroy (&m.loop);
+  return status;
+}

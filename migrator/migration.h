@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What a running migration is made of.
+ *
+ * One thread, one event loop.  The files build on each other in this order:
+ *
+ *   disk.c       one disk: both endpoints, the control connection, its leases
+ *   drive.c      one round of everything; questions to all filters at once
+ *   pass.c       copy and compare passes, destination flushes
+ *   cut-over.c   hold, final pass, commit, release
+ *   migrate.c    the phases, in order, and what is said at the end
+ *
+ * meter.c measures; progress.c and events.c show.
+ */
+
+#ifndef NBDMIGRATE_MIGRATION_H
+#define NBDMIGRATE_MIGRATION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bucket.h"
+#include "control.h"
+#include "copier.h"
+#include "endpoint.h"
+#include "extents.h"
+#include "forecast.h"
+#include "meter.h"
+#include "options.h"
+
+struct migration;
+
+enum pass_kind { PASS_COPY, PASS_COMPARE };
+
+struct disk {
+  struct migration *m;
+  const struct pair *pair; /* not owned */
+  struct endpoint *source, *destination;
+  char *control_path;
+  struct control *control;
+  struct copier *copier;
+
+  uint64_t disk_bytes;
+  uint64_t chunk_bytes;
+  uint64_t max_gate_ms;
+  uint64_t epoch; /* of the destination connections (R6a) */
+  bool resumed;
+  bool begun; /* our session exists */
+
+  /* The pass under way. */
+  enum pass_kind pass_kind;
+  uint64_t cursor; /* where the next take begins */
+  bool swept;      /* the cursor has reached the end */
+  bool take_pending;
+  uint64_t take_bytes;
+
+  /* Ended parts, not yet reported to the filter. */
+  struct extents done, failed, unknown, equal, different;
+  unsigned reports_pending; /* reported, not yet answered */
+
+  char *token; /* of the present hold, or NULL */
+  bool committed;
+
+  /* The filter's latest status. */
+  bool status_pending;
+  uint64_t remaining_bytes;
+  uint64_t quarantined_bytes;
+  uint64_t dirty_rate; /* bytes per second */
+
+  struct control_answer answer; /* to the last drive_ask_all */
+};
+
+enum stop { STOP_NO, STOP_FAILED, STOP_CANCELLED };
+
+enum phase {
+  PHASE_CONNECT,
+  PHASE_BULK,
+  PHASE_DIRTY,
+  PHASE_FINAL,
+  PHASE_DONE,
+};
+
+struct migration {
+  const struct options *options;
+  struct loop loop;
+  struct bucket bucket;
+  struct disk *disks;
+  size_t nr_disks;
+
+  struct watch signals; /* a signalfd */
+  enum stop stop;
+  char *why; /* the first error; NULL if there was none */
+
+  /* In force; wishes may change them. */
+  enum finish finish;
+  uint64_t max_pause_ms;
+
+  enum phase phase;
+  unsigned passes; /* complete sweeps, the bulk pass included */
+  struct meter meter;
+  struct forecast forecast;
+  unsigned missed_gates; /* in a row */
+  uint64_t flush_us;     /* the latest flush of all destinations */
+  uint64_t predicted_ms; /* the pause, FORECAST_NEVER if not known */
+  int64_t started_us;    /* monotonic */
+  int64_t next_heartbeat_us;
+  int64_t next_show_us;
+  bool forget;     /* cancelled by request: stop tracking, too */
+  double pause_ms; /* of the cut-over, as the guest saw it */
+};
+
+extern const char *phase_name (enum phase phase);
+
+/* ---- disk.c ------------------------------------------------------------ */
+
+/* Connect to both sides and to the control socket, and check everything that
+ * can be checked before a byte is written.  -1 after saying what is wrong.
+ */
+extern int disk_open (struct disk *d);
+
+/* Second step, once all disks of the migration passed the first: the other
+ * connections, tracking on (R1).
+ */
+extern int disk_begin (struct disk *d);
+extern void disk_close (struct disk *d);
+
+extern void disk_start_pass (struct disk *d, enum pass_kind kind);
+extern bool disk_pass_running (const struct disk *d);
+
+/* Take more if the copier runs low, report what ended. */
+extern void disk_feed (struct disk *d);
+extern void disk_report (struct disk *d);
+
+/* ---- drive.c ----------------------------------------------------------- */
+
+/* One round: start, wait for at most timeout_ms, serve, heartbeat, show. */
+extern void drive (struct migration *m, int timeout_ms);
+
+/* Bring the meter up to date. */
+extern void drive_measure (struct migration *m);
+
+/* Note an error; the first one stays.  The text is copied. */
+extern void drive_fail (struct migration *m, const char *fmt, ...)
+  __attribute__ ((format (printf, 2, 3)));
+
+/* The arguments of a command to one disk; may return NULL. */
+typedef json_t *drive_arguments (struct disk *d);
+
+/* Send a command to the filters of all disks, and drive until all have
+ * answered (into d->answer).  Returns 0 if all said yes.  Errors are left to
+ * the caller, who looks at the answers.
+ */
+extern int drive_ask_all (struct migration *m, const char *command,
+                          drive_arguments *arguments);
+
+/* The first answer that is an error, or NULL; and make an error of it. */
+extern struct disk *drive_refused (struct migration *m);
+extern void drive_fail_refused (struct migration *m, const char *doing);
+
+/* ---- pass.c ------------------------------------------------------------ */
+
+/* Sweep over all disks until it is done or the migration stops; deadline_us
+ * (monotonic, 0: none) ends it early, too.  Returns true if it is complete.
+ */
+extern bool pass_run (struct migration *m, enum pass_kind kind,
+                      int64_t deadline_us);
+
+/* Before the end: give back what was not copied, wait (bounded) until nothing
+ * is in flight any more and all is reported.
+ */
+extern void pass_drain (struct migration *m);
+
+/* Flush all destinations, told to the filters (R6).  0, or -1 with m->stop. */
+extern int pass_flush (struct migration *m);
+
+/* Bring remaining_bytes and so on up to date.  0, or -1 with m->stop. */
+extern int pass_refresh (struct migration *m);
+
+extern uint64_t pass_remaining (const struct migration *m);
+extern uint64_t pass_quarantined (const struct migration *m);
+
+/* ---- cut-over.c -------------------------------------------------------- */
+
+enum cut_over { CUT_DONE, CUT_MISSED, CUT_FAILED, CUT_UNKNOWN };
+
+/* Close all gates, copy the rest, commit, open the gates. */
+extern enum cut_over cut_over (struct migration *m);
+
+/* ---- migrate.c --------------------------------------------------------- */
+
+/* Returns the exit status. */
+extern int migrate (const struct options *options);
+
+#endif /* NBDMIGRATE_MIGRATION_H */

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The command line of a migration (nbdmigrate(1)). */
+
+#ifndef NBDMIGRATE_OPTIONS_H
+#define NBDMIGRATE_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Exit status, as in nbdmigrate(1). */
+enum {
+  EXIT_DONE = 0,
+  EXIT_FAILED = 1,
+  EXIT_USAGE = 2,
+  EXIT_CANCELLED = 3,
+  EXIT_NOT_CONVERGED = 4,
+  EXIT_UNKNOWN = 5,
+};
+
+enum finish { FINISH_PIVOT, FINISH_HANDOVER, FINISH_DETACH };
+
+extern const char *finish_name (enum finish finish);
+/* -1 if the text is no such name. */
+extern int finish_parse (const char *text, enum finish *finish);
+
+struct pair {
+  char *source, *destination; /* URIs with absolute paths, owned */
+};
+
+struct options {
+  struct pair *pairs; /* owned */
+  size_t nr_pairs;
+  enum finish finish;
+  uint64_t max_pause_ms;
+  uint64_t rate;          /* bytes per second of all disks, 0: unlimited */
+  unsigned connections;   /* to each side of a disk, 0: chosen */
+  uint64_t request_bytes; /* 0: chosen */
+  bool destination_is_zero;
+  bool restart;
+  const char *control; /* instead of the announced one, or NULL */
+  bool bar;            /* redraw a progress line on stderr */
+  int progress_fd;     /* N/100 lines, -1: none */
+  bool quiet;
+  bool json;
+};
+
+/* Parse what follows the program's name.  Returns -1 to go on, otherwise the
+ * status to exit with: --help and --version were obeyed, or what is wrong was
+ * said.
+ */
+extern int options_parse (struct options *o, int argc, char *argv[]);
+extern void options_free (struct options *o);
+
+/* Make a URI argument usable: an NBD URI with absolute paths; the caller frees
+ * it.  NULL after saying what is wrong with it ("what" names the argument).
+ */
+extern char *options_uri (const char *what, const char *text);
+
+#endif /* NBDMIGRATE_OPTIONS_H */

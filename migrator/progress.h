@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the user sees of a running migration, here and from elsewhere. */
+
+#ifndef NBDMIGRATE_PROGRESS_H
+#define NBDMIGRATE_PROGRESS_H
+
+#include <stdbool.h>
+
+#include <jansson.h>
+
+struct migration;
+
+/* A line on stderr, redrawn in place; N/100 lines on fd unless it is -1. */
+extern void progress_init (bool bar, int fd);
+
+/* Show the present state. */
+extern void progress_show (struct migration *m);
+
+/* The end: a pass is complete only now, so only now it says 100 %. */
+extern void progress_end (struct migration *m, bool completed);
+
+/* For --json and for 'nbdmigrate status' in another terminal. */
+extern json_t *progress_json (struct migration *m);
+
+/* One line of text, without a newline, from such an object; the caller frees
+ * it.  columns: its room, 0 for no bar.
+ */
+extern char *progress_text (const json_t *progress, unsigned columns);
+
+#endif /* NBDMIGRATE_PROGRESS_H */
