@@ -18,7 +18,9 @@
 
 #include "connection.h"
 
-#define STATUS_BYTES_MAX (UINT64_C (1) << 30) /* CVE-2025-47711: below 2 GiB */
+/* CVE-2025-47711: nbdkit crashes when asked about 2 GiB or more at once. */
+#define STATUS_BYTES_MAX (UINT64_C (1) << 30)
+
 
 static bool
 is_broken (struct nbd_handle *nbd)
@@ -298,8 +300,8 @@ started (struct connection *c, struct io *io, int64_t cookie)
 }
 
 void
-connection_read (struct connection *c, struct io *io, void *buf,
-                 uint32_t bytes, uint64_t offset)
+connection_read (struct connection *c, struct io *io, void *buf, uint32_t bytes,
+                 uint64_t offset)
 {
   const nbd_completion_callback cb = start (c, io);
 

@@ -23,8 +23,8 @@ struct io {
   struct deferred deferred;
   void (*ended) (struct io *io);
   struct connection *connection;
-  int error;   /* errno of the request, 0: it succeeded */
-  bool lost;   /* the connection broke: the outcome is unknown (R17) */
+  int error; /* errno of the request, 0: it succeeded */
+  bool lost; /* the connection broke: the outcome is unknown (R17) */
   int64_t started_us;
   struct io *prev, *next; /* in flight on this connection */
 };
@@ -33,17 +33,17 @@ struct connection {
   struct watch watch;
   struct loop *loop;
   struct nbd_handle *nbd;
-  int sock;               /* for shutting down; owned by nbd */
+  int sock; /* for shutting down; owned by nbd */
   unsigned in_flight;
-  struct io *ios;         /* the requests in flight */
-  bool written;           /* something was written since the last flush (R6) */
-  char *why;              /* why it broke, owned; NULL while it works */
+  struct io *ios; /* the requests in flight */
+  bool written;   /* something was written since the last flush (R6) */
+  char *why;      /* why it broke, owned; NULL while it works */
 };
 
 #define CONNECTION_CONNECT_MS 10000
 
 struct connection_options {
-  bool allocation; /* ask for base:allocation */
+  bool allocation;           /* ask for base:allocation */
   const char *depth_context; /* another context to ask for, or NULL */
 };
 
@@ -73,8 +73,7 @@ extern void connection_check_timeout (struct connection *c, int64_t now_us,
 extern void connection_read (struct connection *c, struct io *io, void *buf,
                              uint32_t bytes, uint64_t offset);
 extern void connection_write (struct connection *c, struct io *io,
-                              const void *buf, uint32_t bytes,
-                              uint64_t offset);
+                              const void *buf, uint32_t bytes, uint64_t offset);
 extern void connection_zero (struct connection *c, struct io *io,
                              uint64_t bytes, uint64_t offset);
 extern void connection_flush (struct connection *c, struct io *io);

@@ -192,9 +192,8 @@ greet (struct control *c, char **why)
     }
   }
   greeting = json_loads (line, 0, NULL);
-  if (greeting == NULL ||
-      json_unpack (greeting, "{s:{s:i}}", "nbdmigrate", "protocol",
-                   &protocol) == -1) {
+  if (greeting == NULL || json_unpack (greeting, "{s:{s:i}}", "nbdmigrate",
+                                       "protocol", &protocol) == -1) {
     *why = strdup ("this is not the control socket of nbdkit --filter=migrate");
     return -1;
   }

@@ -33,10 +33,10 @@ struct copier {
   struct loop *loop;
   struct endpoint *source, *destination;
   struct copier_options options;
-  uint64_t zero_unit;    /* granularity of zero detection, bytes */
-  struct queue unknown;  /* block status must be asked */
-  struct queue ready;    /* kind known */
-  unsigned lookups;      /* block status requests under way */
+  uint64_t zero_unit;   /* granularity of zero detection, bytes */
+  struct queue unknown; /* block status must be asked */
+  struct queue ready;   /* kind known */
+  unsigned lookups;     /* block status requests under way */
   struct op_queue source_ops, destination_ops; /* wait for a connection */
   unsigned nr_destination_ops;
   unsigned jobs;

@@ -25,9 +25,9 @@ struct job {
   enum stage stage;
   unsigned pending; /* requests not yet ended */
   bool failed, unknown;
-  uint64_t pad;     /* bytes of the destination after ours, same block */
-  char *buf;        /* length + pad bytes of the source; NULL for zero jobs */
-  char *other;      /* of the destination: compared, or the last block */
+  uint64_t pad; /* bytes of the destination after ours, same block */
+  char *buf;    /* length + pad bytes of the source; NULL for zero jobs */
+  char *other;  /* of the destination: compared, or the last block */
 };
 
 static void job_advance (struct job *job);
@@ -180,13 +180,13 @@ static bool
 allocate (struct job *job)
 {
   const uint64_t with_pad = job->length + job->pad;
-  const bool needs_buffer = job->kind != SEGMENT_ZERO || job->pad > 0 ||
-                            !job->c->destination->can_zero;
+  const bool needs_buffer =
+    job->kind != SEGMENT_ZERO || job->pad > 0 || !job->c->destination->can_zero;
 
   /* A zero job that needs a buffer is at most one request long. */
   if (needs_buffer) {
-    job->buf = job->kind == SEGMENT_ZERO ? calloc (1, with_pad)
-                                         : malloc (with_pad);
+    job->buf =
+      job->kind == SEGMENT_ZERO ? calloc (1, with_pad) : malloc (with_pad);
     if (job->buf == NULL)
       return false;
   }
@@ -207,8 +207,12 @@ job_start (struct copier *c, uint64_t offset, uint64_t length,
 
   if (job != NULL) {
     *job = (struct job){
-      .c = c, .offset = offset, .length = length, .kind = kind,
-      .touched = touched, .pad = pad_bytes (c, offset + length),
+      .c = c,
+      .offset = offset,
+      .length = length,
+      .kind = kind,
+      .touched = touched,
+      .pad = pad_bytes (c, offset + length),
     };
     if (allocate (job)) {
       start_reading (job);
@@ -272,8 +276,7 @@ start_writing (struct job *job)
   for (at = 0; at <= length; at += n) {
     const bool last = at == length;
     const bool this_zero =
-      !last && is_zero (job->buf + at,
-                        length - at < unit ? length - at : unit);
+      !last && is_zero (job->buf + at, length - at < unit ? length - at : unit);
 
     n = last ? 1 : length - at < unit ? length - at : unit;
     if (at > begin && (last || this_zero != zero)) {

@@ -85,8 +85,7 @@ classify (struct lookup *l)
   size_t i;
 
   for (i = 0; i + 1 < l->n && at < limit; i += 2) {
-    const uint64_t next =
-      l->pairs[i] < limit - at ? at + l->pairs[i] : limit;
+    const uint64_t next = l->pairs[i] < limit - at ? at + l->pairs[i] : limit;
 
     if (l->pairs[i + 1] & STATE_ZERO) {
       const uint64_t first = (at + chunk - 1) / chunk * chunk;
@@ -129,8 +128,8 @@ lookup_ended (struct io *io)
   }
   else
     end = classify (l);
-  if (end < limit && queue_prepend (&c->unknown, end, limit - end,
-                                    SEGMENT_DATA, l->segment.touched) == -1)
+  if (end < limit && queue_prepend (&c->unknown, end, limit - end, SEGMENT_DATA,
+                                    l->segment.touched) == -1)
     abort ();
   free (l->pairs);
   free (l);
@@ -162,6 +161,5 @@ lookup_start (struct copier *c, struct connection *conn)
   l->sio.io.ended = lookup_ended;
   l->sio.entries = store_entries;
   l->sio.opaque = l;
-  connection_block_status (conn, &l->sio, l->segment.length,
-                           l->segment.offset);
+  connection_block_status (conn, &l->sio, l->segment.length, l->segment.offset);
 }

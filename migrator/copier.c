@@ -240,11 +240,11 @@ copier_fail (struct copier *c, const char *what, const struct endpoint *where,
 
   if (c->error != NULL)
     return;
-  if (asprintf (&c->error,
-                "%s %s at offset %" PRIu64 " (%" PRIu64 " bytes): %s%s", what,
-                where->uri, offset, length,
-                io->lost ? "the connection broke: " : "the server answered: ",
-                said) == -1)
+  if (asprintf (
+        &c->error, "%s %s at offset %" PRIu64 " (%" PRIu64 " bytes): %s%s",
+        what, where->uri, offset, length,
+        io->lost ? "the connection broke: " : "the server answered: ", said) ==
+      -1)
     c->error = NULL;
 }
 

@@ -271,8 +271,7 @@ sessions_live (const struct migration *m)
 enum cut_over
 cut_over (struct migration *m)
 {
-  const int64_t deadline_us =
-    loop_now_us () + (int64_t)m->max_pause_ms * 1000;
+  const int64_t deadline_us = loop_now_us () + (int64_t)m->max_pause_ms * 1000;
   const double begin_time = event_now ();
   const int64_t begin_us = loop_now_us ();
   enum cut_over result;

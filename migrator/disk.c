@@ -205,9 +205,8 @@ open_destination (struct disk *d)
 {
   char *why;
 
-  d->destination =
-    endpoint_open (&d->m->loop, d->pair->destination, &destination_options,
-                   d->m->signals.fd, &why);
+  d->destination = endpoint_open (&d->m->loop, d->pair->destination,
+                                  &destination_options, d->m->signals.fd, &why);
   if (d->destination == NULL)
     return connect_failed (d->pair->destination, "destination", why);
   return check_destination (d);
@@ -236,8 +235,8 @@ widen (struct disk *d)
   if (endpoint_widen (d->source, &d->m->loop, &source_options, wanted,
                       d->m->signals.fd, &why) == -1)
     return connect_failed (d->pair->source, "source", why);
-  if (endpoint_widen (d->destination, &d->m->loop, &destination_options,
-                      wanted, d->m->signals.fd, &why) == -1)
+  if (endpoint_widen (d->destination, &d->m->loop, &destination_options, wanted,
+                      d->m->signals.fd, &why) == -1)
     return connect_failed (d->pair->destination, "destination", why);
   return 0;
 }
@@ -256,8 +255,7 @@ make_copier (struct disk *d)
     .opaque = d,
   };
 
-  d->copier =
-    copier_new (&d->m->loop, d->source, d->destination, &options);
+  d->copier = copier_new (&d->m->loop, d->source, d->destination, &options);
   return d->copier ? 0 : -1;
 }
 
@@ -406,8 +404,8 @@ next_take_bytes (struct disk *d)
 
   copier_get_stats (d->copier, &s);
   if (s.copied_bytes < s.moved_bytes / 2)
-    d->take_bytes = d->take_bytes < TAKE_BYTES_MAX ? d->take_bytes * 2
-                                                   : TAKE_BYTES_MAX;
+    d->take_bytes =
+      d->take_bytes < TAKE_BYTES_MAX ? d->take_bytes * 2 : TAKE_BYTES_MAX;
   else
     d->take_bytes = TAKE_BYTES_MIN;
   /* A slow migration would hold a long lease for minutes. */
@@ -430,9 +428,9 @@ disk_feed (struct disk *d)
                   NULL, 0, taken, d);
   else
     control_send (d->control, "compare",
-                  json_pack ("{s:I, s:I, s:b}", "cursor",
-                             (json_int_t)d->cursor, "max_bytes",
-                             (json_int_t)TAKE_BYTES_MIN, "quarantined", true),
+                  json_pack ("{s:I, s:I, s:b}", "cursor", (json_int_t)d->cursor,
+                             "max_bytes", (json_int_t)TAKE_BYTES_MIN,
+                             "quarantined", true),
                   NULL, 0, taken, d);
 }
 

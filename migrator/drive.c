@@ -45,8 +45,7 @@ drive_fail (struct migration *m, const char *fmt, ...)
 static void
 take_wishes (struct migration *m, json_t *wishes)
 {
-  if (json_is_true (json_object_get (wishes, "cancel")) &&
-      m->stop == STOP_NO) {
+  if (json_is_true (json_object_get (wishes, "cancel")) && m->stop == STOP_NO) {
     m->stop = STOP_CANCELLED;
     m->forget = true;
     say_info ("cancelled by request");
@@ -90,8 +89,8 @@ heartbeat (struct migration *m)
     if (!d->begun)
       continue;
     control_send (d->control, "publish",
-                  json_pack ("{s:O}", "progress", progress), NULL, 0,
-                  published, d);
+                  json_pack ("{s:O}", "progress", progress), NULL, 0, published,
+                  d);
     if (!d->status_pending) {
       d->status_pending = true;
       control_send (d->control, "status", NULL, NULL, 0, got_status, d);

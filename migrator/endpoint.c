@@ -52,8 +52,7 @@ endpoint_open (struct loop *loop, const char *uri,
   if (e == NULL)
     return NULL;
   e->uri = uri;
-  e->connections[0] =
-    connection_open (loop, uri, options, interrupt_fd, why);
+  e->connections[0] = connection_open (loop, uri, options, interrupt_fd, why);
   if (e->connections[0] == NULL) {
     free (e);
     return NULL;

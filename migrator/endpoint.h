@@ -34,10 +34,9 @@ struct endpoint {
 /* Open the first connection and learn what the export is.  NULL on error with
  * *why as for connection_open.
  */
-extern struct endpoint *
-endpoint_open (struct loop *loop, const char *uri,
-               const struct connection_options *options, int interrupt_fd,
-               char **why);
+extern struct endpoint *endpoint_open (struct loop *loop, const char *uri,
+                                       const struct connection_options *options,
+                                       int interrupt_fd, char **why);
 
 /* Open more connections, up to 'wanted' in all; one only without multi-conn
  * (several would not see each other's writes).  The export must be the same on

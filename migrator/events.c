@@ -53,11 +53,10 @@ disks_json (const struct migration *m)
     const struct disk *d = &m->disks[i];
 
     json_array_append_new (
-      disks,
-      json_pack ("{s:s, s:s, s:I, s:I, s:b}", "source", d->pair->source,
-                 "destination", d->pair->destination, "disk_bytes",
-                 (json_int_t)d->disk_bytes, "chunk_bytes",
-                 (json_int_t)d->chunk_bytes, "resumed", d->resumed));
+      disks, json_pack ("{s:s, s:s, s:I, s:I, s:b}", "source", d->pair->source,
+                        "destination", d->pair->destination, "disk_bytes",
+                        (json_int_t)d->disk_bytes, "chunk_bytes",
+                        (json_int_t)d->chunk_bytes, "resumed", d->resumed));
   }
   return disks;
 }
@@ -89,9 +88,8 @@ void
 event_phase (const struct migration *m)
 {
   if (enabled)
-    emit ("phase", json_pack ("{s:s, s:i, s:I}", "phase",
-                              phase_name (m->phase), "pass",
-                              (int)m->passes + 1, "remaining_bytes",
+    emit ("phase", json_pack ("{s:s, s:i, s:I}", "phase", phase_name (m->phase),
+                              "pass", (int)m->passes + 1, "remaining_bytes",
                               (json_int_t)pass_remaining (m)));
 }
 
@@ -107,8 +105,8 @@ void
 event_policy (const char *decision, const char *reason)
 {
   if (enabled)
-    emit ("policy", json_pack ("{s:s, s:s}", "decision", decision, "reason",
-                               reason));
+    emit ("policy",
+          json_pack ("{s:s, s:s}", "decision", decision, "reason", reason));
 }
 
 void
@@ -116,9 +114,8 @@ event_pause (const struct migration *m, double begin_time, bool committed)
 {
   if (enabled)
     emit ("pause", json_pack ("{s:f, s:f, s:f, s:s}", "begin_time", begin_time,
-                              "end_time", event_now (), "pause_ms",
-                              m->pause_ms, "result",
-                              committed ? "committed" : "expired"));
+                              "end_time", event_now (), "pause_ms", m->pause_ms,
+                              "result", committed ? "committed" : "expired"));
 }
 
 /* What both ends of a migration tell. */
@@ -144,9 +141,8 @@ summary (const struct migration *m)
   return json_pack (
     "{s:o, s:I, s:I, s:I, s:I, s:I, s:i, s:f, s:I, s:s, s:b}", "disks",
     disks_json (m), "disk_bytes", (json_int_t)disk_bytes (m), "copied_bytes",
-    (json_int_t)sum.copied_bytes, "zeroed_bytes",
-    (json_int_t)sum.zeroed_bytes, "skipped_bytes",
-    (json_int_t)sum.skipped_bytes, "compared_bytes",
+    (json_int_t)sum.copied_bytes, "zeroed_bytes", (json_int_t)sum.zeroed_bytes,
+    "skipped_bytes", (json_int_t)sum.skipped_bytes, "compared_bytes",
     (json_int_t)sum.compared_bytes, "passes", (int)m->passes, "pause_ms",
     m->pause_ms, "duration_ms",
     (json_int_t)((loop_now_us () - m->started_us) / 1000), "finish",

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define FORECAST_PASSES 5 /* without improvement: it does not converge */
+#define FORECAST_PASSES 5  /* without improvement: it does not converge */
 #define FORECAST_MISSES 10 /* gates in a row that missed their deadline */
 #define FORECAST_NEVER UINT64_MAX
 

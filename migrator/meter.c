@@ -75,8 +75,7 @@ meter_percent (struct meter *m)
   double percent = 0;
 
   if (m->pass_total_bytes > 0)
-    percent =
-      (double)meter_pass_bytes (m) * 100 / (double)m->pass_total_bytes;
+    percent = (double)meter_pass_bytes (m) * 100 / (double)m->pass_total_bytes;
   if (percent > 99)
     percent = 99;
   if (percent > m->percent)

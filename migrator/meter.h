@@ -22,7 +22,7 @@ struct meter {
   /* The pass. */
   uint64_t pass_begin_bytes; /* moved_bytes when it began */
   uint64_t pass_total_bytes;
-  unsigned percent;          /* never runs backwards within a pass */
+  unsigned percent; /* never runs backwards within a pass */
 };
 
 /* Bring it up to date with the totals so far. */

@@ -77,10 +77,10 @@ catch_signals (struct migration *m)
   sigaddset (&set, SIGINT);
   sigaddset (&set, SIGTERM);
   sigprocmask (SIG_BLOCK, &set, NULL);
-  m->signals = (struct watch){ .fd = signalfd (-1, &set, SFD_CLOEXEC |
-                                                          SFD_NONBLOCK),
-                               .events = POLLIN,
-                               .ready = got_signal };
+  m->signals =
+    (struct watch){ .fd = signalfd (-1, &set, SFD_CLOEXEC | SFD_NONBLOCK),
+                    .events = POLLIN,
+                    .ready = got_signal };
   return m->signals.fd == -1 ? -1 : loop_add (&m->loop, &m->signals);
 }
 
@@ -174,7 +174,8 @@ say_not_converged (struct migration *m, const char *what)
   for (i = 0; i < m->nr_disks; ++i)
     dirty_rate += m->disks[i].dirty_rate;
   if (best != FORECAST_NEVER)
-    units_format_ms (needed, best > m->max_pause_ms ? best : 2 * m->max_pause_ms);
+    units_format_ms (needed,
+                     best > m->max_pause_ms ? best : 2 * m->max_pause_ms);
   if (asprintf (&reason,
                 "%s: a pause of about %s would have been needed, --max-pause "
                 "is %s; the guest dirties %s/s, the copy runs at %s/s",
@@ -301,9 +302,8 @@ say_summary (const struct migration *m)
 
   say_info ("%s copied in %u passes and %s, pause %.1f ms",
             units_format_bytes (copied, m->meter.copied_bytes), m->passes,
-            units_format_ms (duration, (uint64_t)(loop_now_us () -
-                                                  m->started_us) /
-                                         1000),
+            units_format_ms (duration,
+                             (uint64_t)(loop_now_us () - m->started_us) / 1000),
             m->pause_ms);
 }
 

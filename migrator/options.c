@@ -17,7 +17,8 @@ static const char help[] =
   "       nbdmigrate status [--json] [--control=SOCKET] SOURCE\n"
   "\n"
   "Move a disk to another NBD server while its guest keeps writing to it.\n"
-  "SOURCE is the NBD URI of a server that runs nbdkit --filter=migrate on this\n"
+  "SOURCE is the NBD URI of a server that runs nbdkit --filter=migrate on "
+  "this\n"
   "host, DESTINATION that of any writable NBD export.\n"
   "\n"
   "  --finish=MODE          how it ends: handover (the guest is fenced off,\n"
@@ -140,8 +141,8 @@ parse_number (const char *option, const char *text, long min, long max,
   if (errno == 0 && end != text && *end == '\0' && *value >= min &&
       *value <= max)
     return 0;
-  say_usage ("--%s=%s: it must be a whole number from %ld to %ld", option,
-             text, min, max);
+  say_usage ("--%s=%s: it must be a whole number from %ld to %ld", option, text,
+             min, max);
   return -1;
 }
 

@@ -111,8 +111,7 @@ flush_end_arguments (struct disk *d)
   bool ok;
 
   copier_flushing (d->copier, &ok);
-  return json_pack ("{s:b, s:I}", "success", ok, "epoch",
-                    (json_int_t)d->epoch);
+  return json_pack ("{s:b, s:I}", "success", ok, "epoch", (json_int_t)d->epoch);
 }
 
 int
@@ -154,8 +153,7 @@ pass_refresh (struct migration *m)
   for (i = 0; i < m->nr_disks; ++i) {
     struct disk *d = &m->disks[i];
 
-    protocol_get_u64 (d->answer.value, "remaining_bytes",
-                      &d->remaining_bytes);
+    protocol_get_u64 (d->answer.value, "remaining_bytes", &d->remaining_bytes);
     protocol_get_u64 (d->answer.value, "quarantined_bytes",
                       &d->quarantined_bytes);
     protocol_get_u64 (d->answer.value, "dirty_bytes_per_second",

@@ -62,9 +62,9 @@ progress_json (struct migration *m)
   return json_pack (
     "{s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:s, s:I, s:I}",
     "phase", phase_name (m->phase), "pass", (int)m->passes + 1, "percent",
-    m->phase == PHASE_DONE ? 100 : (int)meter_percent (&m->meter),
-    "pass_bytes", (json_int_t)done, "pass_total_bytes", (json_int_t)total,
-    "copied_bytes", (json_int_t)m->meter.copied_bytes, "bytes_per_second",
+    m->phase == PHASE_DONE ? 100 : (int)meter_percent (&m->meter), "pass_bytes",
+    (json_int_t)done, "pass_total_bytes", (json_int_t)total, "copied_bytes",
+    (json_int_t)m->meter.copied_bytes, "bytes_per_second",
     (json_int_t)meter_throughput (&m->meter), "dirty_bytes_per_second",
     (json_int_t)dirty_rate, "remaining_bytes", (json_int_t)pass_remaining (m),
     "predicted_pause_ms",
@@ -94,14 +94,14 @@ numbers (const json_t *p)
     units_format_ms (pause, number (p, "predicted_pause_ms"));
   if (json_is_integer (json_object_get (p, "eta_ms")))
     units_format_ms (eta, number (p, "eta_ms") / 1000 * 1000);
-  if (asprintf (&text, "%s/%s %s/s dirty %s/s left %s pause %s ETA %s",
-                units_format_bytes (done, number (p, "pass_bytes")),
-                units_format_bytes (total, number (p, "pass_total_bytes")),
-                units_format_bytes (speed, number (p, "bytes_per_second")),
-                units_format_bytes (dirty,
-                                    number (p, "dirty_bytes_per_second")),
-                units_format_bytes (left, number (p, "remaining_bytes")),
-                pause, eta) == -1)
+  if (asprintf (
+        &text, "%s/%s %s/s dirty %s/s left %s pause %s ETA %s",
+        units_format_bytes (done, number (p, "pass_bytes")),
+        units_format_bytes (total, number (p, "pass_total_bytes")),
+        units_format_bytes (speed, number (p, "bytes_per_second")),
+        units_format_bytes (dirty, number (p, "dirty_bytes_per_second")),
+        units_format_bytes (left, number (p, "remaining_bytes")), pause,
+        eta) == -1)
     return NULL;
   return text;
 }

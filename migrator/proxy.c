@@ -30,12 +30,11 @@ attach (struct proxy *p, const char *export_name)
 {
   CLEANUP_ANSWER struct control_answer a = { 0 };
 
-  control_wait (p->control, "attach", json_pack ("{s:s}", "export", export_name),
-                5000, &a);
+  control_wait (p->control, "attach",
+                json_pack ("{s:s}", "export", export_name), 5000, &a);
   if (a.value != NULL)
     return 0;
-  say_error ("choosing the export '%s' of %s: %s", export_name, p->uri,
-             a.desc);
+  say_error ("choosing the export '%s' of %s: %s", export_name, p->uri, a.desc);
   return -1;
 }
 
