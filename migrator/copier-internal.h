@@ -46,7 +46,14 @@ struct copier {
   struct copier_stats stats;
   unsigned flushes;
   bool flush_ok;
+  bool writing_back;
+  uint64_t written_back_bytes; /* copied_bytes when it last began */
   char *error;
+};
+
+struct flush {
+  struct io io;
+  struct copier *c;
 };
 
 enum op_kind { OP_READ_SOURCE, OP_READ_DESTINATION, OP_WRITE, OP_ZERO };

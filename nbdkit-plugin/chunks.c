@@ -181,23 +181,30 @@ run_begin (const struct chunks *c, enum chunks_which which, uint64_t from)
   return c->n;
 }
 
-/* The end of the run of candidates that begins at 'from' and has the same W
+/* What 'touched' is for a chunk of the lease (R18). */
+static bool
+is_touched (const struct chunks *c, enum chunks_which which, uint64_t chunk)
+{
+  return which != CHUNKS_DIRTY || bitmap_test (&c->written, chunk);
+}
+
+/* The end of the run of candidates that begins at 'from' and is touched or not
  * all over; at most 'limit'.
  */
 static uint64_t
 run_end (const struct chunks *c, enum chunks_which which, uint64_t from,
          uint64_t limit)
 {
-  const uint64_t touched = bitmap_test (&c->written, from) ? UINT64_MAX : 0;
+  const uint64_t written = is_touched (c, which, from) ? UINT64_MAX : 0;
   uint64_t mask = UINT64_MAX << from % WORD_BITS;
 
   for (uint64_t w = from / WORD_BITS; w * WORD_BITS < limit; w++) {
-    const uint64_t other =
-      ~candidates (c, which, w) | (c->written.words[w] ^ touched);
-    const uint64_t found = other & mask;
+    uint64_t other = ~candidates (c, which, w);
 
-    if (found != 0) {
-      const uint64_t pos = w * WORD_BITS + __builtin_ctzll (found);
+    if (which == CHUNKS_DIRTY)
+      other |= c->written.words[w] ^ written;
+    if ((other & mask) != 0) {
+      const uint64_t pos = w * WORD_BITS + __builtin_ctzll (other & mask);
       return pos < limit ? pos : limit;
     }
     mask = UINT64_MAX;
@@ -222,10 +229,11 @@ choose (const struct chunks *c, enum chunks_which which, uint64_t pos,
 
     pos = run_end (c, which, first, first + (budget < room ? budget : room));
     budget -= pos - first;
-    if (extents_append (runs, offset_of (c, first),
-                        offset_of (c, pos) - offset_of (c, first),
-                        which == CHUNKS_DIRTY ? bitmap_test (&c->written, first)
-                                              : true) == -1)
+
+    const uint64_t offset = offset_of (c, first);
+
+    if (extents_append (runs, offset, offset_of (c, pos) - offset,
+                        is_touched (c, which, first)) == -1)
       return -1;
   }
   *end = pos;

@@ -26,6 +26,9 @@ fail_gate (struct call *call, const char *what)
                       "%s: the destination still lacks something: not every "
                       "chunk is copied and flushed",
                       what);
+  if (errno == EINVAL)
+    return call_fail (call, "BadArgument", "%s: the hold is%s committed", what,
+                      strcmp (what, "rollback") == 0 ? " not" : " already");
   return call_fail (call, "Failed", "%s: %s", what, strerror (errno));
 }
 
@@ -158,9 +161,6 @@ command_rollback (struct call *call)
 
   if (call_token (call, &token) == -1)
     return NULL;
-  if (e->session.last_end == LAST_END_NONE)
-    return call_fail (call, "BadArgument",
-                      "rollback: nothing has been committed");
   if (tracker_rollback_begin (e->tracker, token) == -1)
     return fail_gate (call, "rollback");
   /* A session begins only where the source is the owner. */

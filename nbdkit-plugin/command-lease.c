@@ -27,10 +27,9 @@ get_window (struct call *call, uint64_t *cursor, uint64_t *max_bytes)
     return -1;
   if (*cursor <= call->export->disk_bytes)
     return 0;
-  call_fail (call, "BadArgument",
-             "\"cursor\": %llu is past the end of the disk, %llu",
-             (unsigned long long)*cursor,
-             (unsigned long long)call->export->disk_bytes);
+  call_fail (
+    call, "BadArgument", "\"cursor\": %llu is past the end of the disk, %llu",
+    (unsigned long long)*cursor, (unsigned long long)call->export->disk_bytes);
   return -1;
 }
 

@@ -35,8 +35,8 @@ command_abort (struct call *call)
 static enum owner
 get_owner (struct call *call, enum owner now)
 {
-  const char *text = now == OWNER_FENCED || now == OWNER_SOURCE ? "source"
-                                                                : NULL;
+  const char *text =
+    now == OWNER_FENCED || now == OWNER_SOURCE ? "source" : NULL;
 
   if (call_string (call, "owner", text == NULL, &text) == -1)
     return OWNER_UNKNOWN;

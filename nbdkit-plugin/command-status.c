@@ -51,13 +51,14 @@ command_attach (struct call *call)
 static json_t *
 guest_status (const struct guest_counters *g)
 {
-#define VALUE(member) (json_int_t) __atomic_load_n (&g->member, __ATOMIC_RELAXED)
+#define VALUE(member)                                                          \
+  (json_int_t) __atomic_load_n (&g->member, __ATOMIC_RELAXED)
   return json_pack (
     "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "reads", VALUE (reads),
-    "read_bytes", VALUE (read_bytes), "writes", VALUE (writes),
-    "written_bytes", VALUE (written_bytes), "zeroes", VALUE (zeroes),
-    "zeroed_bytes", VALUE (zeroed_bytes), "trims", VALUE (trims),
-    "trimmed_bytes", VALUE (trimmed_bytes), "flushes", VALUE (flushes));
+    "read_bytes", VALUE (read_bytes), "writes", VALUE (writes), "written_bytes",
+    VALUE (written_bytes), "zeroes", VALUE (zeroes), "zeroed_bytes",
+    VALUE (zeroed_bytes), "trims", VALUE (trims), "trimmed_bytes",
+    VALUE (trimmed_bytes), "flushes", VALUE (flushes));
 #undef VALUE
 }
 
@@ -119,13 +120,12 @@ session_status (struct export *e)
   struct session *s = &e->session;
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&s->lock);
 
-  return json_pack ("{s:s, s:s, s:b, s:s?, s:s, s:o, s:o}", "export", e->name,
-                    "id", e->id, "session", s->client != NULL, "destination",
-                    s->destination, "last_end", last_end_name (s->last_end),
-                    "progress",
-                    s->progress ? json_deep_copy (s->progress) : json_null (),
-                    "wishes",
-                    s->wishes ? json_deep_copy (s->wishes) : json_object ());
+  return json_pack (
+    "{s:s, s:s, s:b, s:s?, s:s, s:o, s:o}", "export", e->name, "id", e->id,
+    "session", s->client != NULL, "destination", s->destination, "last_end",
+    last_end_name (s->last_end), "progress",
+    s->progress ? json_deep_copy (s->progress) : json_null (), "wishes",
+    s->wishes ? json_deep_copy (s->wishes) : json_object ());
 }
 
 json_t *

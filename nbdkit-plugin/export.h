@@ -29,7 +29,8 @@ struct guest_counters {
 
 #define ID_TEXT_SIZE 17 /* 16 hexadecimal digits and a 0 */
 
-struct export {
+struct export
+{
   struct export *next; /* in the list */
 
   /* Constant. */

@@ -19,6 +19,7 @@
 #include "control.h"
 #include "directory.h"
 #include "export.h"
+#include "hangup.h"
 #include "protocol.h"
 #include "quit.h"
 #include "request.h"
@@ -68,7 +69,10 @@ static int
 migrate_after_fork (nbdkit_backend *backend)
 {
   (void)backend;
-  if (directory_check () == -1 || quit_watch_start () == -1)
+  if (directory_check () == -1)
+    return -1;
+  hangup_init (directory_socket ());
+  if (quit_watch_start () == -1)
     return -1;
   return control_start (directory_socket ());
 }
@@ -107,8 +111,8 @@ static void *
 migrate_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
               const char *exportname, int is_tls)
 {
-  struct export *e = export_open (nbdkit_context_get_backend (context),
-                                  readonly, exportname);
+  struct export *e =
+    export_open (nbdkit_context_get_backend (context), readonly, exportname);
   struct handle *h;
 
   (void)is_tls;
@@ -197,10 +201,10 @@ migrate_export_description (nbdkit_next *next, void *handle)
   len = text ? strlen (text) : 0;
   if (len > DESCRIPTION_MAX - ours)
     len = cut_text (text, DESCRIPTION_MAX - ours);
-  return nbdkit_printf_intern (
-    "%.*s%s" PROTOCOL_ANNOUNCE_CONTROL "%s\n" PROTOCOL_ANNOUNCE_ID "%s",
-    (int)len, text ? text : "", len > 0 ? "\n" : "", config.control,
-    h->export->id);
+  return nbdkit_printf_intern ("%.*s%s" PROTOCOL_ANNOUNCE_CONTROL
+                               "%s\n" PROTOCOL_ANNOUNCE_ID "%s",
+                               (int)len, text ? text : "", len > 0 ? "\n" : "",
+                               config.control, h->export->id);
 }
 
 static int
@@ -330,8 +334,8 @@ migrate_extents (nbdkit_next *next, void *handle, uint32_t count,
 }
 
 static int
-migrate_cache (nbdkit_next *next, void *handle, uint32_t count,
-               uint64_t offset, uint32_t flags, int *err)
+migrate_cache (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
+               uint32_t flags, int *err)
 {
   return request_cache (handle, next, count, offset, flags, err);
 }

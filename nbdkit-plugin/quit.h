@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A thread that wakes the guests' requests at the gate when nbdkit ends. */
+/* A thread that sees to it that nbdkit can end when it is told to. */
 
 #ifndef NBDMIGRATE_QUIT_H
 #define NBDMIGRATE_QUIT_H

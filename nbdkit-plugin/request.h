@@ -31,17 +31,17 @@ handle_next (const struct handle *h, nbdkit_next *next)
 extern int request_pread (struct handle *h, nbdkit_next *next, void *buf,
                           uint32_t count, uint64_t offset, uint32_t flags,
                           int *err);
-extern int request_pwrite (struct handle *h, nbdkit_next *next,
-                           const void *buf, uint32_t count, uint64_t offset,
-                           uint32_t flags, int *err);
+extern int request_pwrite (struct handle *h, nbdkit_next *next, const void *buf,
+                           uint32_t count, uint64_t offset, uint32_t flags,
+                           int *err);
 extern int request_zero (struct handle *h, nbdkit_next *next, uint32_t count,
                          uint64_t offset, uint32_t flags, int *err);
 extern int request_trim (struct handle *h, nbdkit_next *next, uint32_t count,
                          uint64_t offset, uint32_t flags, int *err);
 extern int request_flush (struct handle *h, nbdkit_next *next, uint32_t flags,
                           int *err);
-extern int request_extents (struct handle *h, nbdkit_next *next,
-                            uint32_t count, uint64_t offset, uint32_t flags,
+extern int request_extents (struct handle *h, nbdkit_next *next, uint32_t count,
+                            uint64_t offset, uint32_t flags,
                             struct nbdkit_extents *extents, int *err);
 extern int request_cache (struct handle *h, nbdkit_next *next, uint32_t count,
                           uint64_t offset, uint32_t flags, int *err);

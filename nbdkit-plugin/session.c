@@ -44,12 +44,9 @@ const char *
 last_end_name (enum last_end end)
 {
   static const char *const names[] = {
-    [LAST_END_NONE] = "none",
-    [LAST_END_INTERRUPTED] = "interrupted",
-    [LAST_END_DETACHED] = "detached",
-    [LAST_END_HANDED_OVER] = "handed-over",
-    [LAST_END_PIVOTED] = "pivoted",
-    [LAST_END_ABORTED] = "aborted",
+    [LAST_END_NONE] = "none",         [LAST_END_INTERRUPTED] = "interrupted",
+    [LAST_END_DETACHED] = "detached", [LAST_END_HANDED_OVER] = "handed-over",
+    [LAST_END_PIVOTED] = "pivoted",   [LAST_END_ABORTED] = "aborted",
   };
 
   return names[end];
@@ -60,8 +57,8 @@ same_socket (int a, int b)
 {
   struct stat sa, sb;
 
-  return fstat (a, &sa) == 0 && fstat (b, &sb) == 0 &&
-         sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
+  return fstat (a, &sa) == 0 && fstat (b, &sb) == 0 && sa.st_dev == sb.st_dev &&
+         sa.st_ino == sb.st_ino;
 }
 
 static bool
@@ -101,13 +98,13 @@ session_replace_fds (struct export *e, const int *fds, size_t nr_fds)
   keep_fds (&e->session, fds, nr_fds);
 }
 
-/* R20.  After an abort, or before any session, nothing is tracked. */
+/* R20; the tracker refuses as well if it was off meanwhile. */
 static bool
 may_resume (const struct export *e, bool same, bool restart, bool incremental)
 {
   const enum last_end end = e->session.last_end;
 
-  if (restart || !same || !tracker_is_tracking (e->tracker))
+  if (restart || !same)
     return false;
   return end == LAST_END_INTERRUPTED ||
          (end == LAST_END_DETACHED && incremental);
@@ -122,13 +119,14 @@ forget_messages (struct session *s)
 }
 
 int
-session_begin (struct export *e, struct client *client,
-               const char *destination, bool restart, bool incremental,
-               const int *fds, size_t nr_fds, bool *resumed)
+session_begin (struct export *e, struct client *client, const char *destination,
+               bool restart, bool incremental, const int *fds, size_t nr_fds,
+               bool *resumed)
 {
   struct session *s = &e->session;
   const bool same = s->destination && strcmp (s->destination, destination) == 0;
   char *copy = strdup (destination);
+  bool resume;
 
   keep_fds (s, fds, nr_fds);
   if (copy == NULL) {
@@ -136,16 +134,16 @@ session_begin (struct export *e, struct client *client,
     errno = ENOMEM;
     return -1;
   }
-  *resumed = may_resume (e, same, restart, incremental);
+  resume = may_resume (e, same, restart, incremental);
   free (s->destination);
   s->destination = copy;
   s->client = client;
   s->last_end = LAST_END_NONE;
   forget_messages (s);
   client_set_session (client, true);
+  *resumed = tracker_begin (e->tracker, resume, same); /* R1, R18 */
   nbdkit_debug ("migrate: export \"%s\": session begins, to %s%s", e->name,
                 destination, *resumed ? ", resumed" : "");
-  tracker_begin (e->tracker, *resumed, same); /* R1, R18 */
   return 0;
 }
 

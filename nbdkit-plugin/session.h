@@ -32,7 +32,7 @@ enum last_end {
 struct session {
   pthread_mutex_t lock; /* for all that follows */
 
-  struct client *client; /* who has it, NULL if nobody */
+  struct client *client;     /* who has it, NULL if nobody */
   int fds[PROTOCOL_FDS_MAX]; /* its destination sockets; owned */
   size_t nr_fds;
 
