@@ -21,7 +21,6 @@
 /* CVE-2025-47711: nbdkit crashes when asked about 2 GiB or more at once. */
 #define STATUS_BYTES_MAX (UINT64_C (1) << 30)
 
-
 static bool
 is_broken (struct nbd_handle *nbd)
 {

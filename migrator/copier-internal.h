@@ -8,7 +8,12 @@
 
 #include "copier.h"
 
-enum segment_kind { SEGMENT_DATA, SEGMENT_ZERO, SEGMENT_COMPARE };
+enum segment_kind {
+  SEGMENT_DATA,
+  SEGMENT_ZERO,
+  SEGMENT_IN_BASE, /* not in the top layer: the destination has it already */
+  SEGMENT_COMPARE,
+};
 
 /* A range that waits. */
 struct segment {
@@ -77,15 +82,24 @@ extern void op_queue_append (struct op_queue *q, struct op *op);
 extern void copier_fail (struct copier *c, const char *what,
                          const struct endpoint *where, uint64_t offset,
                          uint64_t length, const struct io *io);
-extern void copier_job_ended (struct copier *c, uint64_t offset,
-                              uint64_t length, enum copy_outcome outcome);
+extern void copier_part_ended (struct copier *c, uint64_t offset,
+                               uint64_t length, enum copy_outcome outcome);
+extern void copier_job_ended (struct copier *c, uint64_t length);
 
 /* copier-job.c */
 extern void job_start (struct copier *c, uint64_t offset, uint64_t length,
                        enum segment_kind kind, bool touched);
 extern void op_submit (struct op *op, struct connection *conn);
 
-/* copier-status.c: ask about the first unknown segment on this connection. */
+/* copier-status.c */
+
+/* The depth of the layer that holds it is asked of the base's server, only
+ * where nothing was ever copied: data that an earlier pass copied and the
+ * guest dropped since must be copied again whatever the depth says (R18).
+ */
+extern struct endpoint *lookup_endpoint (const struct copier *c, bool touched);
+
+/* Ask about the first unknown segment on this connection. */
 extern void lookup_start (struct copier *c, struct connection *conn);
 
 #endif /* NBDMIGRATE_COPIER_INTERNAL_H */

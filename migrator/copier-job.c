@@ -33,15 +33,19 @@ struct job {
 static void job_advance (struct job *job);
 
 static void
-job_end (struct job *job, enum copy_outcome outcome)
+job_free (struct job *job)
 {
-  struct copier *c = job->c;
-  const uint64_t offset = job->offset, length = job->length;
-
+  copier_job_ended (job->c, job->length);
   free (job->buf);
   free (job->other);
   free (job);
-  copier_job_ended (c, offset, length, outcome);
+}
+
+static void
+job_end (struct job *job, enum copy_outcome outcome)
+{
+  copier_part_ended (job->c, job->offset, job->length, outcome);
+  job_free (job);
 }
 
 /* ---- requests ---------------------------------------------------------- */
@@ -222,8 +226,10 @@ job_start (struct copier *c, uint64_t offset, uint64_t length,
     }
     job_end (job, COPY_FAILED);
   }
-  else
-    copier_job_ended (c, offset, length, COPY_FAILED);
+  else {
+    copier_part_ended (c, offset, length, COPY_FAILED);
+    copier_job_ended (c, length);
+  }
   if (c->error == NULL)
     c->error = strdup ("there is no memory for a copy buffer; try a smaller "
                        "--request-size or migrate-chunk");
@@ -300,6 +306,24 @@ fill_pad (struct job *job)
   memcpy (job->buf + job->length, job->other + block - job->pad, job->pad);
 }
 
+/* Chunk by chunk: a guest's write to one of them says nothing of the others. */
+static void
+end_compare (struct job *job)
+{
+  const uint64_t chunk = job->c->options.chunk_bytes;
+  uint64_t at, n;
+
+  for (at = 0; at < job->length; at += n) {
+    n = job->length - at < chunk ? job->length - at : chunk;
+    copier_part_ended (job->c, job->offset + at, n,
+                       memcmp (job->buf + at, job->other + at, n) == 0
+                         ? COPY_EQUAL
+                         : COPY_DIFFERENT);
+  }
+  job->c->stats.compared_bytes += job->length;
+  job_free (job);
+}
+
 static void
 job_advance (struct job *job)
 {
@@ -308,10 +332,7 @@ job_advance (struct job *job)
     return;
   }
   if (job->kind == SEGMENT_COMPARE) {
-    job->c->stats.compared_bytes += job->length;
-    job_end (job, memcmp (job->buf, job->other, job->length) == 0
-                    ? COPY_EQUAL
-                    : COPY_DIFFERENT);
+    end_compare (job);
     return;
   }
   if (job->stage == STAGE_READ) {

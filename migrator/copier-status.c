@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Which parts of a leased range are zero: block status, asked after the lease
- * was taken (R1).
+/* Which parts of a leased range are zero, or (--shared-base) not in the top
+ * layer of the image: block status, asked after the lease was taken (R1).
  *
- * A chunk counts as zero only if all of it is; everything else is data, which
+ * A chunk is left out only if all of it may be; everything else is data, which
  * costs time but never correctness.  So an answer that is short, odd or an
  * error makes data of the range.
  */
@@ -16,15 +16,37 @@
 /* From the NBD protocol, "base:allocation" metadata context. */
 #define STATE_ZERO 2
 
+/* From QEMU's docs/interop/nbd.txt, "qemu:allocation-depth": 1 is the top
+ * layer.
+ */
+#define DEPTH_TOP 1
+
 #define LOOKUP_BYTES (UINT64_C (1) << 30) /* the protocol's limit is 4 GiB */
 
 struct lookup {
   struct status_io sio;
   struct copier *c;
   struct segment segment;
+  struct endpoint *asked;
+  const char *context;
   uint32_t *pairs; /* what the server said: length, flags, ... */
   size_t n;
 };
+
+struct endpoint *
+lookup_endpoint (const struct copier *c, bool touched)
+{
+  return c->options.base != NULL && !touched ? c->options.base : c->source;
+}
+
+/* What is said of a part that need not be copied as data. */
+static enum segment_kind
+kind_of (const struct lookup *l, uint32_t state)
+{
+  if (l->asked == l->c->options.base)
+    return state == DEPTH_TOP ? SEGMENT_DATA : SEGMENT_IN_BASE;
+  return state & STATE_ZERO ? SEGMENT_ZERO : SEGMENT_DATA;
+}
 
 static void
 store_entries (void *opaque, const char *context, uint64_t offset,
@@ -32,8 +54,8 @@ store_entries (void *opaque, const char *context, uint64_t offset,
 {
   struct lookup *l = opaque;
 
-  if (strcmp (context, LIBNBD_CONTEXT_BASE_ALLOCATION) != 0 ||
-      offset != l->segment.offset || l->pairs != NULL)
+  if (strcmp (context, l->context) != 0 || offset != l->segment.offset ||
+      l->pairs != NULL)
     return;
   l->pairs = malloc (nr_numbers * sizeof *pairs);
   if (l->pairs == NULL)
@@ -87,18 +109,20 @@ classify (struct lookup *l)
   for (i = 0; i + 1 < l->n && at < limit; i += 2) {
     const uint64_t next = l->pairs[i] < limit - at ? at + l->pairs[i] : limit;
 
-    if (l->pairs[i + 1] & STATE_ZERO) {
+    const enum segment_kind kind = kind_of (l, l->pairs[i + 1]);
+
+    if (kind != SEGMENT_DATA) {
       const uint64_t first = (at + chunk - 1) / chunk * chunk;
       const uint64_t last = next == limit ? limit : next / chunk * chunk;
 
       if (last > first) {
         run_extend (&r, first, SEGMENT_DATA);
-        run_extend (&r, last, SEGMENT_ZERO);
+        run_extend (&r, last, kind);
       }
     }
     at = next;
-    /* Up to the last whole chunk before 'at' all is said; what is not zero
-     * by then is data.  A chunk that is only partly described waits.
+    /* Up to the last whole chunk before 'at' all is said; what was not left
+     * out by then is data.  A chunk that is only partly described waits.
      */
     run_extend (&r, at == limit ? limit : at / chunk * chunk, SEGMENT_DATA);
   }
@@ -119,8 +143,8 @@ lookup_ended (struct io *io)
 
   c->lookups--;
   if (io->lost)
-    copier_fail (c, "asking for the allocation of", c->source,
-                 l->segment.offset, l->segment.length, io);
+    copier_fail (c, "asking for the allocation of", l->asked, l->segment.offset,
+                 l->segment.length, io);
   if (io->error != 0 || l->pairs == NULL) {
     if (queue_append (&c->ready, l->segment.offset, l->segment.length,
                       SEGMENT_DATA, l->segment.touched) == -1)
@@ -144,6 +168,9 @@ lookup_start (struct copier *c, struct connection *conn)
   if (l == NULL)
     abort ();
   l->c = c;
+  l->asked = lookup_endpoint (c, s->touched);
+  l->context = l->asked == c->options.base ? COPIER_DEPTH_CONTEXT
+                                           : LIBNBD_CONTEXT_BASE_ALLOCATION;
   l->segment = *s;
   if (s->length > LOOKUP_BYTES) {
     l->segment.length = LOOKUP_BYTES;

@@ -176,7 +176,9 @@ copier_free (struct copier *c)
 int
 copier_add (struct copier *c, uint64_t offset, uint64_t length, bool touched)
 {
-  const bool ask = c->source->has_allocation && length >= LOOKUP_BYTES_MIN;
+  const struct endpoint *e = lookup_endpoint (c, touched);
+  const bool ask =
+    e == c->options.base || (e->has_allocation && length >= LOOKUP_BYTES_MIN);
 
   return queue_append (ask ? &c->unknown : &c->ready, offset, length,
                        SEGMENT_DATA, touched);
@@ -308,28 +310,38 @@ start_write_back (struct copier *c)
 /* ---- scheduling -------------------------------------------------------- */
 
 void
-copier_job_ended (struct copier *c, uint64_t offset, uint64_t length,
-                  enum copy_outcome outcome)
+copier_part_ended (struct copier *c, uint64_t offset, uint64_t length,
+                   enum copy_outcome outcome)
 {
-  c->job_bytes -= length;
-  if (--c->jobs == 0)
-    c->stats.busy_us += (uint64_t)(loop_now_us () - c->busy_since_us);
   if (outcome == COPY_DONE || outcome == COPY_EQUAL)
     c->stats.moved_bytes += length;
   c->options.ended (c->options.opaque, offset, length, outcome);
 }
 
-/* A zero segment with nothing to be done ends at once; the others become a
- * job.
- */
+void
+copier_job_ended (struct copier *c, uint64_t length)
+{
+  c->job_bytes -= length;
+  if (--c->jobs == 0)
+    c->stats.busy_us += (uint64_t)(loop_now_us () - c->busy_since_us);
+}
+
+/* Whether the destination has it already. */
+static bool
+is_there (const struct copier *c, const struct segment *s)
+{
+  return s->kind == SEGMENT_IN_BASE ||
+         (s->kind == SEGMENT_ZERO && c->options.destination_is_zero &&
+          !s->touched);
+}
+
+/* A segment with nothing to be done ends at once; the others become a job. */
 static void
 begin_segment (struct copier *c, const struct segment *s)
 {
-  if (s->kind == SEGMENT_ZERO && c->options.destination_is_zero &&
-      !s->touched) {
+  if (is_there (c, s)) {
     c->stats.skipped_bytes += s->length;
-    c->stats.moved_bytes += s->length;
-    c->options.ended (c->options.opaque, s->offset, s->length, COPY_DONE);
+    copier_part_ended (c, s->offset, s->length, COPY_DONE);
     return;
   }
   if (c->jobs++ == 0)
@@ -349,6 +361,8 @@ job_bytes_max (const struct copier *c, const struct segment *s)
   const uint64_t end = s->offset + s->length;
   uint64_t whole = s->length;
 
+  if (is_there (c, s))
+    return UINT64_MAX;
   if (s->kind != SEGMENT_ZERO || !c->destination->can_zero)
     return c->options.request_bytes;
   if (end % c->destination->minimum_bytes != 0) {
@@ -366,6 +380,8 @@ may_begin (struct copier *c)
 
   if (s == NULL || c->error != NULL)
     return false;
+  if (is_there (c, s))
+    return true;
   if (s->kind == SEGMENT_ZERO && c->destination->can_zero)
     return c->nr_destination_ops < 2 * c->destination->nr_connections;
   if (c->source_ops.first != NULL || !endpoint_idle (c->source, DEPTH))
@@ -399,13 +415,17 @@ feed_connections (struct copier *c)
 static bool
 feed_lookups (struct copier *c)
 {
+  const struct endpoint *e;
   struct connection *conn;
 
   /* Stay ahead of the copying, but not far: what is known gets old. */
   if (c->unknown.first == NULL || c->lookups == LOOKUPS || c->error != NULL ||
       c->ready.bytes > 16 * c->options.request_bytes)
     return false;
-  conn = endpoint_idle (c->source, DEPTH);
+  e = lookup_endpoint (c, c->unknown.first->touched);
+  conn = endpoint_idle (e, DEPTH);
+  if (conn == NULL && endpoint_idle (e, UINT32_MAX) == NULL)
+    conn = e->connections[0]; /* all are broken: let the request say so */
   if (conn == NULL)
     return false;
   lookup_start (c, conn);

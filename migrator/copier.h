@@ -40,6 +40,7 @@ struct copier_options {
   uint64_t request_bytes;   /* of a job, rounded to whole chunks */
   uint64_t in_flight_bytes; /* of all jobs; one job is always allowed */
   bool destination_is_zero; /* where a range is not 'touched' (R18) */
+  struct endpoint *base;    /* for --shared-base, or NULL; not owned */
   struct bucket *bucket;    /* shared by all disks; not owned */
   copier_ended *ended;
   void *opaque;
@@ -48,11 +49,14 @@ struct copier_options {
 struct copier_stats {
   uint64_t copied_bytes;   /* written to the destination as data */
   uint64_t zeroed_bytes;   /* as write-zeroes */
-  uint64_t skipped_bytes;  /* known to be zero there already */
+  uint64_t skipped_bytes;  /* known to be there already: zero, or in the base */
   uint64_t compared_bytes; /* read back */
   uint64_t moved_bytes;    /* ended well, of any kind */
   uint64_t busy_us;        /* time with a job under way */
 };
+
+/* The metadata context that the base must offer. */
+#define COPIER_DEPTH_CONTEXT "qemu:allocation-depth"
 
 struct copier;
 

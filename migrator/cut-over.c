@@ -237,13 +237,15 @@ copy_rest (struct migration *m, int64_t deadline_us)
   if (pass_flush (m) == -1)
     return CUT_FAILED;
   if (pass_quarantined (m) > 0) {
-    if (!pass_run (m, PASS_COMPARE, deadline_us))
+    if (!pass_run (m, PASS_QUARANTINE, deadline_us))
       return m->stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
     if (pass_refresh (m) == -1)
       return CUT_FAILED;
     if (pass_remaining (m) > 0 || pass_quarantined (m) > 0)
       return CUT_MISSED;
   }
+  if (pass_unverified (m) > 0 && !pass_run (m, PASS_VERIFY, deadline_us))
+    return m->stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
   return m->stop == STOP_CANCELLED ? CUT_MISSED : CUT_DONE;
 }
 

@@ -20,7 +20,8 @@
 
 #define CONNECTIONS 4
 #define REQUEST_BYTES (512 * 1024)
-#define IN_FLIGHT_BYTES (16 * 1024 * 1024)
+#define IN_FLIGHT_BYTES (16 * 1024 * 1024) /* all disks together */
+#define MANY_DISKS 8
 
 /* One take: enough to keep the copier busy for a while, little enough that a
  * crash quarantines little and that a rewritten chunk is not read twice.
@@ -30,6 +31,9 @@
 
 static const struct connection_options source_options = { .allocation = true };
 static const struct connection_options destination_options = { 0 };
+static const struct connection_options base_options = {
+  .depth_context = COPIER_DEPTH_CONTEXT,
+};
 
 /* ---- opening: the source ----------------------------------------------- */
 
@@ -212,12 +216,46 @@ open_destination (struct disk *d)
   return check_destination (d);
 }
 
+/* ---- opening: the base ------------------------------------------------- */
+
+static int
+open_base (struct disk *d)
+{
+  const struct options *o = d->m->options;
+  char *why;
+
+  if (o->nr_shared_bases == 0)
+    return 0;
+  d->base_uri = options_uri ("--shared-base", o->shared_bases[d - d->m->disks]);
+  if (d->base_uri == NULL)
+    return -1;
+  d->base = endpoint_open (&d->m->loop, d->base_uri, &base_options,
+                           d->m->signals.fd, &why);
+  if (d->base == NULL)
+    return connect_failed (d->base_uri, "shared base", why);
+  if (!d->base->has_depth) {
+    say_error ("the shared base %s of %s does not offer " COPIER_DEPTH_CONTEXT
+               "; start qemu-nbd with --allocation-depth",
+               d->base_uri, d->pair->source);
+    return -1;
+  }
+  if (d->base->disk_bytes != d->disk_bytes) {
+    say_error ("the shared base %s has %" PRIu64 " bytes, the source %s has "
+               "%" PRIu64 ": it must be the server that the proxy reads from",
+               d->base_uri, d->base->disk_bytes, d->pair->source,
+               d->disk_bytes);
+    return -1;
+  }
+  return 0;
+}
+
 int
 disk_open (struct disk *d)
 {
-  if (open_source (d) == -1 || open_control (d) == -1 || attach (d) == -1)
+  if (open_source (d) == -1 || open_control (d) == -1 || attach (d) == -1 ||
+      open_destination (d) == -1)
     return -1;
-  return open_destination (d);
+  return open_base (d);
 }
 
 /* ---- begin ------------------------------------------------------------- */
@@ -229,7 +267,9 @@ static int
 widen (struct disk *d)
 {
   const struct options *o = d->m->options;
-  const unsigned wanted = o->connections ? o->connections : CONNECTIONS;
+  const unsigned chosen =
+    d->m->nr_disks < MANY_DISKS ? CONNECTIONS : CONNECTIONS / 2;
+  const unsigned wanted = o->connections ? o->connections : chosen;
   char *why;
 
   if (endpoint_widen (d->source, &d->m->loop, &source_options, wanted,
@@ -248,13 +288,20 @@ make_copier (struct disk *d)
   const struct copier_options options = {
     .chunk_bytes = d->chunk_bytes,
     .request_bytes = o->request_bytes ? o->request_bytes : REQUEST_BYTES,
-    .in_flight_bytes = IN_FLIGHT_BYTES,
+    .in_flight_bytes = IN_FLIGHT_BYTES / d->m->nr_disks,
     .destination_is_zero = o->destination_is_zero,
+    .base = d->base,
     .bucket = &d->m->bucket,
     .ended = ended,
     .opaque = d,
   };
 
+  const uint64_t chunks = (d->disk_bytes + d->chunk_bytes - 1) / d->chunk_bytes;
+
+  if (o->verify && bitmap_init (&d->unverified, chunks) == -1) {
+    say_error ("preparing to verify %s: %s", d->pair->source, strerror (errno));
+    return -1;
+  }
   d->copier = copier_new (&d->m->loop, d->source, d->destination, &options);
   return d->copier ? 0 : -1;
 }
@@ -298,8 +345,9 @@ disk_begin (struct disk *d)
   for (i = 0; i < d->destination->nr_connections; ++i)
     fds[i] = d->destination->connections[i]->sock;
   control_send (d->control, "begin",
-                json_pack ("{s:s, s:b}", "destination", d->pair->destination,
-                           "restart", o->restart),
+                json_pack ("{s:s, s:b, s:b}", "destination",
+                           d->pair->destination, "restart", o->restart,
+                           "incremental", o->incremental),
                 fds, i, begun, &b);
   while (!b.done && d->m->stop == STOP_NO)
     drive (d->m, 100);
@@ -323,6 +371,9 @@ disk_close (struct disk *d)
   control_close (d->control);
   endpoint_close (d->source);
   endpoint_close (d->destination);
+  endpoint_close (d->base);
+  free (d->base_uri);
+  bitmap_destroy (&d->unverified);
   copier_free (d->copier);
   control_answer_clear (&d->answer);
   extents_free (&d->done);
@@ -414,27 +465,82 @@ next_take_bytes (struct disk *d)
   return d->take_bytes;
 }
 
+/* Where the next compare of a verify pass looks: only what was copied and not
+ * yet read back.  Returns false if there is nothing behind the cursor.
+ */
+static bool
+next_unverified (const struct disk *d, uint64_t *cursor, uint64_t *max_bytes)
+{
+  const struct bitmap *b = &d->unverified;
+  const uint64_t first = bitmap_next_set (b, d->cursor / d->chunk_bytes);
+  uint64_t end;
+
+  if (first == b->bits)
+    return false;
+  end = bitmap_next_clear (b, first);
+  *cursor = first * d->chunk_bytes;
+  *max_bytes = (end - first) * d->chunk_bytes;
+  if (*max_bytes > TAKE_BYTES_MIN)
+    *max_bytes = TAKE_BYTES_MIN;
+  return true;
+}
+
+static void
+compare_more (struct disk *d)
+{
+  uint64_t cursor = d->cursor, max_bytes = TAKE_BYTES_MIN;
+
+  if (d->pass_kind == PASS_VERIFY &&
+      !next_unverified (d, &cursor, &max_bytes)) {
+    d->swept = true;
+    return;
+  }
+  d->take_pending = true;
+  control_send (d->control, "compare",
+                json_pack ("{s:I, s:I, s:b}", "cursor", (json_int_t)cursor,
+                           "max_bytes", (json_int_t)max_bytes, "quarantined",
+                           d->pass_kind == PASS_QUARANTINE),
+                NULL, 0, taken, d);
+}
+
 void
 disk_feed (struct disk *d)
 {
   if (!d->begun || d->swept || d->take_pending || d->m->stop != STOP_NO ||
       copier_backlog (d->copier) > d->take_bytes / 2)
     return;
+  if (d->pass_kind != PASS_COPY) {
+    compare_more (d);
+    return;
+  }
   d->take_pending = true;
-  if (d->pass_kind == PASS_COPY)
-    control_send (d->control, "take",
-                  json_pack ("{s:I, s:I}", "cursor", (json_int_t)d->cursor,
-                             "max_bytes", (json_int_t)next_take_bytes (d)),
-                  NULL, 0, taken, d);
-  else
-    control_send (d->control, "compare",
-                  json_pack ("{s:I, s:I, s:b}", "cursor", (json_int_t)d->cursor,
-                             "max_bytes", (json_int_t)TAKE_BYTES_MIN,
-                             "quarantined", true),
-                  NULL, 0, taken, d);
+  control_send (d->control, "take",
+                json_pack ("{s:I, s:I}", "cursor", (json_int_t)d->cursor,
+                           "max_bytes", (json_int_t)next_take_bytes (d)),
+                NULL, 0, taken, d);
 }
 
 /* ---- reporting --------------------------------------------------------- */
+
+uint64_t
+disk_unverified_bytes (const struct disk *d)
+{
+  return d->unverified.set * d->chunk_bytes;
+}
+
+static void
+note_verified (struct disk *d, uint64_t offset, uint64_t length, bool verified)
+{
+  const uint64_t first = offset / d->chunk_bytes;
+  const uint64_t end = (offset + length + d->chunk_bytes - 1) / d->chunk_bytes;
+
+  if (!d->m->options->verify)
+    return;
+  if (verified)
+    bitmap_clear (&d->unverified, first, end - first);
+  else
+    bitmap_set (&d->unverified, first, end - first);
+}
 
 static void
 ended (void *opaque, uint64_t offset, uint64_t length,
@@ -445,6 +551,7 @@ ended (void *opaque, uint64_t offset, uint64_t length,
 
   switch (outcome) {
   case COPY_DONE:
+    note_verified (d, offset, length, false);
     e = &d->done;
     break;
   case COPY_FAILED:
@@ -454,6 +561,7 @@ ended (void *opaque, uint64_t offset, uint64_t length,
     e = &d->unknown;
     break;
   case COPY_EQUAL:
+    note_verified (d, offset, length, true);
     e = &d->equal;
     break;
   case COPY_DIFFERENT:
@@ -473,6 +581,31 @@ reported (void *opaque, const struct control_answer *a)
   if (a->value == NULL)
     drive_fail (d->m, "reporting copied chunks of %s: %s", d->pair->source,
                 a->desc);
+}
+
+/* Where no guest wrote meanwhile, a difference is the destination's fault.  In
+ * quarantine it is what was feared and is copied again; after our own flushed
+ * copy it means that the destination does not keep what it is given.
+ */
+static void
+compared (void *opaque, const struct control_answer *a)
+{
+  CLEANUP_EXTENTS struct extents wrong = EXTENTS_EMPTY;
+  struct disk *d = opaque;
+  const char *why;
+
+  reported (opaque, a);
+  if (a->value == NULL || d->pass_kind != PASS_VERIFY)
+    return;
+  if (protocol_parse_extents (json_object_get (a->value, "wrong"), &wrong,
+                              &why) == -1)
+    drive_fail (d->m, "verifying %s: %s", d->pair->source, why);
+  else if (wrong.n > 0)
+    drive_fail (d->m,
+                "verifying %s: the destination %s returns other bytes than "
+                "were written, at offset %" PRIu64 " (%" PRIu64 " bytes)",
+                d->pair->source, d->pair->destination, wrong.v[0].offset,
+                wrong.v[0].length);
 }
 
 /* At most PROTOCOL_EXTENTS_MAX ranges a line. */
@@ -497,7 +630,8 @@ report (struct disk *d, struct extents *e, const char *command,
     if (flag != NULL)
       json_object_set_new (args, flag, json_boolean (value));
     d->reports_pending++;
-    control_send (d->control, command, args, NULL, 0, reported, d);
+    control_send (d->control, command, args, NULL, 0,
+                  e == &d->different ? compared : reported, d);
   }
   extents_clear (e);
 }

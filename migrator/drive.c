@@ -15,6 +15,7 @@
 #include "progress.h"
 #include "protocol.h"
 #include "say.h"
+#include "units.h"
 
 /* A session is ended after 10 s of silence (R7). */
 #define HEARTBEAT_US 500000
@@ -43,8 +44,35 @@ drive_fail (struct migration *m, const char *fmt, ...)
 /* ---- heartbeat --------------------------------------------------------- */
 
 static void
+wish_finish (struct migration *m, const char *mode)
+{
+  enum finish finish;
+
+  if (mode == NULL || finish_parse (mode, &finish) == -1)
+    return; /* the filter lets only the three names pass */
+  m->finish_wish = finish;
+  m->finish_wished = true;
+  say_info ("asked to finish by %s", finish_name (finish));
+}
+
+static void
 take_wishes (struct migration *m, json_t *wishes)
 {
+  char text[UNITS_TEXT_MAX];
+  uint64_t value;
+
+  if (protocol_get_u64 (wishes, "rate", &value) == 1) {
+    bucket_set_rate (&m->bucket, value, loop_now_us ());
+    if (value == 0)
+      say_info ("the rate is now unlimited");
+    else
+      say_info ("the rate is now %s/s", units_format_bytes (text, value));
+  }
+  if (protocol_get_u64 (wishes, "max_pause_ms", &value) == 1) {
+    m->max_pause_ms = value;
+    say_info ("the pause may now be %s long", units_format_ms (text, value));
+  }
+  wish_finish (m, json_string_value (json_object_get (wishes, "finish")));
   if (json_is_true (json_object_get (wishes, "cancel")) && m->stop == STOP_NO) {
     m->stop = STOP_CANCELLED;
     m->forget = true;
@@ -131,6 +159,8 @@ run_disk (struct disk *d, int64_t now)
     endpoint_check_timeout (d->source, now, REQUEST_TIMEOUT_US);
   if (d->destination != NULL)
     endpoint_check_timeout (d->destination, now, REQUEST_TIMEOUT_US);
+  if (d->base != NULL)
+    endpoint_check_timeout (d->base, now, REQUEST_TIMEOUT_US);
   if (!d->begun)
     return;
   disk_feed (d);
@@ -157,8 +187,10 @@ drive (struct migration *m, int timeout_ms)
   int64_t now = loop_now_us ();
   size_t i;
 
+  /* In turns: no disk is always the first to get what the rate allows. */
   for (i = 0; i < m->nr_disks; ++i)
-    run_disk (&m->disks[i], now);
+    run_disk (&m->disks[(m->turn + i) % m->nr_disks], now);
+  m->turn++;
   if (loop_run_once (&m->loop, wait_ms (m, timeout_ms, now)) == -1)
     drive_fail (m, "poll: %s", strerror (errno));
   now = loop_now_us ();

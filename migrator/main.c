@@ -5,15 +5,27 @@
 #include "migration.h"
 #include "options.h"
 #include "status.h"
+#include "steer.h"
+
+static const struct command {
+  const char *name;
+  int (*main) (int argc, char *argv[]);
+} commands[] = {
+  { "status", status_main }, { "set", set_main },
+  { "finish", finish_main }, { "cancel", cancel_main },
+  { "reopen", reopen_main },
+};
 
 int
 main (int argc, char *argv[])
 {
   struct options options;
+  size_t i;
   int status;
 
-  if (argc > 1 && strcmp (argv[1], "status") == 0)
-    return status_main (argc - 1, argv + 1);
+  for (i = 0; argc > 1 && i < sizeof commands / sizeof commands[0]; ++i)
+    if (strcmp (argv[1], commands[i].name) == 0)
+      return commands[i].main (argc - 1, argv + 1);
   status = options_parse (&options, argc, argv);
   if (status == -1)
     status = migrate (&options);

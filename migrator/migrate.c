@@ -24,26 +24,17 @@
 #include "say.h"
 #include "units.h"
 
-/* A cut-over needs about this many questions and answers in a row. */
-#define ROUND_TRIPS 8
-
-/* Passes to shorten the pause further although it would fit already. */
-#define SETTLE_PASSES 3
-
-/* How long to wait for quarantined chunks before the pause has to read them. */
-#define QUARANTINE_US (INT64_C (5) * 1000000)
-
 const char *
 phase_name (enum phase phase)
 {
-  static const char *const names[] = { "connect", "bulk", "dirty", "final",
-                                       "done" };
+  static const char *const names[] = { "connect", "bulk",  "dirty", "verify",
+                                       "ready",   "final", "done" };
 
   return names[phase];
 }
 
-static void
-enter (struct migration *m, enum phase phase)
+void
+migrate_enter (struct migration *m, enum phase phase)
 {
   m->phase = phase;
   event_phase (m);
@@ -84,147 +75,6 @@ catch_signals (struct migration *m)
   return m->signals.fd == -1 ? -1 : loop_add (&m->loop, &m->signals);
 }
 
-/* ---- forecast ---------------------------------------------------------- */
-
-/* What would the pause be now?  Asks the filters; -1 with m->stop. */
-static int
-predict (struct migration *m)
-{
-  const int64_t begin = loop_now_us ();
-  struct forecast_input in;
-
-  if (pass_refresh (m) == -1)
-    return -1;
-  in = (struct forecast_input){
-    .remaining_bytes = pass_remaining (m),
-    .bytes_per_second = meter_bandwidth (&m->meter),
-    .flush_us = m->flush_us,
-    .round_trips_us = (uint64_t)(loop_now_us () - begin) * ROUND_TRIPS,
-  };
-  m->predicted_ms = forecast_pause_ms (&in);
-  return 0;
-}
-
-static bool
-fits (const struct migration *m)
-{
-  return m->predicted_ms <= m->max_pause_ms;
-}
-
-static int
-dirty_pass (struct migration *m)
-{
-  enter (m, PHASE_DIRTY);
-  if (!pass_run (m, PASS_COPY, 0))
-    return -1;
-  m->passes++;
-  return pass_flush (m) == -1 ? -1 : predict (m);
-}
-
-/* A pause that fits can often be made much shorter for little: go on while
- * each pass halves what remains.
- */
-static int
-settle (struct migration *m)
-{
-  unsigned i;
-
-  for (i = 0; i < SETTLE_PASSES && pass_remaining (m) > 0; ++i) {
-    const uint64_t before = pass_remaining (m);
-
-    if (dirty_pass (m) == -1)
-      return -1;
-    if (pass_remaining (m) > before / 2)
-      break;
-  }
-  return 0;
-}
-
-/* Chunks whose last write may still land late are read back once their grace
- * is over (R17); those the guest keeps dirty have to wait for the pause.
- */
-static int
-lift_quarantine (struct migration *m)
-{
-  const int64_t deadline = loop_now_us () + QUARANTINE_US;
-
-  while (pass_quarantined (m) > 0 && loop_now_us () < deadline) {
-    if (!pass_run (m, PASS_COMPARE, 0) || dirty_pass (m) == -1)
-      return -1;
-    if (pass_quarantined (m) > 0)
-      drive (m, 100);
-  }
-  return m->stop == STOP_NO ? 0 : -1;
-}
-
-/* ---- convergence ------------------------------------------------------- */
-
-static void
-say_not_converged (struct migration *m, const char *what)
-{
-  char needed[UNITS_TEXT_MAX] = "an unknown time", limit[UNITS_TEXT_MAX];
-  char dirty[UNITS_TEXT_MAX], speed[UNITS_TEXT_MAX];
-  const uint64_t best = m->forecast.best_ms < m->predicted_ms
-                          ? m->forecast.best_ms
-                          : m->predicted_ms;
-  uint64_t dirty_rate = 0;
-  CLEANUP_FREE char *reason = NULL;
-  size_t i;
-
-  for (i = 0; i < m->nr_disks; ++i)
-    dirty_rate += m->disks[i].dirty_rate;
-  if (best != FORECAST_NEVER)
-    units_format_ms (needed,
-                     best > m->max_pause_ms ? best : 2 * m->max_pause_ms);
-  if (asprintf (&reason,
-                "%s: a pause of about %s would have been needed, --max-pause "
-                "is %s; the guest dirties %s/s, the copy runs at %s/s",
-                what, needed, units_format_ms (limit, m->max_pause_ms),
-                units_format_bytes (dirty, dirty_rate),
-                units_format_bytes (speed, meter_bandwidth (&m->meter))) == -1)
-    reason = NULL;
-  event_policy ("give-up", reason ? reason : what);
-  drive_fail (m, "it does not converge; %s", reason ? reason : what);
-}
-
-/* Passes and cut-overs until one succeeds.  Returns the exit status. */
-static int
-converge (struct migration *m)
-{
-  if (pass_flush (m) == -1 || predict (m) == -1)
-    return EXIT_FAILED;
-  for (;;) {
-    if (fits (m)) {
-      if (settle (m) == -1 || lift_quarantine (m) == -1)
-        return EXIT_FAILED;
-    }
-    if (fits (m)) {
-      enter (m, PHASE_FINAL);
-      switch (cut_over (m)) {
-      case CUT_DONE:
-        m->passes++;
-        return EXIT_DONE;
-      case CUT_FAILED:
-        return EXIT_FAILED;
-      case CUT_UNKNOWN:
-        return EXIT_UNKNOWN;
-      case CUT_MISSED:
-        break;
-      }
-      if (m->stop == STOP_NO && ++m->missed_gates == FORECAST_MISSES) {
-        say_not_converged (m, "ten pauses in a row missed their deadline");
-        return EXIT_NOT_CONVERGED;
-      }
-    }
-    else if (!forecast_note (&m->forecast, m->predicted_ms)) {
-      say_not_converged (m, "five passes brought no improvement");
-      return EXIT_NOT_CONVERGED;
-    }
-    if (m->stop != STOP_NO || dirty_pass (m) == -1)
-      return EXIT_FAILED;
-  }
-}
-
 /* ---- start and end ----------------------------------------------------- */
 
 static int
@@ -246,7 +96,10 @@ open_disks (struct migration *m)
   for (i = 0; i < m->nr_disks; ++i)
     if (disk_begin (&m->disks[i]) == -1)
       return -1;
-  return 0;
+  if (converge_prepare (m) == 0)
+    return 0;
+  drive_fail_refused (m, "preparing the cut-over of");
+  return -1;
 }
 
 /* End the sessions in good order; tracking goes on unless it is to be
@@ -307,6 +160,20 @@ say_summary (const struct migration *m)
             m->pause_ms);
 }
 
+/* The digests of the destinations, while nobody writes to them. */
+static int
+digest_all (struct migration *m)
+{
+  size_t i;
+
+  if (!m->options->digest)
+    return EXIT_DONE;
+  for (i = 0; i < m->nr_disks; ++i)
+    if (digest_disk (&m->disks[i]) == -1)
+      return m->stop == STOP_CANCELLED ? EXIT_CANCELLED : EXIT_FAILED;
+  return EXIT_DONE;
+}
+
 static int
 run (struct migration *m)
 {
@@ -315,7 +182,7 @@ run (struct migration *m)
   if (open_disks (m) == -1)
     return m->stop == STOP_CANCELLED ? EXIT_CANCELLED : EXIT_FAILED;
   event_started (m);
-  enter (m, PHASE_BULK);
+  migrate_enter (m, PHASE_BULK);
   if (!pass_run (m, PASS_COPY, 0))
     status = EXIT_FAILED;
   else {
@@ -326,8 +193,10 @@ run (struct migration *m)
     status = EXIT_CANCELLED;
   if (status != EXIT_DONE && status != EXIT_UNKNOWN)
     pass_drain (m);
-  if (status == EXIT_DONE)
-    enter (m, PHASE_DONE);
+  if (status == EXIT_DONE) {
+    migrate_enter (m, PHASE_DONE);
+    status = digest_all (m);
+  }
   return status;
 }
 
@@ -355,6 +224,7 @@ migrate (const struct options *options)
   struct migration m = {
     .options = options,
     .finish = options->finish,
+    .wait = options->wait,
     .max_pause_ms = options->max_pause_ms,
     .predicted_ms = FORECAST_NEVER,
     .started_us = loop_now_us (),

@@ -7,7 +7,8 @@
  *   drive.c      one round of everything; questions to all filters at once
  *   pass.c       copy and compare passes, destination flushes
  *   cut-over.c   hold, final pass, commit, release
- *   migrate.c    the phases, in order, and what is said at the end
+ *   converge.c   the policy: another pass, cut over, or give up
+ *   migrate.c    start and end, and what is said then
  *
  * meter.c measures; progress.c and events.c show.
  */
@@ -19,9 +20,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "bitmap.h"
 #include "bucket.h"
 #include "control.h"
 #include "copier.h"
+#include "digest.h"
 #include "endpoint.h"
 #include "extents.h"
 #include "forecast.h"
@@ -30,12 +33,18 @@
 
 struct migration;
 
-enum pass_kind { PASS_COPY, PASS_COMPARE };
+enum pass_kind {
+  PASS_COPY,       /* what is dirty */
+  PASS_QUARANTINE, /* read back what may have been written late (R17) */
+  PASS_VERIFY,     /* read back what was copied (--verify) */
+};
 
 struct disk {
   struct migration *m;
   const struct pair *pair; /* not owned */
   struct endpoint *source, *destination;
+  struct endpoint *base; /* --shared-base, or NULL */
+  char *base_uri;
   char *control_path;
   struct control *control;
   struct copier *copier;
@@ -54,6 +63,8 @@ struct disk {
   bool take_pending;
   uint64_t take_bytes;
 
+  struct bitmap unverified; /* --verify: copied, not yet read back */
+
   /* Ended parts, not yet reported to the filter. */
   struct extents done, failed, unknown, equal, different;
   unsigned reports_pending; /* reported, not yet answered */
@@ -67,6 +78,8 @@ struct disk {
   uint64_t quarantined_bytes;
   uint64_t dirty_rate; /* bytes per second */
 
+  char digest[DIGEST_TEXT_BYTES]; /* --digest; empty if not asked for */
+
   struct control_answer answer; /* to the last drive_ask_all */
 };
 
@@ -76,6 +89,8 @@ enum phase {
   PHASE_CONNECT,
   PHASE_BULK,
   PHASE_DIRTY,
+  PHASE_VERIFY,
+  PHASE_READY, /* --wait: converged, kept in sync */
   PHASE_FINAL,
   PHASE_DONE,
 };
@@ -93,12 +108,17 @@ struct migration {
 
   /* In force; wishes may change them. */
   enum finish finish;
+  bool wait;
+  bool finish_wished; /* 'nbdmigrate finish' came: finish_wish is the mode */
+  enum finish finish_wish;
   uint64_t max_pause_ms;
 
   enum phase phase;
+  size_t turn;     /* which disk is served first in the next round */
   unsigned passes; /* complete sweeps, the bulk pass included */
   struct meter meter;
   struct forecast forecast;
+  bool verified;         /* --verify: the first reading back was done */
   unsigned missed_gates; /* in a row */
   uint64_t flush_us;     /* the latest flush of all destinations */
   uint64_t predicted_ms; /* the pause, FORECAST_NEVER if not known */
@@ -123,6 +143,9 @@ extern int disk_open (struct disk *d);
  */
 extern int disk_begin (struct disk *d);
 extern void disk_close (struct disk *d);
+
+/* Bytes copied and not yet read back; 0 without --verify. */
+extern uint64_t disk_unverified_bytes (const struct disk *d);
 
 extern void disk_start_pass (struct disk *d, enum pass_kind kind);
 extern bool disk_pass_running (const struct disk *d);
@@ -178,6 +201,7 @@ extern int pass_refresh (struct migration *m);
 
 extern uint64_t pass_remaining (const struct migration *m);
 extern uint64_t pass_quarantined (const struct migration *m);
+extern uint64_t pass_unverified (const struct migration *m);
 
 /* ---- cut-over.c -------------------------------------------------------- */
 
@@ -186,7 +210,21 @@ enum cut_over { CUT_DONE, CUT_MISSED, CUT_FAILED, CUT_UNKNOWN };
 /* Close all gates, copy the rest, commit, open the gates. */
 extern enum cut_over cut_over (struct migration *m);
 
+/* ---- converge.c -------------------------------------------------------- */
+
+/* Passes and cut-overs until one succeeds, after the bulk pass.  Returns the
+ * exit status; EXIT_FAILED also when m->stop says that it was cancelled.
+ */
+extern int converge (struct migration *m);
+
+/* For a pivot the filters connect to the destinations themselves, long before
+ * the pause.  0, or -1 with the answers.
+ */
+extern int converge_prepare (struct migration *m);
+
 /* ---- migrate.c --------------------------------------------------------- */
+
+extern void migrate_enter (struct migration *m, enum phase phase);
 
 /* Returns the exit status. */
 extern int migrate (const struct options *options);

@@ -13,23 +13,37 @@
 #include "uri.h"
 
 static const char help[] =
-  "Usage: nbdmigrate [OPTIONS] SOURCE DESTINATION\n"
-  "       nbdmigrate status [--json] [--control=SOCKET] SOURCE\n"
+  "Usage: nbdmigrate [OPTIONS] SOURCE DESTINATION [SOURCE DESTINATION ...]\n"
+  "       nbdmigrate status [--json] SOURCE|DIR\n"
+  "       nbdmigrate set SOURCE KEY=VALUE ...\n"
+  "       nbdmigrate finish SOURCE [MODE]\n"
+  "       nbdmigrate cancel SOURCE\n"
+  "       nbdmigrate reopen SOURCE [owner=source|destination]\n"
   "\n"
-  "Move a disk to another NBD server while its guest keeps writing to it.\n"
+  "Move disks to other NBD servers while their guest keeps writing to them.\n"
   "SOURCE is the NBD URI of a server that runs nbdkit --filter=migrate on "
   "this\n"
-  "host, DESTINATION that of any writable NBD export.\n"
+  "host, DESTINATION that of any writable NBD export.  Several pairs are one\n"
+  "migration: one rate, one pause, all cut over or none.\n"
   "\n"
-  "  --finish=MODE          how it ends: handover (the guest is fenced off,\n"
+  "  --finish=MODE          how it ends: pivot (the proxy goes on on the\n"
+  "                         destination), handover (the guest is fenced off,\n"
   "                         one elsewhere takes over) or detach (the guest\n"
-  "                         stays, the destination is a copy) [detach]\n"
+  "                         stays, the destination is a copy) [pivot]\n"
+  "  --wait                 once converged stay in sync until 'nbdmigrate "
+  "finish'\n"
   "  --max-pause=DURATION   hard limit of the guest's pause [300ms]\n"
   "  --rate=SIZE            bytes per second, all disks together [unlimited]\n"
   "  --connections=N        NBD connections to each server, 1 to 16 [chosen]\n"
   "  --request-size=SIZE    bytes of one copy request [chosen]\n"
   "  --destination-is-zero  the destination reads as zeroes: skip holes\n"
+  "  --shared-base=URI      copy only what the top image layer holds; URI of "
+  "the\n"
+  "                         server that the proxy reads from; once a disk\n"
   "  --restart              ignore what an interrupted run copied\n"
+  "  --incremental          after a detach: copy only what changed since\n"
+  "  --verify               read back and compare before the cut-over\n"
+  "  --digest               after a detach: SHA-256 of the destination\n"
   "  --control=SOCKET       control socket of the proxy [announced by it]\n"
   "  --progress[=FD]        progress bar on stderr, or lines N/100 on FD\n"
   "                         [a bar if stderr is a terminal]\n"
@@ -38,12 +52,18 @@ static const char help[] =
   "  --help                 print this and exit\n"
   "  --version              print the version and exit\n"
   "\n"
-  "Sizes: 64K, 1M, 1.5G.  Durations: 300ms, 2s.\n"
+  "Keys of set: rate, max-pause.  Sizes: 64K, 1M, 1.5G.  Durations: 300ms, "
+  "2s.\n"
   "Exit status: 0 done, 1 failed, 2 usage, 3 cancelled, 4 did not converge,\n"
   "5 outcome unknown.  See nbdmigrate(1).\n";
 
 enum {
   OPT_FINISH = 256,
+  OPT_WAIT,
+  OPT_SHARED_BASE,
+  OPT_INCREMENTAL,
+  OPT_VERIFY,
+  OPT_DIGEST,
   OPT_MAX_PAUSE,
   OPT_RATE,
   OPT_CONNECTIONS,
@@ -60,11 +80,16 @@ enum {
 
 static const struct option long_options[] = {
   { "finish", required_argument, NULL, OPT_FINISH },
+  { "wait", no_argument, NULL, OPT_WAIT },
   { "max-pause", required_argument, NULL, OPT_MAX_PAUSE },
   { "rate", required_argument, NULL, OPT_RATE },
   { "connections", required_argument, NULL, OPT_CONNECTIONS },
   { "request-size", required_argument, NULL, OPT_REQUEST_SIZE },
   { "destination-is-zero", no_argument, NULL, OPT_DESTINATION_IS_ZERO },
+  { "shared-base", required_argument, NULL, OPT_SHARED_BASE },
+  { "incremental", no_argument, NULL, OPT_INCREMENTAL },
+  { "verify", no_argument, NULL, OPT_VERIFY },
+  { "digest", no_argument, NULL, OPT_DIGEST },
   { "restart", no_argument, NULL, OPT_RESTART },
   { "control", required_argument, NULL, OPT_CONTROL },
   { "progress", optional_argument, NULL, OPT_PROGRESS },
@@ -98,31 +123,31 @@ finish_parse (const char *text, enum finish *finish)
 
 /* ---- values ------------------------------------------------------------ */
 
-static int
-parse_size (const char *option, const char *text, uint64_t *bytes)
+int
+options_bytes (const char *name, const char *text, uint64_t *bytes)
 {
   if (units_parse_bytes (text, bytes) == 0)
     return 0;
-  say_usage ("--%s=%s: this is not a size; write for example 64K, 1M or 1.5G",
-             option, text);
+  say_usage ("%s=%s: this is not a size; write for example 64K, 1M or 1.5G",
+             name, text);
   return -1;
 }
 
-static int
-parse_max_pause (struct options *o, const char *text)
+int
+options_pause (const char *name, const char *text, uint64_t *ms)
 {
-  if (units_parse_ms (text, &o->max_pause_ms) == 0 && o->max_pause_ms > 0)
+  if (units_parse_ms (text, ms) == 0 && *ms > 0)
     return 0;
-  say_usage ("--max-pause=%s: this is not a duration above 0; write for "
-             "example 300ms or 2s",
-             text);
+  say_usage ("%s=%s: this is not a duration above 0; write for example 300ms "
+             "or 2s",
+             name, text);
   return -1;
 }
 
 static int
 parse_request_size (struct options *o, const char *text)
 {
-  if (parse_size ("request-size", text, &o->request_bytes) == -1)
+  if (options_bytes ("--request-size", text, &o->request_bytes) == -1)
     return -1;
   if (o->request_bytes >= 4096 && o->request_bytes <= 32 * 1024 * 1024)
     return 0;
@@ -163,20 +188,58 @@ parse_progress (struct options *o, const char *text)
 }
 
 static int
+add_shared_base (struct options *o, const char *text)
+{
+  const char **v = reallocarray (o->shared_bases, o->nr_shared_bases + 1,
+                                 sizeof *o->shared_bases);
+
+  if (v == NULL) {
+    say_error ("--shared-base=%s: %s", text, strerror (errno));
+    return -1;
+  }
+  o->shared_bases = v;
+  if (!uri_is_nbd (text)) {
+    say_usage ("--shared-base=%s: this is not an NBD URI", text);
+    return -1;
+  }
+  v[o->nr_shared_bases++] = text;
+  return 0;
+}
+
+/* Options without a value; false if it is none of them. */
+static bool
+parse_flag (struct options *o, int opt)
+{
+  bool *const flag = opt == OPT_WAIT                  ? &o->wait
+                     : opt == OPT_DESTINATION_IS_ZERO ? &o->destination_is_zero
+                     : opt == OPT_RESTART             ? &o->restart
+                     : opt == OPT_INCREMENTAL         ? &o->incremental
+                     : opt == OPT_VERIFY              ? &o->verify
+                     : opt == OPT_DIGEST              ? &o->digest
+                     : opt == OPT_QUIET               ? &o->quiet
+                     : opt == OPT_JSON                ? &o->json
+                                                      : NULL;
+
+  if (flag != NULL)
+    *flag = true;
+  return flag != NULL;
+}
+
+static int
 parse_option (struct options *o, int opt, const char *text)
 {
   long n;
 
   switch (opt) {
   case OPT_FINISH:
-    if (finish_parse (text, &o->finish) == 0 && o->finish != FINISH_PIVOT)
+    if (finish_parse (text, &o->finish) == 0)
       return 0;
-    say_usage ("--finish=%s: it must be handover or detach", text);
+    say_usage ("--finish=%s: it must be pivot, handover or detach", text);
     return -1;
   case OPT_MAX_PAUSE:
-    return parse_max_pause (o, text);
+    return options_pause ("--max-pause", text, &o->max_pause_ms);
   case OPT_RATE:
-    return parse_size ("rate", text, &o->rate);
+    return options_bytes ("--rate", text, &o->rate);
   case OPT_CONNECTIONS:
     if (parse_number ("connections", text, 1, 16, &n) == -1)
       return -1;
@@ -184,24 +247,16 @@ parse_option (struct options *o, int opt, const char *text)
     return 0;
   case OPT_REQUEST_SIZE:
     return parse_request_size (o, text);
-  case OPT_DESTINATION_IS_ZERO:
-    o->destination_is_zero = true;
-    return 0;
-  case OPT_RESTART:
-    o->restart = true;
-    return 0;
+  case OPT_SHARED_BASE:
+    return add_shared_base (o, text);
   case OPT_CONTROL:
     o->control = text;
     return 0;
   case OPT_PROGRESS:
     return parse_progress (o, text);
-  case OPT_QUIET:
-    o->quiet = true;
-    return 0;
-  case OPT_JSON:
-    o->json = true;
-    return 0;
   }
+  if (parse_flag (o, opt))
+    return 0;
   return -1; /* getopt_long has said what is wrong */
 }
 
@@ -224,38 +279,86 @@ options_uri (const char *what, const char *text)
   return uri;
 }
 
+/* A URI that another pair uses, too: the same disk twice, or two disks onto
+ * one.
+ */
+static int
+check_unique (const struct options *o, const char *uri)
+{
+  size_t i;
+  unsigned n = 0;
+
+  for (i = 0; i < o->nr_pairs; ++i) {
+    n += o->pairs[i].source != NULL && strcmp (o->pairs[i].source, uri) == 0;
+    n += o->pairs[i].destination != NULL &&
+         strcmp (o->pairs[i].destination, uri) == 0;
+  }
+  if (n == 1)
+    return 0;
+  say_usage ("'%s' is named twice; every disk needs a source and a destination "
+             "of its own",
+             uri);
+  return -1;
+}
+
+static int
+parse_pair (struct options *o, char *args[])
+{
+  struct pair *p = &o->pairs[o->nr_pairs++];
+
+  p->source = options_uri ("SOURCE", args[0]);
+  if (p->source == NULL || check_unique (o, p->source) == -1)
+    return -1;
+  p->destination = options_uri ("DESTINATION", args[1]);
+  if (p->destination == NULL || check_unique (o, p->destination) == -1)
+    return -1;
+  return 0;
+}
+
 static int
 parse_pairs (struct options *o, int n, char *args[])
 {
   int i;
 
-  if (n < 2) {
-    say_usage ("%s", n == 0 ? "SOURCE and DESTINATION are missing"
-                            : "DESTINATION is missing");
+  if (n == 0) {
+    say_usage ("SOURCE and DESTINATION are missing");
     return -1;
   }
-  if (n > 2) {
-    say_usage ("'%s' is one argument too many: SOURCE and DESTINATION are "
-               "expected",
-               args[2]);
+  if (n % 2 != 0) {
+    say_usage ("the DESTINATION of '%s' is missing", args[n - 1]);
     return -1;
   }
   o->pairs = calloc ((size_t)n / 2, sizeof *o->pairs);
   if (o->pairs == NULL)
     return -1;
-  for (i = 0; i < n; i += 2) {
-    struct pair *p = &o->pairs[o->nr_pairs++];
+  for (i = 0; i < n; i += 2)
+    if (parse_pair (o, args + i) == -1)
+      return -1;
+  return 0;
+}
 
-    p->source = options_uri ("SOURCE", args[i]);
-    if (p->source == NULL)
-      return -1;
-    p->destination = options_uri ("DESTINATION", args[i + 1]);
-    if (p->destination == NULL)
-      return -1;
-    if (strcmp (p->source, p->destination) == 0) {
-      say_usage ("SOURCE and DESTINATION are both '%s'", args[i]);
-      return -1;
-    }
+/* Options that do not go together. */
+static int
+check_combination (const struct options *o)
+{
+  if (o->nr_shared_bases > 0 && o->nr_shared_bases != o->nr_pairs) {
+    say_usage ("--shared-base is given %zu times for %zu disks; give it once "
+               "for each, in their order",
+               o->nr_shared_bases, o->nr_pairs);
+    return -1;
+  }
+  if (o->digest && o->finish != FINISH_DETACH) {
+    say_usage ("--digest goes with --finish=detach only: otherwise a guest "
+               "writes to the destination at once");
+    return -1;
+  }
+  if (o->restart && o->incremental) {
+    say_usage ("--restart and --incremental contradict each other");
+    return -1;
+  }
+  if (o->control != NULL && o->nr_pairs > 1) {
+    say_usage ("--control goes with one disk only");
+    return -1;
   }
   return 0;
 }
@@ -265,7 +368,7 @@ options_parse (struct options *o, int argc, char *argv[])
 {
   int opt;
 
-  *o = (struct options){ .finish = FINISH_DETACH,
+  *o = (struct options){ .finish = FINISH_PIVOT,
                          .max_pause_ms = 300,
                          .bar = isatty (STDERR_FILENO),
                          .progress_fd = -1 };
@@ -281,7 +384,8 @@ options_parse (struct options *o, int argc, char *argv[])
     if (parse_option (o, opt, optarg) == -1)
       return EXIT_USAGE;
   }
-  if (parse_pairs (o, argc - optind, argv + optind) == -1)
+  if (parse_pairs (o, argc - optind, argv + optind) == -1 ||
+      check_combination (o) == -1)
     return EXIT_USAGE;
   if (o->quiet)
     o->bar = false;
@@ -298,4 +402,5 @@ options_free (struct options *o)
     free (o->pairs[i].destination);
   }
   free (o->pairs);
+  free (o->shared_bases);
 }

@@ -38,6 +38,12 @@ struct options {
   uint64_t request_bytes; /* 0: chosen */
   bool destination_is_zero;
   bool restart;
+  bool incremental;
+  bool wait;
+  bool verify;
+  bool digest;
+  const char **shared_bases; /* one a pair, or none; the array is owned */
+  size_t nr_shared_bases;
   const char *control; /* instead of the announced one, or NULL */
   bool bar;            /* redraw a progress line on stderr */
   int progress_fd;     /* N/100 lines, -1: none */
@@ -56,5 +62,11 @@ extern void options_free (struct options *o);
  * it.  NULL after saying what is wrong with it ("what" names the argument).
  */
 extern char *options_uri (const char *what, const char *text);
+
+/* The value of a size or duration that has a name; -1 after saying what is
+ * wrong with it.
+ */
+extern int options_bytes (const char *name, const char *text, uint64_t *bytes);
+extern int options_pause (const char *name, const char *text, uint64_t *ms);
 
 #endif /* NBDMIGRATE_OPTIONS_H */

@@ -31,6 +31,17 @@ pass_quarantined (const struct migration *m)
   return bytes;
 }
 
+uint64_t
+pass_unverified (const struct migration *m)
+{
+  uint64_t bytes = 0;
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i)
+    bytes += disk_unverified_bytes (&m->disks[i]);
+  return bytes;
+}
+
 static bool
 running (const struct migration *m)
 {
@@ -48,7 +59,9 @@ pass_run (struct migration *m, enum pass_kind kind, int64_t deadline_us)
   size_t i;
 
   drive_measure (m);
-  meter_start_pass (&m->meter, pass_remaining (m));
+  meter_start_pass (&m->meter, kind == PASS_COPY     ? pass_remaining (m)
+                               : kind == PASS_VERIFY ? pass_unverified (m)
+                                                     : pass_quarantined (m));
   for (i = 0; i < m->nr_disks; ++i)
     disk_start_pass (&m->disks[i], kind);
   while (m->stop == STOP_NO && running (m)) {

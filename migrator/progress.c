@@ -82,26 +82,56 @@ number (const json_t *o, const char *name)
   return (uint64_t)json_integer_value (json_object_get (o, name));
 }
 
+/* Five characters at most, so that all numbers fit in a line of 80. */
+static const char *
+brief (char text[UNITS_TEXT_MAX], uint64_t bytes)
+{
+  static const char suffixes[] = "BKMGTPE";
+  double value = (double)bytes;
+  unsigned i = 0;
+
+  while (value >= 999.5) {
+    value /= 1024;
+    i++;
+  }
+  snprintf (text, UNITS_TEXT_MAX, i > 0 && value < 9.95 ? "%.1f%c" : "%.0f%c",
+            value, suffixes[i]);
+  return text;
+}
+
+static void
+brief_ms (char text[UNITS_TEXT_MAX], const json_t *p, const char *name,
+          bool seconds)
+{
+  const uint64_t ms = number (p, name);
+
+  if (!json_is_integer (json_object_get (p, name)))
+    snprintf (text, UNITS_TEXT_MAX, "?");
+  else if (!seconds && ms < 1000)
+    snprintf (text, UNITS_TEXT_MAX, "%" PRIu64 "ms", ms);
+  else if (ms < 100 * 1000)
+    snprintf (text, UNITS_TEXT_MAX, "%" PRIu64 "s", (ms + 999) / 1000);
+  else if (ms < 100 * 60 * 1000)
+    snprintf (text, UNITS_TEXT_MAX, "%" PRIu64 "min", ms / 60000);
+  else
+    snprintf (text, UNITS_TEXT_MAX, "%" PRIu64 "h", ms / 3600000);
+}
+
 static char *
 numbers (const json_t *p)
 {
   char done[UNITS_TEXT_MAX], total[UNITS_TEXT_MAX], speed[UNITS_TEXT_MAX];
-  char dirty[UNITS_TEXT_MAX], left[UNITS_TEXT_MAX];
-  char pause[UNITS_TEXT_MAX] = "?", eta[UNITS_TEXT_MAX] = "?";
-  char *text;
+  char dirty[UNITS_TEXT_MAX], left[UNITS_TEXT_MAX], pause[UNITS_TEXT_MAX];
+  char eta[UNITS_TEXT_MAX], *text;
 
-  if (json_is_integer (json_object_get (p, "predicted_pause_ms")))
-    units_format_ms (pause, number (p, "predicted_pause_ms"));
-  if (json_is_integer (json_object_get (p, "eta_ms")))
-    units_format_ms (eta, number (p, "eta_ms") / 1000 * 1000);
-  if (asprintf (
-        &text, "%s/%s %s/s dirty %s/s left %s pause %s ETA %s",
-        units_format_bytes (done, number (p, "pass_bytes")),
-        units_format_bytes (total, number (p, "pass_total_bytes")),
-        units_format_bytes (speed, number (p, "bytes_per_second")),
-        units_format_bytes (dirty, number (p, "dirty_bytes_per_second")),
-        units_format_bytes (left, number (p, "remaining_bytes")), pause,
-        eta) == -1)
+  brief_ms (pause, p, "predicted_pause_ms", false);
+  brief_ms (eta, p, "eta_ms", true);
+  if (asprintf (&text, "%s/%s %s/s dirty %s/s left %s pause %s ETA %s",
+                brief (done, number (p, "pass_bytes")),
+                brief (total, number (p, "pass_total_bytes")),
+                brief (speed, number (p, "bytes_per_second")),
+                brief (dirty, number (p, "dirty_bytes_per_second")),
+                brief (left, number (p, "remaining_bytes")), pause, eta) == -1)
     return NULL;
   return text;
 }

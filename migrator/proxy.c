@@ -32,8 +32,10 @@ attach (struct proxy *p, const char *export_name)
 
   control_wait (p->control, "attach",
                 json_pack ("{s:s}", "export", export_name), 5000, &a);
-  if (a.value != NULL)
+  if (a.value != NULL) {
+    protocol_get_u64 (a.value, "max_gate_ms", &p->max_gate_ms);
     return 0;
+  }
   say_error ("choosing the export '%s' of %s: %s", export_name, p->uri, a.desc);
   return -1;
 }
@@ -68,17 +70,17 @@ proxy_open (struct proxy *p, const char *source, const char *control_path)
   loop_init (&p->loop);
   p->uri = options_uri ("SOURCE", source);
   if (p->uri == NULL)
-    return -1;
+    return EXIT_USAGE;
   e = endpoint_open (&p->loop, p->uri, &none, -1, &why);
   if (e == NULL) {
     say_error ("connecting to the source %s: %s", p->uri,
                why ? why : strerror (errno));
     free (why);
-    return -1;
+    return EXIT_FAILED;
   }
   r = find_control (p, e, control_path);
   endpoint_close (e);
-  return r;
+  return r == 0 ? EXIT_DONE : EXIT_FAILED;
 }
 
 void

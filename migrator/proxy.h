@@ -12,11 +12,12 @@ struct proxy {
   struct loop loop;
   struct control *control;
   char *uri; /* of the source */
+  uint64_t max_gate_ms;
 };
 
 /* Connect to the source, find its control socket (unless one is given) and
- * attach to its export.  -1 after saying what is wrong; call proxy_close in
- * any case.
+ * attach to its export.  Returns EXIT_DONE, or the status to exit with after
+ * saying what is wrong; call proxy_close in any case.
  */
 extern int proxy_open (struct proxy *p, const char *source,
                        const char *control_path);

@@ -70,6 +70,21 @@ print_guest (const json_t *guest)
           units_format_bytes (read_bytes, number (guest, "read_bytes")));
 }
 
+/* The values in force, whoever set them. */
+static void
+print_limits (const json_t *progress)
+{
+  const uint64_t rate = number (progress, "rate");
+  char text[UNITS_TEXT_MAX];
+
+  printf ("%-12s %s%s\n", "rate",
+          rate ? units_format_bytes (text, rate) : "unlimited",
+          rate ? "/s" : "");
+  printf ("%-12s %s\n", "max pause",
+          units_format_ms (text, number (progress, "max_pause_ms")));
+  printf ("%-12s %s\n", "finish", string (progress, "finish", "?"));
+}
+
 static void
 print_status (const char *uri, const json_t *s)
 {
@@ -97,6 +112,7 @@ print_status (const char *uri, const json_t *s)
 
     if (text != NULL)
       printf ("%-12s %s\n", "progress", text);
+    print_limits (progress);
   }
 }
 
@@ -112,27 +128,21 @@ print_json (const json_t *s)
 }
 
 static int
-ask (const char *source, const char *control, bool json)
+ask (struct proxy *p, bool json)
 {
   CLEANUP_ANSWER struct control_answer a = { 0 };
-  struct proxy p;
-  int r = -1;
+  int r = 0;
 
-  if (proxy_open (&p, source, control) == 0) {
-    control_wait (p.control, "status", NULL, 5000, &a);
-    if (a.value == NULL)
-      say_error ("asking %s for its status: %s", p.uri, a.desc);
-    else if (json)
-      r = print_json (a.value);
-    else {
-      print_status (p.uri, a.value);
-      r = 0;
-    }
+  control_wait (p->control, "status", NULL, 5000, &a);
+  if (a.value == NULL) {
+    say_error ("asking %s for its status: %s", p->uri, a.desc);
+    return EXIT_FAILED;
   }
-  proxy_close (&p);
-  if (r == 0 && fflush (stdout) != 0)
-    r = -1;
-  return r == 0 ? EXIT_DONE : EXIT_FAILED;
+  if (json)
+    r = print_json (a.value);
+  else
+    print_status (p->uri, a.value);
+  return r == 0 && fflush (stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
 }
 
 int
@@ -144,8 +154,9 @@ status_main (int argc, char *argv[])
     { NULL, 0, NULL, 0 },
   };
   const char *control = NULL;
+  struct proxy p;
   bool json = false;
-  int opt;
+  int opt, status;
 
   while ((opt = getopt_long (argc, argv, "", long_options, NULL)) != -1) {
     if (opt == 'j')
@@ -159,5 +170,9 @@ status_main (int argc, char *argv[])
     say_usage ("status takes one argument, SOURCE");
     return EXIT_USAGE;
   }
-  return ask (argv[optind], control, json);
+  status = proxy_open (&p, argv[optind], control);
+  if (status == EXIT_DONE)
+    status = ask (&p, json);
+  proxy_close (&p);
+  return status;
 }

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Policy: when to make another pass, when to cut over, when to give up.
+ *
+ *   after each pass: flush, ask what remains, predict the pause
+ *   it fits           settle, read back what must be, cut over (or stay ready)
+ *   it does not       another dirty pass, or give up when none helps
+ */
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cleanup.h"
+#include "events.h"
+#include "migration.h"
+#include "say.h"
+#include "units.h"
+
+/* A cut-over needs about this many questions and answers in a row. */
+#define ROUND_TRIPS 8
+
+/* Passes to shorten the pause further although it would fit already. */
+#define SETTLE_PASSES 3
+
+/* While ready: how often what the guest wrote is copied. */
+#define READY_US (INT64_C (200) * 1000)
+
+/* How long to wait for quarantined chunks before the pause has to read them. */
+#define QUARANTINE_US (INT64_C (5) * 1000000)
+
+/* ---- forecast ---------------------------------------------------------- */
+
+/* Bytes to be moved in the pause.  With --verify what is copied is read back,
+ * too, once most of it has been.
+ */
+static uint64_t
+in_the_pause (const struct migration *m)
+{
+  uint64_t bytes = pass_remaining (m);
+
+  if (m->options->verify)
+    bytes *= 2;
+  if (m->verified)
+    bytes += pass_unverified (m);
+  return bytes;
+}
+
+/* What would the pause be now?  Asks the filters; -1 with m->stop. */
+static int
+predict (struct migration *m)
+{
+  const int64_t begin = loop_now_us ();
+  struct forecast_input in;
+
+  if (pass_refresh (m) == -1)
+    return -1;
+  in = (struct forecast_input){
+    .remaining_bytes = in_the_pause (m),
+    .bytes_per_second = meter_bandwidth (&m->meter),
+    .flush_us = m->flush_us,
+    .round_trips_us = (uint64_t)(loop_now_us () - begin) * ROUND_TRIPS,
+  };
+  m->predicted_ms = forecast_pause_ms (&in);
+  return 0;
+}
+
+static bool
+fits (const struct migration *m)
+{
+  return m->predicted_ms <= m->max_pause_ms;
+}
+
+static int
+dirty_pass (struct migration *m)
+{
+  migrate_enter (m, PHASE_DIRTY);
+  if (!pass_run (m, PASS_COPY, 0))
+    return -1;
+  m->passes++;
+  return pass_flush (m) == -1 ? -1 : predict (m);
+}
+
+/* A pause that fits can often be made much shorter for little: go on while
+ * each pass halves what remains.
+ */
+static int
+settle (struct migration *m)
+{
+  unsigned i;
+
+  for (i = 0; i < SETTLE_PASSES && pass_remaining (m) > 0; ++i) {
+    const uint64_t before = pass_remaining (m);
+
+    if (dirty_pass (m) == -1)
+      return -1;
+    if (pass_remaining (m) > before / 2)
+      break;
+  }
+  return 0;
+}
+
+/* Chunks whose last write may still land late are read back once their grace
+ * is over (R17); those the guest keeps dirty have to wait for the pause.
+ */
+static int
+lift_quarantine (struct migration *m)
+{
+  const int64_t deadline = loop_now_us () + QUARANTINE_US;
+
+  while (pass_quarantined (m) > 0 && loop_now_us () < deadline) {
+    if (!pass_run (m, PASS_QUARANTINE, 0) || dirty_pass (m) == -1)
+      return -1;
+    if (pass_quarantined (m) > 0)
+      drive (m, 100);
+  }
+  return m->stop == STOP_NO ? 0 : -1;
+}
+
+/* Read back what was copied, until only what the guest keeps writing is left;
+ * that is read back in the pause.
+ */
+static int
+verify (struct migration *m)
+{
+  unsigned i;
+
+  if (!m->options->verify)
+    return 0;
+  m->verified = true;
+  for (i = 0; i < SETTLE_PASSES && pass_unverified (m) > 0; ++i) {
+    migrate_enter (m, PHASE_VERIFY);
+    if (!pass_run (m, PASS_VERIFY, 0) || dirty_pass (m) == -1)
+      return -1;
+  }
+  return 0;
+}
+
+/* ---- ends -------------------------------------------------------------- */
+
+static json_t *
+prepare_arguments (struct disk *d)
+{
+  return json_pack ("{s:s, s:s}", "destination", d->pair->destination, "finish",
+                    finish_name (d->m->finish));
+}
+
+int
+converge_prepare (struct migration *m)
+{
+  return drive_ask_all (m, "prepare", prepare_arguments);
+}
+
+/* 'nbdmigrate finish' may choose another end; one that the filters refuse
+ * leaves everything as it was.
+ */
+static void
+obey_finish_wish (struct migration *m)
+{
+  const enum finish before = m->finish;
+  const struct disk *d;
+
+  if (!m->finish_wished)
+    return;
+  m->finish_wished = false;
+  m->finish = m->finish_wish;
+  if (converge_prepare (m) == 0) {
+    m->wait = false;
+    return;
+  }
+  d = drive_refused (m);
+  say_error ("cannot finish %s by %s: %s", d->pair->source,
+             finish_name (m->finish), d->answer.desc);
+  m->finish = before;
+}
+
+/* ---- convergence ------------------------------------------------------- */
+
+static void
+say_not_converged (struct migration *m, const char *what)
+{
+  char needed[UNITS_TEXT_MAX] = "an unknown time", limit[UNITS_TEXT_MAX];
+  char dirty[UNITS_TEXT_MAX], speed[UNITS_TEXT_MAX];
+  const uint64_t best = m->forecast.best_ms < m->predicted_ms
+                          ? m->forecast.best_ms
+                          : m->predicted_ms;
+  uint64_t dirty_rate = 0;
+  CLEANUP_FREE char *reason = NULL;
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i)
+    dirty_rate += m->disks[i].dirty_rate;
+  if (best != FORECAST_NEVER)
+    units_format_ms (needed,
+                     best > m->max_pause_ms ? best : 2 * m->max_pause_ms);
+  if (asprintf (&reason,
+                "%s: a pause of about %s would have been needed, --max-pause "
+                "is %s; the guest dirties %s/s, the copy runs at %s/s",
+                what, needed, units_format_ms (limit, m->max_pause_ms),
+                units_format_bytes (dirty, dirty_rate),
+                units_format_bytes (speed, meter_bandwidth (&m->meter))) == -1)
+    reason = NULL;
+  event_policy ("give-up", reason ? reason : what);
+  drive_fail (m, "it does not converge; %s", reason ? reason : what);
+}
+
+/* One attempt.  -1: go on with another pass. */
+static int
+try_cut_over (struct migration *m)
+{
+  migrate_enter (m, PHASE_FINAL);
+  switch (cut_over (m)) {
+  case CUT_DONE:
+    m->passes++;
+    return EXIT_DONE;
+  case CUT_FAILED:
+    return EXIT_FAILED;
+  case CUT_UNKNOWN:
+    return EXIT_UNKNOWN;
+  case CUT_MISSED:
+    break;
+  }
+  if (m->stop == STOP_NO && ++m->missed_gates == FORECAST_MISSES) {
+    say_not_converged (m, "ten pauses in a row missed their deadline");
+    return EXIT_NOT_CONVERGED;
+  }
+  return -1;
+}
+
+/* --wait: stay in sync.  -1 with m->stop. */
+static int
+stay_ready (struct migration *m)
+{
+  const int64_t until = loop_now_us () + READY_US;
+
+  if (m->phase != PHASE_READY)
+    migrate_enter (m, PHASE_READY);
+  while (m->stop == STOP_NO && !m->finish_wished && loop_now_us () < until)
+    drive (m, READY_US / 1000);
+  if (m->stop != STOP_NO || !pass_run (m, PASS_COPY, 0) || pass_flush (m) == -1)
+    return -1;
+  return predict (m);
+}
+
+int
+converge (struct migration *m)
+{
+  int status;
+
+  if (pass_flush (m) == -1 || predict (m) == -1)
+    return EXIT_FAILED;
+  for (;;) {
+    if (fits (m) && m->phase != PHASE_READY &&
+        (settle (m) == -1 || lift_quarantine (m) == -1 || verify (m) == -1))
+      return EXIT_FAILED;
+    obey_finish_wish (m);
+    if (fits (m) && m->wait) {
+      if (stay_ready (m) == -1)
+        return EXIT_FAILED;
+      continue;
+    }
+    if (fits (m)) {
+      status = try_cut_over (m);
+      if (status != -1)
+        return status;
+    }
+    else if (!forecast_note (&m->forecast, m->predicted_ms) && !m->wait) {
+      say_not_converged (m, "five passes brought no improvement");
+      return EXIT_NOT_CONVERGED;
+    }
+    if (m->stop != STOP_NO || dirty_pass (m) == -1)
+      return EXIT_FAILED;
+  }
+}

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The running migrator reads what is wished here at its next heartbeat, at
+ * most a second away.
+ */
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "cleanup.h"
+#include "options.h"
+#include "proxy.h"
+#include "say.h"
+#include "steer.h"
+
+#define ANSWER_MS 5000
+
+/* How long a migrator may take to cancel by itself. */
+#define CANCEL_US (INT64_C (5) * 1000000)
+
+struct request {
+  const char *source;
+  const char *control; /* or NULL */
+  char **args;         /* what follows SOURCE */
+  int nr_args;
+};
+
+/* Every one of these commands is COMMAND [--control=SOCKET] SOURCE ARGS... */
+static int
+parse (struct request *r, int argc, char *argv[], int min_args, int max_args)
+{
+  static const struct option long_options[] = {
+    { "control", required_argument, NULL, 'c' },
+    { NULL, 0, NULL, 0 },
+  };
+  int opt;
+
+  *r = (struct request){ .control = NULL };
+  while ((opt = getopt_long (argc, argv, "", long_options, NULL)) != -1) {
+    if (opt != 'c')
+      return -1;
+    r->control = optarg;
+  }
+  if (optind == argc) {
+    say_usage ("%s: SOURCE is missing", argv[0]);
+    return -1;
+  }
+  r->source = argv[optind];
+  r->args = argv + optind + 1;
+  r->nr_args = argc - optind - 1;
+  if (r->nr_args >= min_args && r->nr_args <= max_args)
+    return 0;
+  if (r->nr_args < min_args)
+    say_usage ("%s: an argument is missing after %s", argv[0], r->source);
+  else
+    say_usage ("%s: '%s' is one argument too many", argv[0], r->args[max_args]);
+  return -1;
+}
+
+/* ---- wishes ------------------------------------------------------------ */
+
+/* Leave a wish; stolen.  1: a migrator is there to read it, 0: there is none,
+ * -1: an error was said.
+ */
+static int
+wish (struct proxy *p, json_t *wishes)
+{
+  CLEANUP_ANSWER struct control_answer a = { 0 };
+
+  control_wait (p->control, "wish", wishes, ANSWER_MS, &a);
+  if (a.value != NULL)
+    return json_is_true (json_object_get (a.value, "session"));
+  say_error ("steering the migration of %s: %s", p->uri, a.desc);
+  return -1;
+}
+
+static int
+wish_or_refuse (struct proxy *p, json_t *wishes)
+{
+  const int r = wish (p, wishes);
+
+  if (r == 0)
+    say_error ("no migration of %s is running", p->uri);
+  return r == 1 ? EXIT_DONE : EXIT_FAILED;
+}
+
+/* ---- set --------------------------------------------------------------- */
+
+static int
+add_setting (json_t *wishes, const char *setting, uint64_t *max_pause_ms)
+{
+  uint64_t value;
+
+  if (strncmp (setting, "rate=", 5) == 0) {
+    if (options_bytes ("rate", setting + 5, &value) == -1)
+      return -1;
+    json_object_set_new (wishes, "rate", json_integer ((json_int_t)value));
+    return 0;
+  }
+  if (strncmp (setting, "max-pause=", 10) == 0) {
+    if (options_pause ("max-pause", setting + 10, max_pause_ms) == -1)
+      return -1;
+    json_object_set_new (wishes, "max_pause_ms",
+                         json_integer ((json_int_t)*max_pause_ms));
+    return 0;
+  }
+  say_usage ("set: '%s' is neither rate=SIZE nor max-pause=DURATION", setting);
+  return -1;
+}
+
+static int
+set (const struct request *r, const json_t *wishes, uint64_t max_pause_ms)
+{
+  struct proxy p;
+  int status;
+
+  status = proxy_open (&p, r->source, r->control);
+  if (status == EXIT_DONE) {
+    status = EXIT_FAILED;
+    if (max_pause_ms > p.max_gate_ms)
+      say_error ("max-pause of %" PRIu64 " ms is above what the proxy of %s "
+                 "allows: %" PRIu64 " ms (migrate-max-gate)",
+                 max_pause_ms, p.uri, p.max_gate_ms);
+    else
+      status = wish_or_refuse (&p, json_deep_copy (wishes));
+  }
+  proxy_close (&p);
+  return status;
+}
+
+int
+set_main (int argc, char *argv[])
+{
+  CLEANUP_JSON json_t *wishes = json_object ();
+  uint64_t max_pause_ms = 0;
+  struct request r;
+  int i;
+
+  if (parse (&r, argc, argv, 1, 16) == -1)
+    return EXIT_USAGE;
+  for (i = 0; i < r.nr_args; ++i)
+    if (add_setting (wishes, r.args[i], &max_pause_ms) == -1)
+      return EXIT_USAGE;
+  return set (&r, wishes, max_pause_ms);
+}
+
+/* ---- finish ------------------------------------------------------------ */
+
+/* The mode that the running migration was started with. */
+static int
+finish_as_planned (struct proxy *p)
+{
+  CLEANUP_ANSWER struct control_answer a = { 0 };
+  const char *mode = NULL;
+
+  control_wait (p->control, "status", NULL, ANSWER_MS, &a);
+  if (a.value == NULL) {
+    say_error ("asking %s for its status: %s", p->uri, a.desc);
+    return EXIT_FAILED;
+  }
+  json_unpack (a.value, "{s:{s:s}}", "progress", "finish", &mode);
+  if (mode == NULL) {
+    say_error ("no migration of %s is running", p->uri);
+    return EXIT_FAILED;
+  }
+  return wish_or_refuse (p, json_pack ("{s:s}", "finish", mode));
+}
+
+int
+finish_main (int argc, char *argv[])
+{
+  enum finish finish;
+  struct request r;
+  struct proxy p;
+  int status;
+
+  if (parse (&r, argc, argv, 0, 1) == -1)
+    return EXIT_USAGE;
+  if (r.nr_args == 1 && finish_parse (r.args[0], &finish) == -1) {
+    say_usage ("finish: '%s' must be pivot, handover or detach", r.args[0]);
+    return EXIT_USAGE;
+  }
+  status = proxy_open (&p, r.source, r.control);
+  if (status == EXIT_DONE) {
+    if (r.nr_args == 1)
+      status = wish_or_refuse (&p, json_pack ("{s:s}", "finish", r.args[0]));
+    else
+      status = finish_as_planned (&p);
+  }
+  proxy_close (&p);
+  return status;
+}
+
+/* ---- cancel ------------------------------------------------------------ */
+
+static bool
+session_is_over (struct proxy *p)
+{
+  CLEANUP_ANSWER struct control_answer a = { 0 };
+
+  control_wait (p->control, "status", NULL, ANSWER_MS, &a);
+  return a.value != NULL &&
+         json_is_false (json_object_get (a.value, "session"));
+}
+
+static void
+wait_for_the_end (struct proxy *p)
+{
+  const int64_t deadline = loop_now_us () + CANCEL_US;
+
+  while (!session_is_over (p) && control_broken (p->control) == NULL &&
+         loop_now_us () < deadline)
+    nanosleep (&(struct timespec){ .tv_nsec = 50 * 1000000 }, NULL);
+}
+
+/* The migrator is asked first, so that it can tell its own user.  Whatever it
+ * does, the end is the same: no session, no tracking.
+ */
+static int
+cancel (struct proxy *p)
+{
+  CLEANUP_ANSWER struct control_answer a = { 0 };
+  const int r = wish (p, json_pack ("{s:b}", "cancel", 1));
+
+  if (r == -1)
+    return EXIT_FAILED;
+  if (r == 1)
+    wait_for_the_end (p);
+  control_wait (p->control, "abort", NULL, ANSWER_MS, &a);
+  if (a.value != NULL)
+    return EXIT_DONE;
+  say_error ("cancelling the migration of %s: %s", p->uri, a.desc);
+  return EXIT_FAILED;
+}
+
+int
+cancel_main (int argc, char *argv[])
+{
+  struct request r;
+  struct proxy p;
+  int status;
+
+  if (parse (&r, argc, argv, 0, 0) == -1)
+    return EXIT_USAGE;
+  status = proxy_open (&p, r.source, r.control);
+  if (status == EXIT_DONE)
+    status = cancel (&p);
+  proxy_close (&p);
+  return status;
+}
+
+/* ---- reopen ------------------------------------------------------------ */
+
+static json_t *
+reopen_arguments (const char *owner)
+{
+  return owner ? json_pack ("{s:s}", "owner", owner) : NULL;
+}
+
+static int
+reopen (struct proxy *p, const char *owner)
+{
+  CLEANUP_ANSWER struct control_answer a = { 0 };
+
+  control_wait (p->control, "reopen", reopen_arguments (owner), ANSWER_MS * 4,
+                &a);
+  if (a.value == NULL) {
+    say_error ("reopening %s: %s", p->uri, a.desc);
+    return EXIT_FAILED;
+  }
+  say_info ("%s is served from its %s again", p->uri,
+            json_string_value (json_object_get (a.value, "owner")));
+  return EXIT_DONE;
+}
+
+int
+reopen_main (int argc, char *argv[])
+{
+  const char *owner = NULL;
+  struct request r;
+  struct proxy p;
+  int status;
+
+  if (parse (&r, argc, argv, 0, 1) == -1)
+    return EXIT_USAGE;
+  if (r.nr_args == 1) {
+    if (strcmp (r.args[0], "owner=source") != 0 &&
+        strcmp (r.args[0], "owner=destination") != 0) {
+      say_usage ("reopen: '%s' must be owner=source or owner=destination",
+                 r.args[0]);
+      return EXIT_USAGE;
+    }
+    owner = r.args[0] + strlen ("owner=");
+  }
+  status = proxy_open (&p, r.source, r.control);
+  if (status == EXIT_DONE)
+    status = reopen (&p, owner);
+  proxy_close (&p);
+  return status;
+}
