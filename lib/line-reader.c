@@ -161,6 +161,18 @@ line_reader_receive (struct line_reader *r, int sock)
   return n;
 }
 
+/* Else a C string would end early, and what is before it might be a command:
+ * 1 is allowed nowhere in JSON.
+ */
+static void
+replace_zeroes (char *line, size_t len)
+{
+  char *const end = line + len;
+
+  while ((line = memchr (line, '\0', end - line)) != NULL)
+    *line++ = '\1';
+}
+
 char *
 line_reader_next (struct line_reader *r)
 {
@@ -177,6 +189,7 @@ line_reader_next (struct line_reader *r)
   if (line == NULL)
     return NULL;
   memcpy (line, r->data + r->start, len);
+  replace_zeroes (line, len);
   line[len] = '\0';
   r->start = r->scanned = end + 1;
   return line;

@@ -55,7 +55,7 @@ extern ssize_t line_reader_receive (struct line_reader *r, int sock);
 
 /* The next whole line without its newline and 0-terminated, or NULL if none is
  * complete.  The caller frees it.  NULL with errno ENOMEM: no memory; errno is
- * 0 otherwise.  A line with a 0 byte in it is cut there (and will not parse).
+ * 0 otherwise.  A 0 byte in a line becomes a 1, so that it does not parse.
  */
 extern char *line_reader_next (struct line_reader *r);
 

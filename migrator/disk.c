@@ -113,6 +113,7 @@ check_attached (struct disk *d, const struct control_answer *a)
     return -1;
   }
   if (strcmp (owner, "source") != 0) {
+    d->owned_elsewhere = true;
     say_error ("the disk %s is not served from its source any more (owner: "
                "%s), so there is nothing to migrate",
                d->pair->source, owner);

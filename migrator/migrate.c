@@ -121,6 +121,29 @@ end_sessions (struct migration *m)
 }
 
 static void
+say_owner (const struct migration *m, const struct pair *p, int status)
+{
+  if (status == EXIT_UNKNOWN)
+    say_error ("which side of %s is authoritative is not known: ask with "
+               "'nbdmigrate status %s' before any guest is started on %s",
+               p->source, p->source, p->destination);
+  else if (status != EXIT_DONE)
+    say_error ("the source %s is intact and authoritative%s", p->source,
+               m->forget ? "" : "; run the same command again to go on");
+  else if (m->finish == FINISH_DETACH)
+    say_info ("the source %s is authoritative; %s holds the disk as it was "
+              "at the pause",
+              p->source, p->destination);
+  else if (m->finish == FINISH_HANDOVER)
+    say_info ("the destination %s is authoritative; %s is fenced off",
+              p->destination, p->source);
+  else
+    say_info ("the destination %s is authoritative; %s relays to it",
+              p->destination, p->source);
+}
+
+/* The last lines: which side is authoritative, disk by disk. */
+static void
 say_authority (const struct migration *m, int status)
 {
   size_t i;
@@ -128,23 +151,12 @@ say_authority (const struct migration *m, int status)
   for (i = 0; i < m->options->nr_pairs; ++i) {
     const struct pair *p = &m->options->pairs[i];
 
-    if (status == EXIT_UNKNOWN)
-      say_error ("which side of %s is authoritative is not known: ask with "
-                 "'nbdmigrate status %s' before any guest is started on %s",
-                 p->source, p->source, p->destination);
-    else if (status != EXIT_DONE)
-      say_error ("the source %s is intact and authoritative%s", p->source,
-                 m->forget ? "" : "; run the same command again to go on");
-    else if (m->finish == FINISH_DETACH)
-      say_info ("the source %s is authoritative; %s holds the disk as it was "
-                "at the pause",
-                p->source, p->destination);
-    else if (m->finish == FINISH_HANDOVER)
-      say_info ("the destination %s is authoritative; %s is fenced off",
-                p->destination, p->source);
+    if (i < m->nr_disks && m->disks[i].owned_elsewhere)
+      say_error ("the source %s is not authoritative: see 'nbdmigrate status "
+                 "%s'",
+                 p->source, p->source);
     else
-      say_info ("the destination %s is authoritative; %s relays to it",
-                p->destination, p->source);
+      say_owner (m, p, status);
   }
 }
 

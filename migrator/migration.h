@@ -54,7 +54,8 @@ struct disk {
   uint64_t max_gate_ms;
   uint64_t epoch; /* of the destination connections (R6a) */
   bool resumed;
-  bool begun; /* our session exists */
+  bool owned_elsewhere; /* not by the source: an earlier run cut over */
+  bool begun;           /* our session exists */
 
   /* The pass under way. */
   enum pass_kind pass_kind;
