@@ -36,6 +36,7 @@ struct connection {
   int sock; /* for shutting down; owned by nbd */
   unsigned in_flight;
   struct io *ios; /* the requests in flight */
+  bool flush_due; /* flush it as soon as it is idle */
   bool written;   /* something was written since the last flush (R6) */
   char *why;      /* why it broke, owned; NULL while it works */
 };

@@ -107,12 +107,17 @@ lift_quarantine (struct migration *m)
 {
   const int64_t deadline = loop_now_us () + QUARANTINE_US;
 
-  while (pass_quarantined (m) > 0 && loop_now_us () < deadline) {
-    if (!pass_run (m, PASS_QUARANTINE, 0) || dirty_pass (m) == -1)
+  if (pass_quarantined (m) == 0)
+    return 0;
+  for (;;) {
+    if (!pass_run (m, PASS_QUARANTINE, 0) || predict (m) == -1)
       return -1;
-    if (pass_quarantined (m) > 0)
-      drive (m, 100);
+    if (pass_quarantined (m) == 0 || loop_now_us () >= deadline)
+      break;
+    drive (m, 100);
   }
+  if (pass_remaining (m) > 0 && dirty_pass (m) == -1)
+    return -1;
   return m->stop == STOP_NO ? 0 : -1;
 }
 

@@ -287,6 +287,30 @@ write_back_ended (struct io *io)
   free (f);
 }
 
+static bool
+feed_flushes (struct copier *c)
+{
+  bool progress = false;
+  unsigned i;
+
+  for (i = 0; i < c->destination->nr_connections; ++i) {
+    struct connection *conn = c->destination->connections[i];
+    struct flush *f;
+
+    if (!conn->flush_due || (connection_alive (conn) && conn->in_flight > 0))
+      continue;
+    f = calloc (1, sizeof *f);
+    if (f == NULL)
+      abort (); /* a few dozen bytes; there is no way on from here */
+    f->c = c;
+    f->io.ended = flush_ended;
+    conn->flush_due = false;
+    connection_flush (conn, &f->io);
+    progress = true;
+  }
+  return progress;
+}
+
 /* This flush proves nothing and is not reported: 'written' stays. */
 static void
 start_write_back (struct copier *c)
@@ -455,7 +479,8 @@ copier_run (struct copier *c)
   do {
     fail_stranded (c, c->source, &c->source_ops);
     fail_stranded (c, c->destination, &c->destination_ops);
-    progress = feed_connections (c);
+    progress = feed_flushes (c);
+    progress |= feed_connections (c);
     progress |= feed_lookups (c);
     start_write_back (c);
     if (may_begin (c)) {
@@ -471,6 +496,9 @@ copier_run (struct copier *c)
     copier_drop_queue (c);
 }
 
+/* The requests wait until their connection is idle: one request in flight on
+ * each holds for flushes, too.
+ */
 void
 copier_flush (struct copier *c)
 {
@@ -479,20 +507,12 @@ copier_flush (struct copier *c)
   c->flush_ok = true;
   for (i = 0; i < c->destination->nr_connections; ++i) {
     struct connection *conn = c->destination->connections[i];
-    struct flush *f;
 
     if (!conn->written)
       continue;
-    f = calloc (1, sizeof *f);
-    if (f == NULL) {
-      c->flush_ok = false;
-      continue;
-    }
-    f->c = c;
-    f->io.ended = flush_ended;
     conn->written = false;
+    conn->flush_due = true;
     c->flushes++;
-    connection_flush (conn, &f->io);
   }
 }
 

@@ -91,7 +91,8 @@ extern void copier_drop_queue (struct copier *c);
 /* With false, the token bucket is not asked: in the final pass. */
 extern void copier_obey_rate (struct copier *c, bool obey);
 
-/* Flush every connection that wrote, on that connection (R6).  One at a time;
+/* Flush every connection that wrote, on that connection (R6), as soon as it is
+ * idle; what is written meanwhile belongs to the next flush.  One at a time:
  * copier_flushing until it ended; then *ok.
  */
 extern void copier_flush (struct copier *c);

@@ -38,7 +38,8 @@ drive_fail (struct migration *m, const char *fmt, ...)
       m->why = NULL;
     va_end (args);
   }
-  m->stop = STOP_FAILED;
+  if (m->stop == STOP_NO)
+    m->stop = STOP_FAILED;
 }
 
 /* ---- heartbeat --------------------------------------------------------- */
@@ -169,6 +170,7 @@ run_disk (struct disk *d, int64_t now)
   if (error != NULL && d->m->why == NULL)
     drive_fail (d->m, "%s", error);
   disk_report (d);
+  checkpoint_run (d, now);
 }
 
 static int

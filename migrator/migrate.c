@@ -155,8 +155,10 @@ say_authority (const struct migration *m, int status)
       say_error ("the source %s is not authoritative: see 'nbdmigrate status "
                  "%s'",
                  p->source, p->source);
-    else
+    else if (i < m->nr_disks && m->disks[i].attached)
       say_owner (m, p, status);
+    else
+      say_error ("nothing was done to %s and %s", p->source, p->destination);
   }
 }
 
@@ -205,6 +207,9 @@ run (struct migration *m)
     status = EXIT_CANCELLED;
   if (status != EXIT_DONE && status != EXIT_UNKNOWN)
     pass_drain (m);
+  /* What was copied need not be copied again. */
+  if (status == EXIT_CANCELLED && !m->forget)
+    pass_flush (m);
   if (status == EXIT_DONE) {
     migrate_enter (m, PHASE_DONE);
     status = digest_all (m);

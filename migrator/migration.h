@@ -3,7 +3,9 @@
  *
  * One thread, one event loop.  The files build on each other in this order:
  *
- *   disk.c       one disk: both endpoints, the control connection, its leases
+ *   disk-open.c  one disk: both endpoints and the control connection, checked
+ *   disk.c       its leases: taking, copying, reporting
+ *   checkpoint.c flushes while a pass goes on
  *   drive.c      one round of everything; questions to all filters at once
  *   pass.c       copy and compare passes, destination flushes
  *   cut-over.c   hold, final pass, commit, release
@@ -54,6 +56,7 @@ struct disk {
   uint64_t max_gate_ms;
   uint64_t epoch; /* of the destination connections (R6a) */
   bool resumed;
+  bool attached;        /* the filter told about it */
   bool owned_elsewhere; /* not by the source: an earlier run cut over */
   bool begun;           /* our session exists */
 
@@ -69,6 +72,15 @@ struct disk {
   /* Ended parts, not yet reported to the filter. */
   struct extents done, failed, unknown, equal, different;
   unsigned reports_pending; /* reported, not yet answered */
+
+  /* The flush beside the copying. */
+  enum checkpoint {
+    CHECKPOINT_NO,
+    CHECKPOINT_BEGIN,
+    CHECKPOINT_FLUSH,
+    CHECKPOINT_END
+  } checkpoint;
+  int64_t next_checkpoint_us;
 
   char *token; /* of the present hold, or NULL */
   bool committed;
@@ -132,7 +144,7 @@ struct migration {
 
 extern const char *phase_name (enum phase phase);
 
-/* ---- disk.c ------------------------------------------------------------ */
+/* ---- disk-open.c ------------------------------------------------------- */
 
 /* Connect to both sides and to the control socket, and check everything that
  * can be checked before a byte is written.  -1 after saying what is wrong.
@@ -145,6 +157,11 @@ extern int disk_open (struct disk *d);
 extern int disk_begin (struct disk *d);
 extern void disk_close (struct disk *d);
 
+/* ---- disk.c ------------------------------------------------------------ */
+
+/* The copier's callback: a part of a leased range ended. */
+extern copier_ended disk_part_ended;
+
 /* Bytes copied and not yet read back; 0 without --verify. */
 extern uint64_t disk_unverified_bytes (const struct disk *d);
 
@@ -154,6 +171,14 @@ extern bool disk_pass_running (const struct disk *d);
 /* Take more if the copier runs low, report what ended. */
 extern void disk_feed (struct disk *d);
 extern void disk_report (struct disk *d);
+
+/* ---- checkpoint.c ------------------------------------------------------ */
+
+/* Begin or go on with a flush of the destination beside the copying, so that
+ * what was copied so far survives an interruption.
+ */
+extern void checkpoint_run (struct disk *d, int64_t now_us);
+extern bool checkpoint_running (const struct disk *d);
 
 /* ---- drive.c ----------------------------------------------------------- */
 

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A flush beside the copying, every few seconds (R6).
+ *
+ * Without it nothing of a bulk pass of hours would survive an interruption:
+ * at the session's end all that is unflushed is dirty again (R7).
+ */
+
+#include "migration.h"
+
+#define CHECKPOINT_US (INT64_C (5) * 1000000)
+
+bool
+checkpoint_running (const struct disk *d)
+{
+  return d->checkpoint != CHECKPOINT_NO;
+}
+
+static void
+ended (void *opaque, const struct control_answer *a)
+{
+  struct disk *d = opaque;
+
+  d->checkpoint = CHECKPOINT_NO;
+  d->next_checkpoint_us = loop_now_us () + CHECKPOINT_US;
+  if (a->value == NULL)
+    drive_fail (d->m, "ending a flush of the destination of %s: %s",
+                d->pair->source, a->desc);
+}
+
+static void
+begun (void *opaque, const struct control_answer *a)
+{
+  struct disk *d = opaque;
+
+  if (a->value == NULL) {
+    d->checkpoint = CHECKPOINT_NO;
+    drive_fail (d->m, "beginning a flush of the destination of %s: %s",
+                d->pair->source, a->desc);
+    return;
+  }
+  d->checkpoint = CHECKPOINT_FLUSH;
+  copier_flush (d->copier);
+}
+
+/* Only while there is a long time to go: every pass ends with a flush. */
+static bool
+is_due (struct disk *d, int64_t now_us)
+{
+  const struct migration *m = d->m;
+
+  if (d->next_checkpoint_us == 0)
+    d->next_checkpoint_us = now_us + CHECKPOINT_US;
+  return now_us >= d->next_checkpoint_us && m->stop == STOP_NO && !d->swept &&
+         (m->phase == PHASE_BULK || m->phase == PHASE_DIRTY);
+}
+
+void
+checkpoint_run (struct disk *d, int64_t now_us)
+{
+  bool ok;
+
+  if (d->checkpoint == CHECKPOINT_NO && is_due (d, now_us)) {
+    d->checkpoint = CHECKPOINT_BEGIN;
+    control_send (d->control, "flush-begin", NULL, NULL, 0, begun, d);
+  }
+  if (d->checkpoint == CHECKPOINT_FLUSH && !copier_flushing (d->copier, &ok)) {
+    d->checkpoint = CHECKPOINT_END;
+    control_send (
+      d->control, "flush-end",
+      json_pack ("{s:b, s:I}", "success", ok, "epoch", (json_int_t)d->epoch),
+      NULL, 0, ended, d);
+  }
+}

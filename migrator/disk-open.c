@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Opening one disk of a migration and checking everything about it.
+ *
+ * Nothing is written before disk_open has succeeded for all disks.
+ */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cleanup.h"
+#include "migration.h"
+#include "protocol.h"
+#include "say.h"
+#include "units.h"
+
+#define CONNECTIONS 4
+#define REQUEST_BYTES (512 * 1024)
+#define IN_FLIGHT_BYTES (16 * 1024 * 1024) /* all disks together */
+#define MANY_DISKS 8
+
+static const struct connection_options source_options = { .allocation = true };
+static const struct connection_options destination_options = { 0 };
+static const struct connection_options base_options = {
+  .depth_context = COPIER_DEPTH_CONTEXT,
+};
+
+/* ---- opening: the source ----------------------------------------------- */
+
+static int
+connect_failed (struct disk *d, const char *uri, const char *what, char *why)
+{
+  if (why == NULL)
+    drive_fail (d->m, "connecting to the %s %s: %s", what, uri,
+                strerror (errno));
+  else
+    drive_fail (d->m, "connecting to the %s %s: %s", what, uri, why);
+  free (why);
+  return -1;
+}
+
+static int
+open_source (struct disk *d)
+{
+  char *why;
+
+  d->source = endpoint_open (&d->m->loop, d->pair->source, &source_options,
+                             d->m->signals.fd, &why);
+  if (d->source == NULL)
+    return connect_failed (d, d->pair->source, "source", why);
+  d->disk_bytes = d->source->disk_bytes;
+  if (d->m->options->control != NULL)
+    d->control_path = strdup (d->m->options->control);
+  else
+    d->control_path =
+      endpoint_announcement (d->source, PROTOCOL_ANNOUNCE_CONTROL);
+  if (d->control_path != NULL)
+    return 0;
+  drive_fail (d->m,
+              "the source %s announces no control socket: it must be served by "
+              "nbdkit --filter=migrate (or give --control=SOCKET)",
+              d->pair->source);
+  return -1;
+}
+
+static int
+open_control (struct disk *d)
+{
+  char *why;
+
+  d->control = control_open (&d->m->loop, d->control_path, &why);
+  if (d->control != NULL)
+    return 0;
+  drive_fail (d->m,
+              "connecting to the control socket %s of %s: %s; nbdmigrate must "
+              "run on the proxy's host, as its user or root",
+              d->control_path, d->pair->source, why ? why : strerror (errno));
+  free (why);
+  return -1;
+}
+
+/* Is this socket about the disk that the URI serves? */
+static int
+check_attached (struct disk *d, const struct control_answer *a)
+{
+  CLEANUP_FREE char *announced =
+    endpoint_announcement (d->source, PROTOCOL_ANNOUNCE_ID);
+  const char *id = json_string_value (json_object_get (a->value, "id"));
+  const char *owner = json_string_value (json_object_get (a->value, "owner"));
+  uint64_t disk_bytes = 0;
+
+  if (protocol_get_u64 (a->value, "disk_bytes", &disk_bytes) != 1 ||
+      protocol_get_u64 (a->value, "chunk_bytes", &d->chunk_bytes) != 1 ||
+      protocol_get_u64 (a->value, "max_gate_ms", &d->max_gate_ms) != 1 ||
+      id == NULL || owner == NULL || d->chunk_bytes == 0) {
+    drive_fail (d->m,
+                "the control socket %s of %s gave an incomplete answer to "
+                "attach",
+                d->control_path, d->pair->source);
+    return -1;
+  }
+  if (disk_bytes != d->disk_bytes ||
+      (announced != NULL && strcmp (announced, id) != 0)) {
+    drive_fail (d->m,
+                "the control socket %s belongs to another disk than the source "
+                "%s (id %s, announced %s); leave --control out to use the "
+                "announced socket",
+                d->control_path, d->pair->source, id,
+                announced ? announced : "none");
+    return -1;
+  }
+  d->attached = true;
+  if (strcmp (owner, "source") != 0) {
+    d->owned_elsewhere = true;
+    drive_fail (d->m,
+                "the disk %s is not served from its source any more (owner: "
+                "%s), so there is nothing to migrate",
+                d->pair->source, owner);
+    return -1;
+  }
+  return 0;
+}
+
+static int
+attach (struct disk *d)
+{
+  CLEANUP_ANSWER struct control_answer a = { 0 };
+
+  control_wait (d->control, "attach",
+                json_pack ("{s:s}", "export", d->source->export_name), 5000,
+                &a);
+  if (a.value == NULL) {
+    drive_fail (
+      d->m, "choosing the export '%s' on the control socket %s of %s: %s",
+      d->source->export_name, d->control_path, d->pair->source, a.desc);
+    return -1;
+  }
+  if (check_attached (d, &a) == -1)
+    return -1;
+  if (d->m->options->max_pause_ms > d->max_gate_ms) {
+    drive_fail (d->m,
+                "--max-pause of %" PRIu64 " ms is above what the proxy of %s "
+                "allows: %" PRIu64 " ms (migrate-max-gate)",
+                d->m->options->max_pause_ms, d->pair->source, d->max_gate_ms);
+    return -1;
+  }
+  return 0;
+}
+
+/* ---- opening: the destination ------------------------------------------ */
+
+static int
+refuse_destination (struct disk *d, const char *why)
+{
+  drive_fail (d->m, "the destination %s cannot be used for %s: %s",
+              d->pair->destination, d->pair->source, why);
+  return -1;
+}
+
+static int
+check_size (struct disk *d)
+{
+  const struct endpoint *e = d->destination;
+  const uint64_t block = e->minimum_bytes;
+  const uint64_t needed = (d->disk_bytes + block - 1) / block * block;
+  char a[UNITS_TEXT_MAX], b[UNITS_TEXT_MAX];
+
+  if (e->disk_bytes < d->disk_bytes) {
+    drive_fail (d->m,
+                "the destination %s is too small for %s: it has %" PRIu64
+                " bytes (%s), the source %" PRIu64 " (%s)",
+                d->pair->destination, d->pair->source, e->disk_bytes,
+                units_format_bytes (a, e->disk_bytes), d->disk_bytes,
+                units_format_bytes (b, d->disk_bytes));
+    return -1;
+  }
+  if (e->disk_bytes < needed)
+    return refuse_destination (d, "its minimum block does not divide the "
+                                  "disk's end, which could not be written");
+  if (e->minimum_bytes > d->chunk_bytes)
+    return refuse_destination (d, "its minimum block is larger than a chunk; "
+                                  "start the proxy with a larger "
+                                  "migrate-chunk");
+  if (e->disk_bytes > d->disk_bytes)
+    say_info ("the destination %s is larger than the source: its last %" PRIu64
+              " bytes stay untouched",
+              d->pair->destination, e->disk_bytes - d->disk_bytes);
+  return 0;
+}
+
+static int
+check_destination (struct disk *d)
+{
+  const struct endpoint *e = d->destination;
+  CLEANUP_FREE char *id = endpoint_announcement (e, PROTOCOL_ANNOUNCE_ID);
+  CLEANUP_FREE char *source_id =
+    endpoint_announcement (d->source, PROTOCOL_ANNOUNCE_ID);
+
+  if (id != NULL && source_id != NULL && strcmp (id, source_id) == 0)
+    return refuse_destination (d, "it is the source itself");
+  if (e->read_only)
+    return refuse_destination (d, "it is read-only; export it writable");
+  if (!e->can_flush)
+    return refuse_destination (d, "its server does not offer flush, so no "
+                                  "write could be known to be durable");
+  return check_size (d);
+}
+
+static int
+open_destination (struct disk *d)
+{
+  char *why;
+
+  d->destination = endpoint_open (&d->m->loop, d->pair->destination,
+                                  &destination_options, d->m->signals.fd, &why);
+  if (d->destination == NULL)
+    return connect_failed (d, d->pair->destination, "destination", why);
+  return check_destination (d);
+}
+
+/* ---- opening: the base ------------------------------------------------- */
+
+static int
+open_base (struct disk *d)
+{
+  const struct options *o = d->m->options;
+  char *why;
+
+  if (o->nr_shared_bases == 0)
+    return 0;
+  d->base_uri = options_uri ("--shared-base", o->shared_bases[d - d->m->disks]);
+  if (d->base_uri == NULL)
+    return -1;
+  d->base = endpoint_open (&d->m->loop, d->base_uri, &base_options,
+                           d->m->signals.fd, &why);
+  if (d->base == NULL)
+    return connect_failed (d, d->base_uri, "shared base", why);
+  if (!d->base->has_depth) {
+    drive_fail (d->m,
+                "the shared base %s of %s does not offer " COPIER_DEPTH_CONTEXT
+                "; start qemu-nbd with --allocation-depth",
+                d->base_uri, d->pair->source);
+    return -1;
+  }
+  if (d->base->disk_bytes != d->disk_bytes) {
+    drive_fail (d->m,
+                "the shared base %s has %" PRIu64 " bytes, the source %s has "
+                "%" PRIu64 ": it must be the server that the proxy reads from",
+                d->base_uri, d->base->disk_bytes, d->pair->source,
+                d->disk_bytes);
+    return -1;
+  }
+  return 0;
+}
+
+int
+disk_open (struct disk *d)
+{
+  if (open_source (d) == -1 || open_control (d) == -1 || attach (d) == -1 ||
+      open_destination (d) == -1)
+    return -1;
+  return open_base (d);
+}
+
+/* ---- begin ------------------------------------------------------------- */
+
+static int
+widen (struct disk *d)
+{
+  const struct options *o = d->m->options;
+  const unsigned chosen =
+    d->m->nr_disks < MANY_DISKS ? CONNECTIONS : CONNECTIONS / 2;
+  const unsigned wanted = o->connections ? o->connections : chosen;
+  char *why;
+
+  if (endpoint_widen (d->source, &d->m->loop, &source_options, wanted,
+                      d->m->signals.fd, &why) == -1)
+    return connect_failed (d, d->pair->source, "source", why);
+  if (endpoint_widen (d->destination, &d->m->loop, &destination_options, wanted,
+                      d->m->signals.fd, &why) == -1)
+    return connect_failed (d, d->pair->destination, "destination", why);
+  return 0;
+}
+
+static int
+make_copier (struct disk *d)
+{
+  const struct options *o = d->m->options;
+  const struct copier_options options = {
+    .chunk_bytes = d->chunk_bytes,
+    .request_bytes = o->request_bytes ? o->request_bytes : REQUEST_BYTES,
+    .in_flight_bytes = IN_FLIGHT_BYTES / d->m->nr_disks,
+    .destination_is_zero = o->destination_is_zero,
+    .base = d->base,
+    .bucket = &d->m->bucket,
+    .ended = disk_part_ended,
+    .opaque = d,
+  };
+
+  const uint64_t chunks = (d->disk_bytes + d->chunk_bytes - 1) / d->chunk_bytes;
+
+  if (o->verify && bitmap_init (&d->unverified, chunks) == -1) {
+    drive_fail (d->m, "preparing to verify %s: %s", d->pair->source,
+                strerror (errno));
+    return -1;
+  }
+  d->copier = copier_new (&d->m->loop, d->source, d->destination, &options);
+  return d->copier ? 0 : -1;
+}
+
+struct begin_answer {
+  struct disk *d;
+  bool done;
+  char *desc;
+};
+
+static void
+begun (void *opaque, const struct control_answer *a)
+{
+  struct begin_answer *b = opaque;
+  struct disk *d = b->d;
+
+  b->done = true;
+  if (a->value == NULL) {
+    b->desc = strdup (a->desc);
+    return;
+  }
+  d->begun = true;
+  d->resumed = json_is_true (json_object_get (a->value, "resumed"));
+  protocol_get_u64 (a->value, "epoch", &d->epoch);
+  protocol_get_u64 (a->value, "remaining_bytes", &d->remaining_bytes);
+}
+
+int
+disk_begin (struct disk *d)
+{
+  const struct options *o = d->m->options;
+  struct begin_answer b = { .d = d };
+  int fds[ENDPOINT_CONNECTIONS_MAX];
+  unsigned i;
+
+  if (widen (d) == -1 || make_copier (d) == -1)
+    return -1;
+  /* The filter gets our sockets to the destination, so that it can make sure
+   * that nothing of ours is written after the session's end (R7).
+   */
+  for (i = 0; i < d->destination->nr_connections; ++i)
+    fds[i] = d->destination->connections[i]->sock;
+  control_send (d->control, "begin",
+                json_pack ("{s:s, s:b, s:b}", "destination",
+                           d->pair->destination, "restart", o->restart,
+                           "incremental", o->incremental),
+                fds, i, begun, &b);
+  while (!b.done && d->m->stop == STOP_NO)
+    drive (d->m, 100);
+  if (!b.done) { /* b must outlive the question */
+    control_close (d->control);
+    d->control = NULL;
+  }
+  if (b.desc != NULL || !d->begun) {
+    drive_fail (d->m, "starting the migration of %s: %s", d->pair->source,
+                b.desc ? b.desc : "interrupted");
+    free (b.desc);
+    return -1;
+  }
+  return 0;
+}
+
+void
+disk_close (struct disk *d)
+{
+  control_close (d->control);
+  endpoint_close (d->source);
+  endpoint_close (d->destination);
+  endpoint_close (d->base);
+  free (d->base_uri);
+  bitmap_destroy (&d->unverified);
+  copier_free (d->copier);
+  control_answer_clear (&d->answer);
+  extents_free (&d->done);
+  extents_free (&d->failed);
+  extents_free (&d->unknown);
+  extents_free (&d->equal);
+  extents_free (&d->different);
+  free (d->control_path);
+  free (d->token);
+}
