@@ -340,6 +340,19 @@ chunks_failed (struct chunks *c, const struct extents *e, bool unknown)
                 unknown);
 }
 
+/* R17: Q goes, but not without a flush: what was found equal may have been put
+ * there by a late write, after the last flush had made an earlier late write of
+ * other content durable.
+ */
+static void
+lift_quarantine (struct chunks *c, uint64_t first, uint64_t count)
+{
+  for (uint64_t i = first; i < first + count; i++)
+    if (bitmap_test (&c->quarantined, i))
+      bitmap_set (&c->unflushed, i, 1);
+  bitmap_clear (&c->quarantined, first, count);
+}
+
 void
 chunks_equal (struct chunks *c, const struct extents *e)
 {
@@ -348,7 +361,7 @@ chunks_equal (struct chunks *c, const struct extents *e)
     const uint64_t count = chunks_for (c, e->v[i].length);
 
     bitmap_clear (&c->leased, first, count);
-    bitmap_clear (&c->quarantined, first, count);
+    lift_quarantine (c, first, count);
   }
 }
 

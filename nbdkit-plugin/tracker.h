@@ -169,7 +169,8 @@ extern int tracker_compare (struct tracker *t, bool quarantined,
                             size_t max_extents, struct extents *out,
                             uint64_t *next);
 
-/* The end of such a lease.  Equal: L and Q go.  Not equal: L becomes D, Q
+/* The end of such a lease.  Equal: L goes, Q becomes U (a late write may have
+ * put there what was read, so it takes a flush).  Not equal: L becomes D, Q
  * stays; the ranges (chunks) that no guest request touched meanwhile are
  * appended to *wrong: there the destination truly differs.  -1 with errno
  * EINVAL as tracker_done, or ENOMEM: nothing has changed.
