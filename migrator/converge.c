@@ -110,7 +110,8 @@ lift_quarantine (struct migration *m)
   if (pass_quarantined (m) == 0)
     return 0;
   for (;;) {
-    if (!pass_run (m, PASS_QUARANTINE, 0) || predict (m) == -1)
+    if (!pass_run (m, PASS_QUARANTINE, 0) || pass_flush (m) == -1 ||
+        predict (m) == -1)
       return -1;
     if (pass_quarantined (m) == 0 || loop_now_us () >= deadline)
       break;

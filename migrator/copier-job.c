@@ -321,6 +321,10 @@ end_compare (struct job *job)
                          : COPY_DIFFERENT);
   }
   job->c->stats.compared_bytes += job->length;
+  /* What was read back may be in the server's cache only, written late by a
+   * connection that is gone: the next flush has to be a real one (R17).
+   */
+  job->c->destination->connections[0]->written = true;
   job_free (job);
 }
 

@@ -201,6 +201,8 @@ judge_commits (struct migration *m)
       continue;
     }
     drive_fail (m, "cutting over %s: %s", d->pair->source, d->answer.desc);
+    if (refused_with (d, "OwnerUnknown"))
+      return CUT_UNKNOWN;
     result = CUT_FAILED;
   }
   return result;
@@ -239,7 +241,7 @@ copy_rest (struct migration *m, int64_t deadline_us)
   if (pass_quarantined (m) > 0) {
     if (!pass_run (m, PASS_QUARANTINE, deadline_us))
       return m->stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
-    if (pass_refresh (m) == -1)
+    if (pass_flush (m) == -1 || pass_refresh (m) == -1)
       return CUT_FAILED;
     if (pass_remaining (m) > 0 || pass_quarantined (m) > 0)
       return CUT_MISSED;

@@ -253,24 +253,40 @@ cancel_main (int argc, char *argv[])
 
 /* ---- reopen ------------------------------------------------------------ */
 
-static json_t *
-reopen_arguments (const char *owner)
+/* "owner=..." or "destination=..."; -1 after saying what is wrong. */
+static int
+add_reopen_argument (json_t *args, const char *text)
 {
-  return owner ? json_pack ("{s:s}", "owner", owner) : NULL;
+  if (strcmp (text, "owner=source") == 0 ||
+      strcmp (text, "owner=destination") == 0) {
+    json_object_set_new (args, "owner", json_string (text + strlen ("owner=")));
+    return 0;
+  }
+  if (strncmp (text, "destination=", 12) == 0) {
+    CLEANUP_FREE char *uri = options_uri ("destination", text + 12);
+
+    if (uri == NULL)
+      return -1;
+    json_object_set_new (args, "destination", json_string (uri));
+    return 0;
+  }
+  say_usage ("reopen: '%s' must be owner=source, owner=destination or "
+             "destination=URI",
+             text);
+  return -1;
 }
 
 static int
-reopen (struct proxy *p, const char *owner)
+reopen (struct proxy *p, const json_t *args)
 {
   CLEANUP_ANSWER struct control_answer a = { 0 };
 
-  control_wait (p->control, "reopen", reopen_arguments (owner), ANSWER_MS * 4,
-                &a);
+  control_wait (p->control, "reopen", json_deep_copy (args), ANSWER_MS * 4, &a);
   if (a.value == NULL) {
     say_error ("reopening %s: %s", p->uri, a.desc);
     return EXIT_FAILED;
   }
-  say_info ("%s is served from its %s again", p->uri,
+  say_info ("%s is served from its %s", p->uri,
             json_string_value (json_object_get (a.value, "owner")));
   return EXIT_DONE;
 }
@@ -278,25 +294,19 @@ reopen (struct proxy *p, const char *owner)
 int
 reopen_main (int argc, char *argv[])
 {
-  const char *owner = NULL;
+  CLEANUP_JSON json_t *args = json_object ();
   struct request r;
   struct proxy p;
-  int status;
+  int i, status;
 
-  if (parse (&r, argc, argv, 0, 1) == -1)
+  if (parse (&r, argc, argv, 0, 2) == -1)
     return EXIT_USAGE;
-  if (r.nr_args == 1) {
-    if (strcmp (r.args[0], "owner=source") != 0 &&
-        strcmp (r.args[0], "owner=destination") != 0) {
-      say_usage ("reopen: '%s' must be owner=source or owner=destination",
-                 r.args[0]);
+  for (i = 0; i < r.nr_args; ++i)
+    if (add_reopen_argument (args, r.args[i]) == -1)
       return EXIT_USAGE;
-    }
-    owner = r.args[0] + strlen ("owner=");
-  }
   status = proxy_open (&p, r.source, r.control);
   if (status == EXIT_DONE)
-    status = reopen (&p, owner);
+    status = reopen (&p, args);
   proxy_close (&p);
   return status;
 }

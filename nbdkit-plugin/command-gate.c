@@ -7,8 +7,11 @@
 #include <string.h>
 
 #include "call.h"
+#include "cleanup.h"
 #include "config.h"
+#include "destination.h"
 #include "owner.h"
+#include "relay.h"
 
 #define SLICE_MS 50 /* of a wait: how often the peer is looked at */
 
@@ -95,27 +98,51 @@ command_release (struct call *call)
   return json_pack ("{s:I}", "pause_us", (json_int_t)pause_us);
 }
 
+/* ---- prepare ----------------------------------------------------------- */
+
+/* The session lock is dropped while we connect, which may take seconds. */
 static json_t *
-fail_pivot (struct call *call)
+connect_relay (struct call *call, const char *uri)
 {
-  return call_fail (call, "NotSupported",
-                    "this version of the filter cannot pivot: use detach or "
-                    "handover");
+  struct export *e = call->export;
+  CLEANUP_FREE char *why = NULL;
+  struct relay *relay;
+
+  pthread_mutex_unlock (&e->session.lock);
+  relay = destination_connect (e, uri, &why);
+  call->gone = client_is_gone (call->client);
+  pthread_mutex_lock (&e->session.lock);
+  if (relay == NULL)
+    return call_fail (call, "BadDestination",
+                      "the proxy cannot go on on %s: %s", uri,
+                      why ? why : "no memory");
+  if (call->gone || !call_is_session (call)) {
+    relay_close (relay);
+    return NULL;
+  }
+  e->relay = relay;
+  return json_object ();
 }
 
 /* Only a pivot needs anything of the destination on our side. */
 json_t *
 command_prepare (struct call *call)
 {
+  struct export *e = call->export;
   const char *destination, *finish;
 
   if (call_string (call, "destination", true, &destination) == -1 ||
       call_finish (call, true, &finish) == -1)
     return NULL;
-  if (strcmp (finish, "pivot") == 0)
-    return fail_pivot (call);
-  return json_object ();
+  if (strcmp (destination, e->session.destination) != 0)
+    return call_fail (call, "BadArgument",
+                      "prepare: the destination is not the one of 'begin'");
+  if (strcmp (finish, "pivot") != 0 || e->relay != NULL)
+    return json_object ();
+  return connect_relay (call, destination);
 }
+
+/* ---- commit ------------------------------------------------------------ */
 
 static json_t *
 answer_owner (struct call *call)
@@ -124,52 +151,93 @@ answer_owner (struct call *call)
                     owner_name (tracker_owner (call->export->tracker)));
 }
 
-/* R10: between begin and end of the commit nothing opens the gate. */
+/* Between begin and end of a commit or a rollback nothing opens the gate
+ * (R10).  Where neither record is sure, nobody is the owner until 'reopen'.
+ */
+static json_t *
+record_new_owner (struct call *call, enum owner owner, enum record_end end)
+{
+  struct export *e = call->export;
+  const enum owner before = tracker_owner (e->tracker);
+  const enum record_end end_before = e->session.last_end;
+  enum owner_outcome outcome = OWNER_RECORDED;
+
+  e->session.last_end = end;
+  if (owner != before)
+    outcome = owner_record (e, owner);
+  switch (outcome) {
+  case OWNER_RECORDED:
+    tracker_commit_end (e->tracker, true, owner);
+    return answer_owner (call);
+  case OWNER_KEPT:
+    e->session.last_end = end_before;
+    tracker_commit_end (e->tracker, false, before);
+    return call_fail (call, "Failed",
+                      "the new owner (%s) could not be recorded in the state "
+                      "file; nbdkit's own messages say why",
+                      owner_name (owner));
+  case OWNER_UNSURE:
+    break;
+  }
+  tracker_commit_end (e->tracker, true, OWNER_UNKNOWN);
+  return call_fail (call, "OwnerUnknown",
+                    "the state file could neither be written nor be brought "
+                    "back: nobody is served until 'nbdmigrate reopen'");
+}
+
 json_t *
 command_commit (struct call *call)
 {
+  static const struct {
+    const char *finish;
+    enum owner owner;
+    enum record_end end;
+  } ends[] = {
+    { "pivot", OWNER_DESTINATION, RECORD_END_PIVOTED },
+    { "handover", OWNER_FENCED, RECORD_END_HANDED_OVER },
+    { "detach", OWNER_SOURCE, RECORD_END_DETACHED },
+  };
   struct export *e = call->export;
   const char *finish;
-  enum owner owner;
   uint64_t token;
-  bool recorded;
+  size_t i = 0;
 
   if (call_token (call, &token) == -1 ||
       call_finish (call, true, &finish) == -1)
     return NULL;
-  if (strcmp (finish, "pivot") == 0)
-    return fail_pivot (call);
-  owner = strcmp (finish, "handover") == 0 ? OWNER_FENCED : OWNER_SOURCE;
-
+  while (strcmp (finish, ends[i].finish) != 0)
+    i++;
+  if (ends[i].owner == OWNER_DESTINATION && e->relay == NULL)
+    return call_fail (call, "BadArgument",
+                      "commit: a pivot must be prepared first");
   if (tracker_commit_begin (e->tracker, token) == -1)
     return fail_gate (call, "commit");
-  recorded = owner_record (e, owner) == 0;
-  tracker_commit_end (e->tracker, recorded, recorded ? owner : OWNER_SOURCE);
-  if (!recorded)
-    return call_fail (call, "Failed",
-                      "commit: the new owner could not be recorded");
-  e->session.last_end =
-    owner == OWNER_FENCED ? LAST_END_HANDED_OVER : LAST_END_DETACHED;
-  return answer_owner (call);
+  return record_new_owner (call, ends[i].owner, ends[i].end);
 }
 
 json_t *
 command_rollback (struct call *call)
 {
   struct export *e = call->export;
+  enum owner_outcome outcome = OWNER_RECORDED;
   uint64_t token;
 
   if (call_token (call, &token) == -1)
     return NULL;
   if (tracker_rollback_begin (e->tracker, token) == -1)
     return fail_gate (call, "rollback");
+  e->session.last_end = RECORD_END_NONE;
   /* A session begins only where the source is the owner. */
-  if (owner_record (e, OWNER_SOURCE) == -1) {
-    tracker_commit_end (e->tracker, true, tracker_owner (e->tracker));
-    return call_fail (call, "Failed",
-                      "rollback: the old owner could not be recorded again");
+  if (tracker_owner (e->tracker) != OWNER_SOURCE)
+    outcome = owner_record (e, OWNER_SOURCE);
+  if (outcome == OWNER_RECORDED) {
+    tracker_commit_end (e->tracker, false, OWNER_SOURCE);
+    return answer_owner (call);
   }
-  tracker_commit_end (e->tracker, false, OWNER_SOURCE);
-  e->session.last_end = LAST_END_NONE;
-  return answer_owner (call);
+  tracker_commit_end (e->tracker, true,
+                      outcome == OWNER_KEPT ? tracker_owner (e->tracker)
+                                            : OWNER_UNKNOWN);
+  return call_fail (call, "OwnerUnknown",
+                    "rollback: the old owner could not be recorded again; "
+                    "nbdkit's own messages say why");
 }

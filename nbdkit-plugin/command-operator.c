@@ -8,7 +8,9 @@
 
 #include "call.h"
 #include "cleanup.h"
+#include "destination.h"
 #include "owner.h"
+#include "relay.h"
 
 json_t *
 command_abort (struct call *call)
@@ -24,9 +26,7 @@ command_abort (struct call *call)
     client_disconnect (victim);
   tracker_stop (e->tracker);
   if (tracker_owner (e->tracker) == OWNER_SOURCE)
-    s->last_end = LAST_END_ABORTED;
-  free (s->destination);
-  s->destination = NULL;
+    s->last_end = RECORD_END_ABORTED;
   nbdkit_debug ("migrate: export \"%s\": aborted, tracking is off", e->name);
   return json_object ();
 }
@@ -35,8 +35,7 @@ command_abort (struct call *call)
 static enum owner
 get_owner (struct call *call, enum owner now)
 {
-  const char *text =
-    now == OWNER_FENCED || now == OWNER_SOURCE ? "source" : NULL;
+  const char *text = now == OWNER_UNKNOWN ? NULL : "source";
 
   if (call_string (call, "owner", text == NULL, &text) == -1)
     return OWNER_UNKNOWN;
@@ -49,24 +48,77 @@ get_owner (struct call *call, enum owner now)
   return OWNER_UNKNOWN;
 }
 
+static json_t *
+answer (enum owner owner)
+{
+  return json_pack ("{s:s}", "owner", owner_name (owner));
+}
+
 /* R20: every chunk becomes dirty. */
 static json_t *
-serve_from_source (struct call *call, enum owner now)
+serve_from_source (struct call *call)
 {
   struct export *e = call->export;
+  const enum record_end before = e->session.last_end;
 
-  if (now == OWNER_DESTINATION)
-    return call_fail (call, "WrongOwner",
-                      "reopen: the disk was pivoted; the source is out of "
-                      "date");
-  if (now != OWNER_SOURCE) {
-    if (owner_record (e, OWNER_SOURCE) == -1)
-      return call_fail (call, "Failed",
-                        "reopen: the owner could not be recorded");
-    tracker_set_owner (e->tracker, OWNER_SOURCE, true);
-    nbdkit_debug ("migrate: export \"%s\": reopened", e->name);
+  e->session.last_end = RECORD_END_NONE;
+  if (owner_record (e, OWNER_SOURCE) != OWNER_RECORDED) {
+    e->session.last_end = before;
+    return call_fail (call, "Failed",
+                      "reopen: the owner could not be recorded in the state "
+                      "file; nbdkit's own messages say why");
   }
-  return json_pack ("{s:s}", "owner", owner_name (OWNER_SOURCE));
+  tracker_set_owner (e->tracker, OWNER_SOURCE, true);
+  nbdkit_debug ("migrate: export \"%s\": reopened from the source", e->name);
+  return answer (OWNER_SOURCE);
+}
+
+/* Where the destination is: said with the command, or remembered. */
+static int
+get_destination (struct call *call)
+{
+  struct session *s = &call->export->session;
+  const char *uri = s->destination;
+  char *copy;
+
+  if (call_string (call, "destination", false, &uri) == -1)
+    return -1;
+  if (uri == NULL) {
+    call_fail (call, "BadArgument",
+               "reopen: the state file does not tell the destination's URI: "
+               "give it, as destination=URI");
+    return -1;
+  }
+  copy = strdup (uri);
+  if (copy == NULL)
+    return -1;
+  free (s->destination);
+  s->destination = copy;
+  return 0;
+}
+
+static json_t *
+serve_from_destination (struct call *call)
+{
+  struct export *e = call->export;
+  CLEANUP_FREE char *why = NULL;
+
+  if (get_destination (call) == -1)
+    return NULL;
+  if (e->relay == NULL)
+    e->relay = destination_connect (e, e->session.destination, &why);
+  if (e->relay == NULL)
+    return call_fail (call, "BadDestination", "reopen: %s: %s",
+                      e->session.destination, why ? why : "no memory");
+  e->session.last_end = RECORD_END_PIVOTED;
+  if (owner_record (e, OWNER_DESTINATION) != OWNER_RECORDED)
+    return call_fail (call, "Failed",
+                      "reopen: the owner could not be recorded in the state "
+                      "file; nbdkit's own messages say why");
+  tracker_set_owner (e->tracker, OWNER_DESTINATION, false);
+  nbdkit_debug ("migrate: export \"%s\": reopened from the destination",
+                e->name);
+  return answer (OWNER_DESTINATION);
 }
 
 json_t *
@@ -82,9 +134,16 @@ command_reopen (struct call *call)
   if (s->client)
     return call_fail (call, "SessionBusy",
                       "reopen: a migration of this disk is running");
-  if (owner == OWNER_SOURCE)
-    return serve_from_source (call, now);
-  return call_fail (call, "NotSupported",
-                    "reopen: this version of the filter cannot serve the "
-                    "disk from the destination");
+  if (owner == now)
+    return answer (now);
+  /* A handover gave the disk to a guest elsewhere: only the source may be
+   * taken back, and nothing after a pivot, when the source is out of date.
+   */
+  if (now == OWNER_DESTINATION || now == OWNER_SOURCE)
+    return call_fail (call, "WrongOwner",
+                      "reopen: the disk is served from the %s, and the %s is "
+                      "not up to date",
+                      owner_name (now), owner_name (owner));
+  return owner == OWNER_SOURCE ? serve_from_source (call)
+                               : serve_from_destination (call);
 }

@@ -14,6 +14,10 @@
 
 #define SLICE_MS 50 /* of a wait: how often the peer is looked at */
 
+/* Both are repeated by 'status', which has to fit into a line. */
+#define DESTINATION_MAX 2048 /* bytes */
+#define PROGRESS_MAX 65536   /* bytes, as JSON */
+
 /* The destination sockets that came with the command (R7).  How many, or -1
  * after call_fail.
  */
@@ -82,6 +86,27 @@ wait_settled (struct call *call)
   return true;
 }
 
+/* That this destination may have been written to must survive a restart of the
+ * proxy (R18).
+ */
+static int
+record_destination (struct call *call)
+{
+  struct export *e = call->export;
+  enum owner_outcome outcome;
+
+  e->session.last_end = RECORD_END_INTERRUPTED;
+  outcome = owner_record (e, OWNER_SOURCE);
+  e->session.last_end = RECORD_END_NONE;
+  if (outcome == OWNER_RECORDED)
+    return 0;
+  session_end (e);
+  call_fail (call, "Failed",
+             "the state file could not be written; nbdkit's own messages say "
+             "why");
+  return -1;
+}
+
 /* Check the arguments and make the client the session. */
 static int
 begin_session (struct call *call, bool *resumed)
@@ -100,12 +125,18 @@ begin_session (struct call *call, bool *resumed)
                destination);
     return -1;
   }
+  if (strlen (destination) > DESTINATION_MAX) {
+    call_fail (call, "BadArgument", "\"destination\" is longer than %d bytes",
+               DESTINATION_MAX);
+    return -1;
+  }
   if (!may_begin (call))
     return -1;
   n = take_sockets (call, fds);
-  return n == -1 ? -1
-                 : session_begin (call->export, call->client, destination,
-                                  restart, incremental, fds, n, resumed);
+  if (n == -1 || session_begin (call->export, call->client, destination,
+                                restart, incremental, fds, n, resumed) == -1)
+    return -1;
+  return record_destination (call);
 }
 
 json_t *
@@ -136,22 +167,35 @@ command_lost (struct call *call)
   return json_pack ("{s:I}", "epoch", (json_int_t)tracker_lost (e->tracker));
 }
 
+static int
+keep_progress (struct call *call)
+{
+  struct session *s = &call->export->session;
+  json_t *progress = json_object_get (call->args, "progress");
+
+  if (progress == NULL)
+    return 0;
+  if (!json_is_object (progress) ||
+      json_dumpb (progress, NULL, 0, JSON_COMPACT) > PROGRESS_MAX) {
+    call_fail (call, "BadArgument",
+               "\"progress\" must be an object of at most %d bytes",
+               PROGRESS_MAX);
+    return -1;
+  }
+  json_decref (s->progress);
+  s->progress = json_incref (progress);
+  return 0;
+}
+
 json_t *
 command_publish (struct call *call)
 {
   struct session *s = &call->export->session;
-  json_t *progress = json_object_get (call->args, "progress");
-  json_t *wishes = s->wishes ? s->wishes : json_object ();
+  json_t *wishes;
 
-  if (progress && !json_is_object (progress)) {
-    if (s->wishes == NULL)
-      json_decref (wishes);
-    return call_fail (call, "BadArgument", "\"progress\" must be an object");
-  }
-  if (progress) {
-    json_decref (s->progress);
-    s->progress = json_incref (progress);
-  }
+  if (keep_progress (call) == -1)
+    return NULL;
+  wishes = s->wishes ? s->wishes : json_object ();
   s->wishes = NULL; /* handed over once */
   return json_pack ("{s:o}", "wishes", wishes);
 }

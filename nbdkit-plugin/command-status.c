@@ -7,6 +7,7 @@
 #include "cleanup.h"
 #include "config.h"
 #include "owner.h"
+#include "relay.h"
 
 /* Whether the client is the session of the export it is attached to. */
 static bool
@@ -128,6 +129,23 @@ session_status (struct export *e)
     s->wishes ? json_deep_copy (s->wishes) : json_object ());
 }
 
+/* The way to the destination, if there is one. */
+static json_t *
+relay_status (struct export *e)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
+  struct relay_status s;
+
+  if (e->relay == NULL)
+    return json_null ();
+  relay_get_status (e->relay, &s);
+  return json_pack ("{s:b, s:i, s:i, s:I, s:I, s:I}", "up", (int)s.up,
+                    "connections", (int)s.connections, "requests_in_flight",
+                    (int)s.requests_in_flight, "losses", (json_int_t)s.losses,
+                    "replayed_writes", (json_int_t)s.replayed_writes,
+                    "unflushed_log_bytes", (json_int_t)s.log_used_bytes);
+}
+
 json_t *
 command_status (struct call *call)
 {
@@ -136,6 +154,7 @@ command_status (struct call *call)
   json_t *json = session_status (e);
 
   if (json == NULL || json_object_update (json, tracker) == -1 ||
+      json_object_set_new (json, "relay", relay_status (e)) == -1 ||
       json_object_set_new (json, "guest", guest_status (&e->guest)) == -1) {
     json_decref (json);
     return NULL;

@@ -44,22 +44,35 @@ static const struct command {
   { "end", command_end, NEED_THE_SESSION },
 };
 
+/* The greeting has to fit into a line, whatever names guests have opened: the
+ * rest can be attached to all the same.
+ */
+struct names {
+  json_t *array;
+  size_t room; /* bytes */
+};
+
 static void
-add_name (struct export *e, void *names)
+add_name (struct export *e, void *opaque)
 {
-  json_array_append_new (names, json_string (e->name));
+  struct names *names = opaque;
+  const size_t need = 6 * strlen (e->name) + 3; /* if all is escaped */
+
+  if (need > names->room)
+    return;
+  names->room -= need;
+  json_array_append_new (names->array, json_string (e->name));
 }
 
 json_t *
 command_greeting (void)
 {
-  json_t *names = json_array ();
+  struct names names = { json_array (), PROTOCOL_LINE_MAX / 2 };
 
-  if (names)
-    export_foreach (add_name, names);
+  export_foreach (add_name, &names);
   return json_pack ("{s:{s:i, s:s, s:o}}", "nbdmigrate", "protocol",
                     PROTOCOL_VERSION, "version", NBDMIGRATE_VERSION, "exports",
-                    names);
+                    names.array);
 }
 
 static const struct command *

@@ -23,7 +23,10 @@
 #include "cleanup.h"
 #include "config.h"
 #include "export.h"
+#include "destination.h"
 #include "owner.h"
+#include "record.h"
+#include "relay.h"
 
 #define EXPORTS_MAX 1024
 
@@ -181,9 +184,8 @@ look_at_plugin (struct export *e, nbdkit_backend *backend, int readonly)
 }
 
 static int
-make_tracker (struct export *e)
+make_id (struct export *e)
 {
-  enum owner owner;
   uint64_t id;
 
   if (getrandom (&id, sizeof id, 0) != sizeof id) {
@@ -191,8 +193,12 @@ make_tracker (struct export *e)
     return -1;
   }
   snprintf (e->id, sizeof e->id, "%016" PRIx64, id);
-  if (owner_load (e, &owner) == -1)
-    return -1;
+  return 0;
+}
+
+static int
+make_tracker (struct export *e, enum owner owner)
+{
   e->tracker = tracker_new (e->disk_bytes, e->chunk_bytes, owner);
   if (e->tracker == NULL) {
     nbdkit_error ("migrate: export \"%s\": cannot track %" PRIu64 " bytes in "
@@ -200,6 +206,43 @@ make_tracker (struct export *e)
                   e->name, e->disk_bytes, e->chunk_bytes);
     return -1;
   }
+  /* An earlier run of this proxy may have written to the destination, who
+   * knows where (R18).
+   */
+  if (e->session.destination != NULL)
+    tracker_set_written (e->tracker);
+  return 0;
+}
+
+/* After a pivot: the plugin is not needed, and may not be there any more. */
+static int
+start_at_destination (struct export *e)
+{
+  CLEANUP_FREE char *why = NULL;
+
+  e->started_there = true;
+  e->relay = destination_connect (e, e->session.destination, &why);
+  if (e->relay != NULL)
+    return 0;
+  nbdkit_error ("migrate: export \"%s\" was pivoted to %s, which cannot be "
+                "reached: %s",
+                e->name, e->session.destination, why ? why : "no memory");
+  return -1;
+}
+
+/* The record first: it decides whether the plugin is asked at all. */
+static int
+find_owner (struct export *e, nbdkit_backend *backend, int readonly,
+            enum owner *owner)
+{
+  if (owner_load (e, owner) == -1)
+    return -1;
+  if (*owner == OWNER_DESTINATION)
+    return start_at_destination (e);
+  if (look_at_plugin (e, backend, readonly) == -1)
+    return -1;
+  if (!owner_fits (e))
+    *owner = OWNER_UNKNOWN;
   return 0;
 }
 
@@ -208,6 +251,9 @@ export_free (struct export *e)
 {
   if (e->shared)
     context_close (e->shared);
+  if (e->relay)
+    relay_close (e->relay);
+  record_free (e->record);
   if (e->tracker)
     tracker_free (e->tracker);
   session_destroy (&e->session);
@@ -220,6 +266,7 @@ static struct export *
 export_new (nbdkit_backend *backend, int readonly, const char *name)
 {
   struct export *e = calloc (1, sizeof *e);
+  enum owner owner;
 
   if (e == NULL || (e->name = strdup (name)) == NULL) {
     nbdkit_error ("migrate: export \"%s\": %m", name);
@@ -228,7 +275,8 @@ export_new (nbdkit_backend *backend, int readonly, const char *name)
   }
   pthread_mutex_init (&e->source_lock, NULL);
   session_init (&e->session);
-  if (look_at_plugin (e, backend, readonly) == 0 && make_tracker (e) == 0)
+  if (make_id (e) == 0 && find_owner (e, backend, readonly, &owner) == 0 &&
+      make_tracker (e, owner) == 0)
     return e;
   export_free (e);
   return NULL;

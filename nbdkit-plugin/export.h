@@ -29,6 +29,9 @@ struct guest_counters {
 
 #define ID_TEXT_SIZE 17 /* 16 hexadecimal digits and a 0 */
 
+struct record_file;
+struct relay;
+
 struct export
 {
   struct export *next; /* in the list */
@@ -47,6 +50,16 @@ struct export
   /* Calls to it must be serialised, by this lock. */
   bool serialise;
   pthread_mutex_t source_lock;
+
+  /* The owner record; used under the session lock. */
+  struct record_file *record;
+  uint64_t recorded_bytes; /* the disk's size there, 0 without a record */
+
+  /* To the destination: prepared for a pivot, or in use after one; written
+   * under the session lock (destination.h).  NULL: none.
+   */
+  struct relay *relay;
+  bool started_there; /* constant: it was the owner when nbdkit started */
 
   struct guest_counters guest;
   struct session session; /* has its own lock */

@@ -5,8 +5,10 @@
  * may change its user and fork, then calls .after_fork; .cleanup comes when
  * all NBD connections are closed.
  *
- * With a shared context (export.h) nbdkit's 'next' is NULL, so every callback
- * that nbdkit would otherwise pass on by itself must be here.
+ * With a shared context (export.h), and after a pivot, nbdkit's 'next' may be
+ * NULL, so every callback that nbdkit would otherwise pass on by itself must be
+ * here.  A connection without a source offers everything: the relay makes up
+ * for what the destination lacks.
  */
 
 #include <inttypes.h>
@@ -22,6 +24,7 @@
 #include "hangup.h"
 #include "protocol.h"
 #include "quit.h"
+#include "relay.h"
 #include "request.h"
 
 /* Longer descriptions never reach the client (libnbd). */
@@ -107,6 +110,20 @@ migrate_default_export (nbdkit_next_default_export *next,
   return name;
 }
 
+/* Open the plugin for this connection, if it is needed and to be had.  1: it
+ * is open, 0: it is not, and the destination serves; -1: error (reported).
+ */
+static int
+open_source (struct export *e, nbdkit_next_open *next, nbdkit_context *context,
+             int readonly, const char *exportname)
+{
+  if (e->started_there)
+    return 0;
+  if (e->shared != NULL || next (context, readonly, exportname) == 0)
+    return 1;
+  return tracker_owner (e->tracker) == OWNER_DESTINATION ? 0 : -1;
+}
+
 static void *
 migrate_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
               const char *exportname, int is_tls)
@@ -114,17 +131,24 @@ migrate_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
   struct export *e =
     export_open (nbdkit_context_get_backend (context), readonly, exportname);
   struct handle *h;
+  int r;
 
   (void)is_tls;
   if (e == NULL)
     return NULL;
-  if (e->shared == NULL && next (context, readonly, exportname) == -1)
+  r = open_source (e, next, context, readonly, exportname);
+  if (r == -1)
     return NULL;
   h = calloc (1, sizeof *h);
-  if (h == NULL)
+  if (h == NULL) {
     nbdkit_error ("migrate: calloc: %m");
-  else
-    h->export = e;
+    return NULL;
+  }
+  h->export = e;
+  h->no_source = r == 0;
+  h->readonly = readonly;
+  if (tracker_owner (e->tracker) == OWNER_DESTINATION)
+    h->errors_seen = relay_error_generation (e->relay);
   return h;
 }
 
@@ -142,7 +166,7 @@ migrate_prepare (nbdkit_next *next, void *handle, int readonly)
   int r;
 
   (void)readonly;
-  if (h->export->shared)
+  if (h->no_source || h->export->shared)
     return 0;
   r = next->can_multi_conn (next);
   if (r == 0)
@@ -166,6 +190,8 @@ migrate_get_size (nbdkit_next *next, void *handle)
   const struct handle *h = handle;
   int64_t size;
 
+  if (h->no_source)
+    return h->export->disk_bytes;
   next = handle_next (h, next);
   size = next->get_size (next);
   if (size == -1 || (uint64_t)size == h->export->disk_bytes)
@@ -197,7 +223,7 @@ migrate_export_description (nbdkit_next *next, void *handle)
   size_t len;
 
   next = handle_next (h, next);
-  text = next->export_description (next);
+  text = h->no_source ? NULL : next->export_description (next);
   len = text ? strlen (text) : 0;
   if (len > DESCRIPTION_MAX - ours)
     len = cut_text (text, DESCRIPTION_MAX - ours);
@@ -211,7 +237,15 @@ static int
 migrate_block_size (nbdkit_next *next, void *handle, uint32_t *minimum,
                     uint32_t *preferred, uint32_t *maximum)
 {
-  next = handle_next (handle, next);
+  const struct handle *h = handle;
+
+  if (h->no_source) {
+    *minimum = 1;
+    *preferred = 4096;
+    *maximum = 0xffffffff;
+    return 0;
+  }
+  next = handle_next (h, next);
   return next->block_size (next, minimum, preferred, maximum);
 }
 
@@ -220,63 +254,99 @@ migrate_block_size (nbdkit_next *next, void *handle, uint32_t *minimum,
 static int
 migrate_can_write (nbdkit_next *next, void *handle)
 {
-  next = handle_next (handle, next);
+  const struct handle *h = handle;
+
+  if (h->no_source)
+    return !h->readonly;
+  next = handle_next (h, next);
   return next->can_write (next);
 }
 
 static int
 migrate_can_flush (nbdkit_next *next, void *handle)
 {
-  next = handle_next (handle, next);
+  const struct handle *h = handle;
+
+  if (h->no_source)
+    return 1;
+  next = handle_next (h, next);
   return next->can_flush (next);
 }
 
 static int
 migrate_is_rotational (nbdkit_next *next, void *handle)
 {
-  next = handle_next (handle, next);
+  const struct handle *h = handle;
+
+  if (h->no_source)
+    return 0;
+  next = handle_next (h, next);
   return next->is_rotational (next);
 }
 
 static int
 migrate_can_trim (nbdkit_next *next, void *handle)
 {
-  next = handle_next (handle, next);
+  const struct handle *h = handle;
+
+  if (h->no_source)
+    return 1;
+  next = handle_next (h, next);
   return next->can_trim (next);
 }
 
 static int
 migrate_can_zero (nbdkit_next *next, void *handle)
 {
-  next = handle_next (handle, next);
+  const struct handle *h = handle;
+
+  if (h->no_source)
+    return NBDKIT_ZERO_NATIVE;
+  next = handle_next (h, next);
   return next->can_zero (next);
 }
 
 static int
 migrate_can_fast_zero (nbdkit_next *next, void *handle)
 {
-  next = handle_next (handle, next);
+  const struct handle *h = handle;
+
+  if (h->no_source)
+    return 1;
+  next = handle_next (h, next);
   return next->can_fast_zero (next);
 }
 
 static int
 migrate_can_extents (nbdkit_next *next, void *handle)
 {
-  next = handle_next (handle, next);
+  const struct handle *h = handle;
+
+  if (h->no_source)
+    return 1;
+  next = handle_next (h, next);
   return next->can_extents (next);
 }
 
 static int
 migrate_can_fua (nbdkit_next *next, void *handle)
 {
-  next = handle_next (handle, next);
+  const struct handle *h = handle;
+
+  if (h->no_source)
+    return NBDKIT_FUA_NATIVE;
+  next = handle_next (h, next);
   return next->can_fua (next);
 }
 
 static int
 migrate_can_cache (nbdkit_next *next, void *handle)
 {
-  next = handle_next (handle, next);
+  const struct handle *h = handle;
+
+  if (h->no_source)
+    return NBDKIT_CACHE_NATIVE;
+  next = handle_next (h, next);
   return next->can_cache (next);
 }
 

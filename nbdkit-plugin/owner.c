@@ -1,26 +1,116 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
+#include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <nbdkit-filter.h>
 
+#include "cleanup.h"
+#include "config.h"
 #include "export.h"
 #include "owner.h"
+#include "record.h"
 
-int
-owner_load (struct export *e, enum owner *owner)
+/* Take over what the record says. */
+static int
+adopt (struct export *e, const struct record *rec)
 {
-  (void)e;
-  *owner = OWNER_SOURCE;
+  struct session *s = &e->session;
+
+  e->recorded_bytes = rec->disk_bytes;
+  s->last_end = rec->last_end;
+  if (rec->destination[0] != '\0') {
+    s->destination = strdup (rec->destination);
+    if (s->destination == NULL) {
+      nbdkit_error ("migrate: strdup: %m");
+      return -1;
+    }
+  }
+  if (rec->owner == OWNER_DESTINATION) {
+    e->disk_bytes = rec->disk_bytes;
+    e->chunk_bytes = rec->chunk_bytes;
+  }
   return 0;
 }
 
 int
+owner_load (struct export *e, enum owner *owner)
+{
+  CLEANUP_FREE char *why = NULL;
+  struct record rec;
+
+  *owner = OWNER_SOURCE;
+  e->record = record_new (config.dir, e->name, config.state_sync);
+  if (e->record == NULL) {
+    nbdkit_error ("migrate: export \"%s\": record in %s: %m", e->name,
+                  config.dir);
+    return -1;
+  }
+  switch (record_open (e->record, 0, &rec, &why)) {
+  case RECORD_NONE:
+    return 0;
+  case RECORD_OK:
+    *owner = rec.owner;
+    if (why != NULL)
+      nbdkit_error ("migrate: export \"%s\": %s", e->name, why);
+    return adopt (e, &rec);
+  case RECORD_UNREADABLE:
+    break;
+  }
+  *owner = OWNER_UNKNOWN;
+  nbdkit_error ("migrate: export \"%s\" is not served, its owner is unknown: "
+                "%s",
+                e->name, why ? why : "no memory");
+  return 0;
+}
+
+bool
+owner_fits (struct export *e)
+{
+  if (e->recorded_bytes == 0 || e->recorded_bytes == e->disk_bytes)
+    return true;
+  nbdkit_error ("migrate: export \"%s\" is not served, its owner is unknown: "
+                "the record in %s is about a disk of %" PRIu64
+                " bytes, this one has %" PRIu64
+                "; settle it with 'nbdmigrate reopen'",
+                e->name, config.dir, e->recorded_bytes, e->disk_bytes);
+  return false;
+}
+
+enum owner_outcome
 owner_record (struct export *e, enum owner owner)
 {
-  nbdkit_debug ("migrate: export \"%s\": owner is %s", e->name,
-                owner_name (owner));
-  return 0;
+  struct record rec = {
+    .owner = owner,
+    .last_end = e->session.last_end,
+    .disk_bytes = e->disk_bytes,
+    .chunk_bytes = e->chunk_bytes,
+    .export_id = strtoull (e->id, NULL, 16),
+  };
+  const char *destination = e->session.destination;
+  CLEANUP_FREE char *why = NULL;
+  enum record_outcome outcome;
+
+  if (destination != NULL && strlen (destination) > RECORD_URI_MAX) {
+    nbdkit_error ("migrate: export \"%s\": the destination's URI has more "
+                  "than %d bytes",
+                  e->name, RECORD_URI_MAX);
+    return OWNER_KEPT;
+  }
+  if (destination != NULL)
+    strcpy (rec.destination, destination);
+  outcome = record_write (e->record, &rec, &why);
+  if (outcome == RECORD_WRITTEN) {
+    e->recorded_bytes = e->disk_bytes;
+    nbdkit_debug ("migrate: export \"%s\": recorded: owner %s, %s", e->name,
+                  owner_name (owner), last_end_name (rec.last_end));
+    return OWNER_RECORDED;
+  }
+  nbdkit_error ("migrate: export \"%s\": recording that the owner is %s: %s",
+                e->name, owner_name (owner), why ? why : "no memory");
+  return outcome == RECORD_KEPT ? OWNER_KEPT : OWNER_UNSURE;
 }
 
 const char *

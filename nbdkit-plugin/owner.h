@@ -1,29 +1,45 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The owner of a disk beyond the life of this process (R10, R14).
+/* The owner of a disk beyond the life of this process (R10, R14): the export's
+ * side of the record (record.h).
  *
- * This version keeps no record: a disk belongs to the source when it is opened
- * first.  The callers are where they have to be for a durable one.
+ * The session lock must be held, but for owner_load, where nobody knows the
+ * export yet.  Errors are reported here; what follows from them is the
+ * caller's business.
  */
 
 #ifndef NBDMIGRATE_OWNER_H
 #define NBDMIGRATE_OWNER_H
 
+#include <stdbool.h>
+
 #include "tracker.h"
 
 struct export;
 
-/* Who owns the disk, before the first request passes.  e->name, e->disk_bytes
- * and e->id are valid.  An unreadable record is OWNER_UNKNOWN, not an error.
- * -1: error (reported).
+/* Who owns the disk, before the first request passes: e->name is valid.  Fills
+ * what the record knows of the session before, and, where the destination is
+ * the owner, e->disk_bytes and e->chunk_bytes.  A record that cannot be read
+ * is OWNER_UNKNOWN, not an error.  -1: no memory.
  */
 extern int owner_load (struct export *e, enum owner *owner);
 
-/* Make it the record, durably.  Called with the gate shut and nothing in
- * flight: between tracker_commit_begin (or tracker_rollback_begin) and
- * tracker_commit_end, and by 'reopen', with the session lock held.  -1: the old
- * record is in force (reported).
+/* Whether the record is about a disk of this size; otherwise the owner is
+ * unknown.  For owners other than the destination, once e->disk_bytes is
+ * known.
  */
-extern int owner_record (struct export *e, enum owner owner);
+extern bool owner_fits (struct export *e);
+
+enum owner_outcome {
+  OWNER_RECORDED, /* durable */
+  OWNER_KEPT,     /* the old record is in force */
+  OWNER_UNSURE,   /* neither is sure: nobody may be served (R10) */
+};
+
+/* Make it the record, durably, together with how the session ended and where
+ * to.  For a commit: with the gate shut and nothing in flight, between
+ * tracker_commit_begin (or tracker_rollback_begin) and tracker_commit_end.
+ */
+extern enum owner_outcome owner_record (struct export *e, enum owner owner);
 
 /* "source", "destination", "fenced", "unknown". */
 extern const char *owner_name (enum owner owner);

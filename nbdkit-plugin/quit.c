@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Two things keep nbdkit from ending, and this thread removes them when the
+/* Three things keep nbdkit from ending, and this thread removes them when the
  * server quits, so that SIGTERM takes milliseconds:
  *
  *   - A request that waits at the gate waits for a condition variable, which
  *     nbdkit knows nothing about.  It would look after 100 ms only whether it
  *     still has to wait; it is made to look at once.
+ *   - So would one that waits for the destination (relay.h).
  *   - nbdkit waits for clients that are idle (hangup.h).
  *
- * Both again until .cleanup: a connection may just have been accepted.
+ * All again until .cleanup: a connection may just have been accepted.
  */
 
 #include <pthread.h>
@@ -21,6 +22,7 @@
 #include "export.h"
 #include "hangup.h"
 #include "quit.h"
+#include "relay.h"
 
 #define AGAIN_MS 100
 
@@ -34,8 +36,12 @@ static bool over; /* all connections are closed; by the lock */
 static void
 wake (struct export *e, void *opaque)
 {
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
+
   (void)opaque;
   tracker_wake (e->tracker);
+  if (e->relay != NULL)
+    relay_stop (e->relay);
 }
 
 /* True if there is nothing left to do. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The owner is asked once, at the start of a request (tracker_owner, or
  * tracker_enter for those that write), and decides who serves it.  The side
- * of the source is below, one function a request; a relay to the destination
- * has its place where relay_missing is.
+ * of the source is below, one function a request; that of the destination is
+ * in destination.c.
  *
  * Every return after a successful 'enter' goes through 'leave', and 'leave'
  * comes before nbdkit can send the reply (R2).
@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 
+#include "destination.h"
 #include "request.h"
 
 /* ---- Common ------------------------------------------------------------ */
@@ -34,25 +35,28 @@ fail_fenced (struct handle *h, int *err)
   return -1;
 }
 
+/* The guest connected while the source was not to be had, and now it is the
+ * owner again.
+ */
 static int
-relay_missing (struct handle *h, int *err)
+fail_no_source (struct handle *h, int *err)
 {
-  nbdkit_error ("export \"%s\" belongs to the destination, and this version "
-                "of the filter has no way there",
+  nbdkit_error ("export \"%s\" belongs to the source again, which this "
+                "connection has not opened: connect again",
                 h->export->name);
-  *err = EIO;
+  *err = ESHUTDOWN;
   return -1;
 }
 
-/* For requests that do not write: 0 if the source serves it. */
+/* 0 if the owner can serve this connection. */
 static int
 check_owner (struct handle *h, enum owner owner, int *err)
 {
   switch (owner) {
   case OWNER_SOURCE:
-    return 0;
+    return h->no_source ? fail_no_source (h, err) : 0;
   case OWNER_DESTINATION:
-    return relay_missing (h, err);
+    return 0;
   case OWNER_FENCED:
   case OWNER_UNKNOWN:
     break;
@@ -70,7 +74,10 @@ enter (struct handle *h, struct tracker_request *req, uint64_t offset,
   for (;;)
     switch (tracker_enter (h->export->tracker, req, offset, count)) {
     case TRACKER_PASS:
-      return 0;
+      if (check_owner (h, req->owner, err) == 0)
+        return 0;
+      tracker_leave (h->export->tracker, req);
+      return -1;
     case TRACKER_FENCED:
       return fail_fenced (h, err);
     case TRACKER_WAIT:
@@ -118,7 +125,7 @@ request_pwrite (struct handle *h, nbdkit_next *next, const void *buf,
   if (enter (h, &req, offset, count, err) == -1)
     return -1;
   if (req.owner == OWNER_DESTINATION)
-    r = relay_missing (h, err);
+    r = destination_pwrite (h, buf, count, offset, flags, err);
   else {
     next = source_begin (h, next);
     r = next->pwrite (next, buf, count, offset, flags, err);
@@ -141,7 +148,7 @@ request_zero (struct handle *h, nbdkit_next *next, uint32_t count,
   if (enter (h, &req, offset, count, err) == -1)
     return -1;
   if (req.owner == OWNER_DESTINATION)
-    r = relay_missing (h, err);
+    r = destination_zero (h, count, offset, flags, err);
   else {
     next = source_begin (h, next);
     r = next->zero (next, count, offset, flags, err);
@@ -164,7 +171,7 @@ request_trim (struct handle *h, nbdkit_next *next, uint32_t count,
   if (enter (h, &req, offset, count, err) == -1)
     return -1;
   if (req.owner == OWNER_DESTINATION)
-    r = relay_missing (h, err);
+    r = destination_trim (h, count, offset, flags, err);
   else {
     next = source_begin (h, next);
     r = next->trim (next, count, offset, flags, err);
@@ -183,15 +190,31 @@ request_pread (struct handle *h, nbdkit_next *next, void *buf, uint32_t count,
                uint64_t offset, uint32_t flags, int *err)
 {
   struct guest_counters *g = &h->export->guest;
+  const enum owner owner = tracker_owner (h->export->tracker);
   int r;
 
-  if (check_owner (h, tracker_owner (h->export->tracker), err) == -1)
+  if (check_owner (h, owner, err) == -1)
     return -1;
-  next = source_begin (h, next);
-  r = next->pread (next, buf, count, offset, flags, err);
-  source_end (h);
+  if (owner == OWNER_DESTINATION)
+    r = destination_pread (h, buf, count, offset, err);
+  else {
+    next = source_begin (h, next);
+    r = next->pread (next, buf, count, offset, flags, err);
+    source_end (h);
+  }
   if (r == 0)
     count_request (&g->reads, &g->read_bytes, count);
+  return r;
+}
+
+static int
+source_flush (struct handle *h, nbdkit_next *next, uint32_t flags, int *err)
+{
+  int r;
+
+  next = source_begin (h, next);
+  r = next->flush (next, flags, err);
+  source_end (h);
   return r;
 }
 
@@ -207,9 +230,8 @@ request_flush (struct handle *h, nbdkit_next *next, uint32_t flags, int *err)
     owner = now;
     if (check_owner (h, owner, err) == -1)
       return -1;
-    next = source_begin (h, next);
-    r = next->flush (next, flags, err);
-    source_end (h);
+    r = owner == OWNER_DESTINATION ? destination_flush (h, err)
+                                   : source_flush (h, next, flags, err);
     now = tracker_owner (t);
   } while (r == 0 && now != owner);
   if (r == 0)
@@ -222,13 +244,18 @@ request_extents (struct handle *h, nbdkit_next *next, uint32_t count,
                  uint64_t offset, uint32_t flags,
                  struct nbdkit_extents *extents, int *err)
 {
+  const enum owner owner = tracker_owner (h->export->tracker);
   int r;
 
-  if (check_owner (h, tracker_owner (h->export->tracker), err) == -1)
+  if (check_owner (h, owner, err) == -1)
     return -1;
-  next = source_begin (h, next);
-  r = next->extents (next, count, offset, flags, extents, err);
-  source_end (h);
+  if (owner == OWNER_DESTINATION)
+    r = destination_extents (h, count, offset, extents, err);
+  else {
+    next = source_begin (h, next);
+    r = next->extents (next, count, offset, flags, extents, err);
+    source_end (h);
+  }
   return r;
 }
 
@@ -236,12 +263,17 @@ int
 request_cache (struct handle *h, nbdkit_next *next, uint32_t count,
                uint64_t offset, uint32_t flags, int *err)
 {
+  const enum owner owner = tracker_owner (h->export->tracker);
   int r;
 
-  if (check_owner (h, tracker_owner (h->export->tracker), err) == -1)
+  if (check_owner (h, owner, err) == -1)
     return -1;
-  next = source_begin (h, next);
-  r = next->cache (next, count, offset, flags, err);
-  source_end (h);
+  if (owner == OWNER_DESTINATION)
+    r = destination_cache (h, count, offset, err);
+  else {
+    next = source_begin (h, next);
+    r = next->cache (next, count, offset, flags, err);
+    source_end (h);
+  }
   return r;
 }

@@ -20,6 +20,7 @@
 #include "cleanup.h"
 #include "control.h"
 #include "export.h"
+#include "relay.h"
 #include "session.h"
 
 void
@@ -41,12 +42,15 @@ session_destroy (struct session *s)
 }
 
 const char *
-last_end_name (enum last_end end)
+last_end_name (enum record_end end)
 {
   static const char *const names[] = {
-    [LAST_END_NONE] = "none",         [LAST_END_INTERRUPTED] = "interrupted",
-    [LAST_END_DETACHED] = "detached", [LAST_END_HANDED_OVER] = "handed-over",
-    [LAST_END_PIVOTED] = "pivoted",   [LAST_END_ABORTED] = "aborted",
+    [RECORD_END_NONE] = "none",
+    [RECORD_END_INTERRUPTED] = "interrupted",
+    [RECORD_END_DETACHED] = "detached",
+    [RECORD_END_HANDED_OVER] = "handed-over",
+    [RECORD_END_PIVOTED] = "pivoted",
+    [RECORD_END_ABORTED] = "aborted",
   };
 
   return names[end];
@@ -102,12 +106,12 @@ session_replace_fds (struct export *e, const int *fds, size_t nr_fds)
 static bool
 may_resume (const struct export *e, bool same, bool restart, bool incremental)
 {
-  const enum last_end end = e->session.last_end;
+  const enum record_end end = e->session.last_end;
 
   if (restart || !same)
     return false;
-  return end == LAST_END_INTERRUPTED ||
-         (end == LAST_END_DETACHED && incremental);
+  return end == RECORD_END_INTERRUPTED ||
+         (end == RECORD_END_DETACHED && incremental);
 }
 
 static void
@@ -138,13 +142,29 @@ session_begin (struct export *e, struct client *client, const char *destination,
   free (s->destination);
   s->destination = copy;
   s->client = client;
-  s->last_end = LAST_END_NONE;
+  s->last_end = RECORD_END_NONE;
   forget_messages (s);
   client_set_session (client, true);
   *resumed = tracker_begin (e->tracker, resume, same); /* R1, R18 */
   nbdkit_debug ("migrate: export \"%s\": session begins, to %s%s", e->name,
                 destination, *resumed ? ", resumed" : "");
   return 0;
+}
+
+/* After a pivot there is nothing to track any more; otherwise the filter needs
+ * no connection to the destination any more.
+ */
+static void
+settle_destination (struct export *e)
+{
+  if (tracker_owner (e->tracker) == OWNER_DESTINATION) {
+    tracker_stop (e->tracker);
+    return;
+  }
+  if (e->relay != NULL) {
+    relay_close (e->relay);
+    e->relay = NULL;
+  }
 }
 
 void
@@ -159,8 +179,9 @@ session_end (struct export *e)
   tracker_end_session (e->tracker); /* R7 */
   client_set_session (s->client, false);
   s->client = NULL;
-  if (s->last_end == LAST_END_NONE)
-    s->last_end = LAST_END_INTERRUPTED;
+  if (s->last_end == RECORD_END_NONE)
+    s->last_end = RECORD_END_INTERRUPTED;
+  settle_destination (e);
   /* Wishes were for this migrator: the next one must not be cancelled by
    * what somebody asked of this one.  The progress would be stale.
    */

@@ -14,20 +14,12 @@
 #include <jansson.h>
 
 #include "protocol.h"
+#include "record.h"
 
 struct client;
 struct export;
 
 #define SESSION_SILENCE_MS 10000 /* R7 */
-
-enum last_end {
-  LAST_END_NONE,
-  LAST_END_INTERRUPTED,
-  LAST_END_DETACHED,
-  LAST_END_HANDED_OVER,
-  LAST_END_PIVOTED,
-  LAST_END_ABORTED,
-};
 
 struct session {
   pthread_mutex_t lock; /* for all that follows */
@@ -37,9 +29,9 @@ struct session {
   size_t nr_fds;
 
   /* How the latest session ended; while there is one, what its commit has
-   * made of it, or LAST_END_NONE.
+   * made of it, or RECORD_END_NONE.
    */
-  enum last_end last_end;
+  enum record_end last_end;
   char *destination; /* as 'begin' gave it last, or NULL */
 
   json_t *progress; /* what the session published last, or NULL */
@@ -50,7 +42,7 @@ extern void session_init (struct session *s);
 extern void session_destroy (struct session *s);
 
 /* "none", "interrupted", ... */
-extern const char *last_end_name (enum last_end end);
+extern const char *last_end_name (enum record_end end);
 
 /* The client's connection has ended: so does its session, if it has one. */
 extern void session_leave (struct export *e, const struct client *client);

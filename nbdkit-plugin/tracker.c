@@ -452,6 +452,13 @@ tracker_stop (struct tracker *t)
     stop_tracking (t);
 }
 
+void
+tracker_set_written (struct tracker *t)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  chunks_set_written (&t->chunks, true);
+}
+
 /* Takes no lock. */
 bool
 tracker_is_tracking (struct tracker *t)
@@ -713,7 +720,7 @@ tracker_set_owner (struct tracker *t, enum owner owner, bool all_dirty)
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
   wait_commit_over (t);
   if (is_served (t->owner) && owner != t->owner)
-    assert (t->in_flight.requests == 0 && t->untracked == 0);
+    assert (t->in_flight.requests == 0 && (t->settled || t->untracked == 0));
   atomic_store (&t->owner, owner);
   if (all_dirty) {
     interrupt (t);

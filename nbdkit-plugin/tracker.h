@@ -119,6 +119,9 @@ extern void tracker_end_session (struct tracker *t);
  * with tracking off, requests would pass the shut gate.
  */
 extern void tracker_stop (struct tracker *t);
+
+/* Set W everywhere: what was written to the destination is not known. */
+extern void tracker_set_written (struct tracker *t);
 extern bool tracker_is_tracking (struct tracker *t);
 
 /* ---- Leases (R3 to R6a) ------------------------------------------------ */

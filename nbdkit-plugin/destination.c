@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "cleanup.h"
+#include "config.h"
+#include "destination.h"
+#include "relay.h"
+
+static void
+notice (void *opaque, const char *text)
+{
+  const struct export *e = opaque;
+
+  nbdkit_error ("migrate: export \"%s\": %s", e->name, text);
+}
+
+struct relay *
+destination_connect (const struct export *e, const char *uri, char **why)
+{
+  struct relay_options options = RELAY_OPTIONS_DEFAULT;
+
+  options.disk_bytes = e->disk_bytes;
+  options.chunk_bytes = e->chunk_bytes;
+  options.reconnect_ms = config.reconnect_ms;
+  options.notice = notice;
+  options.opaque = (void *)e;
+  return relay_open (uri, &options, why);
+}
+
+/* ---- Requests ---------------------------------------------------------- */
+
+/* The guest has gone, or the server is quitting. */
+static bool
+is_alive (void *opaque)
+{
+  (void)opaque;
+  return nbdkit_nanosleep (0, 0) == 0;
+}
+
+static const struct relay_waiter waiter = { .alive = is_alive };
+
+static int
+answer (int r, int *err)
+{
+  if (r == -1)
+    *err = errno;
+  return r;
+}
+
+static unsigned
+relay_flags (uint32_t flags)
+{
+  return flags & NBDKIT_FLAG_FUA ? RELAY_FUA : 0;
+}
+
+int
+destination_pread (struct handle *h, void *buf, uint32_t count, uint64_t offset,
+                   int *err)
+{
+  return answer (relay_read (h->export->relay, buf, count, offset, &waiter),
+                 err);
+}
+
+int
+destination_pwrite (struct handle *h, const void *buf, uint32_t count,
+                    uint64_t offset, uint32_t flags, int *err)
+{
+  return answer (relay_write (h->export->relay, buf, count, offset,
+                              relay_flags (flags), &waiter),
+                 err);
+}
+
+int
+destination_zero (struct handle *h, uint32_t count, uint64_t offset,
+                  uint32_t flags, int *err)
+{
+  unsigned rf = relay_flags (flags);
+
+  if (!(flags & NBDKIT_FLAG_MAY_TRIM))
+    rf |= RELAY_NO_HOLE;
+  if (flags & NBDKIT_FLAG_FAST_ZERO)
+    rf |= RELAY_FAST_ZERO;
+  return answer (relay_zero (h->export->relay, count, offset, rf, &waiter),
+                 err);
+}
+
+int
+destination_trim (struct handle *h, uint32_t count, uint64_t offset,
+                  uint32_t flags, int *err)
+{
+  return answer (
+    relay_trim (h->export->relay, count, offset, relay_flags (flags), &waiter),
+    err);
+}
+
+/* Several flushes of one connection may run at once: each works on a copy of
+ * what the connection has seen, and all of them fail if it is out of date.
+ */
+int
+destination_flush (struct handle *h, int *err)
+{
+  uint64_t seen = __atomic_load_n (&h->errors_seen, __ATOMIC_SEQ_CST);
+  const int r = answer (relay_flush (h->export->relay, &seen, &waiter), err);
+
+  __atomic_store_n (&h->errors_seen, seen, __ATOMIC_SEQ_CST);
+  return r;
+}
+
+static int
+add_extent (void *opaque, uint64_t offset, uint64_t length, uint32_t flags)
+{
+  /* The bits are those of base:allocation, as nbdkit's own. */
+  return nbdkit_add_extent (opaque, offset, length, flags) == -1 ? errno : 0;
+}
+
+int
+destination_extents (struct handle *h, uint32_t count, uint64_t offset,
+                     struct nbdkit_extents *extents, int *err)
+{
+  return answer (relay_block_status (h->export->relay, count, offset,
+                                     add_extent, extents, &waiter),
+                 err);
+}
+
+int
+destination_cache (struct handle *h, uint32_t count, uint64_t offset, int *err)
+{
+  return answer (relay_cache (h->export->relay, count, offset, &waiter), err);
+}
