@@ -8,7 +8,7 @@
 # SANITIZE=address,undefined | thread    in a build directory of its own
 # BUG=name            plant a bug on purpose (tests/bugs.sh lists them)
 
-PKGS_LIB      := jansson
+PKGS_LIB      := jansson gnutls
 PKGS_FILTER   := nbdkit libnbd jansson gnutls
 PKGS_MIGRATOR := libnbd jansson gnutls
 PKGS_TESTS    := libnbd jansson gnutls cunit

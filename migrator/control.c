@@ -27,6 +27,7 @@ struct control {
   struct call *first, **last; /* commands not yet answered */
   struct deferred failing;    /* tells them that the connection ended */
   bool failing_queued;
+  json_t *exports; /* from the greeting */
   char *why;
 };
 
@@ -43,6 +44,12 @@ const char *
 control_broken (const struct control *c)
 {
   return c->why;
+}
+
+const json_t *
+control_exports (const struct control *c)
+{
+  return c->exports;
 }
 
 static void
@@ -197,6 +204,7 @@ greet (struct control *c, char **why)
     *why = strdup ("this is not the control socket of nbdkit --filter=migrate");
     return -1;
   }
+  json_unpack (greeting, "{s:{s:O}}", "nbdmigrate", "exports", &c->exports);
   if (protocol != PROTOCOL_VERSION) {
     if (asprintf (why,
                   "the filter speaks control protocol %d, this nbdmigrate %d; "
@@ -243,6 +251,7 @@ control_close (struct control *c)
   if (c->watch.fd >= 0)
     close (c->watch.fd);
   line_reader_destroy (&c->reader);
+  json_decref (c->exports);
   free (c->why);
   free (c);
 }

@@ -42,6 +42,9 @@ extern struct control *control_open (struct loop *loop, const char *path,
                                      char **why);
 extern void control_close (struct control *c);
 
+/* The exports in use, as the greeting named them: an array of strings. */
+extern const json_t *control_exports (const struct control *c);
+
 /* Send a command.  'arguments' may be NULL and is stolen; the descriptors stay
  * the caller's.  The callback gets the answer.
  */

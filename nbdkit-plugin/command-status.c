@@ -124,7 +124,7 @@ session_status (struct export *e)
   return json_pack (
     "{s:s, s:s, s:b, s:s?, s:s, s:o, s:o}", "export", e->name, "id", e->id,
     "session", s->client != NULL, "destination", s->destination, "last_end",
-    last_end_name (s->last_end), "progress",
+    record_end_name (s->last_end), "progress",
     s->progress ? json_deep_copy (s->progress) : json_null (), "wishes",
     s->wishes ? json_deep_copy (s->wishes) : json_object ());
 }

@@ -34,6 +34,9 @@ const char config_help[] =
   "                               64M (default 64K, more on huge disks).\n"
   "migrate-max-gate=<DURATION>    Longest time that a guest may be made to\n"
   "                               wait (default 5s).\n"
+  "migrate-named-exports=<BOOL>   Serve exports other than the default one:\n"
+  "                               only if the plugin has a disk of its own\n"
+  "                               for each name (default false).\n"
   "migrate-state-sync=<BOOL>      Write the state so that it also survives a\n"
   "                               loss of power (default true).\n"
   "migrate-reconnect=<DURATION>   How long to try to reach a lost destination\n"
@@ -126,6 +129,8 @@ config_parameter (const char *key, const char *value)
   if (strcmp (key, "migrate-reconnect") == 0)
     return parse_duration (key, value, 0, RECONNECT_LIMIT_MS,
                            &config.reconnect_ms);
+  if (strcmp (key, "migrate-named-exports") == 0)
+    return parse_bool (key, value, &config.named_exports);
   if (strcmp (key, "migrate-state-sync") == 0)
     return parse_bool (key, value, &config.state_sync);
   return 0;

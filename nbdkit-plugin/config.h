@@ -15,6 +15,7 @@ struct config {
   uint64_t chunk_bytes;  /* migrate-chunk, or 0: chosen for each disk */
   unsigned max_gate_ms;  /* migrate-max-gate */
   unsigned reconnect_ms; /* migrate-reconnect; for the relay */
+  bool named_exports;    /* migrate-named-exports */
   bool state_sync;       /* migrate-state-sync; for the owner record */
 };
 

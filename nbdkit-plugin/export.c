@@ -303,6 +303,27 @@ link_export (struct export *e)
   nr_exports++;
 }
 
+/* Many plugins serve the same disk whatever the name, and nothing tells us
+ * which do: a guest that came by another name than the migrator would be
+ * neither tracked nor held nor fenced.  So the user has to say that each name
+ * is a disk of its own.
+ */
+static bool
+name_is_allowed (const char *name)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&list_lock);
+
+  if (*name == '\0' || config.named_exports ||
+      (default_name != NULL && strcmp (name, default_name) == 0))
+    return true;
+  nbdkit_error ("migrate: export \"%s\" refused: only the default export is "
+                "served, because a plugin that ignores names would serve the "
+                "same disk untracked; if this plugin has a disk of its own "
+                "for each name, add migrate-named-exports=true",
+                name);
+  return false;
+}
+
 /* The open lock must be held. */
 static struct export *
 export_make (nbdkit_backend *backend, int readonly, const char *name)
@@ -338,7 +359,7 @@ export_open (nbdkit_backend *backend, int readonly, const char *name)
 {
   struct export *e = find_exactly (name);
 
-  if (e || !name_is_usable (name))
+  if (e || !name_is_usable (name) || !name_is_allowed (name))
     return e;
 
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&open_lock);

@@ -105,26 +105,10 @@ owner_record (struct export *e, enum owner owner)
   if (outcome == RECORD_WRITTEN) {
     e->recorded_bytes = e->disk_bytes;
     nbdkit_debug ("migrate: export \"%s\": recorded: owner %s, %s", e->name,
-                  owner_name (owner), last_end_name (rec.last_end));
+                  owner_name (owner), record_end_name (rec.last_end));
     return OWNER_RECORDED;
   }
   nbdkit_error ("migrate: export \"%s\": recording that the owner is %s: %s",
                 e->name, owner_name (owner), why ? why : "no memory");
   return outcome == RECORD_KEPT ? OWNER_KEPT : OWNER_UNSURE;
-}
-
-const char *
-owner_name (enum owner owner)
-{
-  switch (owner) {
-  case OWNER_SOURCE:
-    return "source";
-  case OWNER_DESTINATION:
-    return "destination";
-  case OWNER_FENCED:
-    return "fenced";
-  case OWNER_UNKNOWN:
-    break;
-  }
-  return "unknown";
 }

@@ -41,7 +41,4 @@ enum owner_outcome {
  */
 extern enum owner_outcome owner_record (struct export *e, enum owner owner);
 
-/* "source", "destination", "fenced", "unknown". */
-extern const char *owner_name (enum owner owner);
-
 #endif /* NBDMIGRATE_OWNER_H */

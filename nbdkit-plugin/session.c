@@ -41,21 +41,6 @@ session_destroy (struct session *s)
   pthread_mutex_destroy (&s->lock);
 }
 
-const char *
-last_end_name (enum record_end end)
-{
-  static const char *const names[] = {
-    [RECORD_END_NONE] = "none",
-    [RECORD_END_INTERRUPTED] = "interrupted",
-    [RECORD_END_DETACHED] = "detached",
-    [RECORD_END_HANDED_OVER] = "handed-over",
-    [RECORD_END_PIVOTED] = "pivoted",
-    [RECORD_END_ABORTED] = "aborted",
-  };
-
-  return names[end];
-}
-
 static bool
 same_socket (int a, int b)
 {
@@ -187,7 +172,7 @@ session_end (struct export *e)
    */
   forget_messages (s);
   nbdkit_debug ("migrate: export \"%s\": session ends, %s", e->name,
-                last_end_name (s->last_end));
+                record_end_name (s->last_end));
 }
 
 void

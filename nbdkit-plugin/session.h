@@ -41,9 +41,6 @@ struct session {
 extern void session_init (struct session *s);
 extern void session_destroy (struct session *s);
 
-/* "none", "interrupted", ... */
-extern const char *last_end_name (enum record_end end);
-
 /* The client's connection has ended: so does its session, if it has one. */
 extern void session_leave (struct export *e, const struct client *client);
 

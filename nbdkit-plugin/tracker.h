@@ -22,6 +22,7 @@
 #include "extents.h"
 #include "gate.h"
 #include "inflight.h"
+#include "ownership.h"
 
 /* How long after its last quarantining a chunk stays in Q (R17).  A server
  * whose connection is gone may still carry out requests it had received; it
@@ -30,13 +31,6 @@
  * later comparison; no number would be enough for the second.
  */
 #define QUARANTINE_GRACE_MS 2000
-
-enum owner {
-  OWNER_SOURCE,      /* the guest is served from the source */
-  OWNER_DESTINATION, /* after a pivot */
-  OWNER_FENCED,      /* after a handover: nobody is served here */
-  OWNER_UNKNOWN,     /* the record cannot be read: nobody is served */
-};
 
 struct tracker;
 

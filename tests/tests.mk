@@ -34,6 +34,7 @@ $(obj_plugins): PKG_CFLAGS = $(call pkg_cflags,$(PKGS_FILTER))
 
 # ---- programs --------------------------------------------------------------
 
+$(B)/tests/lib.a: $(obj_lib)
 $(B)/tests/filter.a: $(obj_filter)
 $(B)/tests/migrator.a: $(obj_migrator)
 $(B)/tests/%.a:
@@ -48,10 +49,10 @@ $(bin_units): $(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(obj_lib) \
 
 .SECONDEXPANSION:
 $(bin_tools): $(B)/tests/%: $$(filter $(B)/obj/tests/tools/%.o \
-    $(B)/obj/tests/tools/%/$$(any),$(obj_tools)) $(obj_lib)
+    $(B)/obj/tests/tools/%/$$(any),$(obj_tools)) $(B)/tests/lib.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ \
-	  $(call pkg_libs,libnbd jansson) -lm
+	  $(call pkg_libs,libnbd jansson gnutls) -lm
 any := %
 
 $(bin_plugins): $(B)/tests/nbdkit-%-plugin.so: $(B)/obj/tests/plugins/%.o

@@ -20,7 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "tracker.h"
+#include "ownership.h"
 
 #define RECORD_SLOT_BYTES 4096
 #define RECORD_SLOT_STRIDE 65536
@@ -36,6 +36,9 @@ enum record_end {
   RECORD_END_PIVOTED = 4,
   RECORD_END_ABORTED = 5,
 };
+
+/* "none", "interrupted", ... */
+extern const char *record_end_name (enum record_end end);
 
 struct record {
   enum owner owner; /* OWNER_UNKNOWN cannot be written */

@@ -160,3 +160,18 @@ record_sync (const struct record_file *f, int fd)
 {
   return f->sync ? fdatasync (fd) : 0;
 }
+
+const char *
+record_end_name (enum record_end end)
+{
+  static const char *const names[] = {
+    [RECORD_END_NONE] = "none",
+    [RECORD_END_INTERRUPTED] = "interrupted",
+    [RECORD_END_DETACHED] = "detached",
+    [RECORD_END_HANDED_OVER] = "handed-over",
+    [RECORD_END_PIVOTED] = "pivoted",
+    [RECORD_END_ABORTED] = "aborted",
+  };
+
+  return names[end];
+}

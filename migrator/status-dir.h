@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* 'nbdmigrate status DIR': the state of the disks in a migrate-dir, from the
+ * proxy if it runs, otherwise from the owner records alone.
+ */
+
+#ifndef NBDMIGRATE_STATUS_DIR_H
+#define NBDMIGRATE_STATUS_DIR_H
+
+#include <stdbool.h>
+
+/* Returns the exit status. */
+extern int status_of_directory (const char *dir, bool json);
+
+#endif /* NBDMIGRATE_STATUS_DIR_H */
