@@ -136,41 +136,6 @@ roll_back_all (struct migration *m)
       drive (m, 100);
 }
 
-/* The answer was lost: reconnect and ask (R11).  1: committed, 0: not,
- * -1: it cannot be known.
- */
-static int
-ask_again (struct disk *d)
-{
-  CLEANUP_ANSWER struct control_answer a = { 0 }, status = { 0 };
-  const char *owner, *last_end;
-  char *why = NULL;
-
-  control_close (d->control);
-  d->begun = false; /* the session ended with its connection */
-  d->control = control_open (&d->m->loop, d->control_path, &why);
-  free (why);
-  if (d->control == NULL)
-    return -1;
-  control_wait (d->control, "attach",
-                json_pack ("{s:s}", "export", d->source->export_name), 5000,
-                &a);
-  control_wait (d->control, "status", NULL, 5000, &status);
-  owner = json_string_value (json_object_get (status.value, "owner"));
-  last_end = json_string_value (json_object_get (status.value, "last_end"));
-  if (owner == NULL || last_end == NULL)
-    return -1;
-  switch (d->m->finish) {
-  case FINISH_PIVOT:
-    return strcmp (owner, "destination") == 0;
-  case FINISH_HANDOVER:
-    return strcmp (owner, "fenced") == 0;
-  case FINISH_DETACH:
-    return strcmp (last_end, "detached") == 0;
-  }
-  abort ();
-}
-
 /* What every disk answered to the commit. */
 static enum cut_over
 judge_commits (struct migration *m)
@@ -183,7 +148,7 @@ judge_commits (struct migration *m)
     int r = 1;
 
     if (refused_with (d, CONTROL_LOST)) {
-      r = ask_again (d);
+      r = outcome_ask (d);
       if (r == -1) {
         drive_fail (m, "cutting over %s: the answer was lost (%s)",
                     d->pair->source, d->answer.desc);

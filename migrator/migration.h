@@ -9,6 +9,7 @@
  *   drive.c      one round of everything; questions to all filters at once
  *   pass.c       copy and compare passes, destination flushes
  *   cut-over.c   hold, final pass, commit, release
+ *   outcome.c    what became of a commit whose answer was lost
  *   converge.c   the policy: another pass, cut over, or give up
  *   migrate.c    start and end, and what is said then
  *
@@ -235,6 +236,13 @@ enum cut_over { CUT_DONE, CUT_MISSED, CUT_FAILED, CUT_UNKNOWN };
 
 /* Close all gates, copy the rest, commit, open the gates. */
 extern enum cut_over cut_over (struct migration *m);
+
+/* ---- outcome.c --------------------------------------------------------- */
+
+/* The answer to the commit of this disk was lost: reconnect and ask (R11).
+ * 1: committed, 0: not, -1: it cannot be known; d->control may be NULL then.
+ */
+extern int outcome_ask (struct disk *d);
 
 /* ---- converge.c -------------------------------------------------------- */
 

@@ -48,28 +48,46 @@ or_null (uint64_t value, bool known)
   return known ? json_integer ((json_int_t)value) : json_null ();
 }
 
+/* Before the first prediction: what this pass will leave behind. */
+static uint64_t
+predicted_ms (const struct migration *m, uint64_t dirty_rate, uint64_t eta_ms)
+{
+  const uint64_t bandwidth = meter_bandwidth (&m->meter);
+  double ms;
+
+  if (m->predicted_ms != FORECAST_NEVER)
+    return m->predicted_ms;
+  if (bandwidth == 0)
+    return FORECAST_NEVER;
+  ms = (double)dirty_rate * (double)eta_ms / (double)bandwidth;
+  return (uint64_t)ms + m->flush_us / 1000 + 1;
+}
+
 json_t *
 progress_json (struct migration *m)
 {
+  const bool over = m->phase == PHASE_DONE;
   const uint64_t pace = meter_pace (&m->meter);
-  const uint64_t done = meter_pass_bytes (&m->meter);
-  const uint64_t total = m->meter.pass_total_bytes;
-  uint64_t dirty_rate = 0;
+  const uint64_t total =
+    over ? m->meter.moved_bytes : m->meter.pass_total_bytes;
+  const uint64_t done = over ? total : meter_pass_bytes (&m->meter);
+  const uint64_t eta_ms = pace > 0 ? (total - done) * 1000 / pace : 0;
+  uint64_t dirty_rate = 0, pause_ms;
   size_t i;
 
   for (i = 0; i < m->nr_disks; ++i)
     dirty_rate += m->disks[i].dirty_rate;
+  pause_ms = predicted_ms (m, dirty_rate, eta_ms);
   return json_pack (
     "{s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:s, s:I, s:I}",
     "phase", phase_name (m->phase), "pass", (int)m->passes + 1, "percent",
-    m->phase == PHASE_DONE ? 100 : (int)meter_percent (&m->meter), "pass_bytes",
-    (json_int_t)done, "pass_total_bytes", (json_int_t)total, "copied_bytes",
+    over ? 100 : (int)meter_percent (&m->meter), "pass_bytes", (json_int_t)done,
+    "pass_total_bytes", (json_int_t)total, "copied_bytes",
     (json_int_t)m->meter.copied_bytes, "bytes_per_second",
     (json_int_t)meter_throughput (&m->meter), "dirty_bytes_per_second",
     (json_int_t)dirty_rate, "remaining_bytes", (json_int_t)pass_remaining (m),
-    "predicted_pause_ms",
-    or_null (m->predicted_ms, m->predicted_ms != FORECAST_NEVER), "eta_ms",
-    or_null (pace ? (total - done) * 1000 / pace : 0, pace > 0), "finish",
+    "predicted_pause_ms", or_null (pause_ms, pause_ms != FORECAST_NEVER),
+    "eta_ms", or_null (eta_ms, pace > 0 || over), "finish",
     finish_name (m->finish), "max_pause_ms", (json_int_t)m->max_pause_ms,
     "rate", (json_int_t)m->bucket.rate);
 }
@@ -163,7 +181,7 @@ progress_text (const json_t *p, unsigned columns)
     snprintf (head, sizeof head, "pass %u ", (unsigned)number (p, "pass"));
   else
     snprintf (head, sizeof head, "%s ", phase);
-  room = (unsigned)(strlen (head) + 2 + 5 + strlen (rest) + 1);
+  room = (unsigned)(strlen (head) + 3 + 5 + strlen (rest) + 1);
   if (columns > room + BAR_MIN)
     draw_bar (bar, columns - room > BAR_MAX ? BAR_MAX : columns - room,
               percent);
