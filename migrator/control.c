@@ -247,7 +247,9 @@ control_close (struct control *c)
   loop_remove (c->loop, &c->watch);
   if (c->why == NULL)
     c->why = strdup ("closed");
+  loop_undefer (c->loop, &c->failing);
   fail_calls (&c->failing);
+  loop_undefer (c->loop, &c->failing); /* a callback may have sent more */
   if (c->watch.fd >= 0)
     close (c->watch.fd);
   line_reader_destroy (&c->reader);

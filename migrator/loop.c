@@ -69,6 +69,20 @@ loop_defer (struct loop *l, struct deferred *d)
   l->last = &d->next;
 }
 
+void
+loop_undefer (struct loop *l, struct deferred *d)
+{
+  struct deferred **p = &l->first;
+
+  while (*p != NULL && *p != d)
+    p = &(*p)->next;
+  if (*p == NULL)
+    return;
+  *p = d->next;
+  if (*p == NULL)
+    l->last = p;
+}
+
 static void
 run_deferred (struct loop *l)
 {

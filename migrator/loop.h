@@ -47,6 +47,9 @@ extern void loop_remove (struct loop *l, struct watch *w);
 
 extern void loop_defer (struct loop *l, struct deferred *d);
 
+/* Not any more: it is about to be freed. */
+extern void loop_undefer (struct loop *l, struct deferred *d);
+
 /* Wait for at most timeout_ms (not at all if work was deferred) and serve what
  * is ready.  -1 with errno set if poll failed.
  */

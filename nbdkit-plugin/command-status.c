@@ -150,8 +150,9 @@ json_t *
 command_status (struct call *call)
 {
   struct export *e = call->export;
-  CLEANUP_JSON json_t *tracker = tracker_status (e->tracker);
+  /* In this order: with no session, the owner that follows is final (R11). */
   json_t *json = session_status (e);
+  CLEANUP_JSON json_t *tracker = tracker_status (e->tracker);
 
   if (json == NULL || json_object_update (json, tracker) == -1 ||
       json_object_set_new (json, "relay", relay_status (e)) == -1 ||
