@@ -149,9 +149,8 @@ find_next (const struct bitmap *b, uint64_t from, uint64_t flip)
   if (found == 0)
     return b->bits;
 
-  /* Looking for a clear bit, one past the end may be found. */
-  const uint64_t bit = w * WORD_BITS + __builtin_ctzll (found);
-  return bit < b->bits ? bit : b->bits;
+  /* Bits past the end are clear: the first of them is number b->bits. */
+  return w * WORD_BITS + __builtin_ctzll (found);
 }
 
 uint64_t

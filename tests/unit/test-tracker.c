@@ -1,0 +1,1448 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The tracker, rule by rule.  What threads do to each other at random is the
+ * hammer's business (test-tracker-hammer); here a second thread only shows
+ * that who waits is woken.
+ *
+ * The disk has four chunks of 64 bytes and a last one of 10.
+ */
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "tracker.h"
+#include "unit.h"
+
+#define CHUNK UINT64_C (64)
+#define DISK (4 * CHUNK + 10)
+#define LONG_MS 600000 /* never reached */
+#define MANY 100
+
+/* ---- Short ways to say things ------------------------------------------ */
+
+static struct tracker *
+new_tracker (void)
+{
+  struct tracker *t = tracker_new (DISK, CHUNK, OWNER_SOURCE);
+
+  CU_ASSERT_PTR_NOT_NULL_FATAL (t);
+  return t;
+}
+
+static struct tracker_status
+status (struct tracker *t)
+{
+  struct tracker_status s;
+
+  tracker_get_status (t, &s);
+  return s;
+}
+
+/* A tracker whose session has just begun, everything dirty. */
+static struct tracker *
+new_session (void)
+{
+  struct tracker *t = new_tracker ();
+
+  CU_ASSERT_FALSE (tracker_begin (t, false, true));
+  CU_ASSERT (tracker_wait_settled (t, 0));
+  return t;
+}
+
+/* All ranges from the cursor on. */
+static struct extents
+take_all (struct tracker *t)
+{
+  struct extents e = EXTENTS_EMPTY;
+  uint64_t next = 0;
+
+  CU_ASSERT_EQUAL (tracker_take (t, 0, UINT64_MAX, MANY, &e, &next), 0);
+  CU_ASSERT_EQUAL (next, status (t).disk_bytes);
+  return e;
+}
+
+static struct extents
+compare_all (struct tracker *t, bool quarantined)
+{
+  struct extents e = EXTENTS_EMPTY;
+  uint64_t next = 0;
+
+  CU_ASSERT_EQUAL (
+    tracker_compare (t, quarantined, 0, UINT64_MAX, MANY, &e, &next), 0);
+  CU_ASSERT_EQUAL (next, status (t).disk_bytes);
+  return e;
+}
+
+static int
+done (struct tracker *t, uint64_t offset, uint64_t length, uint64_t epoch)
+{
+  struct extent x = { offset, length, false };
+  const struct extents e = { &x, 1, 1 };
+
+  return tracker_done (t, &e, epoch);
+}
+
+static int
+failed (struct tracker *t, uint64_t offset, uint64_t length, bool unknown)
+{
+  struct extent x = { offset, length, false };
+  const struct extents e = { &x, 1, 1 };
+
+  return tracker_failed (t, &e, unknown);
+}
+
+static int
+compared (struct tracker *t, uint64_t offset, uint64_t length, bool equal,
+          struct extents *wrong)
+{
+  struct extent x = { offset, length, false };
+  const struct extents e = { &x, 1, 1 };
+
+  return tracker_compared (t, &e, equal, wrong);
+}
+
+static void
+flush (struct tracker *t, bool success)
+{
+  uint64_t epoch = 0;
+
+  CU_ASSERT_EQUAL (tracker_flush_begin (t, &epoch), 0);
+  CU_ASSERT_EQUAL (tracker_flush_end (t, success, epoch), 0);
+}
+
+/* Copy whatever is dirty and flush it. */
+static void
+copy_all (struct tracker *t)
+{
+  CLEANUP_EXTENTS struct extents e = take_all (t);
+
+  CU_ASSERT_EQUAL (tracker_done (t, &e, tracker_epoch (t)), 0);
+  flush (t, true);
+}
+
+static struct tracker *
+new_clean_session (void)
+{
+  struct tracker *t = new_session ();
+
+  copy_all (t);
+  CU_ASSERT_EQUAL (status (t).remaining_bytes, 0);
+  return t;
+}
+
+static void
+enter (struct tracker *t, struct tracker_request *req, uint64_t offset,
+       uint64_t length)
+{
+  CU_ASSERT_EQUAL_FATAL (tracker_enter (t, req, offset, length), TRACKER_PASS);
+}
+
+static void
+guest_write (struct tracker *t, uint64_t offset, uint64_t length)
+{
+  struct tracker_request req;
+
+  enter (t, &req, offset, length);
+  tracker_leave (t, &req);
+}
+
+/* D, L, U (and F), Q in bytes, and that remaining is what R9 says. */
+static bool
+bytes (struct tracker *t, uint64_t d, uint64_t l, uint64_t u, uint64_t q)
+{
+  const struct tracker_status s = status (t);
+
+  if (s.dirty_bytes == d && s.leased_bytes == l && s.unflushed_bytes == u &&
+      s.quarantined_bytes == q &&
+      s.remaining_bytes == d + l + s.in_flight_bytes)
+    return true;
+  printf ("\n    D %" PRIu64 " L %" PRIu64 " U %" PRIu64 " Q %" PRIu64
+          " remaining %" PRIu64 " ",
+          s.dirty_bytes, s.leased_bytes, s.unflushed_bytes, s.quarantined_bytes,
+          s.remaining_bytes);
+  return false;
+}
+
+static void
+finish (struct tracker *t)
+{
+  tracker_stop (t);
+  tracker_free (t);
+}
+
+/* The hold expires by itself: look until it has. */
+static void
+until_open (struct tracker *t)
+{
+  while (status (t).gate != GATE_OPEN)
+    ;
+}
+
+/* ---- Requests while tracking is off ------------------------------------ */
+
+static void
+test_new (void)
+{
+  CU_ASSERT_PTR_NULL (tracker_new (DISK, 0, OWNER_SOURCE));
+  CU_ASSERT_EQUAL (errno, EINVAL);
+  CU_ASSERT_PTR_NULL (tracker_new (DISK, 65, OWNER_SOURCE));
+  CU_ASSERT_EQUAL (errno, EINVAL);
+
+  struct tracker *t = new_tracker ();
+  const struct tracker_status s = status (t);
+
+  CU_ASSERT_EQUAL (s.owner, OWNER_SOURCE);
+  CU_ASSERT_FALSE (s.tracking);
+  CU_ASSERT_FALSE (tracker_is_tracking (t));
+  CU_ASSERT_EQUAL (s.gate, GATE_OPEN);
+  CU_ASSERT_EQUAL (s.disk_bytes, DISK);
+  CU_ASSERT_EQUAL (s.chunk_bytes, CHUNK);
+  CU_ASSERT_EQUAL (s.in_flight_requests, 0);
+  CU_ASSERT (bytes (t, 0, 0, 0, 0));
+  tracker_free (t);
+  tracker_free (NULL);
+}
+
+static void
+test_untracked (void)
+{
+  struct tracker *t = new_tracker ();
+  struct tracker_request a, b;
+
+  enter (t, &a, 0, 1);
+  enter (t, &b, 0, DISK);
+  CU_ASSERT_FALSE (a.listed);
+  CU_ASSERT_EQUAL (a.owner, OWNER_SOURCE);
+  CU_ASSERT_EQUAL (status (t).in_flight_requests, 2);
+  tracker_leave (t, &a);
+  tracker_leave (t, &b);
+  CU_ASSERT_EQUAL (status (t).in_flight_requests, 0);
+  CU_ASSERT (bytes (t, 0, 0, 0, 0));
+
+  /* Nothing can be leased or held. */
+  struct extents e = take_all (t);
+
+  CU_ASSERT_EQUAL (e.n, 0);
+  extents_free (&e);
+  e = compare_all (t, false);
+  CU_ASSERT_EQUAL (e.n, 0);
+  extents_free (&e);
+  CU_ASSERT_EQUAL (tracker_hold (t, LONG_MS), 0);
+  CU_ASSERT_FALSE (tracker_wait_settled (t, 0));
+  tracker_free (t);
+}
+
+static void
+test_not_served (void)
+{
+  static const enum owner owners[] = { OWNER_FENCED, OWNER_UNKNOWN };
+  struct tracker_request req;
+
+  for (unsigned i = 0; i < 2; i++) {
+    struct tracker *t = tracker_new (DISK, CHUNK, owners[i]);
+
+    CU_ASSERT_EQUAL (tracker_enter (t, &req, 0, 1), TRACKER_FENCED);
+    CU_ASSERT_EQUAL (status (t).in_flight_requests, 0);
+    tracker_begin (t, false, true);
+    CU_ASSERT_EQUAL (tracker_enter (t, &req, 0, 1), TRACKER_FENCED);
+    CU_ASSERT_EQUAL (status (t).in_flight_requests, 0);
+
+    tracker_set_owner (t, OWNER_DESTINATION, false);
+    CU_ASSERT_EQUAL (tracker_owner (t), OWNER_DESTINATION);
+    enter (t, &req, 0, 1);
+    CU_ASSERT_EQUAL (req.owner, OWNER_DESTINATION);
+    tracker_leave (t, &req);
+    finish (t);
+  }
+}
+
+/* ---- Tracking (R1, R2) ------------------------------------------------- */
+
+static void *
+wait_settled_thread (void *t)
+{
+  while (!tracker_wait_settled (t, LONG_MS))
+    ;
+  return NULL;
+}
+
+static void
+test_settle (void)
+{
+  struct tracker *t = new_tracker ();
+  struct tracker_request before, after;
+  pthread_t thread;
+
+  enter (t, &before, 0, 1);
+  tracker_begin (t, false, true);
+  CU_ASSERT_FALSE (tracker_wait_settled (t, 0));
+  enter (t, &after, 0, 1);
+  CU_ASSERT (after.listed);
+  tracker_leave (t, &after);
+  CU_ASSERT_FALSE (tracker_wait_settled (t, 0));
+
+  /* Nor is it drained. */
+  const uint64_t token = tracker_hold (t, LONG_MS);
+  uint64_t pause_us;
+
+  CU_ASSERT_EQUAL (tracker_wait_drained (t, token, 0), DRAIN_WAIT);
+  CU_ASSERT_EQUAL (tracker_release (t, token, &pause_us), 0);
+
+  CU_ASSERT_EQUAL_FATAL (pthread_create (&thread, NULL, wait_settled_thread, t),
+                         0);
+  tracker_leave (t, &before);
+  pthread_join (thread, NULL);
+  CU_ASSERT (tracker_wait_settled (t, 0));
+  finish (t);
+}
+
+static void
+test_begin (void)
+{
+  struct tracker *t = new_tracker ();
+
+  /* Writes were missed: there is nothing to resume. */
+  CU_ASSERT_FALSE (tracker_begin (t, true, true));
+  CU_ASSERT (tracker_is_tracking (t));
+  CU_ASSERT (bytes (t, DISK, 0, 0, 0));
+  copy_all (t);
+  guest_write (t, 0, 1);
+  tracker_end_session (t);
+  CU_ASSERT (tracker_is_tracking (t));
+  CU_ASSERT (bytes (t, CHUNK, 0, 0, 0));
+  guest_write (t, CHUNK, 1); /* between the sessions */
+  CU_ASSERT (tracker_begin (t, true, true));
+  CU_ASSERT (bytes (t, 2 * CHUNK, 0, 0, 0));
+
+  /* Another destination has nothing of it. */
+  CU_ASSERT_FALSE (tracker_begin (t, true, false));
+  CU_ASSERT (bytes (t, DISK, 0, 0, 0));
+  copy_all (t);
+  CU_ASSERT_FALSE (tracker_begin (t, false, true));
+  CU_ASSERT (bytes (t, DISK, 0, 0, 0));
+
+  tracker_stop (t);
+  CU_ASSERT (bytes (t, 0, 0, 0, 0));
+  CU_ASSERT_FALSE (tracker_begin (t, true, true));
+  CU_ASSERT (bytes (t, DISK, 0, 0, 0));
+  finish (t);
+}
+
+/* A session that was never ended leaves nothing leased or unflushed behind. */
+static void
+test_begin_over (void)
+{
+  struct tracker *t = new_session ();
+  struct extents e = EXTENTS_EMPTY;
+  uint64_t next;
+  const uint64_t epoch = tracker_epoch (t);
+
+  tracker_take (t, 0, 3 * CHUNK, MANY, &e, &next);
+  done (t, 0, CHUNK, epoch);
+  CU_ASSERT (bytes (t, CHUNK + 10, 2 * CHUNK, CHUNK, 0));
+  CU_ASSERT (tracker_begin (t, true, true));
+  CU_ASSERT (bytes (t, DISK, 0, 0, 2 * CHUNK));
+  CU_ASSERT (tracker_epoch (t) > epoch);
+  extents_free (&e);
+  finish (t);
+}
+
+static void
+test_mark (void)
+{
+  struct tracker *t = new_clean_session ();
+  struct tracker_request a, b;
+  const uint64_t dirtied = status (t).dirtied_bytes;
+
+  /* D comes at the end, what is in flight counts until then (R2, R9). */
+  enter (t, &a, CHUNK - 1, 2);
+  CU_ASSERT (a.listed);
+  CU_ASSERT (bytes (t, 0, 0, 0, 0));
+  CU_ASSERT_EQUAL (status (t).remaining_bytes, 2);
+  CU_ASSERT_EQUAL (status (t).in_flight_requests, 1);
+  enter (t, &b, DISK - 1, 1);
+  CU_ASSERT_EQUAL (status (t).remaining_bytes, 3);
+  tracker_leave (t, &a);
+  CU_ASSERT (bytes (t, 2 * CHUNK, 0, 0, 0));
+  CU_ASSERT_EQUAL (status (t).remaining_bytes, 2 * CHUNK + 1);
+  tracker_leave (t, &b);
+  CU_ASSERT (bytes (t, 2 * CHUNK + 10, 0, 0, 0));
+  CU_ASSERT_EQUAL (status (t).dirtied_bytes - dirtied, 2 * CHUNK + 10);
+  CU_ASSERT (status (t).dirty_rate > 0);
+
+  guest_write (t, 0, CHUNK); /* dirty already */
+  guest_write (t, 5, 0);     /* nothing */
+  CU_ASSERT_EQUAL (status (t).dirtied_bytes - dirtied, 2 * CHUNK + 10);
+  CU_ASSERT (bytes (t, 2 * CHUNK + 10, 0, 0, 0));
+  guest_write (t, 0, DISK);
+  CU_ASSERT (bytes (t, DISK, 0, 0, 0));
+  finish (t);
+}
+
+static void
+test_stop (void)
+{
+  struct tracker *t = new_session ();
+  struct tracker_request req, off;
+
+  CLEANUP_EXTENTS struct extents e = take_all (t);
+
+  /* Listed requests leave well, whatever happened meanwhile. */
+  enter (t, &req, 0, 1);
+  tracker_hold (t, LONG_MS);
+  tracker_stop (t);
+  CU_ASSERT_FALSE (tracker_is_tracking (t));
+  CU_ASSERT_EQUAL (status (t).gate, GATE_OPEN);
+  CU_ASSERT (bytes (t, 0, 0, 0, DISK)); /* the lease's outcome is unknown */
+  CU_ASSERT_EQUAL (tracker_done (t, &e, tracker_epoch (t)), -1);
+  CU_ASSERT_EQUAL (errno, EINVAL);
+  enter (t, &off, 0, 1);
+  CU_ASSERT_FALSE (off.listed);
+  tracker_leave (t, &req);
+  CU_ASSERT (bytes (t, 0, 0, 0, DISK));
+
+  /* And off the list, over a new beginning: it is waited for. */
+  tracker_begin (t, false, true);
+  CU_ASSERT_FALSE (tracker_wait_settled (t, 0));
+  tracker_leave (t, &off);
+  CU_ASSERT (tracker_wait_settled (t, 0));
+  finish (t);
+}
+
+/* ---- Leases (R3 to R5) ------------------------------------------------- */
+
+static void
+test_take (void)
+{
+  struct tracker *t = new_clean_session ();
+  struct extents e = EXTENTS_EMPTY;
+  uint64_t next = 99;
+
+  guest_write (t, 0, 1);
+  guest_write (t, 2 * CHUNK, CHUNK);
+  guest_write (t, DISK - 1, 1);
+
+  /* One chunk at least; the cursor is rounded down. */
+  CU_ASSERT_EQUAL (tracker_take (t, 5, 1, MANY, &e, &next), 0);
+  CU_ASSERT_EQUAL (e.n, 1);
+  CU_ASSERT_EQUAL (e.v[0].offset, 0);
+  CU_ASSERT_EQUAL (e.v[0].length, CHUNK);
+  CU_ASSERT (e.v[0].touched);
+  CU_ASSERT_EQUAL (next, CHUNK);
+  CU_ASSERT (bytes (t, CHUNK + 10, CHUNK, 0, 0));
+
+  /* No more ranges than asked for. */
+  CU_ASSERT_EQUAL (tracker_take (t, next, UINT64_MAX, 1, &e, &next), 0);
+  CU_ASSERT_EQUAL (e.n, 2);
+  CU_ASSERT_EQUAL (e.v[1].offset, 2 * CHUNK);
+  CU_ASSERT_EQUAL (next, 3 * CHUNK);
+
+  /* The last one is cut at the disk's end. */
+  CU_ASSERT_EQUAL (tracker_take (t, next, UINT64_MAX, MANY, &e, &next), 0);
+  CU_ASSERT_EQUAL (e.n, 3);
+  CU_ASSERT_EQUAL (e.v[2].offset, 4 * CHUNK);
+  CU_ASSERT_EQUAL (e.v[2].length, 10);
+  CU_ASSERT_EQUAL (next, DISK);
+  CU_ASSERT (bytes (t, 0, 2 * CHUNK + 10, 0, 0));
+
+  /* R4: what is leased is not taken again, dirty or not. */
+  guest_write (t, 0, DISK);
+  extents_clear (&e);
+  CU_ASSERT_EQUAL (tracker_take (t, 0, UINT64_MAX, MANY, &e, &next), 0);
+  CU_ASSERT_EQUAL (e.n, 2);
+  CU_ASSERT_EQUAL (e.v[0].offset, CHUNK);
+  CU_ASSERT_EQUAL (e.v[1].offset, 3 * CHUNK);
+  CU_ASSERT (bytes (t, 2 * CHUNK + 10, DISK, 0, 0));
+
+  CU_ASSERT_EQUAL (tracker_take (t, DISK, UINT64_MAX, MANY, &e, &next), 0);
+  CU_ASSERT_EQUAL (next, DISK);
+  CU_ASSERT_EQUAL (e.n, 2);
+  extents_free (&e);
+  finish (t);
+}
+
+/* R18 */
+static void
+test_touched (void)
+{
+  struct tracker *t = new_tracker ();
+  struct extents e = EXTENTS_EMPTY;
+  uint64_t next;
+
+  tracker_begin (t, false, false);
+  tracker_take (t, CHUNK, 1, MANY, &e, &next);
+  CU_ASSERT_FALSE (e.v[0].touched);
+  failed (t, CHUNK, CHUNK, false); /* whatever became of it */
+  extents_clear (&e);
+  tracker_take (t, 0, UINT64_MAX, MANY, &e, &next);
+  CU_ASSERT_EQUAL_FATAL (e.n, 3);
+  CU_ASSERT_FALSE (e.v[0].touched);
+  CU_ASSERT (e.v[1].touched);
+  CU_ASSERT_EQUAL (e.v[1].offset, CHUNK);
+  CU_ASSERT_EQUAL (e.v[1].length, CHUNK);
+  CU_ASSERT_FALSE (e.v[2].touched);
+  extents_free (&e);
+
+  tracker_stop (t); /* what was written stays written */
+  tracker_begin (t, false, true);
+  e = take_all (t);
+  CU_ASSERT_EQUAL (e.n, 1);
+  CU_ASSERT (e.v[0].touched);
+  extents_free (&e);
+
+  tracker_begin (t, false, false); /* elsewhere */
+  e = take_all (t);
+  CU_ASSERT_EQUAL (e.n, 1);
+  CU_ASSERT_FALSE (e.v[0].touched);
+  extents_free (&e);
+
+  tracker_stop (t); /* a guest may have run there */
+  tracker_set_owner (t, OWNER_FENCED, false);
+  tracker_begin (t, false, false);
+  tracker_set_owner (t, OWNER_SOURCE, true);
+  tracker_begin (t, false, true);
+  e = take_all (t);
+  CU_ASSERT (e.v[0].touched);
+  extents_free (&e);
+  finish (t);
+}
+
+static void
+test_done (void)
+{
+  struct tracker *t = new_session ();
+
+  CLEANUP_EXTENTS struct extents e = take_all (t);
+
+  /* R3: a write meanwhile makes it dirty for good. */
+  guest_write (t, 0, 1);
+  CU_ASSERT (bytes (t, CHUNK, DISK, 0, 0));
+  CU_ASSERT_EQUAL (tracker_done (t, &e, tracker_epoch (t)), 0);
+  CU_ASSERT (bytes (t, CHUNK, 0, DISK, 0));
+  flush (t, true);
+  CU_ASSERT (bytes (t, CHUNK, 0, 0, 0));
+  finish (t);
+}
+
+static void
+test_failed (void)
+{
+  struct tracker *t = new_session ();
+
+  CLEANUP_EXTENTS struct extents e = take_all (t);
+
+  CU_ASSERT_EQUAL (failed (t, 0, CHUNK, false), 0);
+  CU_ASSERT (bytes (t, CHUNK, DISK - CHUNK, 0, 0));
+  CU_ASSERT_EQUAL (failed (t, CHUNK, CHUNK, true), 0);
+  CU_ASSERT (bytes (t, 2 * CHUNK, DISK - 2 * CHUNK, 0, CHUNK));
+
+  /* Copied again under a lease, it is still quarantined (R17). */
+  extents_free (&e);
+  e = take_all (t);
+  CU_ASSERT_EQUAL (e.n, 1);
+  CU_ASSERT_EQUAL (e.v[0].length, 2 * CHUNK);
+  CU_ASSERT_EQUAL (done (t, 0, DISK, tracker_epoch (t)), 0);
+  flush (t, true);
+  CU_ASSERT (bytes (t, 0, 0, 0, CHUNK));
+  finish (t);
+}
+
+static void
+test_bad_leases (void)
+{
+  struct tracker *t = new_session ();
+  CLEANUP_EXTENTS struct extents e = EXTENTS_EMPTY;
+  const uint64_t epoch = tracker_epoch (t);
+  uint64_t next;
+  struct extent pair[2] = { { CHUNK, CHUNK, false }, { 0, CHUNK, false } };
+  const struct extents half = { pair, 2, 2 };
+
+  tracker_take (t, CHUNK, 2 * CHUNK, MANY, &e, &next);
+  tracker_take (t, 4 * CHUNK, 1, MANY, &e, &next);
+  CU_ASSERT_EQUAL (tracker_done (t, &half, epoch), -1);
+  CU_ASSERT_EQUAL (errno, EINVAL);
+  CU_ASSERT_EQUAL (tracker_failed (t, &half, false), -1);
+  CU_ASSERT_EQUAL (tracker_compared (t, &half, true, NULL), -1);
+  CU_ASSERT_EQUAL (errno, EINVAL);
+  CU_ASSERT_EQUAL (done (t, CHUNK, CHUNK + 1, epoch), -1);
+  CU_ASSERT_EQUAL (done (t, CHUNK + 1, CHUNK, epoch), -1);
+  CU_ASSERT_EQUAL (done (t, 4 * CHUNK, 9, epoch), -1);
+  CU_ASSERT_EQUAL (done (t, 4 * CHUNK, CHUNK, epoch), -1);
+  CU_ASSERT_EQUAL (done (t, UINT64_MAX - CHUNK + 1, CHUNK, epoch), -1);
+  CU_ASSERT (bytes (t, 2 * CHUNK, 2 * CHUNK + 10, 0, 0));
+  CU_ASSERT_EQUAL (done (t, 4 * CHUNK, 10, epoch), 0);
+  CU_ASSERT_EQUAL (done (t, 4 * CHUNK, 10, epoch), -1); /* twice */
+  finish (t);
+}
+
+/* ---- Flushes and losses (R6, R6a) -------------------------------------- */
+
+static void
+test_flush (void)
+{
+  struct tracker *t = new_session ();
+  uint64_t epoch, other;
+
+  CLEANUP_EXTENTS struct extents e = take_all (t);
+
+  CU_ASSERT_EQUAL (tracker_flush_end (t, true, 1), -1);
+  CU_ASSERT_EQUAL (errno, EINVAL);
+  done (t, 0, CHUNK, tracker_epoch (t));
+  CU_ASSERT_EQUAL (tracker_flush_begin (t, &epoch), 0);
+  CU_ASSERT_EQUAL (tracker_flush_begin (t, &other), -1);
+  CU_ASSERT_EQUAL (errno, EBUSY);
+
+  /* Done during the flush is not covered by it. */
+  done (t, CHUNK, CHUNK, epoch);
+  CU_ASSERT (bytes (t, 0, DISK - 2 * CHUNK, 2 * CHUNK, 0));
+  CU_ASSERT_EQUAL (tracker_flush_end (t, true, epoch), 0);
+  CU_ASSERT (bytes (t, 0, DISK - 2 * CHUNK, CHUNK, 0));
+  flush (t, false);
+  CU_ASSERT (bytes (t, CHUNK, DISK - 2 * CHUNK, 0, 0));
+  flush (t, true); /* of nothing */
+  finish (t);
+}
+
+static void
+test_lost (void)
+{
+  struct tracker *t = new_session ();
+  const uint64_t old = tracker_epoch (t);
+  uint64_t epoch;
+
+  CLEANUP_EXTENTS struct extents e = take_all (t);
+
+  done (t, 0, CHUNK, old);
+  CU_ASSERT_EQUAL (tracker_flush_begin (t, &epoch), 0);
+  CU_ASSERT_EQUAL (epoch, old);
+  done (t, CHUNK, CHUNK, old);
+
+  const uint64_t now = tracker_lost (t);
+
+  CU_ASSERT (now > old);
+  CU_ASSERT_EQUAL (tracker_epoch (t), now);
+  CU_ASSERT_EQUAL (status (t).epoch, now);
+  CU_ASSERT (bytes (t, 2 * CHUNK, DISK - 2 * CHUNK, 0, 0));
+  CU_ASSERT_EQUAL (done (t, 2 * CHUNK, CHUNK, old), 0); /* too late: failed */
+  CU_ASSERT (bytes (t, 3 * CHUNK, CHUNK + 10, 0, 0));
+  CU_ASSERT_EQUAL (done (t, 3 * CHUNK, CHUNK, now + 1), 0); /* nonsense */
+  CU_ASSERT (bytes (t, 4 * CHUNK, 10, 0, 0));
+  CU_ASSERT_EQUAL (done (t, 4 * CHUNK, 10, now), 0);
+  CU_ASSERT_EQUAL (tracker_flush_end (t, true, epoch), 0);
+  CU_ASSERT (bytes (t, 4 * CHUNK, 0, 10, 0));
+  finish (t);
+}
+
+/* A flush that began before the loss covers nothing, even if the same chunks
+ * were copied again meanwhile.
+ */
+static void
+test_flush_over_loss (void)
+{
+  struct tracker *t = new_session ();
+  struct extents e = take_all (t);
+  uint64_t epoch;
+
+  tracker_done (t, &e, tracker_epoch (t));
+  tracker_flush_begin (t, &epoch);
+  tracker_lost (t);
+  extents_free (&e);
+  e = take_all (t);
+  tracker_done (t, &e, tracker_epoch (t));
+  CU_ASSERT_EQUAL (tracker_flush_end (t, true, epoch), 0);
+  CU_ASSERT (bytes (t, 0, 0, DISK, 0));
+  flush (t, true);
+  CU_ASSERT (bytes (t, 0, 0, 0, 0));
+  extents_free (&e);
+  finish (t);
+}
+
+static void
+test_session_end (void)
+{
+  struct tracker *t = new_session ();
+  const uint64_t old = tracker_epoch (t);
+  struct extents e = take_all (t);
+  uint64_t epoch;
+
+  done (t, 0, CHUNK, old);
+  tracker_flush_begin (t, &epoch);
+  done (t, CHUNK, CHUNK, old);
+  CU_ASSERT_NOT_EQUAL (tracker_hold (t, LONG_MS), 0);
+  tracker_end_session (t);
+  CU_ASSERT_EQUAL (status (t).gate, GATE_OPEN);
+  CU_ASSERT (bytes (t, DISK, 0, 0, DISK - 2 * CHUNK));
+  CU_ASSERT (tracker_epoch (t) > old);
+  CU_ASSERT_EQUAL (tracker_flush_end (t, true, epoch), -1);
+  CU_ASSERT_EQUAL (errno, EINVAL);
+  extents_free (&e);
+
+  CU_ASSERT (tracker_begin (t, true, true));
+  CU_ASSERT (bytes (t, DISK, 0, 0, DISK - 2 * CHUNK));
+  copy_all (t);
+  CU_ASSERT (bytes (t, 0, 0, 0, DISK - 2 * CHUNK));
+  CU_ASSERT_FALSE (tracker_begin (t, false, true)); /* Q survives that too */
+  CU_ASSERT (bytes (t, DISK, 0, 0, DISK - 2 * CHUNK));
+  finish (t);
+}
+
+/* ---- Compare (R17) ----------------------------------------------------- */
+
+static void
+test_compare (void)
+{
+  struct tracker *t = new_clean_session ();
+  CLEANUP_EXTENTS struct extents wrong = EXTENTS_EMPTY;
+  struct tracker_request req;
+
+  guest_write (t, CHUNK, 1); /* dirty: not compared */
+
+  struct extents e = compare_all (t, false);
+
+  CU_ASSERT_EQUAL_FATAL (e.n, 2);
+  CU_ASSERT_EQUAL (e.v[0].length, CHUNK);
+  CU_ASSERT_EQUAL (e.v[1].offset, 2 * CHUNK);
+  CU_ASSERT_EQUAL (e.v[1].length, 2 * CHUNK + 10);
+  CU_ASSERT (e.v[0].touched && e.v[1].touched);
+  CU_ASSERT (bytes (t, CHUNK, DISK - CHUNK, 0, 0));
+  extents_free (&e);
+  e = take_all (t); /* R4 */
+  CU_ASSERT_EQUAL (e.n, 1);
+  extents_free (&e);
+
+  CU_ASSERT_EQUAL (compared (t, 0, CHUNK, true, &wrong), 0);
+  CU_ASSERT (bytes (t, 0, DISK - CHUNK, 0, 0));
+
+  /* Touched meanwhile, or being touched: no wonder that it differs. */
+  guest_write (t, 2 * CHUNK, 1);
+  enter (t, &req, 3 * CHUNK - 1, 2);
+  CU_ASSERT_EQUAL (compared (t, 2 * CHUNK, 2 * CHUNK + 10, false, &wrong), 0);
+  CU_ASSERT_EQUAL_FATAL (wrong.n, 1);
+  CU_ASSERT_EQUAL (wrong.v[0].offset, 4 * CHUNK);
+  CU_ASSERT_EQUAL (wrong.v[0].length, 10);
+  CU_ASSERT (bytes (t, 2 * CHUNK + 10, CHUNK, 0, 0));
+  tracker_leave (t, &req);
+  finish (t);
+}
+
+static void
+test_compare_touched (void)
+{
+  struct tracker *t = new_clean_session ();
+  CLEANUP_EXTENTS struct extents e = compare_all (t, false);
+
+  CU_ASSERT_EQUAL (e.n, 1);
+  guest_write (t, 0, 1);
+  CU_ASSERT_EQUAL (compared (t, 0, CHUNK, true, NULL), 0);
+  CU_ASSERT (bytes (t, CHUNK, DISK - CHUNK, 0, 0)); /* still dirty */
+  finish (t);
+}
+
+static void
+test_quarantine (void)
+{
+  struct tracker *t = new_session ();
+  CLEANUP_EXTENTS struct extents wrong = EXTENTS_EMPTY;
+  struct extents e = take_all (t);
+
+  tracker_set_grace (t, LONG_MS);
+  CU_ASSERT_EQUAL (failed (t, 0, 2 * CHUNK, true), 0);
+  CU_ASSERT_EQUAL (done (t, 2 * CHUNK, DISK - 2 * CHUNK, tracker_epoch (t)), 0);
+  flush (t, true);
+  copy_all (t);
+  CU_ASSERT (bytes (t, 0, 0, 0, 2 * CHUNK));
+  extents_free (&e);
+
+  /* A late write may still come: not compared in either way. */
+  e = compare_all (t, true);
+  CU_ASSERT_EQUAL (e.n, 0);
+  extents_free (&e);
+  e = compare_all (t, false);
+  CU_ASSERT_EQUAL_FATAL (e.n, 1);
+  CU_ASSERT_EQUAL (e.v[0].offset, 2 * CHUNK);
+  CU_ASSERT_EQUAL (tracker_compared (t, &e, true, &wrong), 0);
+  extents_free (&e);
+
+  tracker_set_grace (t, 0);
+  guest_write (t, CHUNK, 1); /* dirty: to be copied first */
+  e = compare_all (t, true);
+  CU_ASSERT_EQUAL_FATAL (e.n, 1);
+  CU_ASSERT_EQUAL (e.v[0].offset, 0);
+  CU_ASSERT_EQUAL (e.v[0].length, CHUNK);
+  CU_ASSERT_EQUAL (tracker_compared (t, &e, true, &wrong), 0);
+  CU_ASSERT (bytes (t, CHUNK, 0, CHUNK, CHUNK));
+  extents_free (&e);
+  copy_all (t);
+  CU_ASSERT (bytes (t, 0, 0, 0, CHUNK));
+  e = compare_all (t, true);
+  CU_ASSERT_EQUAL (tracker_compared (t, &e, false, &wrong), 0);
+  CU_ASSERT (bytes (t, CHUNK, 0, 0, CHUNK)); /* once more */
+  CU_ASSERT_EQUAL (wrong.n, 1);
+  extents_free (&e);
+  finish (t);
+}
+
+/* Two writes of unknown outcome to one chunk: the first lands after the last
+ * copy and is flushed, the second lands after the flush.  The destination is
+ * found equal, but only in its cache.
+ */
+static void
+test_quarantine_flush (void)
+{
+  struct tracker *t = new_clean_session ();
+  CLEANUP_EXTENTS struct extents none = EXTENTS_EMPTY;
+
+  tracker_set_grace (t, 0);
+  for (unsigned i = 0; i < 2; i++) {
+    guest_write (t, 0, 1);
+
+    CLEANUP_EXTENTS struct extents e = take_all (t);
+
+    CU_ASSERT_EQUAL (tracker_failed (t, &e, true), 0);
+  }
+  copy_all (t);
+  CU_ASSERT (bytes (t, 0, 0, 0, CHUNK));
+
+  CLEANUP_EXTENTS struct extents e = compare_all (t, true);
+
+  CU_ASSERT_EQUAL (tracker_compared (t, &e, true, &none), 0);
+  CU_ASSERT (bytes (t, 0, 0, CHUNK, 0));
+  tracker_lost (t);
+  CU_ASSERT (bytes (t, CHUNK, 0, 0, 0));
+  finish (t);
+}
+
+/* ---- Gate (R8, R9) ----------------------------------------------------- */
+
+static void
+test_hold (void)
+{
+  struct tracker *t = new_clean_session ();
+  struct tracker_request req;
+  uint64_t pause_us;
+  const uint64_t token = tracker_hold (t, LONG_MS);
+
+  CU_ASSERT_NOT_EQUAL (token, 0);
+  CU_ASSERT_EQUAL (status (t).gate, GATE_CLOSED);
+  CU_ASSERT_EQUAL (tracker_hold (t, LONG_MS), 0);
+  CU_ASSERT_EQUAL (tracker_wait_drained (t, token, 0), DRAIN_DONE);
+  CU_ASSERT_EQUAL (tracker_enter (t, &req, 0, 1), TRACKER_WAIT);
+  CU_ASSERT_EQUAL (status (t).in_flight_requests, 0);
+  CU_ASSERT_EQUAL (tracker_release (t, token + 1, &pause_us), -1);
+  CU_ASSERT_EQUAL (errno, ETIMEDOUT);
+  CU_ASSERT_EQUAL (tracker_wait_drained (t, token + 1, 0), DRAIN_EXPIRED);
+  CU_ASSERT_EQUAL (tracker_release (t, token, &pause_us), 0);
+  CU_ASSERT_EQUAL (pause_us, status (t).last_pause_us);
+  CU_ASSERT (pause_us >= 100000); /* a request was held that long */
+  CU_ASSERT_EQUAL (status (t).gate, GATE_OPEN);
+  CU_ASSERT_EQUAL (tracker_release (t, token, &pause_us), -1);
+  guest_write (t, 0, 1);
+  CU_ASSERT_EQUAL (status (t).gates_expired, 0);
+  finish (t);
+}
+
+struct drain {
+  struct tracker *t;
+  uint64_t token;
+  enum tracker_drain result;
+};
+
+static void *
+drain_thread (void *opaque)
+{
+  struct drain *d = opaque;
+
+  do
+    d->result = tracker_wait_drained (d->t, d->token, LONG_MS);
+  while (d->result == DRAIN_WAIT);
+  return NULL;
+}
+
+static void
+test_drain (void)
+{
+  struct tracker *t = new_clean_session ();
+  struct tracker_request a, b;
+  struct drain d = { t, 0, DRAIN_WAIT };
+  pthread_t thread;
+
+  enter (t, &a, 0, 1);
+  enter (t, &b, 0, 1);
+  d.token = tracker_hold (t, LONG_MS);
+  CU_ASSERT_EQUAL (tracker_wait_drained (t, d.token, 0), DRAIN_WAIT);
+  tracker_leave (t, &b);
+  CU_ASSERT_EQUAL (tracker_wait_drained (t, d.token, 1), DRAIN_WAIT);
+  CU_ASSERT_EQUAL_FATAL (pthread_create (&thread, NULL, drain_thread, &d), 0);
+  tracker_leave (t, &a);
+  pthread_join (thread, NULL);
+  CU_ASSERT_EQUAL (d.result, DRAIN_DONE);
+  CU_ASSERT (bytes (t, CHUNK, 0, 0, 0)); /* only now D is final */
+  finish (t);
+}
+
+static void
+test_expiry (void)
+{
+  struct tracker *t = new_clean_session ();
+  struct tracker_request req;
+  uint64_t pause_us;
+
+  /* A request in flight that does not end: the deadline does. */
+  enter (t, &req, 0, 1);
+
+  struct drain d = { t, tracker_hold (t, 5), DRAIN_WAIT };
+
+  drain_thread (&d);
+  CU_ASSERT_EQUAL (d.result, DRAIN_EXPIRED);
+  CU_ASSERT_EQUAL (status (t).gate, GATE_OPEN);
+  CU_ASSERT_EQUAL (status (t).gates_expired, 1);
+  CU_ASSERT_EQUAL (status (t).last_pause_us, 5000);
+  tracker_leave (t, &req);
+  CU_ASSERT_EQUAL (tracker_release (t, d.token, &pause_us), -1);
+  CU_ASSERT_EQUAL (errno, ETIMEDOUT);
+  CU_ASSERT_EQUAL (tracker_commit_begin (t, d.token), -1);
+  CU_ASSERT_EQUAL (errno, ETIMEDOUT);
+  CU_ASSERT_EQUAL (tracker_rollback_begin (t, d.token), -1);
+  CU_ASSERT_EQUAL (errno, ETIMEDOUT);
+
+  /* A request held passes at the deadline, with nobody else about. */
+  CU_ASSERT_NOT_EQUAL (tracker_hold (t, 5), 0);
+  enter (t, &req, 0, 1);
+  CU_ASSERT_EQUAL (status (t).gates_expired, 2);
+  tracker_leave (t, &req);
+  finish (t);
+}
+
+struct guest {
+  struct tracker *t;
+  atomic_int waits;
+  enum tracker_verdict verdict;
+  enum owner owner;
+};
+
+/* One request that insists. */
+static void *
+guest_thread (void *opaque)
+{
+  struct guest *g = opaque;
+  struct tracker_request req;
+
+  while ((g->verdict = tracker_enter (g->t, &req, 0, 1)) == TRACKER_WAIT)
+    g->waits++;
+  if (g->verdict == TRACKER_PASS) {
+    g->owner = req.owner;
+    tracker_leave (g->t, &req);
+  }
+  return NULL;
+}
+
+static void
+start_guest (struct guest *g, pthread_t *thread)
+{
+  g->waits = 0;
+  CU_ASSERT_EQUAL_FATAL (pthread_create (thread, NULL, guest_thread, g), 0);
+}
+
+/* It is held now, or has been and comes back. */
+static void
+until_held (struct guest *g)
+{
+  while (g->waits == 0)
+    tracker_wake (g->t);
+}
+
+static void
+test_held (void)
+{
+  struct tracker *t = new_clean_session ();
+  struct guest g = { .t = t };
+  pthread_t thread;
+  uint64_t pause_us;
+  const uint64_t token = tracker_hold (t, LONG_MS);
+
+  start_guest (&g, &thread);
+  until_held (&g);
+  CU_ASSERT_EQUAL (tracker_wait_drained (t, token, 0), DRAIN_DONE);
+  CU_ASSERT_EQUAL (tracker_release (t, token, &pause_us), 0);
+  pthread_join (thread, NULL);
+  CU_ASSERT_EQUAL (g.verdict, TRACKER_PASS);
+  CU_ASSERT_EQUAL (g.owner, OWNER_SOURCE);
+  CU_ASSERT (bytes (t, CHUNK, 0, 0, 0));
+  finish (t);
+}
+
+/* Reports of waiting threads when the server quits. */
+static void *
+settled_once (void *t)
+{
+  (void)tracker_wait_settled (t, LONG_MS);
+  return NULL;
+}
+
+static void *
+drained_once (void *opaque)
+{
+  struct drain *d = opaque;
+
+  d->result = tracker_wait_drained (d->t, d->token, LONG_MS);
+  return NULL;
+}
+
+static void *
+wake_thread (void *opaque)
+{
+  struct guest *g = opaque;
+
+  while (g->waits == 0)
+    tracker_wake (g->t);
+  return NULL;
+}
+
+static void
+test_wake (void)
+{
+  struct tracker *t = new_tracker ();
+  struct guest waker = { .t = t };
+  struct tracker_request req;
+  pthread_t thread;
+
+  enter (t, &req, 0, 1);
+  tracker_begin (t, false, true);
+
+  struct drain d = { t, tracker_hold (t, LONG_MS), DRAIN_DONE };
+
+  CU_ASSERT_EQUAL_FATAL (pthread_create (&thread, NULL, wake_thread, &waker),
+                         0);
+  settled_once (t);
+  drained_once (&d);
+  CU_ASSERT_EQUAL (d.result, DRAIN_WAIT);
+  waker.waits = 1;
+  pthread_join (thread, NULL);
+  tracker_leave (t, &req);
+  finish (t);
+}
+
+/* ---- Commit (R10) ------------------------------------------------------ */
+
+static void
+expect_busy (struct tracker *t, uint64_t token)
+{
+  CU_ASSERT_EQUAL (tracker_commit_begin (t, token), -1);
+  CU_ASSERT_EQUAL (errno, EBUSY);
+  CU_ASSERT_EQUAL (status (t).gate, GATE_CLOSED);
+}
+
+static void
+test_commit_conditions (void)
+{
+  struct tracker *t = new_session ();
+  struct tracker_request req;
+  uint64_t epoch;
+
+  tracker_set_grace (t, 0);
+  enter (t, &req, 0, 1);
+
+  const uint64_t token = tracker_hold (t, LONG_MS);
+
+  CU_ASSERT_EQUAL (tracker_commit_begin (t, token + 1), -1);
+  CU_ASSERT_EQUAL (errno, ETIMEDOUT);
+  CU_ASSERT_EQUAL (tracker_rollback_begin (t, token), -1);
+  CU_ASSERT_EQUAL (errno, EINVAL);
+  expect_busy (t, token); /* D */
+
+  struct extents e = take_all (t);
+
+  expect_busy (t, token); /* L */
+  tracker_failed (t, &e, true);
+  extents_free (&e);
+  e = take_all (t);
+  tracker_done (t, &e, tracker_epoch (t));
+  expect_busy (t, token); /* U */
+  tracker_flush_begin (t, &epoch);
+  expect_busy (t, token); /* F */
+  tracker_flush_end (t, true, epoch);
+  expect_busy (t, token); /* Q */
+  extents_free (&e);
+  e = compare_all (t, true);
+  tracker_compared (t, &e, true, NULL);
+  expect_busy (t, token); /* U: what was quarantined */
+  flush (t, true);
+  expect_busy (t, token); /* in flight */
+  tracker_leave (t, &req);
+  expect_busy (t, token); /* D again */
+  copy_all (t);
+  tracker_flush_begin (t, &epoch);
+  expect_busy (t, token); /* a flush of nothing is under way */
+  tracker_flush_end (t, true, epoch);
+  CU_ASSERT_EQUAL (tracker_commit_begin (t, token), 0);
+  tracker_commit_end (t, true, OWNER_SOURCE);
+  extents_free (&e);
+  finish (t);
+}
+
+/* Held and committed, up to the record. */
+static uint64_t
+begin_commit (struct tracker *t, unsigned deadline_ms)
+{
+  uint64_t token;
+
+  do {
+    token = tracker_hold (t, deadline_ms);
+    CU_ASSERT_NOT_EQUAL_FATAL (token, 0);
+  } while (tracker_commit_begin (t, token) == -1 && errno == ETIMEDOUT);
+  CU_ASSERT_EQUAL_FATAL (status (t).gate, GATE_COMMITTING);
+  return token;
+}
+
+static void
+test_detach (void)
+{
+  struct tracker *t = new_clean_session ();
+  const uint64_t token = begin_commit (t, LONG_MS);
+  uint64_t pause_us;
+
+  CU_ASSERT_EQUAL (tracker_commit_begin (t, token), -1);
+  CU_ASSERT_EQUAL (errno, EINVAL);
+  CU_ASSERT_EQUAL (tracker_release (t, token, &pause_us), -1);
+  CU_ASSERT_EQUAL (errno, EBUSY);
+  tracker_commit_end (t, true, OWNER_SOURCE);
+  CU_ASSERT_EQUAL (status (t).gate, GATE_COMMITTED);
+  CU_ASSERT_EQUAL (tracker_commit_begin (t, token), -1);
+  CU_ASSERT_EQUAL (errno, EINVAL);
+  CU_ASSERT_EQUAL (tracker_release (t, token, &pause_us), 0);
+
+  /* Tracking goes on, for a later --incremental. */
+  guest_write (t, CHUNK, 1);
+  tracker_end_session (t);
+  guest_write (t, 0, 1);
+  CU_ASSERT (tracker_begin (t, true, true));
+  CU_ASSERT (bytes (t, 2 * CHUNK, 0, 0, 0));
+  finish (t);
+}
+
+/* Held requests get the new owner, or nothing. */
+static void
+commit_with_guest (enum owner owner, struct guest *g)
+{
+  struct tracker *t = new_clean_session ();
+  const uint64_t token = begin_commit (t, LONG_MS);
+  uint64_t pause_us;
+  pthread_t thread;
+
+  g->t = t;
+  start_guest (g, &thread);
+  until_held (g);
+  CU_ASSERT_EQUAL (tracker_owner (t), OWNER_SOURCE);
+  tracker_commit_end (t, true, owner);
+  CU_ASSERT_EQUAL (tracker_owner (t), owner);
+  g->waits = 0;
+  until_held (g); /* still */
+  CU_ASSERT_EQUAL (tracker_release (t, token, &pause_us), 0);
+  pthread_join (thread, NULL);
+
+  /* Nor does tracking matter any more. */
+  CU_ASSERT (bytes (t, 0, 0, 0, 0));
+  finish (t);
+}
+
+static void
+test_pivot (void)
+{
+  struct guest g;
+
+  commit_with_guest (OWNER_DESTINATION, &g);
+  CU_ASSERT_EQUAL (g.verdict, TRACKER_PASS);
+  CU_ASSERT_EQUAL (g.owner, OWNER_DESTINATION);
+}
+
+static void
+test_handover (void)
+{
+  struct guest g;
+
+  commit_with_guest (OWNER_FENCED, &g);
+  CU_ASSERT_EQUAL (g.verdict, TRACKER_FENCED);
+}
+
+/* Only the source's disk can be committed away. */
+static void
+test_commit_wrong_owner (void)
+{
+  struct tracker *t = new_clean_session ();
+  uint64_t pause_us, token = begin_commit (t, LONG_MS);
+
+  tracker_commit_end (t, true, OWNER_DESTINATION);
+  CU_ASSERT_EQUAL (tracker_release (t, token, &pause_us), 0);
+  token = tracker_hold (t, LONG_MS);
+  CU_ASSERT_EQUAL (tracker_commit_begin (t, token), -1);
+  CU_ASSERT_EQUAL (errno, EINVAL);
+  finish (t);
+}
+
+static void
+test_not_recorded (void)
+{
+  struct tracker *t = new_clean_session ();
+  const uint64_t token = begin_commit (t, LONG_MS);
+  uint64_t pause_us;
+
+  tracker_commit_end (t, false, OWNER_DESTINATION);
+  CU_ASSERT_EQUAL (tracker_owner (t), OWNER_SOURCE);
+  CU_ASSERT_EQUAL (status (t).gate, GATE_CLOSED);
+  CU_ASSERT_EQUAL (tracker_release (t, token, &pause_us), 0);
+  finish (t);
+}
+
+static void
+test_rollback (void)
+{
+  struct tracker *t = new_clean_session ();
+  const uint64_t token = begin_commit (t, LONG_MS);
+  uint64_t pause_us;
+
+  tracker_commit_end (t, true, OWNER_DESTINATION);
+  CU_ASSERT_EQUAL (tracker_rollback_begin (t, token), 0);
+  CU_ASSERT_EQUAL (status (t).gate, GATE_COMMITTING);
+  CU_ASSERT_EQUAL (tracker_rollback_begin (t, token), -1);
+  CU_ASSERT_EQUAL (errno, EINVAL);
+  tracker_commit_end (t, false, OWNER_SOURCE);
+  CU_ASSERT_EQUAL (tracker_owner (t), OWNER_SOURCE);
+  CU_ASSERT_EQUAL (status (t).gate, GATE_CLOSED);
+
+  /* Again, and this time the old record cannot be restored. */
+  CU_ASSERT_EQUAL (tracker_commit_begin (t, token), 0);
+  tracker_commit_end (t, true, OWNER_FENCED);
+  CU_ASSERT_EQUAL (tracker_rollback_begin (t, token), 0);
+  tracker_commit_end (t, true, OWNER_FENCED);
+  CU_ASSERT_EQUAL (tracker_owner (t), OWNER_FENCED);
+  CU_ASSERT_EQUAL (tracker_release (t, token, &pause_us), 0);
+  CU_ASSERT_EQUAL (tracker_rollback_begin (t, token), -1);
+  CU_ASSERT_EQUAL (errno, ETIMEDOUT);
+  finish (t);
+}
+
+/* The deadline passes between check and record: two owners, were it obeyed. */
+static void
+test_late_record (void)
+{
+  struct tracker *t = new_clean_session ();
+  struct guest g = { .t = t };
+  pthread_t thread;
+  uint64_t pause_us;
+  const uint64_t token = begin_commit (t, 20);
+  const uint64_t expired = status (t).gates_expired;
+
+  start_guest (&g, &thread);
+  while (g.waits == 0)
+    ; /* it was held for longer than the deadline */
+  CU_ASSERT_EQUAL (status (t).gate, GATE_COMMITTING);
+  tracker_commit_end (t, true, OWNER_DESTINATION);
+  CU_ASSERT_EQUAL (status (t).gate, GATE_OPEN);
+  CU_ASSERT_EQUAL (status (t).gates_expired, expired + 1);
+  CU_ASSERT (status (t).last_pause_us > 20000);
+  pthread_join (thread, NULL);
+  CU_ASSERT_EQUAL (g.owner, OWNER_DESTINATION);
+  CU_ASSERT_EQUAL (tracker_release (t, token, &pause_us), -1);
+  CU_ASSERT_EQUAL (errno, ETIMEDOUT);
+  finish (t);
+}
+
+static void
+test_committed_expires (void)
+{
+  struct tracker *t = new_clean_session ();
+  struct tracker_request req;
+
+  begin_commit (t, 20);
+  tracker_commit_end (t, true, OWNER_DESTINATION);
+  until_open (t);
+  enter (t, &req, 0, 1);
+  CU_ASSERT_EQUAL (req.owner, OWNER_DESTINATION);
+  tracker_leave (t, &req);
+  finish (t);
+}
+
+static void
+test_session_end_in_commit (void)
+{
+  struct tracker *t = new_clean_session ();
+  struct tracker_request req;
+
+  begin_commit (t, LONG_MS);
+  tracker_end_session (t);
+  CU_ASSERT_EQUAL (status (t).gate, GATE_COMMITTING); /* R10 */
+  CU_ASSERT_EQUAL (tracker_enter (t, &req, 0, 1), TRACKER_WAIT);
+  tracker_commit_end (t, false, OWNER_DESTINATION);
+  CU_ASSERT_EQUAL (status (t).gate, GATE_OPEN);
+  CU_ASSERT_EQUAL (status (t).gates_expired, 0);
+  enter (t, &req, 0, 1);
+  CU_ASSERT_EQUAL (req.owner, OWNER_SOURCE);
+  tracker_leave (t, &req);
+
+  /* It was for that commit only. */
+  copy_all (t);
+  begin_commit (t, LONG_MS);
+  tracker_commit_end (t, true, OWNER_DESTINATION);
+  CU_ASSERT_EQUAL (status (t).gate, GATE_COMMITTED);
+  tracker_end_session (t);
+  CU_ASSERT_EQUAL (status (t).gate, GATE_OPEN);
+  finish (t);
+}
+
+/* With tracking off, requests would pass a shut gate. */
+static void
+test_stop_in_commit (void)
+{
+  struct tracker *t = new_clean_session ();
+  struct tracker_request req;
+
+  begin_commit (t, LONG_MS);
+  tracker_stop (t);
+  CU_ASSERT (tracker_is_tracking (t));
+  CU_ASSERT_EQUAL (tracker_enter (t, &req, 0, 1), TRACKER_WAIT);
+  tracker_commit_end (t, true, OWNER_DESTINATION);
+  CU_ASSERT_FALSE (tracker_is_tracking (t));
+  CU_ASSERT_EQUAL (status (t).gate, GATE_OPEN);
+  enter (t, &req, 0, 1);
+  CU_ASSERT_FALSE (req.listed);
+  CU_ASSERT_EQUAL (req.owner, OWNER_DESTINATION);
+  tracker_leave (t, &req);
+  tracker_free (t);
+}
+
+static void *
+begin_thread (void *t)
+{
+  tracker_begin (t, true, true);
+  return NULL;
+}
+
+static void
+test_begin_in_commit (void)
+{
+  struct tracker *t = new_clean_session ();
+  pthread_t thread;
+
+  begin_commit (t, LONG_MS);
+  tracker_stop (t);
+  CU_ASSERT_EQUAL_FATAL (pthread_create (&thread, NULL, begin_thread, t), 0);
+  tracker_commit_end (t, false, OWNER_SOURCE);
+  pthread_join (thread, NULL);
+  CU_ASSERT (tracker_is_tracking (t)); /* after the stop, whole */
+  CU_ASSERT (bytes (t, DISK, 0, 0, 0));
+  finish (t);
+}
+
+/* ---- Odd disks --------------------------------------------------------- */
+
+static void
+test_empty_disk (void)
+{
+  struct tracker *t = tracker_new (0, CHUNK, OWNER_SOURCE);
+  struct tracker_request req;
+  uint64_t pause_us;
+
+  CU_ASSERT_PTR_NOT_NULL_FATAL (t);
+  tracker_begin (t, false, true);
+  CU_ASSERT (tracker_wait_settled (t, 0));
+  CU_ASSERT (bytes (t, 0, 0, 0, 0));
+
+  CLEANUP_EXTENTS struct extents e = take_all (t);
+
+  CU_ASSERT_EQUAL (e.n, 0);
+  CU_ASSERT_EQUAL (tracker_done (t, &e, tracker_epoch (t)), 0);
+  flush (t, true);
+  tracker_lost (t);
+  enter (t, &req, 0, 0);
+  tracker_leave (t, &req);
+
+  const uint64_t token = begin_commit (t, LONG_MS);
+
+  tracker_commit_end (t, true, OWNER_SOURCE);
+  CU_ASSERT_EQUAL (tracker_release (t, token, &pause_us), 0);
+  tracker_end_session (t);
+  finish (t);
+}
+
+static void
+test_tiny_disk (void)
+{
+  struct tracker *t = tracker_new (1, 1 << 16, OWNER_SOURCE);
+
+  CU_ASSERT_PTR_NOT_NULL_FATAL (t);
+  tracker_begin (t, false, true);
+  CU_ASSERT (bytes (t, 1, 0, 0, 0));
+  copy_all (t);
+  guest_write (t, 0, 1);
+  CU_ASSERT (bytes (t, 1, 0, 0, 0));
+  finish (t);
+}
+
+static void
+test_set_owner (void)
+{
+  struct tracker *t = tracker_new (DISK, CHUNK, OWNER_FENCED);
+
+  tracker_set_owner (t, OWNER_SOURCE, true);
+  CU_ASSERT_FALSE (tracker_is_tracking (t));
+  CU_ASSERT_FALSE (tracker_begin (t, true, true));
+  copy_all (t);
+  tracker_end_session (t);
+  tracker_set_owner (t, OWNER_SOURCE, true);
+  CU_ASSERT (tracker_begin (t, true, true));
+  CU_ASSERT (bytes (t, DISK, 0, 0, 0));
+  finish (t);
+}
+
+int
+main (void)
+{
+  CU_TestInfo tests[] = {
+    { "new", test_new },
+    { "requests while tracking is off", test_untracked },
+    { "fenced and unknown owner", test_not_served },
+    { "settle (R1)", test_settle },
+    { "begin, resumed or not", test_begin },
+    { "begin over a session that was not ended", test_begin_over },
+    { "mark at the end (R2)", test_mark },
+    { "stop", test_stop },
+    { "take (R3, R4)", test_take },
+    { "touched (R18)", test_touched },
+    { "done (R5)", test_done },
+    { "failed (R5, R17)", test_failed },
+    { "ranges that are not leased chunks", test_bad_leases },
+    { "flush (R6)", test_flush },
+    { "lost (R6a)", test_lost },
+    { "a flush over a loss", test_flush_over_loss },
+    { "end of the session (R7)", test_session_end },
+    { "compare", test_compare },
+    { "compare what is written meanwhile", test_compare_touched },
+    { "quarantine (R17)", test_quarantine },
+    { "what was quarantined takes a flush", test_quarantine_flush },
+    { "hold and release (R8)", test_hold },
+    { "drain (R9)", test_drain },
+    { "deadline (R8)", test_expiry },
+    { "a request held", test_held },
+    { "wake", test_wake },
+    { "what a commit needs (R10)", test_commit_conditions },
+    { "detach", test_detach },
+    { "pivot", test_pivot },
+    { "handover", test_handover },
+    { "commit of a disk that is not the source's", test_commit_wrong_owner },
+    { "commit that is not recorded", test_not_recorded },
+    { "rollback", test_rollback },
+    { "deadline between check and record (R10)", test_late_record },
+    { "deadline after the record", test_committed_expires },
+    { "end of the session in a commit (R10)", test_session_end_in_commit },
+    { "stop in a commit", test_stop_in_commit },
+    { "begin in a commit", test_begin_in_commit },
+    { "a disk of 0 bytes", test_empty_disk },
+    { "a disk of 1 byte", test_tiny_disk },
+    { "set owner (R20)", test_set_owner },
+    CU_TEST_INFO_NULL,
+  };
+
+  return unit_main ("tracker", tests);
+}

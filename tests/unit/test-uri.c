@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Which URIs are NBD's, and paths in them made absolute: in a directory whose
+ * name would end a parameter if it was copied as it is.
+ */
+
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cleanup.h"
+#include "unit.h"
+#include "uri.h"
+
+#define ODD_NAME "a b&c;d#e?f%2Fg+\xc3\xa4"
+#define ODD_NAME_ENCODED "a%20b%26c%3Bd%23e%3Ff%252Fg%2B%C3%A4"
+
+static char *start_directory;
+
+static int
+leave_directory (void)
+{
+  return chdir (start_directory);
+}
+
+static void
+test_is_nbd (void)
+{
+  static const char *const yes[] = {
+    "nbd://",
+    "nbd://localhost",
+    "nbds://[::1]:10810/export",
+    "nbd+unix:///?socket=/run/sock",
+    "nbds+unix:///x?socket=/run/sock",
+    "nbd+vsock://2:10809/",
+    "nbds+vsock://2/",
+    NULL,
+  };
+  static const char *const no[] = {
+    "",
+    "nbd",
+    "nbd:",
+    "nbd:/",
+    "nbd:localhost:10809",
+    " nbd://localhost",
+    "NBD://localhost",
+    "nbd+unix:/?socket=x",
+    "nbd+tcp://localhost",
+    "nbd+ssh://localhost",
+    "xnbd://localhost",
+    "http://localhost",
+    "/dev/nbd0",
+    NULL,
+  };
+
+  for (size_t i = 0; yes[i]; i++)
+    CU_ASSERT_TRUE (uri_is_nbd (yes[i]));
+  for (size_t i = 0; no[i]; i++)
+    CU_ASSERT_FALSE (uri_is_nbd (no[i]));
+}
+
+static void
+assert_absolute (const char *uri, const char *expected)
+{
+  CLEANUP_FREE char *result = uri_absolute (uri);
+
+  CU_ASSERT_PTR_NOT_NULL_FATAL (result);
+  CU_ASSERT_STRING_EQUAL (result, expected);
+  if (strcmp (result, expected) != 0)
+    printf ("(\"%s\": \"%s\") ", uri, result);
+}
+
+static void
+test_unchanged (void)
+{
+  static const char *const uris[] = {
+    "",
+    "nbd://localhost",
+    "nbd://localhost/a/relative/export",
+    "nbd://localhost/?",
+    "nbd://localhost/#socket=x",
+    "nbd://localhost/#?socket=x",
+    "nbd+unix:///?socket",
+    "nbd+unix:///?socket=",
+    "nbd+unix:///?socket=&x=y",
+    "nbd+unix:///?socket=/run/a.sock",
+    "nbd+unix:///?socket=%2frun/a.sock",
+    "nbd+unix:///?socket=%2Frun/a.sock#socket=b",
+    "nbd+unix:///?SOCKET=a",
+    "nbd+unix:///?xsocket=a",
+    "nbd+unix:///?socketx=a",
+    "nbd+unix:///socket=a",
+    "nbds://host/?tls-verify-peer=false&tls-hostname=a",
+    "nbd+unix:///?&&;;&",
+    NULL,
+  };
+
+  for (size_t i = 0; uris[i]; i++)
+    assert_absolute (uris[i], uris[i]);
+}
+
+static void
+test_absolute (void)
+{
+  CU_ASSERT_EQUAL_FATAL (chdir ("/usr"), 0);
+  assert_absolute ("nbd+unix:///?socket=s", "nbd+unix:///?socket=/usr/s");
+  assert_absolute ("nbd+unix:///?socket=./s", "nbd+unix:///?socket=/usr/./s");
+  assert_absolute ("nbd+unix:///?socket=../s", "nbd+unix:///?socket=/usr/../s");
+  assert_absolute ("nbd+unix:///e%20x?socket=a%20b",
+                   "nbd+unix:///e%20x?socket=/usr/a%20b");
+  assert_absolute ("nbd+unix://?socket=s#frag?socket=t",
+                   "nbd+unix://?socket=/usr/s#frag?socket=t");
+  assert_absolute ("nbds://h/?tls-certificates=pki",
+                   "nbds://h/?tls-certificates=/usr/pki");
+  assert_absolute ("nbds://u@h/?tls-psk-file=keys",
+                   "nbds://u@h/?tls-psk-file=/usr/keys");
+  assert_absolute ("nbds+unix://u@/?a=b&socket=s&tls-psk-file=/k&socket=t?",
+                   "nbds+unix://u@/?a=b&socket=/usr/s&tls-psk-file=/k"
+                   "&socket=/usr/t?");
+  CU_ASSERT_EQUAL (leave_directory (), 0);
+}
+
+/* ';' separates only where no '&' follows: measured with libnbd 1.14. */
+static void
+test_semicolon (void)
+{
+  CU_ASSERT_EQUAL_FATAL (chdir ("/usr"), 0);
+  assert_absolute ("nbd+unix:///?x=1;socket=s",
+                   "nbd+unix:///?x=1;socket=/usr/s");
+  assert_absolute ("nbd+unix:///?x=1;socket=s&y=2",
+                   "nbd+unix:///?x=1;socket=s&y=2");
+  assert_absolute ("nbd+unix:///?y=2&x=1;socket=s;z=/",
+                   "nbd+unix:///?y=2&x=1;socket=/usr/s;z=/");
+  CU_ASSERT_EQUAL (leave_directory (), 0);
+}
+
+static void
+test_root_directory (void)
+{
+  CU_ASSERT_EQUAL_FATAL (chdir ("/"), 0);
+  assert_absolute ("nbd+unix:///?socket=s", "nbd+unix:///?socket=/s");
+  CU_ASSERT_EQUAL (leave_directory (), 0);
+}
+
+static void
+test_odd_directory (void)
+{
+  char parent[] = "/tmp/test-uri-XXXXXX";
+  char expected[PATH_MAX];
+
+  CU_ASSERT_PTR_NOT_NULL_FATAL (mkdtemp (parent));
+  CU_ASSERT_EQUAL_FATAL (chdir (parent), 0);
+  CU_ASSERT_EQUAL_FATAL (mkdir (ODD_NAME, 0700), 0);
+  CU_ASSERT_EQUAL_FATAL (chdir (ODD_NAME), 0);
+  snprintf (expected, sizeof expected, "nbd+unix:///?socket=%s/%s/s&x=y",
+            parent, ODD_NAME_ENCODED);
+  assert_absolute ("nbd+unix:///?socket=s&x=y", expected);
+
+  /* The directory is gone: an error only where it is needed. */
+  CU_ASSERT_EQUAL_FATAL (chdir (".."), 0);
+  CU_ASSERT_EQUAL_FATAL (rmdir (ODD_NAME), 0);
+  CU_ASSERT_EQUAL_FATAL (rmdir (parent), 0);
+  errno = 0;
+  CU_ASSERT_PTR_NULL (uri_absolute ("nbd+unix:///?socket=s"));
+  CU_ASSERT_EQUAL (errno, ENOENT);
+  assert_absolute ("nbd+unix:///?socket=/s", "nbd+unix:///?socket=/s");
+  CU_ASSERT_EQUAL (leave_directory (), 0);
+}
+
+/* Once more changes nothing. */
+static void
+test_idempotent (void)
+{
+  CLEANUP_FREE char *once = uri_absolute ("nbd+unix:///?socket=s&x=y");
+
+  CU_ASSERT_PTR_NOT_NULL_FATAL (once);
+  assert_absolute (once, once);
+}
+
+int
+main (void)
+{
+  CU_TestInfo tests[] = {
+    { "schemes", test_is_nbd },
+    { "nothing to change", test_unchanged },
+    { "relative paths", test_absolute },
+    { "semicolons", test_semicolon },
+    { "in the root directory", test_root_directory },
+    { "in a directory with an odd name, and gone", test_odd_directory },
+    { "twice", test_idempotent },
+    CU_TEST_INFO_NULL,
+  };
+
+  start_directory = getcwd (NULL, 0);
+  if (start_directory == NULL) {
+    perror ("getcwd");
+    return EXIT_FAILURE;
+  }
+
+  const int r = unit_main ("uri", tests);
+
+  free (start_directory);
+  return r;
+}
