@@ -24,7 +24,6 @@ FILTERDIR ?= $(shell pkg-config --variable=filterdir nbdkit)
 comma := ,
 B ?= build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))$(if $(BUG),/bug-$(BUG))
 
-CC       ?= gcc
 CFLAGS   ?= -O2 -g
 WARN     := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes \
             -Wmissing-prototypes -Werror=incompatible-pointer-types \
