@@ -5,6 +5,7 @@
 # tests/unit/test-X.c    a CUnit program            $(B)/tests/unit/test-X
 # tests/tools/X.c        a program, or a folder X/  $(B)/tests/X
 # tests/plugins/X.c      a plugin for nbdkit        $(B)/tests/nbdkit-X-plugin.so
+# tests/preload/X.c      for LD_PRELOAD             $(B)/tests/X-preload.so
 #
 # A program is linked with all of lib/, a unit test also with whatever it uses
 # of the filter and the migrator: these are archives, so that only what is
@@ -12,10 +13,12 @@
 
 PLANTED_BUGS := mark_before_write clear_after_read forget_in_flight \
                 drop_failed_lease
+PLANTED_MIGRATOR_BUGS := hold_one_by_one
 
 src_units   := $(wildcard tests/unit/test-*.c)
 src_tools   := $(wildcard tests/tools/*.c tests/tools/*/*.c)
 src_plugins := $(wildcard tests/plugins/*.c)
+src_preload := $(wildcard tests/preload/*.c)
 
 # A program is a file tests/tools/X.c or a folder tests/tools/X/.
 tools := $(sort $(foreach s,$(src_tools:tests/tools/%.c=%),\
@@ -24,6 +27,7 @@ tools := $(sort $(foreach s,$(src_tools:tests/tools/%.c=%),\
 bin_units   := $(src_units:%.c=$(B)/%)
 bin_tools   := $(tools:%=$(B)/tests/%)
 bin_plugins := $(src_plugins:tests/plugins/%.c=$(B)/tests/nbdkit-%-plugin.so)
+bin_preload := $(src_preload:tests/preload/%.c=$(B)/tests/%-preload.so)
 obj_units   := $(src_units:%.c=$(B)/obj/%.o)
 obj_tools   := $(src_tools:%.c=$(B)/obj/%.o)
 obj_plugins := $(src_plugins:%.c=$(B)/obj/%.o)
@@ -60,22 +64,30 @@ $(bin_plugins): $(B)/tests/nbdkit-%-plugin.so: $(B)/obj/tests/plugins/%.o
 	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared -o $@ $^ \
 	  $(call pkg_libs,libnbd jansson)
 
+$(bin_preload): $(B)/tests/%-preload.so: $(B)/obj/tests/preload/%.o
+	@mkdir -p $(@D)
+	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared -o $@ $^ -ldl
+
 # ---- planted bugs ----------------------------------------------------------
 
-# The filter with one rule broken on purpose: build/bug-NAME/.  A test shows
-# that each is caught.
+# The filter, or the migrator, with one rule broken on purpose: build/bug-NAME/.
+# A test shows that each is caught.
 .PHONY: planted-bugs
-planted-bugs: $(PLANTED_BUGS:%=planted-bug-%)
+planted-bugs: $(PLANTED_BUGS:%=planted-bug-%) \
+              $(PLANTED_MIGRATOR_BUGS:%=planted-migrator-bug-%)
 planted-bug-%: phony
 	$(Q)$(MAKE) --no-print-directory BUG=$* B=$(B)/bug-$* \
 	  $(B)/bug-$*/nbdkit-migrate-filter.so
+planted-migrator-bug-%: phony
+	$(Q)$(MAKE) --no-print-directory BUG=$* B=$(B)/bug-$* \
+	  $(B)/bug-$*/nbdmigrate
 
 # ---- running ---------------------------------------------------------------
 
 # check-programs: what the tests run, without the planted bugs.
 # check-build: all of it.  TESTS='name ...' chooses among them.
 .PHONY: phony check-programs check-build check demo demo-build
-check-programs: all $(bin_units) $(bin_tools) $(bin_plugins)
+check-programs: all $(bin_units) $(bin_tools) $(bin_plugins) $(bin_preload)
 check-build: check-programs planted-bugs
 check: check-build
 	@BUILD=$(abspath $(B)) tests/run.sh $(TESTS)

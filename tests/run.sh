@@ -1,0 +1,212 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# run.sh [TEST...]: run tests and count.  TEST is a path, or the name of a unit
+# or integration test (test-X); without any, all of them.
+#
+#   BUILD=DIR             where make built (default: build)
+#   JOBS=N                how many tests at a time (default: 1)
+#   SKIP_IS_FAILURE=1     a skipped test counts as failed
+#   TIMEOUT_FACTOR=N      multiplies every test's time limit (sanitizers)
+#   SANITIZER=asan|tsan   load this runtime into nbdkit; a report of it, also
+#                         of a program in the background, fails the test
+#
+# A test passes with exit status 0 and is skipped with 77.  Its limit is 60
+# seconds, or N with "# timeout: N" in its first lines.  One line for each test
+# on standard output, then "N passed, N failed, N skipped"; the log of a failed
+# test goes to standard error.  Exit status 1 if any failed.
+
+set -uo pipefail
+
+SRCDIR=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+BUILD=${BUILD:-$SRCDIR/build}
+mkdir -p "$BUILD" || exit 1
+BUILD=$(cd "$BUILD" && pwd)
+export SRCDIR BUILD LC_ALL=C
+cd "$SRCDIR" || exit 1
+
+jobs=${JOBS:-1}
+logs=$BUILD/tests/logs
+running=()  # process ids
+passed=0 failed=0 skipped=0
+
+all_tests ()
+{
+  local t
+
+  for t in "$SRCDIR"/tests/unit/test-*.c; do
+    [ ! -e "$t" ] || echo "$BUILD/tests/unit/$(basename "$t" .c)"
+  done
+  for t in "$SRCDIR"/tests/test-*.sh; do
+    [ ! -e "$t" ] || echo "$t"
+  done
+}
+
+# The path of a test given by its name.
+find_test ()
+{
+  local path
+
+  for path in "$1" "tests/$1.sh" "tests/$1" "$BUILD/tests/unit/$1"; do
+    if [ -f "$path" ] && [ -x "$path" ]; then
+      echo "$path"
+      return
+    fi
+  done
+  echo "$1"
+}
+
+name_of ()
+{
+  basename "$1" .sh
+}
+
+limit_of ()
+{
+  local limit='' source=$1
+
+  [[ $source == *.sh ]] || source=tests/unit/$(name_of "$1").c
+  if [ -r "$source" ]; then
+    limit=$(sed -n '1,40s/^[#/ *]*timeout: *\([0-9][0-9]*\).*/\1/p' "$source" |
+              head -n 1)
+  fi
+  echo $((${limit:-60} * ${TIMEOUT_FACTOR:-1}))
+}
+
+# A sanitizer's runtime has to be in nbdkit from the start, or the filter built
+# with it cannot be loaded: a wrapper in PATH sees to that, for every test.
+# Reports go to files, so that none is lost in some server's log.
+set_up_sanitizer ()
+{
+  local bin=$BUILD/tests/bin lib common
+
+  lib=$(gcc -print-file-name="lib$SANITIZER.so")
+  nbdkit=$(command -v nbdkit) || return
+  mkdir -p "$bin"
+  cat > "$bin/nbdkit" <<END
+#!/bin/sh
+# nbdkit and its plugins leak a little when they end, and so do the shells
+# that some of them run.
+ASAN_OPTIONS="\$ASAN_OPTIONS:detect_leaks=0" LD_PRELOAD=$lib exec $nbdkit "\$@"
+END
+  chmod +x "$bin/nbdkit"
+  export PATH="$bin:$PATH"
+
+  common="exitcode=99:print_summary=1:log_path=@LOG@"
+  sanitizer_env=(
+    "ASAN_OPTIONS=$common"
+    "UBSAN_OPTIONS=$common:print_stacktrace=1"
+    # nbdkit is not instrumented: what it does alone is none of our business.
+    "TSAN_OPTIONS=$common:ignore_noninstrumented_modules=1:second_deadlock_stack=1"
+  )
+}
+sanitizer_env=()
+
+# Run one test; its result goes to files beside its log.
+run_test ()
+{
+  local name=$2 log=$logs/$2.log limit status began
+  local pid=
+
+  limit=$(limit_of "$1")
+  began=$SECONDS
+  # Passed on: timeout(1) ends the whole process group of the test.
+  trap '[ -z "$pid" ] || kill -TERM "$pid"' TERM
+  # The shell ignores SIGINT in what it starts in the background; tests do not.
+  env --default-signal=INT,QUIT \
+    "${sanitizer_env[@]//@LOG@/$logs/$name.sanitizer}" \
+    timeout --kill-after=20 "$limit" "$1" < /dev/null > "$log" 2>&1 &
+  pid=$!
+  while :; do
+    wait "$pid"
+    status=$?
+    kill -0 "$pid" 2> /dev/null || break
+  done
+  if ((SECONDS - began >= limit)); then
+    echo "run.sh: not done after $limit s: ended" >> "$log"
+  fi
+  # Such a file may hold harmless notes, too, as that memory ran out.
+  if cat "$logs/$name.sanitizer"* >> "$log" 2> /dev/null &&
+      grep -qE 'SUMMARY:|runtime error:' "$logs/$name.sanitizer"*; then
+    [ $status -ne 0 ] || status=99
+  fi
+  echo "$status $((SECONDS - began))" > "$logs/$name.result"
+}
+
+# Count a test that has ended and say so.
+report ()
+{
+  local name=$1 log=$logs/$1.log status=1 seconds=0 why
+
+  [ ! -r "$logs/$name.result" ] ||
+    read -r status seconds < "$logs/$name.result"
+  case $status in
+  0)
+    passed=$((passed + 1))
+    echo "PASS $name ($seconds s)"
+    return
+    ;;
+  77)
+    why=$(grep -m 1 '^SKIP' "$log" || echo "SKIP: no reason given")
+    if [ -z "${SKIP_IS_FAILURE:-}" ]; then
+      skipped=$((skipped + 1))
+      echo "SKIP $name ($seconds s)${why#SKIP}"
+      return
+    fi
+    echo "run.sh: skipped, and that counts as a failure" >> "$log"
+    ;;
+  esac
+  failed=$((failed + 1))
+  echo "FAIL $name ($seconds s)"
+  {
+    echo "---- $name: exit status $status, the end of its log:"
+    tail -n 200 "$log"
+    echo "----"
+  } >&2
+}
+
+stop ()
+{
+  trap - INT TERM
+  [ ${#running[@]} -eq 0 ] || kill -TERM "${running[@]}" 2> /dev/null
+  wait
+  echo "run.sh: interrupted after $passed passed, $failed failed," \
+       "$skipped skipped" >&2
+  exit 1
+}
+
+tests=("$@")
+[ $# -gt 0 ] || mapfile -t tests < <(all_tests)
+for i in "${!tests[@]}"; do
+  tests[i]=$(find_test "${tests[i]}")
+done
+
+rm -rf "$logs"
+mkdir -p "$logs" || exit 1
+if [ -n "${SANITIZER:-}" ] && ! set_up_sanitizer; then
+  echo "run.sh: cannot set up the $SANITIZER runtime" >&2
+  exit 1
+fi
+trap stop INT TERM
+
+# Started in order, reported in order, at most $jobs at a time.
+started=0
+for ((done = 0; done < ${#tests[@]}; done++)); do
+  while ((started < ${#tests[@]} && started < done + jobs)); do
+    name=$(name_of "${tests[started]}")
+    run_test "${tests[started]}" "$name" &
+    running[started]=$!
+    started=$((started + 1))
+  done
+  wait "${running[done]}"
+  unset "running[done]"
+  report "$(name_of "${tests[done]}")"
+done
+
+# Having run nothing is no success.
+if ((passed + failed + skipped == 0)); then
+  echo "run.sh: there are no tests" >&2
+  failed=1
+fi
+echo "$passed passed, $failed failed, $skipped skipped"
+((failed == 0))

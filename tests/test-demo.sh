@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+# timeout: 180
+#
+# The demonstration proves what it says it does, leaves nothing behind, also
+# when it is interrupted or cannot work, and its exit status tells.
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+requires nbdkit setsid
+
+mkdir "$tmp/scratch"
+export TMPDIR="$tmp/scratch"
+unset MAKEFLAGS MAKELEVEL
+demo=("$SRCDIR/examples/demo.sh" --no-install --size=64M "--seed=$((seed % 1000))")
+
+# Nothing is left: no file, and no process that was given one of them.
+nothing_left ()
+{
+  [ -z "$(ls "$TMPDIR")" ] || fail "left behind: $(ls "$TMPDIR")"
+  ! grep -lF "$TMPDIR/" /proc/[0-9]*/cmdline 2> /dev/null ||
+    fail "a process is left"
+}
+
+echo "-- from beginning to end"
+"${demo[@]}" > "$tmp/out" 2> "$tmp/demo.log" || fail "exit status $?"
+cat "$tmp/out"
+[ "$(wc -l < "$tmp/out")" -eq 5 ] || fail "the summary has not five lines"
+grep -q "^Identical:  all 67108864 bytes" "$tmp/out"
+grep -q "%" "$tmp/demo.log" || fail "there was no progress bar"
+nothing_left
+
+is_copying ()
+{
+  grep -q "bulk .*%" "$tmp/demo.log"
+}
+
+# The shell ignores SIGINT in what it runs in the background.
+echo "-- interrupted"
+for signal in INT:130 TERM:143; do
+  start_bg demo env --default-signal=INT "${demo[@]}" --rate=4M
+  wait_for is_copying
+  kill_bg demo "${signal%:*}"
+  status=0
+  wait_bg demo || status=$?
+  [ $status -eq "${signal#*:}" ] || fail "${signal%:*}: exit status $status"
+  nothing_left
+done
+
+echo "-- in vain"
+expect_status 2 "${demo[@]}" --nonsense 2> "$tmp/usage.log"
+expect_status 2 "${demo[@]}" --size=much 2> "$tmp/usage.log"
+expect_status 1 "${demo[@]}" --size=1P 2> "$tmp/space.log"
+grep -q "too little space" "$tmp/space.log"
+nothing_left
