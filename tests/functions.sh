@@ -1,0 +1,438 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# shellcheck shell=bash
+#
+# What the integration tests share.  Sourced; needs BUILD, the directory that
+# make built into, and SRCDIR.
+#
+# A test gets a directory, $tmp, and a random number, $seed, which is printed;
+# SEED=N repeats a run.  Servers and guests run in the background under a name;
+# their output is in $tmp/NAME.log.  When the test ends, all of them are
+# stopped, and a server that does not end on SIGTERM, or ends badly, fails the
+# test.  Nothing here sleeps in place of waiting for something to happen; what
+# polls has a bound.
+
+BUILD=${BUILD:?the directory that make built into}
+SRCDIR=${SRCDIR:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}
+export BUILD SRCDIR LC_ALL=C
+
+nbdmigrate=$BUILD/nbdmigrate
+referee=$BUILD/tests/referee
+filter=${FILTER:-$BUILD/nbdkit-migrate-filter.so}
+
+seed=${SEED:-$((RANDOM * 32768 + RANDOM))}
+echo "seed: $seed (SEED=$seed repeats this run)"
+
+tmp=$(mktemp -d "${TMPDIR:-/tmp}/nbdmigrate-test.XXXXXX")
+declare -A pids=()     # by name, of what runs in the background
+names=()               # in the order of their start
+cleanup_commands=()    # run last to first at the end
+
+# ---- ending ----------------------------------------------------------------
+
+fail ()
+{
+  echo "FAILED: $*" >&2
+  exit 1
+}
+
+skip ()
+{
+  echo "SKIP: $*"
+  exit 77
+}
+
+# requires COMMAND...: skip the test unless all are there.
+requires ()
+{
+  local c
+
+  for c in "$@"; do
+    command -v "$c" > /dev/null || skip "there is no $c"
+  done
+}
+
+requires_root ()
+{
+  [ "$(id -u)" -eq 0 ] || skip "this needs root"
+}
+
+# at_end COMMAND: evaluated when the test ends.
+at_end ()
+{
+  cleanup_commands+=("$1")
+}
+
+cleanup ()
+{
+  local status=$? name i
+
+  trap - EXIT
+  set +e
+  for ((i = ${#names[@]} - 1; i >= 0; i--)); do
+    name=${names[i]}
+    [ -n "${pids[$name]:-}" ] || continue
+    end_bg "$name" || { [ $status -ne 0 ] || status=1; }
+  done
+  for ((i = ${#cleanup_commands[@]} - 1; i >= 0; i--)); do
+    eval "${cleanup_commands[i]}"
+  done
+  if [ $status -ne 0 ] && [ $status -ne 77 ]; then
+    show_logs
+  fi
+  if [ -n "${KEEP:-}" ]; then
+    echo "kept: $tmp"
+  else
+    rm -rf "$tmp"
+  fi
+  exit $status
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+show_logs ()
+{
+  local f
+
+  for f in "$tmp"/*.log; do
+    grep -qv '^referee: seed' "$f" || continue
+    echo "---- the end of $(basename "$f"):"
+    tail -n 30 "$f"
+  done >&2
+}
+
+# ---- waiting ---------------------------------------------------------------
+
+# wait_for COMMAND...: until it succeeds; the test fails after 30 seconds
+# (WAIT_SECONDS).  The command should be cheap.
+wait_for ()
+{
+  local end=$((SECONDS + ${WAIT_SECONDS:-30}))
+
+  until "$@"; do
+    ((SECONDS < end)) || fail "waited in vain for: $*"
+    sleep 0.02
+  done
+}
+
+# A process that has ended but was not waited for has ended.
+is_running ()
+{
+  local stat
+
+  { read -r stat < "/proc/$1/stat"; } 2> /dev/null || return 1
+  stat=${stat##*) }
+  [ "${stat:0:1}" != Z ]
+}
+
+has_ended ()
+{
+  ! is_running "$1"
+}
+
+is_file ()
+{
+  [ -s "$1" ]
+}
+
+# ---- programs in the background --------------------------------------------
+
+# start_bg NAME COMMAND...
+start_bg ()
+{
+  local name=$1
+
+  shift
+  # The shell would have it ignore SIGINT.
+  env --default-signal=INT,QUIT "$@" \
+    > "$tmp/$name.out" 2> "$tmp/$name.log" &
+  pids[$name]=$!
+  names+=("$name")
+}
+
+# wait_bg NAME: until it has ended by itself; returns its exit status.
+wait_bg ()
+{
+  local pid=${pids[$1]} status=0
+
+  wait_for has_ended "$pid"
+  wait "$pid" 2> /dev/null || status=$?
+  unset "pids[$1]"
+  return $status
+}
+
+# kill_bg NAME SIGNAL
+kill_bg ()
+{
+  kill -"$2" "${pids[$1]}"
+}
+
+# end_bg NAME: with SIGTERM, within bounded time, and with a good exit status.
+end_bg ()
+{
+  local name=$1 pid=${pids[$1]} status=0 end=$((SECONDS + 15))
+
+  kill -TERM "$pid" 2> /dev/null
+  while is_running "$pid"; do
+    if ((SECONDS >= end)); then
+      echo "FAILED: $name did not end on SIGTERM" >&2
+      kill -KILL "$pid"
+      wait "$pid" 2> /dev/null
+      unset "pids[$name]"
+      return 1
+    fi
+    sleep 0.02
+  done
+  wait "$pid" 2> /dev/null || status=$?
+  unset "pids[$name]"
+  # The exit status of a program that knows nothing of SIGTERM is 143.
+  if [ $status -ne 0 ] && [ $status -ne 143 ]; then
+    echo "FAILED: $name ended with exit status $status" >&2
+    return 1
+  fi
+}
+
+# Gone at once, as in a crash.
+crash_bg ()
+{
+  local pid=${pids[$1]}
+
+  kill -KILL "$pid"
+  wait "$pid" 2> /dev/null || :
+  unset "pids[$1]"
+}
+
+# ---- servers ---------------------------------------------------------------
+
+# The URI of a server by its name.
+uri ()
+{
+  echo "nbd+unix:///?socket=$tmp/$1.sock"
+}
+
+# start_nbdkit NAME ARGUMENT...
+start_nbdkit ()
+{
+  local name=$1
+
+  shift
+  rm -f "$tmp/$name.pid" "$tmp/$name.sock"
+  start_bg "$name" nbdkit -f -U "$tmp/$name.sock" -P "$tmp/$name.pid" "$@"
+  wait_for server_is_up "$name"
+}
+
+# start_proxy NAME ARGUMENT...: the filter on top of what the arguments say,
+# with its control socket in $tmp/NAME.dir.
+start_proxy ()
+{
+  local name=$1
+
+  shift
+  start_nbdkit "$name" --filter="$filter" "$@" migrate-dir="$tmp/$name.dir"
+}
+
+# start_qemu_nbd NAME ARGUMENT...
+start_qemu_nbd ()
+{
+  local name=$1
+
+  shift
+  rm -f "$tmp/$name.pid" "$tmp/$name.sock"
+  start_bg "$name" qemu-nbd -t -k "$tmp/$name.sock" \
+    --pid-file="$tmp/$name.pid" "$@"
+  wait_for server_is_up "$name"
+}
+
+server_is_up ()
+{
+  [ -s "$tmp/$1.pid" ] && return
+  is_running "${pids[$1]}" || fail "$1 did not start"
+  return 1
+}
+
+# ---- guests ----------------------------------------------------------------
+
+# start_guest NAME URI ARGUMENT...: the referee's guest, its record in
+# $tmp/NAME.record; returns when it has done some work.
+start_guest ()
+{
+  local name=$1 uri=$2
+
+  shift 2
+  start_bg "$name" "$referee" run --uri "$uri" --log "$tmp/$name.record" \
+    --seed "$seed" "$@"
+  wait_for guest_has_acked "$name" 50
+}
+
+# guest_has_acked NAME N: whether so many requests were acknowledged.
+guest_has_acked ()
+{
+  local n
+
+  n=$(grep -c '^A' "$tmp/$1.record" 2> /dev/null) || :
+  ((${n:-0} >= $2)) && return
+  is_running "${pids[$1]}" || fail "the guest $1 ended early"
+  return 1
+}
+
+# The guest must go on: so many more requests.
+guest_goes_on ()
+{
+  local n
+
+  n=$(grep -c '^A' "$tmp/$1.record") || :
+  wait_for guest_has_acked "$1" $((n + ${2:-50}))
+}
+
+# stop_guest NAME: it must have seen nothing wrong.
+stop_guest ()
+{
+  kill_bg "$1" TERM
+  wait_bg "$1" || fail "the guest $1 ended with exit status $?"
+  echo "guest $1: $(cat "$tmp/$1.out")"
+}
+
+# Fill a disk of zeroes: fill URI DENSITY.  A guest on it needs
+# "--initial $pattern".
+fill ()
+{
+  "$referee" pattern --uri "$1" --seed "$seed" --density "$2"
+  pattern=pattern:$seed:$2
+}
+export pattern=zero # used by tests
+
+# ---- the control socket ----------------------------------------------------
+
+# start_talker NAME: a conversation with the control socket of a proxy.
+start_talker ()
+{
+  rm -f "$tmp/talker.in" "$tmp/talker.answers"
+  mkfifo "$tmp/talker.in" "$tmp/talker.answers"
+  "$BUILD/tests/control" "$tmp/$1.dir/control" < "$tmp/talker.in" \
+    > "$tmp/talker.answers" 2> "$tmp/talker.log" &
+  pids[talker]=$!
+  names+=(talker)
+  exec {talk_to}> "$tmp/talker.in" {talk_from}< "$tmp/talker.answers"
+  read -r answer <&"$talk_from" || fail "no greeting from the control socket"
+}
+
+# talk COMMAND [ARGUMENTS]: its answer is in $answer, and must be a good one.
+talk ()
+{
+  ask "$@"
+  [[ $answer == '{"return"'* ]] || fail "$1: $answer"
+}
+
+# The same, whatever the answer is.
+ask ()
+{
+  echo "{\"execute\": \"$1\", \"arguments\": ${2:-{\}}}" >&"$talk_to"
+  read -r answer <&"$talk_from" || fail "$1: no answer"
+}
+
+# answered EXPRESSION: jq over the last answer.
+answered ()
+{
+  jq -r "$1" <<< "$answer"
+}
+
+# The conversation ends; the control client ends with it.
+stop_talker ()
+{
+  exec {talk_to}>&- {talk_from}<&-
+  wait_bg talker || :
+}
+
+# ---- migrating -------------------------------------------------------------
+
+# migrate ARGUMENT...: returns the exit status; events in $tmp/events, messages
+# in $tmp/migrate.log.
+migrate ()
+{
+  local status=0
+
+  "$nbdmigrate" --json "$@" > "$tmp/events" 2> "$tmp/migrate.log" || status=$?
+  return $status
+}
+
+# The same in the background, under the name "migrator".
+start_migrate ()
+{
+  start_bg migrator "$nbdmigrate" --json "$@"
+  ln -sf migrator.out "$tmp/events"
+}
+
+# must_migrate ARGUMENT...: it has to work.
+must_migrate ()
+{
+  migrate "$@" || fail "nbdmigrate $*: exit status $?"
+}
+
+# event EXPRESSION: jq over all events so far, as an array.  A last line that
+# is not whole is left out.
+event ()
+{
+  grep '}$' "$tmp/events" | jq -r -s "$1"
+}
+
+# has_event NAME
+has_event ()
+{
+  grep -q "\"event\": *\"$1\"" "$tmp/events" 2> /dev/null && return
+  [ -z "${pids[migrator]:-}" ] || is_running "${pids[migrator]}" ||
+    fail "the migrator ended without event $1"
+  return 1
+}
+
+# A number of the `completed` event.
+completed ()
+{
+  event "map(select(.event == \"completed\")) | last | .$1"
+}
+
+# ---- verdicts --------------------------------------------------------------
+
+# verify_final GUEST URI ARGUMENT...: all that was acknowledged must be there.
+verify_final ()
+{
+  local name=$1 uri=$2
+
+  shift 2
+  "$referee" verify --log "$tmp/$name.record" --uri "$uri" --mode=final "$@" ||
+    fail "$uri does not hold what the guest wrote"
+}
+
+# verify_cut GUEST URI ARGUMENT...: the disk must be as at one instant of the
+# last committed pause.
+verify_cut ()
+{
+  local name=$1 uri=$2 bounds
+
+  shift 2
+  bounds=$(event 'map(select(.event == "pause" and .result == "committed")) |
+                  last | "--cut-after=\(.begin_time) --cut-before=\(.end_time)"')
+  # shellcheck disable=SC2086 # two words
+  "$referee" verify --log "$tmp/$name.record" --uri "$uri" --mode=cut \
+    $bounds "$@" || fail "$uri is no copy of one instant of the pause"
+}
+
+# same_content URI URI: byte for byte, for disks nobody writes to.
+same_content ()
+{
+  local a b
+
+  a=$(nbdcopy "$1" - | sha256sum)
+  b=$(nbdcopy "$2" - | sha256sum)
+  [ "$a" = "$b" ] || fail "$1 and $2 differ"
+}
+
+# expect_status N COMMAND...
+expect_status ()
+{
+  local expected=$1 status=0
+
+  shift
+  "$@" || status=$?
+  [ $status -eq "$expected" ] ||
+    fail "exit status $status instead of $expected: $*"
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A client of the control socket for tests.
+ *
+ * control SOCKET         sends each line of standard input as it is and prints
+ *                        each line of the answer; one answer for each line.
+ *                        The first is the greeting, printed before anything is
+ *                        sent.  "begin" and "lost" carry one end of a socket
+ *                        pair.
+ * control SOCKET --raw   sends standard input byte for byte, and prints what
+ *                        comes until the server closes
+ * control SOCKET --idle N  opens N connections, prints "open", and keeps them
+ *                        until it is killed
+ *
+ * Exit status 1 if the server closed the connection early.
+ */
+
+#include <errno.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "protocol.h"
+
+static void __attribute__ ((noreturn)) die (const char *what)
+{
+  fprintf (stderr, "control: %s: %s\n", what, strerror (errno));
+  exit (EXIT_FAILURE);
+}
+
+static int
+open_socket (const char *path)
+{
+  struct sockaddr_un address = { .sun_family = AF_UNIX };
+  const int sock = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+  if (sock == -1 || strlen (path) >= sizeof address.sun_path)
+    die ("socket");
+  strcpy (address.sun_path, path);
+  if (connect (sock, (struct sockaddr *)&address, sizeof address) == -1)
+    die (path);
+  return sock;
+}
+
+/* Print the next line from the server; false at its end. */
+static bool
+print_answer (struct line_reader *reader, int sock)
+{
+  char *line;
+  ssize_t n = 1;
+
+  while ((line = line_reader_next (reader)) == NULL) {
+    n = line_reader_receive (reader, sock);
+    if (n <= 0)
+      return false;
+  }
+  printf ("%s\n", line);
+  fflush (stdout);
+  free (line);
+  return true;
+}
+
+/* With or without a descriptor beside it. */
+static void
+send_line (int sock, char *line, size_t length)
+{
+  struct iovec iov = { .iov_base = line, .iov_len = length };
+  union {
+    struct cmsghdr align;
+    char space[CMSG_SPACE (sizeof (int))];
+  } control = { 0 };
+  struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+  static int pair[2] = { -1, -1 }; /* ours stays open */
+
+  if (strstr (line, "\"begin\"") != NULL || strstr (line, "\"lost\"") != NULL) {
+    struct cmsghdr *cmsg;
+
+    if (socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == -1)
+      die ("socketpair");
+    message.msg_control = control.space;
+    message.msg_controllen = sizeof control.space;
+    cmsg = CMSG_FIRSTHDR (&message);
+    cmsg->cmsg_level = SOL_SOCKET;
+    cmsg->cmsg_type = SCM_RIGHTS;
+    cmsg->cmsg_len = CMSG_LEN (sizeof (int));
+    memcpy (CMSG_DATA (cmsg), &pair[1], sizeof (int));
+  }
+  if (sendmsg (sock, &message, MSG_NOSIGNAL) != (ssize_t)length)
+    die ("sending");
+}
+
+static int
+converse (const char *path)
+{
+  CLEANUP_FREE char *line = NULL;
+  size_t allocated = 0;
+  ssize_t n;
+  struct line_reader reader;
+  const int sock = open_socket (path);
+
+  line_reader_init (&reader);
+  if (!print_answer (&reader, sock))
+    return EXIT_FAILURE;
+  while ((n = getline (&line, &allocated, stdin)) > 0) {
+    send_line (sock, line, n);
+    if (!print_answer (&reader, sock)) {
+      fprintf (stderr, "control: the server closed the connection\n");
+      return EXIT_FAILURE;
+    }
+  }
+  line_reader_destroy (&reader);
+  close (sock);
+  return EXIT_SUCCESS;
+}
+
+/* Whatever fits now; the server may be gone before all is sent. */
+static bool
+forward (int sock, bool *more)
+{
+  static char buf[65536];
+  const ssize_t n = read (STDIN_FILENO, buf, sizeof buf);
+
+  if (n <= 0) {
+    *more = false;
+    return shutdown (sock, SHUT_WR) == 0;
+  }
+  for (ssize_t done = 0, r; done < n; done += r) {
+    r = send (sock, buf + done, n - done, MSG_NOSIGNAL);
+    if (r == -1)
+      return false;
+  }
+  return true;
+}
+
+static int
+raw (const char *path)
+{
+  char buf[65536];
+  bool more = true;
+  const int sock = open_socket (path);
+
+  for (;;) {
+    struct pollfd fds[2] = { { .fd = sock, .events = POLLIN },
+                             { .fd = more ? STDIN_FILENO : -1,
+                               .events = POLLIN } };
+
+    if (poll (fds, 2, -1) == -1)
+      die ("poll");
+    if (fds[0].revents != 0) {
+      const ssize_t n = read (sock, buf, sizeof buf);
+
+      if (n <= 0)
+        return EXIT_SUCCESS;
+      if (write (STDOUT_FILENO, buf, n) != n)
+        die ("standard output");
+    }
+    if (fds[1].revents != 0 && !forward (sock, &more))
+      more = false;
+  }
+}
+
+static void __attribute__ ((noreturn)) idle (const char *path, int n)
+{
+  while (n-- > 0)
+    open_socket (path);
+  puts ("open");
+  fflush (stdout);
+  for (;;)
+    pause ();
+}
+
+int
+main (int argc, char *argv[])
+{
+  if (argc == 2)
+    return converse (argv[1]);
+  if (argc == 3 && strcmp (argv[2], "--raw") == 0)
+    return raw (argv[1]);
+  if (argc == 4 && strcmp (argv[2], "--idle") == 0)
+    idle (argv[1], atoi (argv[3]));
+  fprintf (stderr, "usage: control SOCKET [--raw | --idle N]\n");
+  return 2;
+}
