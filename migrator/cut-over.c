@@ -237,8 +237,8 @@ sessions_live (const struct migration *m)
   return true;
 }
 
-enum cut_over
-cut_over (struct migration *m)
+static enum cut_over
+cut_over_together (struct migration *m)
 {
   const int64_t deadline_us = loop_now_us () + (int64_t)m->max_pause_ms * 1000;
   const double begin_time = event_now ();
@@ -260,3 +260,30 @@ cut_over (struct migration *m)
   event_pause (m, begin_time, result == CUT_DONE);
   return result;
 }
+
+#ifndef PLANT_BUG_hold_one_by_one
+enum cut_over
+cut_over (struct migration *m)
+{
+  return cut_over_together (m);
+}
+#else
+/* Wrong on purpose: each disk is brought up to date and has a pause of its own,
+ * one after the other.
+ */
+enum cut_over
+cut_over (struct migration *m)
+{
+  struct disk *const disks = m->disks;
+  const size_t n = m->nr_disks;
+  enum cut_over result = CUT_DONE;
+
+  m->nr_disks = 1;
+  for (; m->disks < disks + n && result == CUT_DONE; m->disks++)
+    if (pass_run (m, PASS_COPY, 0))
+      result = cut_over_together (m);
+  m->disks = disks;
+  m->nr_disks = n;
+  return result;
+}
+#endif
