@@ -111,11 +111,19 @@ reap_all (struct guest *g)
   return in_flight;
 }
 
-/* What was in flight on a lost connection will not be answered. */
+/* What was in flight on a lost connection will not be answered.  A guest that
+ * has nothing in flight notices as well.
+ */
 static void
 bury (struct guest *g, struct connection *c)
 {
   c->dead = true;
+  g->disconnected = g->stopping = true;
+  if (!g->o->expect_disconnect && g->count.shutdowns == 0) {
+    if (!g->failed)
+      say ("%s: the connection was lost", g->o->uris[c->disk]);
+    g->failed = true;
+  }
   for (size_t i = 0; i < g->nr_slots; i++) {
     struct slot *const s = &g->slots[i];
 
