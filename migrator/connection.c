@@ -98,7 +98,7 @@ connect_step (struct nbd_handle *nbd, int interrupt_fd, int timeout_ms,
   else
     r = nbd_aio_notify_write (nbd);
   if (r == -1 || is_broken (nbd)) {
-    *why = nbd_get_error ();
+    *why = nbd_get_error () ? nbd_get_error () : "the connection was closed";
     return -1;
   }
   return 0;

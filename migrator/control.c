@@ -17,6 +17,7 @@
 struct call {
   control_callback *callback;
   void *opaque;
+  int64_t sent_us;
   struct call *next;
 };
 
@@ -95,9 +96,11 @@ lose (struct control *c, const char *why)
 }
 
 void
-control_give_up (struct control *c, const char *why)
+control_check_timeout (struct control *c, int64_t now_us, int64_t timeout_us)
 {
-  lose (c, why);
+  if (c->why == NULL && c->first != NULL &&
+      now_us - c->first->sent_us > timeout_us)
+    lose (c, "the proxy does not answer");
 }
 
 static void
@@ -272,6 +275,7 @@ control_send (struct control *c, const char *command, json_t *arguments,
     abort (); /* nothing can be said about what was not asked */
   call->callback = callback;
   call->opaque = opaque;
+  call->sent_us = loop_now_us ();
   *c->last = call;
   c->last = &call->next;
   if (c->why != NULL)

@@ -65,8 +65,11 @@ extern void control_wait (struct control *c, const char *command,
                           json_t *arguments, int timeout_ms,
                           struct control_answer *a);
 
-/* Treat the connection as ended: all commands get CONTROL_LOST. */
-extern void control_give_up (struct control *c, const char *why);
+/* Treat the connection as ended if its oldest command has waited for longer
+ * than that many microseconds: all commands get CONTROL_LOST.
+ */
+extern void control_check_timeout (struct control *c, int64_t now_us,
+                                   int64_t timeout_us);
 
 /* Why the connection ended, NULL while it lives. */
 extern const char *control_broken (const struct control *c);

@@ -255,6 +255,9 @@ converge (struct migration *m)
   if (pass_flush (m) == -1 || predict (m) == -1)
     return EXIT_FAILED;
   for (;;) {
+    /* No copying would make this part of the pause shorter. */
+    if (!fits (m) && m->verified && pass_unverified (m) > 0 && verify (m) == -1)
+      return EXIT_FAILED;
     if (fits (m) && m->phase != PHASE_READY &&
         (settle (m) == -1 || lift_quarantine (m) == -1 || verify (m) == -1))
       return EXIT_FAILED;

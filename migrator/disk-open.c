@@ -33,9 +33,11 @@ static const struct connection_options base_options = {
 static int
 connect_failed (struct disk *d, const char *uri, const char *what, char *why)
 {
+  const int err = errno;
+
+  loop_run_once (&d->m->loop, 0); /* was it a signal that ended the wait? */
   if (why == NULL)
-    drive_fail (d->m, "connecting to the %s %s: %s", what, uri,
-                strerror (errno));
+    drive_fail (d->m, "connecting to the %s %s: %s", what, uri, strerror (err));
   else
     drive_fail (d->m, "connecting to the %s %s: %s", what, uri, why);
   free (why);
@@ -349,6 +351,7 @@ disk_begin (struct disk *d)
    */
   for (i = 0; i < d->destination->nr_connections; ++i)
     fds[i] = d->destination->connections[i]->sock;
+  d->swept = true; /* nothing is taken before the first pass */
   control_send (d->control, "begin",
                 json_pack ("{s:s, s:b, s:b}", "destination",
                            d->pair->destination, "restart", o->restart,
@@ -359,6 +362,8 @@ disk_begin (struct disk *d)
   if (!b.done) { /* b must outlive the question */
     control_close (d->control);
     d->control = NULL;
+    free (b.desc);
+    b.desc = NULL;
   }
   if (b.desc != NULL || !d->begun) {
     drive_fail (d->m, "starting the migration of %s: %s", d->pair->source,

@@ -24,8 +24,11 @@
 /* A server that does not answer for so long counts as lost. */
 #define REQUEST_TIMEOUT_US (INT64_C (30) * 1000000)
 
-/* So does a proxy; longer than the longest gate it may have to wait for. */
+/* So does a proxy; longer than the longest gate it may have to wait for.  Who
+ * interrupts a migration need not wait as long, unless for a commit.
+ */
 #define ANSWER_TIMEOUT_US (INT64_C (60) * 1000000)
+#define INTERRUPTED_TIMEOUT_US (INT64_C (10) * 1000000)
 
 void
 drive_fail (struct migration *m, const char *fmt, ...)
@@ -56,6 +59,27 @@ wish_finish (struct migration *m, const char *mode)
   say_info ("asked to finish by %s", finish_name (finish));
 }
 
+/* 'set' knows the limit of one proxy only. */
+static void
+wish_max_pause (struct migration *m, uint64_t max_pause_ms)
+{
+  char text[UNITS_TEXT_MAX];
+  size_t i;
+
+  units_format_ms (text, max_pause_ms);
+  for (i = 0; i < m->nr_disks; ++i)
+    if (max_pause_ms > m->disks[i].max_gate_ms) {
+      say_error ("a pause of %s is above what the proxy of %s allows, so it "
+                 "stays as it was",
+                 text, m->disks[i].pair->source);
+      return;
+    }
+  if (max_pause_ms == 0)
+    return;
+  m->max_pause_ms = max_pause_ms;
+  say_info ("the pause may now be %s long", text);
+}
+
 static void
 take_wishes (struct migration *m, json_t *wishes)
 {
@@ -69,10 +93,8 @@ take_wishes (struct migration *m, json_t *wishes)
     else
       say_info ("the rate is now %s/s", units_format_bytes (text, value));
   }
-  if (protocol_get_u64 (wishes, "max_pause_ms", &value) == 1) {
-    m->max_pause_ms = value;
-    say_info ("the pause may now be %s long", units_format_ms (text, value));
-  }
+  if (protocol_get_u64 (wishes, "max_pause_ms", &value) == 1)
+    wish_max_pause (m, value);
   wish_finish (m, json_string_value (json_object_get (wishes, "finish")));
   if (json_is_true (json_object_get (wishes, "cancel")) && m->stop == STOP_NO) {
     m->stop = STOP_CANCELLED;
@@ -151,11 +173,21 @@ drive_measure (struct migration *m)
   meter_update (&m->meter, copied, moved, busy, now);
 }
 
+static int64_t
+answer_timeout_us (const struct migration *m)
+{
+  return m->stop == STOP_CANCELLED && m->phase != PHASE_FINAL
+           ? INTERRUPTED_TIMEOUT_US
+           : ANSWER_TIMEOUT_US;
+}
+
 static void
 run_disk (struct disk *d, int64_t now)
 {
   const char *error;
 
+  if (d->control != NULL)
+    control_check_timeout (d->control, now, answer_timeout_us (d->m));
   if (d->source != NULL)
     endpoint_check_timeout (d->source, now, REQUEST_TIMEOUT_US);
   if (d->destination != NULL)
@@ -220,21 +252,10 @@ all_answered (const struct migration *m)
   return true;
 }
 
-static void
-give_up (struct migration *m)
-{
-  size_t i;
-
-  for (i = 0; i < m->nr_disks; ++i)
-    if (!m->disks[i].answer.done)
-      control_give_up (m->disks[i].control, "the proxy does not answer");
-}
-
 int
 drive_ask_all (struct migration *m, const char *command,
                drive_arguments *arguments)
 {
-  const int64_t deadline = loop_now_us () + ANSWER_TIMEOUT_US;
   size_t i;
 
   for (i = 0; i < m->nr_disks; ++i) {
@@ -244,11 +265,8 @@ drive_ask_all (struct migration *m, const char *command,
     control_ask (d->control, command, arguments ? arguments (d) : NULL,
                  &d->answer);
   }
-  while (!all_answered (m)) {
+  while (!all_answered (m))
     drive (m, 1000);
-    if (loop_now_us () > deadline)
-      give_up (m);
-  }
   return drive_refused (m) == NULL ? 0 : -1;
 }
 

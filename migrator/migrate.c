@@ -174,13 +174,15 @@ say_summary (const struct migration *m)
             m->pause_ms);
 }
 
-/* The digests of the destinations, while nobody writes to them. */
+/* The digests of the destinations, while nobody writes to them: not if 'finish'
+ * chose another end, when a guest may.
+ */
 static int
 digest_all (struct migration *m)
 {
   size_t i;
 
-  if (!m->options->digest)
+  if (!m->options->digest || m->finish != FINISH_DETACH)
     return EXIT_DONE;
   for (i = 0; i < m->nr_disks; ++i)
     if (digest_disk (&m->disks[i]) == -1)
@@ -191,6 +193,7 @@ digest_all (struct migration *m)
 static int
 run (struct migration *m)
 {
+  bool drained = false;
   int status;
 
   if (open_disks (m) == -1)
@@ -206,9 +209,9 @@ run (struct migration *m)
   if (status == EXIT_FAILED && m->stop == STOP_CANCELLED)
     status = EXIT_CANCELLED;
   if (status != EXIT_DONE && status != EXIT_UNKNOWN)
-    pass_drain (m);
+    drained = pass_drain (m);
   /* What was copied need not be copied again. */
-  if (status == EXIT_CANCELLED && !m->forget)
+  if (status == EXIT_CANCELLED && drained && !m->forget)
     pass_flush (m);
   if (status == EXIT_DONE) {
     migrate_enter (m, PHASE_DONE);

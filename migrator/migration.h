@@ -216,9 +216,9 @@ extern bool pass_run (struct migration *m, enum pass_kind kind,
                       int64_t deadline_us);
 
 /* Before the end: give back what was not copied, wait (bounded) until nothing
- * is in flight any more and all is reported.
+ * is in flight any more and all is reported.  False if it took too long.
  */
-extern void pass_drain (struct migration *m);
+extern bool pass_drain (struct migration *m);
 
 /* Flush all destinations, told to the filters (R6).  0, or -1 with m->stop. */
 extern int pass_flush (struct migration *m);

@@ -77,7 +77,7 @@ pass_run (struct migration *m, enum pass_kind kind, int64_t deadline_us)
 /* Chunks whose copying did not begin go back at once.  What is in flight gets
  * five seconds; after that the session's end deals with it (R7).
  */
-void
+bool
 pass_drain (struct migration *m)
 {
   const int64_t deadline = loop_now_us () + DRAIN_US;
@@ -100,6 +100,7 @@ pass_drain (struct migration *m)
       drive (m, ROUND_MS);
     }
   }
+  return !running (m);
 }
 
 /* ---- flush ------------------------------------------------------------- */
