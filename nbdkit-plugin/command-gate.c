@@ -185,6 +185,24 @@ record_new_owner (struct call *call, enum owner owner, enum record_end end)
                     "back: nobody is served until 'nbdmigrate reopen'");
 }
 
+/* The guest must not be sent to a destination that is away just now. */
+static bool
+may_pivot (struct call *call)
+{
+  struct relay *relay = call->export->relay;
+  struct relay_status s;
+
+  if (relay == NULL) {
+    call_fail (call, "BadArgument", "commit: a pivot must be prepared first");
+    return false;
+  }
+  relay_get_status (relay, &s);
+  if (!s.up)
+    call_fail (call, "NotClean",
+               "commit: the proxy has lost its connection to the destination");
+  return s.up;
+}
+
 json_t *
 command_commit (struct call *call)
 {
@@ -207,9 +225,8 @@ command_commit (struct call *call)
     return NULL;
   while (strcmp (finish, ends[i].finish) != 0)
     i++;
-  if (ends[i].owner == OWNER_DESTINATION && e->relay == NULL)
-    return call_fail (call, "BadArgument",
-                      "commit: a pivot must be prepared first");
+  if (ends[i].owner == OWNER_DESTINATION && !may_pivot (call))
+    return NULL;
   if (tracker_commit_begin (e->tracker, token) == -1)
     return fail_gate (call, "commit");
   return record_new_owner (call, ends[i].owner, ends[i].end);
