@@ -166,8 +166,6 @@ judge_commits (struct migration *m)
       continue;
     }
     drive_fail (m, "cutting over %s: %s", d->pair->source, d->answer.desc);
-    if (refused_with (d, "OwnerUnknown"))
-      return CUT_UNKNOWN;
     result = CUT_FAILED;
   }
   return result;
@@ -187,7 +185,7 @@ commit_all (struct migration *m)
   if (result == CUT_MISSED || result == CUT_FAILED) {
     roll_back_all (m);
     for (i = 0; i < m->nr_disks; ++i)
-      if (m->disks[i].committed)
+      if (m->disks[i].committed || refused_with (&m->disks[i], "OwnerUnknown"))
         return CUT_UNKNOWN;
   }
   return result;

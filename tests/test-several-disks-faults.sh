@@ -1,0 +1,263 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+# timeout: 150
+#
+# All disks cut over, or none: a destination that dies, or an owner record that
+# cannot be written, leaves every guest on its source, and the next run goes
+# on.  A crash in the middle of the records can leave some disks on one side
+# and some on the other; each has one owner, `status` tells it, also while the
+# proxy is down, and the manual's two ways to mend it work.
+#
+# What happens to the records is decided by tests/preload/crash.c, from the
+# moment when $tmp/armed exists.
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+# shellcheck source=tests/disks.sh
+source "$SRCDIR/tests/disks.sh"
+requires nbdkit jq
+
+size=$((4 * 1024 * 1024 + 512))
+S1=$(uri proxy1) S2=$(uri proxy2)
+D1=$(uri destination1) D2=$(uri destination2)
+
+# start_second VARIABLE=VALUE...: the proxy whose records will not be written
+# as they should.
+start_second ()
+{
+  local v
+
+  rm -f "$tmp/armed" "$tmp/go"
+  (($# == 0)) || export LD_PRELOAD=$BUILD/tests/crash-preload.so \
+    CRASH_DIR=$tmp/proxy2.dir CRASH_ARM=$tmp/armed
+  for v; do
+    export "${v?}"
+  done
+  start_proxy proxy2 file "$tmp/source2"
+  unset LD_PRELOAD "${!CRASH_@}"
+}
+
+# start_disks VARIABLE=VALUE...: fresh ones.
+start_disks ()
+{
+  local i
+
+  rm -rf "$tmp"/*.dir "$tmp"/*.record
+  for i in 1 2; do
+    truncate -s 0 "$tmp/source$i" "$tmp/destination$i"
+    truncate -s $size "$tmp/source$i" "$tmp/destination$i"
+    start_nbdkit destination$i file "$tmp/destination$i"
+  done
+  start_proxy proxy1 file "$tmp/source1"
+  start_second "$@"
+  fill_all 50 "$S1" "$S2"
+}
+
+stop_disks ()
+{
+  local name
+
+  for name in proxy1 proxy2 destination1 destination2; do
+    [ -z "${pids[$name]:-}" ] || end_bg $name
+  done
+}
+
+owners ()
+{
+  echo "$(status_of "$S1" .owner) $(status_of "$S2" .owner)"
+}
+
+is_ready ()
+{
+  has_event ready || [ "$(event 'map(select(.event == "phase")) | last.phase')" \
+    = ready ]
+}
+
+# start_until_ready MODE: all is copied, and it waits for "finish".
+start_until_ready ()
+{
+  start_migrate "--finish=$1" --wait --max-pause=4s "$S1" "$D1" "$S2" "$D2"
+  wait_for is_ready
+  touch "$tmp/armed"
+}
+
+finish ()
+{
+  "$nbdmigrate" finish "$S1"
+}
+
+# nothing_cut_over: every guest is on its source, and goes on.
+nothing_cut_over ()
+{
+  local u
+
+  [ "$(owners)" = "source source" ] || fail "the owners are: $(owners)"
+  for u in "$S1" "$S2"; do
+    has_status "$u" '.gate == "open" and .last_end == "interrupted"' ||
+      fail "$u: $("$nbdmigrate" status --json "$u")"
+  done
+  guest_goes_on guest
+  [ "$(event 'map(select(.event == "pause" and .result == "committed")) |
+              length')" -eq 0 ]
+  [ "$(event 'map(select(.event == "failed")) | last.status')" -eq 1 ]
+  [ "$(tail -n 2 "$tmp/migrator.log" | grep -c 'source .* authoritative')" \
+    -eq 2 ] || fail "it does not say who is authoritative"
+}
+
+# ---- before the records ----------------------------------------------------
+
+both_under_way ()
+{
+  has_status "$S1" ".remaining_bytes < $size" &&
+    has_status "$S2" ".remaining_bytes < $size"
+}
+
+echo "-- a destination dies in the bulk pass"
+start_disks
+start_guest_on guest "$S1" "$S2" -- --initial "$pattern" --rate 1M
+start_migrate --finish=pivot --rate=1M "$S1" "$D1" "$S2" "$D2"
+wait_for has_event started
+wait_for both_under_way
+crash_bg destination2
+WAIT_SECONDS=100 expect_status 1 wait_bg migrator
+grep -qF "$D2" "$tmp/migrator.log" || fail "it does not name the destination"
+nothing_cut_over
+
+echo "-- and the next run goes on"
+start_nbdkit destination2 file "$tmp/destination2"
+must_migrate --finish=pivot "$S1" "$D1" "$S2" "$D2"
+[ "$(completed resumed)" = true ]
+[ "$(owners)" = "destination destination" ]
+guest_goes_on guest
+stop_guest guest
+verify_all_final guest "$D1" "$D2"
+stop_disks
+
+# ---- a record that cannot be written ---------------------------------------
+
+for mode in pivot handover; do
+  echo "-- $mode: the second disk's record cannot be written"
+  start_disks CRASH_HOW=fail CRASH_AT=1
+  start_guest_on guest "$S1" "$S2" -- --initial "$pattern" --rate 1M
+  start_until_ready $mode
+  finish
+  expect_status 1 wait_bg migrator
+  nothing_cut_over
+  grep -qF "cutting over $S2" "$tmp/migrator.log"
+  must_migrate --finish=detach "$S1" "$D1" "$S2" "$D2"
+  guest_goes_on guest
+  verify_one_instant guest "$D1" "$D2" || fail "the copies are wrong"
+  stop_guest guest
+  verify_all_final guest "$S1" "$S2"
+  stop_disks
+done
+
+echo "-- nor can the old record be restored: nobody is served until reopen"
+start_disks CRASH_HOW=fail CRASH_AT=1 CRASH_TO=1000
+start_until_ready pivot
+finish
+expect_status 5 wait_bg migrator
+[ "$(owners)" = "source unknown" ] || fail "the owners are: $(owners)"
+expect_status 1 nbdcopy "$S2" null: 2> "$tmp/refused.log"
+end_bg proxy2
+start_second
+[ "$(owners)" = "source source" ] ||
+  "$nbdmigrate" reopen "$S2" owner=source
+[ "$(owners)" = "source source" ]
+must_migrate --finish=pivot "$S1" "$D1" "$S2" "$D2"
+same_content "$S1" "$D1"
+same_content "$S2" "$D2"
+stop_disks
+
+# ---- a crash in the middle of the records ----------------------------------
+
+# A guest on each disk, since one of them will lose its connection.
+start_guests ()
+{
+  start_guest guest1 "$S1" --initial "$pattern" --rate 1M "$@"
+  start_guest guest2 "$S2" --initial "$pattern" --rate 1M \
+    --expect-disconnect --expect-shutdown
+}
+
+first_is ()
+{
+  has_status "$S1" ".owner == \"$1\""
+}
+
+echo "-- the second proxy dies between the records of a pivot"
+start_disks CRASH_HOW=hang CRASH_GO="$tmp/go" CRASH_AT=1
+start_guests
+start_until_ready pivot
+finish
+wait_for first_is destination
+crash_bg proxy2
+wait_bg guest2 || fail "the guest ended with exit status $?"
+expect_status 5 wait_bg migrator
+grep -qF "nbdmigrate status $S2" "$tmp/migrator.log"
+guest_goes_on guest1
+
+echo "   what is left: each disk has one owner"
+"$nbdmigrate" status "$S1"
+"$nbdmigrate" status "$tmp/proxy2.dir"
+"$nbdmigrate" status --json "$tmp/proxy2.dir" > "$tmp/offline"
+grep -q '"owner": "source"' "$tmp/offline"
+start_second
+[ "$(owners)" = "destination source" ] || fail "the owners are: $(owners)"
+verify_final guest2 "$S2"
+
+echo "   mended by moving the rest"
+start_guest guest2 "$S2" --resume --rate 1M
+expect_status 1 migrate --finish=pivot "$S1" "$D1" "$S2" "$D2"
+must_migrate --finish=pivot "$S2" "$D2"
+[ "$(owners)" = "destination destination" ]
+for i in 1 2; do
+  guest_goes_on guest$i
+  stop_guest guest$i
+done
+verify_final guest1 "$D1"
+verify_final guest2 "$D2"
+stop_disks
+
+echo "-- the second proxy dies before its record of a handover"
+start_disks CRASH_HOW=before CRASH_AT=1
+start_guests --expect-shutdown
+start_until_ready handover
+finish
+wait_bg guest1 || fail "the guest ended with exit status $?"
+wait_bg guest2 || fail "the guest ended with exit status $?"
+expect_status 5 wait_bg migrator
+expect_status 137 wait_bg proxy2
+start_second
+[ "$(owners)" = "fenced source" ] || fail "the owners are: $(owners)"
+
+echo "   mended by taking the rest back"
+"$nbdmigrate" reopen "$S1"
+[ "$(owners)" = "source source" ]
+for i in 1 2; do
+  uri=$(uri proxy$i)
+  verify_final guest$i "$uri"
+  start_guest guest$i "$uri" --resume --rate 1M
+done
+must_migrate --finish=pivot "$S1" "$D1" "$S2" "$D2"
+for i in 1 2; do
+  guest_goes_on guest$i
+  stop_guest guest$i
+  verify_final guest$i "$(uri destination$i)"
+done
+stop_disks
+
+echo "-- the migrator dies between the records"
+start_disks CRASH_HOW=hang CRASH_GO="$tmp/go" CRASH_AT=1
+start_guest_on guest "$S1" "$S2" -- --initial "$pattern" --rate 1M
+start_until_ready pivot
+finish
+wait_for first_is destination
+crash_bg migrator
+touch "$tmp/go"
+wait_for has_status "$S2" '.owner == "destination"'
+[ "$(owners)" = "destination destination" ]
+guest_goes_on guest
+stop_guest guest
+verify_all_final guest "$D1" "$D2"
+stop_disks
