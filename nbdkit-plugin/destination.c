@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "cleanup.h"
 #include "config.h"
@@ -27,6 +28,39 @@ destination_connect (const struct export *e, const char *uri, char **why)
   options.notice = notice;
   options.opaque = (void *)e;
   return relay_open (uri, &options, why);
+}
+
+/* Whoever enters counts first and looks at the owner then; here it is the
+ * other way round.  So one of the two sees the other.
+ */
+bool
+destination_enter (struct export *e)
+{
+  __atomic_fetch_add (&e->relay_users, 1, __ATOMIC_SEQ_CST);
+  if (tracker_owner (e->tracker) == OWNER_DESTINATION)
+    return true;
+  destination_leave (e);
+  return false;
+}
+
+void
+destination_leave (struct export *e)
+{
+  __atomic_fetch_sub (&e->relay_users, 1, __ATOMIC_SEQ_CST);
+}
+
+void
+destination_close (struct export *e)
+{
+  const struct timespec moment = { .tv_nsec = 1000000 };
+
+  if (e->relay == NULL)
+    return;
+  relay_stop (e->relay);
+  while (__atomic_load_n (&e->relay_users, __ATOMIC_SEQ_CST) > 0)
+    nanosleep (&moment, NULL);
+  relay_close (e->relay);
+  e->relay = NULL;
 }
 
 /* ---- Requests ---------------------------------------------------------- */

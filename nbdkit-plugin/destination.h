@@ -3,13 +3,15 @@
  * go there after a pivot.
  *
  * e->relay is set under the session lock before the destination becomes the
- * owner, and stays as long as it is; so a request whose owner is the
- * destination may use it without a lock.
+ * owner, and stays as long as it is.  A request that has passed the gate keeps
+ * the owner from changing, and may use it without a lock; any other must enter
+ * first, because a cut-over can be taken back.
  */
 
 #ifndef NBDMIGRATE_DESTINATION_H
 #define NBDMIGRATE_DESTINATION_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "request.h"
@@ -19,6 +21,17 @@
  */
 extern struct relay *destination_connect (const struct export *e,
                                           const char *uri, char **why);
+
+/* Close it, under the session lock, when the destination is not the owner.
+ * Requests that use it fail, and are waited for.
+ */
+extern void destination_close (struct export *e);
+
+/* For a request that has not passed the gate: keep the relay until leave.
+ * False: the destination is not the owner.
+ */
+extern bool destination_enter (struct export *e);
+extern void destination_leave (struct export *e);
 
 /* The requests; as those of request.h. */
 extern int destination_pread (struct handle *h, void *buf, uint32_t count,

@@ -59,7 +59,8 @@ struct export
    * under the session lock (destination.h).  NULL: none.
    */
   struct relay *relay;
-  bool started_there; /* constant: it was the owner when nbdkit started */
+  unsigned relay_users; /* atomic: requests that passed without the gate */
+  bool started_there;   /* constant: it was the owner when nbdkit started */
 
   struct guest_counters guest;
   struct session session; /* has its own lock */

@@ -19,6 +19,7 @@
 
 #include "config.h"
 #include "control.h"
+#include "destination.h"
 #include "directory.h"
 #include "export.h"
 #include "hangup.h"
@@ -147,8 +148,10 @@ migrate_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
   h->export = e;
   h->no_source = r == 0;
   h->readonly = readonly;
-  if (tracker_owner (e->tracker) == OWNER_DESTINATION)
+  if (destination_enter (e)) {
     h->errors_seen = relay_error_generation (e->relay);
+    destination_leave (e);
+  }
   return h;
 }
 

@@ -185,23 +185,53 @@ request_trim (struct handle *h, nbdkit_next *next, uint32_t count,
 
 /* ---- Requests that do not write ---------------------------------------- */
 
+/* They do not wait at the gate, so the cut-over they meet may be taken back
+ * while the destination works on them: then the source serves them after all.
+ */
+
+/* Who serves it; *there: the destination, which is used until end_passing. */
+static int
+begin_passing (struct handle *h, bool *there, int *err)
+{
+  enum owner owner;
+
+  do {
+    owner = tracker_owner (h->export->tracker);
+    *there = owner == OWNER_DESTINATION && destination_enter (h->export);
+  } while (owner == OWNER_DESTINATION && !*there);
+  return check_owner (h, owner, err);
+}
+
+/* With its result: whether it must begin again. */
+static bool
+end_passing (struct handle *h, bool there, int r)
+{
+  if (!there)
+    return false;
+  destination_leave (h->export);
+  return r == -1 && tracker_owner (h->export->tracker) != OWNER_DESTINATION;
+}
+
 int
 request_pread (struct handle *h, nbdkit_next *next, void *buf, uint32_t count,
                uint64_t offset, uint32_t flags, int *err)
 {
   struct guest_counters *g = &h->export->guest;
-  const enum owner owner = tracker_owner (h->export->tracker);
+  nbdkit_next *source;
+  bool there;
   int r;
 
-  if (check_owner (h, owner, err) == -1)
-    return -1;
-  if (owner == OWNER_DESTINATION)
-    r = destination_pread (h, buf, count, offset, err);
-  else {
-    next = source_begin (h, next);
-    r = next->pread (next, buf, count, offset, flags, err);
-    source_end (h);
-  }
+  do {
+    if (begin_passing (h, &there, err) == -1)
+      return -1;
+    if (there)
+      r = destination_pread (h, buf, count, offset, err);
+    else {
+      source = source_begin (h, next);
+      r = source->pread (source, buf, count, offset, flags, err);
+      source_end (h);
+    }
+  } while (end_passing (h, there, r));
   if (r == 0)
     count_request (&g->reads, &g->read_bytes, count);
   return r;
@@ -218,22 +248,38 @@ source_flush (struct handle *h, nbdkit_next *next, uint32_t flags, int *err)
   return r;
 }
 
+/* As long as the gate is shut the cut-over may be taken back, and then what was
+ * flushed must be durable at the source.
+ */
+static int
+flush_destination (struct handle *h, nbdkit_next *next, uint32_t flags,
+                   int *err)
+{
+  struct tracker_status s;
+  int r = destination_flush (h, err);
+
+  tracker_get_status (h->export->tracker, &s);
+  if (r == 0 && s.gate != GATE_OPEN && !h->no_source)
+    r = source_flush (h, next, flags, err);
+  return r;
+}
+
 /* R13: if the owner changed meanwhile, the new one is flushed, too. */
 int
 request_flush (struct handle *h, nbdkit_next *next, uint32_t flags, int *err)
 {
   struct tracker *t = h->export->tracker;
-  enum owner owner, now = tracker_owner (t);
+  bool there, again;
   int r;
 
   do {
-    owner = now;
-    if (check_owner (h, owner, err) == -1)
+    if (begin_passing (h, &there, err) == -1)
       return -1;
-    r = owner == OWNER_DESTINATION ? destination_flush (h, err)
-                                   : source_flush (h, next, flags, err);
-    now = tracker_owner (t);
-  } while (r == 0 && now != owner);
+    r = there ? flush_destination (h, next, flags, err)
+              : source_flush (h, next, flags, err);
+    again = end_passing (h, there, r) ||
+            (r == 0 && (tracker_owner (t) == OWNER_DESTINATION) != there);
+  } while (again);
   if (r == 0)
     count_request (&h->export->guest.flushes, NULL, 0);
   return r;
@@ -244,18 +290,21 @@ request_extents (struct handle *h, nbdkit_next *next, uint32_t count,
                  uint64_t offset, uint32_t flags,
                  struct nbdkit_extents *extents, int *err)
 {
-  const enum owner owner = tracker_owner (h->export->tracker);
+  nbdkit_next *source;
+  bool there;
   int r;
 
-  if (check_owner (h, owner, err) == -1)
-    return -1;
-  if (owner == OWNER_DESTINATION)
-    r = destination_extents (h, count, offset, extents, err);
-  else {
-    next = source_begin (h, next);
-    r = next->extents (next, count, offset, flags, extents, err);
-    source_end (h);
-  }
+  do {
+    if (begin_passing (h, &there, err) == -1)
+      return -1;
+    if (there)
+      r = destination_extents (h, count, offset, extents, err);
+    else {
+      source = source_begin (h, next);
+      r = source->extents (source, count, offset, flags, extents, err);
+      source_end (h);
+    }
+  } while (end_passing (h, there, r));
   return r;
 }
 
@@ -263,17 +312,20 @@ int
 request_cache (struct handle *h, nbdkit_next *next, uint32_t count,
                uint64_t offset, uint32_t flags, int *err)
 {
-  const enum owner owner = tracker_owner (h->export->tracker);
+  nbdkit_next *source;
+  bool there;
   int r;
 
-  if (check_owner (h, owner, err) == -1)
-    return -1;
-  if (owner == OWNER_DESTINATION)
-    r = destination_cache (h, count, offset, err);
-  else {
-    next = source_begin (h, next);
-    r = next->cache (next, count, offset, flags, err);
-    source_end (h);
-  }
+  do {
+    if (begin_passing (h, &there, err) == -1)
+      return -1;
+    if (there)
+      r = destination_cache (h, count, offset, err);
+    else {
+      source = source_begin (h, next);
+      r = source->cache (source, count, offset, flags, err);
+      source_end (h);
+    }
+  } while (end_passing (h, there, r));
   return r;
 }

@@ -19,8 +19,8 @@
 
 #include "cleanup.h"
 #include "control.h"
+#include "destination.h"
 #include "export.h"
-#include "relay.h"
 #include "session.h"
 
 void
@@ -146,10 +146,7 @@ settle_destination (struct export *e)
     tracker_stop (e->tracker);
     return;
   }
-  if (e->relay != NULL) {
-    relay_close (e->relay);
-    e->relay = NULL;
-  }
+  destination_close (e);
 }
 
 void

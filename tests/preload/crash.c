@@ -4,7 +4,7 @@
  *
  * A step is one call that changes the file or makes it durable: its creation,
  * truncation, write, sync, renaming, and the sync of the directory.  They are
- * counted from 1 since the start of the process.
+ * counted from 1.
  *
  *   CRASH_DIR=DIR    migrate-dir, as an absolute path
  *   CRASH_AT=N       the step; none: only count
@@ -116,12 +116,21 @@ note (const char *name)
   fclose (f);
 }
 
+/* Whether the file that the variable names is there; true if it names none. */
+static bool
+is_there (const char *name)
+{
+  const char *path = getenv (name);
+
+  return path == NULL || access (path, F_OK) == 0;
+}
+
 static void
 wait_for_go (void)
 {
   const struct timespec moment = { .tv_nsec = 5000000 };
 
-  while (access (getenv ("CRASH_GO"), F_OK) == -1)
+  while (!is_there ("CRASH_GO"))
     nanosleep (&moment, NULL);
 }
 
@@ -131,14 +140,15 @@ before (const char *name)
 {
   if (!armed ())
     return true;
+  if (!is_there ("CRASH_ARM"))
+    return true;
   ++steps;
   note (name);
   if (!chosen ())
     return true;
+  wait_for_go ();
   if (how ("before") || how ("torn"))
     die_now ();
-  if (how ("hang"))
-    wait_for_go ();
   if (!how ("fail"))
     return true;
   errno = ENOSPC;

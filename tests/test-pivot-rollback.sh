@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# Two disks are cut over together.  The first is committed, the second cannot
+# record its new owner: the first is taken back, both guests go on with their
+# sources, and running it again works.  A read that is under way on the first
+# destination just then is answered all the same, and so is a flush.
+#
+# timeout: 60
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+requires nbdkit jq qemu-io
+
+size=$((4 * 1024 * 1024 + 512))
+truncate -s $size "$tmp/source1" "$tmp/source2" "$tmp/destination1"
+start_nbdkit destination1 --filter=delay file "$tmp/destination1" \
+  delay-read=900ms
+start_nbdkit destination2 memory $size
+pairs=("$(uri proxy1)" "$(uri destination1)"
+       "$(uri proxy2)" "$(uri destination2)")
+
+# status N EXPRESSION
+status ()
+{
+  "$nbdmigrate" status --json "$(uri "proxy$1")" | jq -r "$2"
+}
+
+is_ready ()
+{
+  [ "$(status 1 .progress.phase)" = ready ]
+}
+
+is_committed ()
+{
+  [ "$(status 1 .owner)" = destination ]
+}
+
+reads_there ()
+{
+  [ "$(status 1 .relay.requests_in_flight)" -gt 0 ]
+}
+
+both_on_the_source ()
+{
+  [ "$(status 1 .owner) $(status 2 .owner)" = "source source" ] ||
+    fail "not both disks are served from the source"
+}
+
+# fail_commit FIRST LAST: let these steps of the second commit fail.  It
+# is under way when this returns, the first one done, and a read is, too.
+fail_commit ()
+{
+  rm -rf "$tmp/go" "$tmp/arm" "$tmp"/*.dir "$tmp"/*.record
+  start_proxy proxy1 file "$tmp/source1"
+  LD_PRELOAD=$BUILD/tests/crash-preload.so CRASH_DIR=$tmp/proxy2.dir \
+    CRASH_ARM=$tmp/arm CRASH_GO=$tmp/go CRASH_HOW=fail CRASH_AT=$1 \
+    CRASH_TO=$2 start_proxy proxy2 file "$tmp/source2"
+  start_guest guest "$(uri proxy1)" --uri "$(uri proxy2)" --initial any \
+    --rate 1M --kinds wWzZtf
+  start_migrate --wait --max-pause=5s "${pairs[@]}"
+  wait_for is_ready
+  touch "$tmp/arm"
+  "$nbdmigrate" finish "$(uri proxy2)"
+  wait_for is_committed
+  start_bg reader qemu-io -f raw -c 'read 0 64k' -c flush "$(uri proxy1)"
+  wait_for reads_there
+  touch "$tmp/go"
+}
+
+echo "-- the second disk cannot record its owner"
+fail_commit 1 1
+expect_status 1 wait_bg migrator
+wait_bg reader || fail "a read was not answered"
+! grep -i error "$tmp/reader.out" || fail "a read or a flush failed"
+both_on_the_source
+guest_goes_on guest
+
+echo "-- again"
+must_migrate "${pairs[@]}"
+[ "$(status 1 .owner) $(status 2 .owner)" = "destination destination" ]
+guest_goes_on guest
+stop_guest guest
+end_bg proxy1
+end_bg proxy2
+end_bg destination1
+start_nbdkit destination1 file "$tmp/destination1"
+verify_final guest "$(uri destination1)" --uri "$(uri destination2)"
