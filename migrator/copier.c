@@ -240,20 +240,26 @@ copier_get_stats (const struct copier *c, struct copier_stats *s)
     s->busy_us += (uint64_t)(loop_now_us () - c->busy_since_us);
 }
 
-/* Only the first error is kept: later ones usually follow from it. */
+/* Only the first error is kept: later ones usually follow from it.  A length
+ * of 0: it is about the whole disk.
+ */
 void
 copier_fail (struct copier *c, const char *what, const struct endpoint *where,
              uint64_t offset, uint64_t length, const struct io *io)
 {
+  const char *who = io->lost ? "the connection broke" : "the server answered";
   const char *said = io->lost ? io->connection->why : strerror (io->error);
+  int r;
 
   if (c->error != NULL)
     return;
-  if (asprintf (
-        &c->error, "%s %s at offset %" PRIu64 " (%" PRIu64 " bytes): %s%s",
-        what, where->uri, offset, length,
-        io->lost ? "the connection broke: " : "the server answered: ", said) ==
-      -1)
+  if (length == 0)
+    r = asprintf (&c->error, "%s %s: %s: %s", what, where->uri, who, said);
+  else
+    r = asprintf (&c->error,
+                  "%s %s at offset %" PRIu64 " (%" PRIu64 " bytes): %s: %s",
+                  what, where->uri, offset, length, who, said);
+  if (r == -1)
     c->error = NULL;
 }
 
@@ -268,8 +274,7 @@ flush_ended (struct io *io)
   if (io->error != 0) {
     c->flush_ok = false;
     io->connection->written = true;
-    copier_fail (c, "flushing", c->destination, 0, c->destination->disk_bytes,
-                 io);
+    copier_fail (c, "flushing", c->destination, 0, 0, io);
   }
   c->flushes--;
   free (f);
@@ -282,8 +287,7 @@ write_back_ended (struct io *io)
 
   f->c->writing_back = false;
   if (io->error != 0)
-    copier_fail (f->c, "flushing", f->c->destination, 0,
-                 f->c->destination->disk_bytes, io);
+    copier_fail (f->c, "flushing", f->c->destination, 0, 0, io);
   free (f);
 }
 

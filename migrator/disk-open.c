@@ -143,10 +143,13 @@ attach (struct disk *d)
   if (check_attached (d, &a) == -1)
     return -1;
   if (d->m->options->max_pause_ms > d->max_gate_ms) {
+    char asked[UNITS_TEXT_MAX], allowed[UNITS_TEXT_MAX];
+
     drive_fail (d->m,
-                "--max-pause of %" PRIu64 " ms is above what the proxy of %s "
-                "allows: %" PRIu64 " ms (migrate-max-gate)",
-                d->m->options->max_pause_ms, d->pair->source, d->max_gate_ms);
+                "--max-pause of %s is above what the proxy of %s allows: %s "
+                "(migrate-max-gate)",
+                units_format_ms (asked, d->m->options->max_pause_ms),
+                d->pair->source, units_format_ms (allowed, d->max_gate_ms));
     return -1;
   }
   return 0;

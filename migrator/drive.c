@@ -147,7 +147,8 @@ heartbeat (struct migration *m)
       control_send (d->control, "status", NULL, NULL, 0, got_status, d);
     }
   }
-  event_progress (m, progress);
+  if (m->phase != PHASE_CONNECT) /* not before 'started' */
+    event_progress (m, progress);
 }
 
 /* ---- a round ----------------------------------------------------------- */

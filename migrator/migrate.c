@@ -200,6 +200,7 @@ run (struct migration *m)
     return m->stop == STOP_CANCELLED ? EXIT_CANCELLED : EXIT_FAILED;
   event_started (m);
   migrate_enter (m, PHASE_BULK);
+  m->next_heartbeat_us = 0; /* others should not see 'connect' any more */
   if (!pass_run (m, PASS_COPY, 0))
     status = EXIT_FAILED;
   else {

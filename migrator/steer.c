@@ -14,6 +14,7 @@
 #include "proxy.h"
 #include "say.h"
 #include "steer.h"
+#include "units.h"
 
 #define ANSWER_MS 5000
 
@@ -113,6 +114,7 @@ add_setting (json_t *wishes, const char *setting, uint64_t *max_pause_ms)
 static int
 set (const struct request *r, const json_t *wishes, uint64_t max_pause_ms)
 {
+  char asked[UNITS_TEXT_MAX], allowed[UNITS_TEXT_MAX];
   struct proxy p;
   int status;
 
@@ -120,9 +122,10 @@ set (const struct request *r, const json_t *wishes, uint64_t max_pause_ms)
   if (status == EXIT_DONE) {
     status = EXIT_FAILED;
     if (max_pause_ms > p.max_gate_ms)
-      say_error ("max-pause of %" PRIu64 " ms is above what the proxy of %s "
-                 "allows: %" PRIu64 " ms (migrate-max-gate)",
-                 max_pause_ms, p.uri, p.max_gate_ms);
+      say_error ("max-pause of %s is above what the proxy of %s allows: %s "
+                 "(migrate-max-gate)",
+                 units_format_ms (asked, max_pause_ms), p.uri,
+                 units_format_ms (allowed, p.max_gate_ms));
     else
       status = wish_or_refuse (&p, json_deep_copy (wishes));
   }
