@@ -235,6 +235,17 @@ sessions_live (const struct migration *m)
   return true;
 }
 
+/* If the deadline came between two commits, one gate would open with the new
+ * owner, which nothing can take back, and the other disk would stay behind.
+ */
+static bool
+is_too_late (const struct migration *m, int64_t deadline_us)
+{
+  const int64_t margin_us = (int64_t)m->max_pause_ms * 1000 / 10;
+
+  return m->nr_disks > 1 && loop_now_us () >= deadline_us - margin_us;
+}
+
 static enum cut_over
 cut_over_together (struct migration *m)
 {
@@ -248,6 +259,8 @@ cut_over_together (struct migration *m)
   if (result == CUT_DONE) {
     obey_rate (m, false);
     result = copy_rest (m, deadline_us);
+    if (result == CUT_DONE && is_too_late (m, deadline_us))
+      result = CUT_MISSED;
     if (result == CUT_DONE)
       result = commit_all (m);
     obey_rate (m, true);
