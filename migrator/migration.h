@@ -4,6 +4,7 @@
  * One thread, one event loop.  The files build on each other in this order:
  *
  *   disk-open.c  one disk: both endpoints and the control connection, checked
+ *   disk-unique.c  no disk twice, in other words
  *   disk.c       its leases: taking, copying, reporting
  *   checkpoint.c flushes while a pass goes on
  *   drive.c      one round of everything; questions to all filters at once
@@ -151,6 +152,9 @@ extern const char *phase_name (enum phase phase);
  * can be checked before a byte is written.  -1 after saying what is wrong.
  */
 extern int disk_open (struct disk *d);
+
+/* Once all are open: -1 after saying which disk was named twice. */
+extern int disk_check_unique (struct migration *m);
 
 /* Second step, once all disks of the migration passed the first: the other
  * connections, tracking on (R1).
