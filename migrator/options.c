@@ -356,6 +356,11 @@ check_combination (const struct options *o)
     say_usage ("--restart and --incremental contradict each other");
     return -1;
   }
+  if (o->nr_shared_bases > 0 && o->destination_is_zero) {
+    say_usage ("--shared-base and --destination-is-zero contradict each "
+               "other: zeroes have to hide what the base holds");
+    return -1;
+  }
   if (o->control != NULL && o->nr_pairs > 1) {
     say_usage ("--control goes with one disk only");
     return -1;
