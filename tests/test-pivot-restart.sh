@@ -1,0 +1,330 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# A proxy that is started again does what its owner record says: after a pivot
+# it serves the destination, also when the source is gone; after a handover it
+# refuses guests; with a record that it cannot read it serves nobody until
+# `nbdmigrate reopen` settles who has the data.  Where the record cannot be
+# written, the guest goes on with the source.
+#
+# timeout: 90
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+requires nbdkit jq nbdinfo
+
+size=$((2 * 1024 * 1024 + 512))
+dir=$tmp/proxy.dir
+state=$dir/state
+
+status ()
+{
+  "$nbdmigrate" status --json "$(uri proxy)" | jq -r "$1"
+}
+
+# owner_is OWNER: of the proxy, running, and by its directory.
+owner_is ()
+{
+  local owner
+
+  owner=$(status .owner)
+  [ "$owner" = "$1" ] || fail "the owner is $owner, not $1"
+  owner=$("$nbdmigrate" status --json "$dir" | jq -r .owner)
+  [ "$owner" = "$1" ] || fail "by the directory the owner is $owner, not $1"
+}
+
+# offline_owner_is OWNER: by the state file alone.
+offline_owner_is ()
+{
+  local owner
+
+  owner=$("$nbdmigrate" status --json "$dir" 2> "$tmp/offline.log" |
+            jq -r .owner)
+  [ "$owner" = "$1" ] || fail "by the state file the owner is $owner, not $1"
+}
+
+# The guest finds the control socket and is served nothing, not even reads.
+serves_nobody ()
+{
+  nbdinfo "$(uri proxy)" > "$tmp/info.out"
+  grep -q 'nbdmigrate: control=' "$tmp/info.out" ||
+    fail "the control socket is not announced"
+  expect_status 1 nbdcopy "$(uri proxy)" null: 2> "$tmp/fence.log"
+  grep -qi 'shutdown' "$tmp/fence.log" || fail "another error than ESHUTDOWN"
+}
+
+# resume_guest URI: the guest of before goes on.
+resume_guest ()
+{
+  "$referee" run --uri "$1" --log "$tmp/guest.record" --resume --ops 300 \
+    > "$tmp/resumed.out"
+}
+
+# Everything anew, with a guest at work.
+begin ()
+{
+  rm -rf "$dir" "$tmp"/*.record "$tmp/source" "$tmp/destination"
+  truncate -s $size "$tmp/source" "$tmp/destination"
+  mkdir -m 700 "$dir"
+  start_nbdkit destination file "$tmp/destination"
+  "$@"
+  start_guest guest "$(uri proxy)" --rate 4M
+}
+
+# The proxy first: a server waits for its clients.
+all_end ()
+{
+  end_bg proxy
+  end_bg destination
+}
+
+echo "-- after a pivot"
+begin start_proxy proxy file "$tmp/source"
+must_migrate "$(uri proxy)" "$(uri destination)"
+guest_goes_on guest
+owner_is destination
+stop_guest guest
+end_bg proxy
+offline_owner_is destination
+start_proxy proxy file "$tmp/source"
+resume_guest "$(uri proxy)"
+verify_final guest "$(uri destination)"
+owner_is destination
+[ "$(status .last_end)" = pivoted ]
+expect_status 1 migrate "$(uri proxy)" "$(uri destination)"
+expect_status 1 "$nbdmigrate" reopen "$(uri proxy)" owner=source \
+  2> "$tmp/reopen.log"
+
+echo "-- the source is gone"
+end_bg proxy
+rm "$tmp/source"
+start_proxy proxy nbd socket="$tmp/nobody.sock"
+resume_guest "$(uri proxy)"
+verify_final guest "$(uri destination)"
+nbdinfo --json "$(uri proxy)" > "$tmp/info"
+[ "$(jq -c '.exports[0] | [."export-size", .can_fua, .can_zero, .can_trim,
+       .can_flush, .can_multi_conn, .can_fast_zero, .can_cache]' \
+       "$tmp/info")" = "[$size,true,true,true,true,true,true,true]" ]
+
+echo "-- the destination is away when the proxy starts"
+all_end
+start_proxy proxy null size=$size
+expect_status 1 nbdinfo "$(uri proxy)" > "$tmp/info.out" 2>&1
+start_nbdkit destination file "$tmp/destination"
+resume_guest "$(uri proxy)"
+verify_final guest "$(uri destination)"
+all_end
+
+echo "-- after a handover"
+begin start_proxy proxy file "$tmp/source"
+end_bg guest
+rm "$tmp/guest.record"
+start_guest guest "$(uri proxy)" --initial any --expect-shutdown
+must_migrate --finish=handover "$(uri proxy)" "$(uri destination)"
+wait_bg guest
+owner_is fenced
+end_bg proxy
+offline_owner_is fenced
+start_proxy proxy file "$tmp/source"
+serves_nobody
+owner_is fenced
+"$nbdmigrate" reopen "$(uri proxy)"
+resume_guest "$(uri proxy)"
+end_bg proxy
+start_proxy proxy file "$tmp/source"
+owner_is source
+# Nothing of what the destination got before counts any more.
+must_migrate --incremental "$(uri proxy)" "$(uri destination)"
+[ "$(completed resumed)" = false ]
+verify_final guest "$(uri destination)"
+all_end
+
+# A record in which each side has a content of its own, the destination owns.
+make_record ()
+{
+  begin start_proxy proxy file "$tmp/source"
+  must_migrate "$(uri proxy)" "$(uri destination)"
+  stop_guest guest > "$tmp/guest.report"
+  end_bg proxy
+  printf 'source     ' | dd of="$tmp/source" conv=notrunc status=none
+  printf 'destination' | dd of="$tmp/destination" conv=notrunc status=none
+}
+
+# serves NAME
+serves ()
+{
+  nbdcopy "$(uri proxy)" "$tmp/seen"
+  [ "$(head -c 11 "$tmp/seen" | tr -d ' ')" = "$1" ] ||
+    fail "the $1 does not serve"
+}
+
+# damage HOW: the state file.
+damage ()
+{
+  case $1 in
+  both-slots-rotten)
+    printf x | dd of="$state" bs=1 seek=300 conv=notrunc status=none
+    printf x | dd of="$state" bs=1 seek=65836 conv=notrunc status=none ;;
+  empty) : > "$state" ;;
+  short) truncate -s 70000 "$state" ;;
+  zeroes)
+    : > "$state"
+    truncate -s 131072 "$state" ;;
+  of-another-export)
+    cp "$tmp/other.dir/state.x" "$state" ;;
+  esac
+}
+
+# The state file of an export "x", for damage.
+start_nbdkit spare memory 1M
+start_proxy other memory 1M migrate-named-exports=true
+must_migrate --finish=detach "nbd+unix:///x?socket=$tmp/other.sock" \
+  "$(uri spare)"
+end_bg other
+end_bg spare
+
+for how in both-slots-rotten empty short zeroes of-another-export; do
+  echo "-- the state file is $how"
+  make_record
+  damage "$how"
+  offline_owner_is unknown
+  start_proxy proxy file "$tmp/source"
+  serves_nobody
+  owner_is unknown
+  expect_status 1 migrate "$(uri proxy)" "$(uri destination)"
+  expect_status 1 "$nbdmigrate" reopen "$(uri proxy)" 2> "$tmp/reopen.log"
+  case $how in
+  empty | short)
+    "$nbdmigrate" reopen "$(uri proxy)" owner=source
+    serves source
+    owner=source ;;
+  *)
+    expect_status 1 "$nbdmigrate" reopen "$(uri proxy)" owner=destination \
+      2> "$tmp/reopen.log" # it is not known which
+    "$nbdmigrate" reopen "$(uri proxy)" owner=destination \
+      destination="$(uri destination)"
+    serves destination
+    owner=destination ;;
+  esac
+  owner_is $owner
+  end_bg proxy
+  start_proxy proxy file "$tmp/source"
+  serves $owner
+  all_end
+done
+
+echo "-- one slot is rotten: the other one tells"
+make_record
+printf x | dd of="$state" bs=1 seek=300 conv=notrunc status=none
+start_proxy proxy file "$tmp/source"
+serves destination
+end_bg proxy
+printf x | dd of="$state" bs=1 seek=65836 conv=notrunc status=none
+start_proxy proxy file "$tmp/source" # the first one was mended
+serves destination
+all_end
+
+echo "-- the record is of a disk of another size"
+begin start_proxy proxy file "$tmp/source"
+must_migrate --finish=detach "$(uri proxy)" "$(uri destination)"
+stop_guest guest > "$tmp/guest.report"
+end_bg proxy
+truncate -s +4096 "$tmp/source"
+start_proxy proxy file "$tmp/source"
+serves_nobody
+owner_is unknown
+all_end
+
+# ---- the record cannot be written -------------------------------------------
+
+# start_failing FIRST LAST: these steps on the state file fail once the file
+# "arm" is there.
+start_failing ()
+{
+  rm -f "$tmp/arm"
+  LD_PRELOAD=$BUILD/tests/crash-preload.so CRASH_DIR=$dir CRASH_HOW=fail \
+    CRASH_ARM=$tmp/arm CRASH_AT=$1 CRASH_TO=$2 CRASH_LOG=$tmp/steps \
+    start_proxy proxy file "$tmp/source"
+}
+
+is_ready ()
+{
+  [ "$(status .progress.phase)" = ready ]
+}
+
+# Pivot, the record failing from the commit on.
+pivot_failing ()
+{
+  start_migrate --wait "$(uri proxy)" "$(uri destination)"
+  wait_for is_ready
+  touch "$tmp/arm"
+  "$nbdmigrate" finish "$(uri proxy)"
+}
+
+echo "-- the file system is full when the migration begins"
+begin start_failing 1 1000
+touch "$tmp/arm"
+expect_status 1 migrate "$(uri proxy)" "$(uri destination)"
+guest_goes_on guest
+owner_is source
+stop_guest guest
+end_bg proxy
+start_proxy proxy file "$tmp/source"
+verify_final guest "$(uri proxy)"
+all_end
+
+# A file system that really is full, where one can be mounted.
+mount_tmpfs ()
+{
+  mount -t tmpfs -o size=64k,mode=700 none "$dir"
+  at_end "umount '$dir' 2> /dev/null"
+  start_proxy proxy file "$tmp/source"
+  dd if=/dev/zero of="$dir/filler" bs=4k 2> "$tmp/dd.log" || :
+}
+
+if [ "$(id -u)" -eq 0 ] && unshare -m true 2> "$tmp/unshare.log"; then
+  echo "-- until there is room again"
+  begin mount_tmpfs
+  expect_status 1 migrate "$(uri proxy)" "$(uri destination)"
+  grep -q 'No space left' "$tmp/proxy.log"
+  guest_goes_on guest
+  owner_is source
+  rm "$dir/filler"
+  must_migrate "$(uri proxy)" "$(uri destination)"
+  guest_goes_on guest
+  owner_is destination
+  stop_guest guest
+  verify_final guest "$(uri destination)"
+  all_end
+  umount "$dir"
+fi
+
+echo "-- it is full in the commit"
+begin start_failing 1 1
+pivot_failing
+expect_status 1 wait_bg migrator
+guest_goes_on guest
+owner_is source
+must_migrate "$(uri proxy)" "$(uri destination)"
+guest_goes_on guest
+owner_is destination
+stop_guest guest
+verify_final guest "$(uri destination)"
+all_end
+
+echo "-- the old record cannot be restored either"
+begin start_failing 1 1000
+end_bg guest
+rm "$tmp/guest.record"
+start_guest guest "$(uri proxy)" --initial any --expect-shutdown
+pivot_failing
+expect_status 5 wait_bg migrator
+wait_bg guest || fail "the guest ended with exit status $?"
+serves_nobody
+[ "$(status .owner)" = unknown ]
+rm "$tmp/arm"
+"$nbdmigrate" reopen "$(uri proxy)" owner=source
+owner_is source
+resume_guest "$(uri proxy)"
+all_end
