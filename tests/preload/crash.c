@@ -8,7 +8,7 @@
  *
  *   CRASH_DIR=DIR    migrate-dir, as an absolute path
  *   CRASH_AT=N       the step; none: only count
- *   CRASH_TO=N       with fail: the last step that fails (default: CRASH_AT)
+ *   CRASH_TO=N       the last one, if they are several
  *   CRASH_HOW=before SIGKILL instead of the step
  *             torn   SIGKILL after half of a write (before, for other steps)
  *             after  SIGKILL when the step has been done
