@@ -222,14 +222,14 @@ connection_break (struct connection *c, const char *why)
 
 void
 connection_check_timeout (struct connection *c, int64_t now_us,
-                          int64_t timeout_us)
+                          const struct patience *p)
 {
   const struct io *io;
 
   if (!connection_alive (c))
     return;
   for (io = c->ios; io != NULL; io = io->next)
-    if (now_us - io->started_us > timeout_us) {
+    if (now_us - io->started_us > (io->flush ? p->flush_us : p->request_us)) {
       connection_break (c, "the server did not answer in time");
       return;
     }
@@ -274,6 +274,7 @@ start (struct connection *c, struct io *io)
   io->connection = c;
   io->error = 0;
   io->lost = false;
+  io->flush = false;
   io->started_us = loop_now_us ();
   io->prev = NULL;
   io->next = c->ios;
@@ -332,6 +333,7 @@ connection_flush (struct connection *c, struct io *io)
 {
   const nbd_completion_callback cb = start (c, io);
 
+  io->flush = true;
   started (c, io, nbd_aio_flush (c->nbd, cb, 0));
 }
 

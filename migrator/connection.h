@@ -25,6 +25,7 @@ struct io {
   struct connection *connection;
   int error; /* errno of the request, 0: it succeeded */
   bool lost; /* the connection broke: the outcome is unknown (R17) */
+  bool flush;
   int64_t started_us;
   struct io *prev, *next; /* in flight on this connection */
 };
@@ -67,9 +68,15 @@ extern bool connection_alive (const struct connection *c);
 /* Break it: all requests end with an error soon. */
 extern void connection_break (struct connection *c, const char *why);
 
-/* Break it if its oldest request is older than that many microseconds. */
+/* How old a request may get, in microseconds. */
+struct patience {
+  int64_t request_us;
+  int64_t flush_us; /* as long as the server's disk may need */
+};
+
+/* Break it if a request is older than that. */
 extern void connection_check_timeout (struct connection *c, int64_t now_us,
-                                      int64_t timeout_us);
+                                      const struct patience *p);
 
 extern void connection_read (struct connection *c, struct io *io, void *buf,
                              uint32_t bytes, uint64_t offset);

@@ -24,6 +24,11 @@
 /* A server that does not answer for so long counts as lost. */
 #define REQUEST_TIMEOUT_US (INT64_C (30) * 1000000)
 
+/* Flushing a large cache onto a slow disk takes minutes.  The guest does not
+ * wait for it: the gate has its own deadline.
+ */
+#define FLUSH_TIMEOUT_US (INT64_C (600) * 1000000)
+
 /* So does a proxy; longer than the longest gate it may have to wait for.  Who
  * interrupts a migration need not wait as long, unless for a commit.
  */
@@ -182,19 +187,28 @@ answer_timeout_us (const struct migration *m)
            : ANSWER_TIMEOUT_US;
 }
 
+static struct patience
+patience (const struct migration *m)
+{
+  if (m->stop == STOP_CANCELLED)
+    return (struct patience){ INTERRUPTED_TIMEOUT_US, INTERRUPTED_TIMEOUT_US };
+  return (struct patience){ REQUEST_TIMEOUT_US, FLUSH_TIMEOUT_US };
+}
+
 static void
 run_disk (struct disk *d, int64_t now)
 {
+  const struct patience p = patience (d->m);
   const char *error;
 
   if (d->control != NULL)
     control_check_timeout (d->control, now, answer_timeout_us (d->m));
   if (d->source != NULL)
-    endpoint_check_timeout (d->source, now, REQUEST_TIMEOUT_US);
+    endpoint_check_timeout (d->source, now, &p);
   if (d->destination != NULL)
-    endpoint_check_timeout (d->destination, now, REQUEST_TIMEOUT_US);
+    endpoint_check_timeout (d->destination, now, &p);
   if (d->base != NULL)
-    endpoint_check_timeout (d->base, now, REQUEST_TIMEOUT_US);
+    endpoint_check_timeout (d->base, now, &p);
   if (!d->begun)
     return;
   disk_feed (d);

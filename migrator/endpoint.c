@@ -134,12 +134,13 @@ endpoint_broken (const struct endpoint *e)
 }
 
 void
-endpoint_check_timeout (struct endpoint *e, int64_t now_us, int64_t timeout_us)
+endpoint_check_timeout (struct endpoint *e, int64_t now_us,
+                        const struct patience *p)
 {
   unsigned i;
 
   for (i = 0; i < e->nr_connections; ++i)
-    connection_check_timeout (e->connections[i], now_us, timeout_us);
+    connection_check_timeout (e->connections[i], now_us, p);
 }
 
 char *

@@ -58,7 +58,7 @@ extern struct connection *endpoint_idle (const struct endpoint *e,
 extern const char *endpoint_broken (const struct endpoint *e);
 
 extern void endpoint_check_timeout (struct endpoint *e, int64_t now_us,
-                                    int64_t timeout_us);
+                                    const struct patience *p);
 
 /* The value of the line that begins with 'key' in the export description;
  * the caller frees it.  NULL if there is no such line (or no memory).

@@ -53,6 +53,19 @@ running (const struct migration *m)
   return false;
 }
 
+/* A pass ends early: what was asked for must not be answered in the next. */
+static void
+stop_taking (struct migration *m)
+{
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i) {
+    m->disks[i].swept = true;
+    while (m->disks[i].take_pending)
+      drive (m, ROUND_MS);
+  }
+}
+
 bool
 pass_run (struct migration *m, enum pass_kind kind, int64_t deadline_us)
 {
@@ -66,8 +79,10 @@ pass_run (struct migration *m, enum pass_kind kind, int64_t deadline_us)
     disk_start_pass (&m->disks[i], kind);
   while (m->stop == STOP_NO && running (m)) {
     drive (m, ROUND_MS);
-    if (deadline_us != 0 && loop_now_us () >= deadline_us)
+    if (deadline_us != 0 && loop_now_us () >= deadline_us) {
+      stop_taking (m);
       return false;
+    }
   }
   return m->stop == STOP_NO;
 }

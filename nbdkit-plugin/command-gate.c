@@ -159,18 +159,16 @@ record_new_owner (struct call *call, enum owner owner, enum record_end end)
 {
   struct export *e = call->export;
   const enum owner before = tracker_owner (e->tracker);
-  const enum record_end end_before = e->session.last_end;
   enum owner_outcome outcome = OWNER_RECORDED;
 
-  e->session.last_end = end;
   if (owner != before)
-    outcome = owner_record (e, owner);
+    outcome = owner_record (e, owner, end);
   switch (outcome) {
   case OWNER_RECORDED:
+    e->session.last_end = end;
     tracker_commit_end (e->tracker, true, owner);
     return answer_owner (call);
   case OWNER_KEPT:
-    e->session.last_end = end_before;
     tracker_commit_end (e->tracker, false, before);
     return call_fail (call, "Failed",
                       "the new owner (%s) could not be recorded in the state "
@@ -243,11 +241,11 @@ command_rollback (struct call *call)
     return NULL;
   if (tracker_rollback_begin (e->tracker, token) == -1)
     return fail_gate (call, "rollback");
-  e->session.last_end = RECORD_END_NONE;
   /* A session begins only where the source is the owner. */
   if (tracker_owner (e->tracker) != OWNER_SOURCE)
-    outcome = owner_record (e, OWNER_SOURCE);
+    outcome = owner_record (e, OWNER_SOURCE, RECORD_END_INTERRUPTED);
   if (outcome == OWNER_RECORDED) {
+    e->session.last_end = RECORD_END_NONE;
     tracker_commit_end (e->tracker, false, OWNER_SOURCE);
     return answer_owner (call);
   }

@@ -26,7 +26,7 @@ command_abort (struct call *call)
     client_disconnect (victim);
   tracker_stop (e->tracker);
   if (tracker_owner (e->tracker) == OWNER_SOURCE)
-    s->last_end = RECORD_END_ABORTED;
+    session_note_end (e, RECORD_END_ABORTED);
   nbdkit_debug ("migrate: export \"%s\": aborted, tracking is off", e->name);
   return json_object ();
 }
@@ -59,15 +59,12 @@ static json_t *
 serve_from_source (struct call *call)
 {
   struct export *e = call->export;
-  const enum record_end before = e->session.last_end;
 
-  e->session.last_end = RECORD_END_NONE;
-  if (owner_record (e, OWNER_SOURCE) != OWNER_RECORDED) {
-    e->session.last_end = before;
+  if (owner_record (e, OWNER_SOURCE, RECORD_END_NONE) != OWNER_RECORDED)
     return call_fail (call, "Failed",
                       "reopen: the owner could not be recorded in the state "
                       "file; nbdkit's own messages say why");
-  }
+  e->session.last_end = RECORD_END_NONE;
   tracker_set_owner (e->tracker, OWNER_SOURCE, true);
   nbdkit_debug ("migrate: export \"%s\": reopened from the source", e->name);
   return answer (OWNER_SOURCE);
@@ -110,11 +107,11 @@ serve_from_destination (struct call *call)
   if (e->relay == NULL)
     return call_fail (call, "BadDestination", "reopen: %s: %s",
                       e->session.destination, why ? why : "no memory");
-  e->session.last_end = RECORD_END_PIVOTED;
-  if (owner_record (e, OWNER_DESTINATION) != OWNER_RECORDED)
+  if (owner_record (e, OWNER_DESTINATION, RECORD_END_PIVOTED) != OWNER_RECORDED)
     return call_fail (call, "Failed",
                       "reopen: the owner could not be recorded in the state "
                       "file; nbdkit's own messages say why");
+  e->session.last_end = RECORD_END_PIVOTED;
   tracker_set_owner (e->tracker, OWNER_DESTINATION, false);
   nbdkit_debug ("migrate: export \"%s\": reopened from the destination",
                 e->name);

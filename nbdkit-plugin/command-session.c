@@ -9,6 +9,7 @@
 
 #include "call.h"
 #include "cleanup.h"
+#include "clock.h"
 #include "owner.h"
 #include "uri.h"
 
@@ -66,8 +67,10 @@ may_begin (struct call *call)
   return true;
 }
 
-/* R1: until every request that passed before has ended.  The session lock is
- * dropped meanwhile.  False after call_fail, or if nobody is there.
+/* R1: until every request that passed before has ended.  R17: and until no
+ * write of a migration that an earlier run of this proxy saw begin, and not
+ * end, can land any more.  The session lock is dropped meanwhile.  False after
+ * call_fail, or if nobody is there.
  */
 static bool
 wait_settled (struct call *call)
@@ -82,7 +85,7 @@ wait_settled (struct call *call)
     pthread_mutex_lock (&e->session.lock);
     if (call->gone || !call_is_session (call))
       return false;
-  } while (!settled);
+  } while (!settled || clock_ms () < e->quiet_from_ms);
   return true;
 }
 
@@ -95,9 +98,7 @@ record_destination (struct call *call)
   struct export *e = call->export;
   enum owner_outcome outcome;
 
-  e->session.last_end = RECORD_END_INTERRUPTED;
-  outcome = owner_record (e, OWNER_SOURCE);
-  e->session.last_end = RECORD_END_NONE;
+  outcome = owner_record (e, OWNER_SOURCE, RECORD_END_INTERRUPTED);
   if (outcome == OWNER_RECORDED)
     return 0;
   session_end (e);

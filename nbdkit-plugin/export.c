@@ -220,7 +220,6 @@ start_at_destination (struct export *e)
 {
   CLEANUP_FREE char *why = NULL;
 
-  e->started_there = true;
   e->relay = destination_connect (e, e->session.destination, &why);
   if (e->relay != NULL)
     return 0;

@@ -59,8 +59,8 @@ struct export
    * under the session lock (destination.h).  NULL: none.
    */
   struct relay *relay;
-  unsigned relay_users; /* atomic: requests that passed without the gate */
-  bool started_there;   /* constant: it was the owner when nbdkit started */
+  unsigned relay_users;  /* atomic: requests that passed without the gate */
+  int64_t quiet_from_ms; /* constant: no session copies before (R17) */
 
   struct guest_counters guest;
   struct session session; /* has its own lock */

@@ -111,18 +111,19 @@ migrate_default_export (nbdkit_next_default_export *next,
   return name;
 }
 
-/* Open the plugin for this connection, if it is needed and to be had.  1: it
- * is open, 0: it is not, and the destination serves; -1: error (reported).
+/* Open the plugin for this connection, if it is needed: not after a pivot, when
+ * it may not be there any more.  1: it is open, 0: it is not, -1: error
+ * (reported).
  */
 static int
 open_source (struct export *e, nbdkit_next_open *next, nbdkit_context *context,
              int readonly, const char *exportname)
 {
-  if (e->started_there)
+  if (tracker_owner (e->tracker) == OWNER_DESTINATION)
     return 0;
   if (e->shared != NULL || next (context, readonly, exportname) == 0)
     return 1;
-  return tracker_owner (e->tracker) == OWNER_DESTINATION ? 0 : -1;
+  return -1;
 }
 
 static void *

@@ -8,6 +8,7 @@
 #include <nbdkit-filter.h>
 
 #include "cleanup.h"
+#include "clock.h"
 #include "config.h"
 #include "export.h"
 #include "owner.h"
@@ -21,6 +22,8 @@ adopt (struct export *e, const struct record *rec)
 
   e->recorded_bytes = rec->disk_bytes;
   s->last_end = rec->last_end;
+  if (rec->last_end == RECORD_END_INTERRUPTED)
+    e->quiet_from_ms = clock_ms () + QUARANTINE_GRACE_MS;
   if (rec->destination[0] != '\0') {
     s->destination = strdup (rec->destination);
     if (s->destination == NULL) {
@@ -80,11 +83,11 @@ owner_fits (struct export *e)
 }
 
 enum owner_outcome
-owner_record (struct export *e, enum owner owner)
+owner_record (struct export *e, enum owner owner, enum record_end end)
 {
   struct record rec = {
     .owner = owner,
-    .last_end = e->session.last_end,
+    .last_end = end,
     .disk_bytes = e->disk_bytes,
     .chunk_bytes = e->chunk_bytes,
     .export_id = strtoull (e->id, NULL, 16),

@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 
+#include "record.h"
 #include "tracker.h"
 
 struct export;
@@ -35,10 +36,11 @@ enum owner_outcome {
   OWNER_UNSURE,   /* neither is sure: nobody may be served (R10) */
 };
 
-/* Make it the record, durably, together with how the session ended and where
+/* Make it the record, durably, together with how the session ends and where
  * to.  For a commit: with the gate shut and nothing in flight, between
  * tracker_commit_begin (or tracker_rollback_begin) and tracker_commit_end.
  */
-extern enum owner_outcome owner_record (struct export *e, enum owner owner);
+extern enum owner_outcome owner_record (struct export *e, enum owner owner,
+                                        enum record_end end);
 
 #endif /* NBDMIGRATE_OWNER_H */

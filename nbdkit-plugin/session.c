@@ -21,6 +21,7 @@
 #include "control.h"
 #include "destination.h"
 #include "export.h"
+#include "owner.h"
 #include "session.h"
 
 void
@@ -150,6 +151,16 @@ settle_destination (struct export *e)
 }
 
 void
+session_note_end (struct export *e, enum record_end end)
+{
+  e->session.last_end = end;
+  if (e->session.destination == NULL) /* nothing ever began */
+    return;
+  /* If it fails, a restarted proxy takes it for an interruption: safe. */
+  owner_record (e, OWNER_SOURCE, end);
+}
+
+void
 session_end (struct export *e)
 {
   struct session *s = &e->session;
@@ -163,6 +174,8 @@ session_end (struct export *e)
   s->client = NULL;
   if (s->last_end == RECORD_END_NONE)
     s->last_end = RECORD_END_INTERRUPTED;
+  else if (s->last_end == RECORD_END_DETACHED)
+    session_note_end (e, RECORD_END_DETACHED); /* not in the pause */
   settle_destination (e);
   /* Wishes were for this migrator: the next one must not be cancelled by
    * what somebody asked of this one.  The progress would be stale.

@@ -61,6 +61,11 @@ extern int session_begin (struct export *e, struct client *client,
 extern void session_replace_fds (struct export *e, const int *fds,
                                  size_t nr_fds);
 
+/* How it ended, where the source stays the owner: also in the record, if that
+ * can be written.
+ */
+extern void session_note_end (struct export *e, enum record_end end);
+
 /* End it (R7); nothing happens if there is none.  The client's connection
  * stays as it is.
  */
