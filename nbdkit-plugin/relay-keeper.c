@@ -133,6 +133,17 @@ try_to_come_back (struct relay *r, char **why)
   return 0;
 }
 
+/* Not so long that a guest gives up on a destination that is back. */
+static unsigned
+longest_backoff (const struct relay *r)
+{
+  const unsigned part = r->options.reconnect_ms / 10;
+
+  return part < BACKOFF_FIRST_MS  ? BACKOFF_FIRST_MS
+         : part < BACKOFF_LAST_MS ? part
+                                  : BACKOFF_LAST_MS;
+}
+
 /* Sleep before the next attempt.  L. */
 static void
 back_off (struct keeper *k)
@@ -143,8 +154,8 @@ back_off (struct keeper *k)
   while (!r->stopping && clock_ms () < until)
     relay_wait_changed (r);
   k->backoff_ms *= 2;
-  if (k->backoff_ms > BACKOFF_LAST_MS)
-    k->backoff_ms = BACKOFF_LAST_MS;
+  if (k->backoff_ms > longest_backoff (r))
+    k->backoff_ms = longest_backoff (r);
 }
 
 /* Until it is there again or the relay is stopped.  L; released meanwhile. */
