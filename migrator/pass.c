@@ -66,6 +66,25 @@ stop_taking (struct migration *m)
   }
 }
 
+/* 'nbdmigrate finish' ends the waiting at once, however slow the rate makes
+ * the copying: the pause copies the rest.
+ */
+static bool
+is_asked_to_finish (const struct migration *m)
+{
+  return m->phase == PHASE_READY && m->finish_wished;
+}
+
+static void
+break_off (struct migration *m)
+{
+  size_t i;
+
+  stop_taking (m);
+  for (i = 0; i < m->nr_disks; ++i)
+    copier_drop_queue (m->disks[i].copier);
+}
+
 bool
 pass_run (struct migration *m, enum pass_kind kind, int64_t deadline_us)
 {
@@ -83,6 +102,8 @@ pass_run (struct migration *m, enum pass_kind kind, int64_t deadline_us)
       stop_taking (m);
       return false;
     }
+    if (is_asked_to_finish (m))
+      break_off (m);
   }
   return m->stop == STOP_NO;
 }

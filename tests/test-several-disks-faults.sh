@@ -70,8 +70,8 @@ owners ()
 
 is_ready ()
 {
-  has_event ready || [ "$(event 'map(select(.event == "phase")) | last.phase')" \
-    = ready ]
+  has_event phase &&
+    [ "$(event 'map(select(.event == "phase")) | last.phase')" = ready ]
 }
 
 # start_until_ready MODE: all is copied, and it waits for "finish".

@@ -75,7 +75,8 @@ one_instant ()
 {
   must_migrate --finish=detach "$S1" "$D1" "$S2" "$D2"
   guest_goes_on guest
-  verify_one_instant guest "$D1" "$D2" > "$tmp/verdict.out" 2> "$tmp/verdict.log"
+  verify_one_instant guest "$D1" "$D2" > "$tmp/verdict.out" \
+    2> "$tmp/verdict.log"
 }
 
 echo "-- the migrator"
@@ -90,7 +91,8 @@ for ((i = 1; i <= runs; i++)); do
   one_instant || status=$?
   [ $status -eq 0 ] || break
 done
-[ "$status" -eq 3 ] || fail "the referee has not seen it in $runs runs ($status)"
+[ "$status" -eq 3 ] ||
+  fail "the referee has not seen it in $runs runs ($status)"
 echo "seen in run $i"
 cat "$tmp/verdict.log"
 
