@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# --wait: the migration stays ready, both sides in sync, until `finish` ends it
+# by the planned or another mode, `cancel` gives it up, or something breaks; and
+# what `reopen` may do.  (Several disks: test-steering.)
+#
+# timeout: 90
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+requires nbdkit jq
+
+size=$((8 * 1024 * 1024 + 512))
+truncate -s $size "$tmp/source" "$tmp/destination"
+
+# has_status EXPRESSION: jq, true for the status of now.
+has_status ()
+{
+  "$nbdmigrate" status --json "$(uri proxy)" | jq -e "$1" > "$tmp/has"
+}
+
+is_ready ()
+{
+  is_running "${pids[migrator]}" || fail "the migrator ended early"
+  has_status '.progress.phase == "ready"'
+}
+
+# wait_ready ARGUMENT...: start, until it is ready.
+wait_ready ()
+{
+  start_migrate --wait "$@" "$(uri proxy)" "$(uri destination)"
+  wait_for is_ready
+}
+
+resumed ()
+{
+  event 'map(select(.event == "started")) | last | .disks[0].resumed'
+}
+
+start_proxy proxy file "$tmp/source"
+start_nbdkit destination file "$tmp/destination"
+fill "$(uri proxy)" 50
+start_guest guest "$(uri proxy)" --initial "$pattern" --rate 2M
+
+echo "-- ready, and in sync"
+wait_ready --finish=detach
+"$nbdmigrate" status "$(uri proxy)" | tee "$tmp/status"
+grep -q '^progress .*ready' "$tmp/status"
+grep -q '^finish  *detach' "$tmp/status"
+guest_goes_on guest 100
+wait_for is_ready
+stop_guest guest
+wait_for has_status '.remaining_bytes == 0 and .unflushed_bytes == 0'
+is_ready
+cmp "$tmp/source" "$tmp/destination"
+expect_status 1 "$nbdmigrate" reopen "$(uri proxy)" 2> "$tmp/reopen.log"
+grep -q 'migration of this disk is running' "$tmp/reopen.log"
+
+echo "-- finish, as planned"
+start_guest guest "$(uri proxy)" --resume --rate 2M
+"$nbdmigrate" finish "$(uri proxy)"
+wait_bg migrator || fail "the migrator ended with exit status $?"
+[ "$(completed finish)" = detach ]
+verify_cut guest "$(uri destination)"
+"$nbdmigrate" reopen "$(uri proxy)" # it is the owner, so nothing happens
+has_status '.last_end == "detached"'
+
+echo "-- cancel"
+wait_ready --incremental
+[ "$(resumed)" = true ]
+"$nbdmigrate" cancel "$(uri proxy)"
+expect_status 3 wait_bg migrator
+has_status '.tracking == false and .session == false and .owner == "source"'
+guest_goes_on guest
+
+echo "-- cancel, while the migrator is stopped"
+wait_ready
+[ "$(resumed)" = false ]
+kill_bg migrator STOP
+"$nbdmigrate" cancel "$(uri proxy)"
+has_status '.tracking == false and .session == false'
+guest_goes_on guest
+kill_bg migrator CONT
+expect_status 1 wait_bg migrator
+
+echo "-- SIGTERM, SIGKILL, and the next one goes on"
+wait_ready
+kill_bg migrator TERM
+expect_status 3 wait_bg migrator
+wait_ready
+[ "$(resumed)" = true ]
+crash_bg migrator
+wait_for has_status '.session == false'
+wait_ready
+[ "$(resumed)" = true ]
+
+echo "-- the destination is lost"
+crash_bg destination
+expect_status 1 wait_bg migrator
+tail -n 1 "$tmp/migrator.log" | grep -q 'source .* authoritative'
+guest_goes_on guest
+start_nbdkit destination file "$tmp/destination"
+
+echo "-- finish comes before it is ready, with another mode"
+start_migrate --wait --finish=detach --restart --rate=4M "$(uri proxy)" \
+  "$(uri destination)"
+wait_for has_status '.progress.phase == "bulk"'
+"$nbdmigrate" finish "$(uri proxy)" pivot
+"$nbdmigrate" set "$(uri proxy)" rate=0
+wait_bg migrator || fail "the migrator ended with exit status $?"
+[ "$(completed finish)" = pivot ]
+guest_goes_on guest
+stop_guest guest
+verify_final guest "$(uri destination)"
+expect_status 1 "$nbdmigrate" reopen "$(uri proxy)" 2> "$tmp/reopen.log"
+grep -q 'not up to date' "$tmp/reopen.log"
+end_bg proxy
