@@ -15,6 +15,8 @@
 
 #include "copier-internal.h"
 
+#define HEAD_BLOCK 4096 /* what file systems allocate */
+
 enum stage { STAGE_READ, STAGE_WRITE };
 
 struct job {
@@ -266,6 +268,35 @@ write_zeroes (struct job *job, uint64_t offset, uint64_t length)
     add_ops (job, OP_WRITE, job->buf + (offset - job->offset), offset, length);
 }
 
+/* Data that begins inside a chunk: blocks of zeroes in front of a long run are
+ * left out, so that no run occupies a chunk more than it did.
+ */
+static uint64_t
+zero_head (const struct job *job, uint64_t begin, uint64_t end)
+{
+  const uint64_t block = job->c->destination->minimum_bytes > HEAD_BLOCK
+                           ? job->c->destination->minimum_bytes
+                           : HEAD_BLOCK;
+  uint64_t at = begin;
+
+  if (end - begin <= job->c->zero_unit)
+    return 0;
+  while (end - at > block && is_zero (job->buf + at, block))
+    at += block;
+  return at - begin;
+}
+
+static void
+write_data (struct job *job, uint64_t begin, uint64_t end)
+{
+  const uint64_t head = zero_head (job, begin, end);
+
+  if (head > 0)
+    write_zeroes (job, job->offset + begin, head);
+  begin += head;
+  add_ops (job, OP_WRITE, job->buf + begin, job->offset + begin, end - begin);
+}
+
 static void
 start_writing (struct job *job)
 {
@@ -289,8 +320,7 @@ start_writing (struct job *job)
       if (zero)
         write_zeroes (job, job->offset + begin, at - begin);
       else
-        add_ops (job, OP_WRITE, job->buf + begin, job->offset + begin,
-                 at - begin);
+        write_data (job, begin, at);
       begin = at;
     }
     zero = this_zero;
