@@ -22,6 +22,8 @@
 /* Passes to shorten the pause further although it would fit already. */
 #define SETTLE_PASSES 3
 
+#define UNMEASURED_BYTES_PER_SECOND (UINT64_C (32) * 1024 * 1024)
+
 /* While ready: how often what the guest wrote is copied. */
 #define READY_US (INT64_C (200) * 1000)
 
@@ -45,6 +47,17 @@ in_the_pause (const struct migration *m)
   return bytes;
 }
 
+/* A disk that held nothing but zeroes so far has shown no bandwidth.  The
+ * gate's deadline bounds what a wrong guess can cost.
+ */
+static uint64_t
+bandwidth (const struct migration *m)
+{
+  const uint64_t measured = meter_bandwidth (&m->meter);
+
+  return measured > 0 ? measured : UNMEASURED_BYTES_PER_SECOND;
+}
+
 /* What would the pause be now?  Asks the filters; -1 with m->stop. */
 static int
 predict (struct migration *m)
@@ -56,7 +69,7 @@ predict (struct migration *m)
     return -1;
   in = (struct forecast_input){
     .remaining_bytes = in_the_pause (m),
-    .bytes_per_second = meter_bandwidth (&m->meter),
+    .bytes_per_second = bandwidth (m),
     .flush_us = m->flush_us,
     .round_trips_us = (uint64_t)(loop_now_us () - begin) * ROUND_TRIPS,
   };

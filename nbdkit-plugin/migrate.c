@@ -17,6 +17,7 @@
 
 #include <nbdkit-filter.h>
 
+#include "cleanup.h"
 #include "config.h"
 #include "control.h"
 #include "destination.h"
@@ -111,6 +112,16 @@ migrate_default_export (nbdkit_next_default_export *next,
   return name;
 }
 
+/* The destination is the owner, and nothing can be taken back any more. */
+static bool
+pivot_is_over (struct export *e)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
+
+  return tracker_owner (e->tracker) == OWNER_DESTINATION &&
+         e->session.client == NULL;
+}
+
 /* Open the plugin for this connection, if it is needed: not after a pivot, when
  * it may not be there any more.  1: it is open, 0: it is not, -1: error
  * (reported).
@@ -119,7 +130,7 @@ static int
 open_source (struct export *e, nbdkit_next_open *next, nbdkit_context *context,
              int readonly, const char *exportname)
 {
-  if (tracker_owner (e->tracker) == OWNER_DESTINATION)
+  if (pivot_is_over (e))
     return 0;
   if (e->shared != NULL || next (context, readonly, exportname) == 0)
     return 1;
