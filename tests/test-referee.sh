@@ -113,6 +113,7 @@ echo "-- a server that forgets a write is found out while the guest runs"
 end_bg disk
 cat > "$tmp/forget.sh" <<'EOF'
 #!/bin/sh
+unset LD_PRELOAD # of a sanitizer
 case "$1" in
   get_size) stat -c %s "$image" ;;
   pread) dd if="$image" skip="$4" count="$3" iflag=skip_bytes,count_bytes \

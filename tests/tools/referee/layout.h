@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* How the disks are divided into cells, the units of the referee's knowledge.
  *
- * A cell has odd boundaries, 1 byte to 64 KiB (or multiples of 'align').  Every operation covers whole
- * cells: one, or several that lie side by side.  What no cell covers is never
- * written.  The layout follows from seed, disk sizes and 'max_cells'.
+ * A cell has odd boundaries, 1 byte to 64 KiB (or multiples of 'align').  Every
+ * operation covers whole cells: one, or several that lie side by side.  What no
+ * cell covers is never written.  The layout follows from seed, disk sizes and
+ * 'max_cells'.
  */
 
 #ifndef REFEREE_LAYOUT_H
@@ -33,7 +34,8 @@ struct layout {
   size_t n, allocated;
 };
 
-/* Fill in the cells; seed, max_cells, align, disks and disk_bytes must be set. */
+/* Fill in the cells; seed, max_cells, align, disks and disk_bytes must be set.
+ */
 extern void layout_build (struct layout *l);
 extern void layout_free (struct layout *l);
 

@@ -60,8 +60,8 @@ struct record {
   size_t out_used, out_allocated;
 };
 
-/* A new record; r->layout's seed, max_cells, align, disks and sizes and r->initial
- * must be set.  The file must not exist or must be empty.
+/* A new record; r->layout's seed, max_cells, align, disks and sizes and
+ * r->initial must be set.  The file must not exist or must be empty.
  */
 extern void record_create (struct record *r, const char *path);
 

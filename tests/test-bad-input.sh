@@ -1,0 +1,190 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# What cannot work is refused with one clear sentence that names the value, with
+# exit status 2 for usage and 1 otherwise, and before one byte is written to
+# the destination.
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+requires nbdkit nbdinfo jq
+
+wrong=0
+
+complain ()
+{
+  echo "WRONG: $*" >&2
+  sed 's/^/    /' "$tmp/said" >&2
+  wrong=$((wrong + 1))
+}
+
+# check_words STATUS EXPECTED TEXT...: of what was said, all must be there.
+check_words ()
+{
+  local status=$1 expected=$2 text
+
+  shift 2
+  [ "$status" -eq "$expected" ] ||
+    complain "exit status $status instead of $expected"
+  for text; do
+    grep -qF -- "$text" "$tmp/said" || complain "this is not said: $text"
+  done
+}
+
+# refused STATUS TEXT... -- ARGUMENT...: of nbdmigrate.
+refused ()
+{
+  local expected=$1 status=0 words=()
+
+  shift
+  while [ "$1" != -- ]; do
+    words+=("$1")
+    shift
+  done
+  shift
+  echo "-- nbdmigrate $*"
+  timeout 20 "$nbdmigrate" "$@" > "$tmp/printed" 2> "$tmp/said" || status=$?
+  sed 's/^/   /' "$tmp/said"
+  check_words $status "$expected" "${words[@]}"
+  [ ! -s "$tmp/printed" ] || complain "something was printed on stdout"
+  # One sentence, and a line that says who is authoritative or where help is.
+  [ "$(wc -l < "$tmp/said")" -le 2 ] || complain "that is too long"
+}
+
+# filter_refused TEXT... -- ARGUMENT...: of nbdkit.
+filter_refused ()
+{
+  local status=0 words=()
+
+  while [ "$1" != -- ]; do
+    words+=("$1")
+    shift
+  done
+  shift
+  echo "-- nbdkit $*"
+  timeout 20 nbdkit -f -U "$tmp/bad.sock" --filter="$filter" "$@" \
+    > "$tmp/printed" 2> "$tmp/said" || status=$?
+  sed 's/^/   /' "$tmp/said"
+  check_words $status 1 "${words[@]}"
+}
+
+size=$((4 * 1024 * 1024))
+start_proxy proxy memory $size
+start_nbdkit destination --filter=log memory $size \
+  logfile="$tmp/destination.requests"
+S=$(uri proxy) D=$(uri destination)
+
+# -- usage
+refused 2 SOURCE --
+refused 2 DESTINATION "$S" -- "$S"
+refused 2 unrecognized --frobnicate -- --frobnicate "$S" "$D"
+refused 2 --rate -- "$S" "$D" --rate
+refused 2 --rate=12X -- --rate=12X "$S" "$D"
+refused 2 --rate=-5 -- --rate=-5 "$S" "$D"
+refused 2 --max-pause=300 -- --max-pause=300 "$S" "$D"
+refused 2 --max-pause=0 -- --max-pause=0 "$S" "$D"
+refused 2 --connections=0 -- --connections=0 "$S" "$D"
+refused 2 --connections=x -- --connections=x "$S" "$D"
+refused 2 --request-size=1 -- --request-size=1 "$S" "$D"
+refused 2 --finish=never -- --finish=never "$S" "$D"
+refused 2 --progress=x -- --progress=x "$S" "$D"
+refused 2 /dev/sda 'not an NBD URI' -- /dev/sda "$D"
+refused 2 http://host/ 'not an NBD URI' -- "$S" http://host/
+refused 2 "$S" twice -- "$S" "$S"
+refused 2 /dev/sda -- status /dev/sda
+
+# -- the source
+refused 1 nowhere.sock 'No such file' -- \
+  --finish=detach "nbd+unix:///?socket=$tmp/nowhere.sock" "$D"
+refused 1 nowhere.control 'No such file' "proxy's host" -- \
+  --finish=detach --control="$tmp/nowhere.control" "$S" "$D"
+
+start_nbdkit plain memory $size
+refused 1 "$(uri plain)" --filter=migrate -- --finish=detach "$(uri plain)" "$D"
+end_bg plain
+
+start_proxy other memory $size
+nbdinfo --size "$(uri other)" > "$tmp/size" # an export in use
+refused 1 "$S" "$tmp/other.dir/control" -- \
+  --finish=detach --control="$tmp/other.dir/control" "$S" "$D"
+end_bg other
+
+# A proxy that was moved to another host, so to speak.
+start_proxy elsewhere memory $size
+mv "$tmp/elsewhere.dir/control" "$tmp/elsewhere.dir/gone"
+refused 1 "$tmp/elsewhere.dir/control" "proxy's host" -- \
+  --finish=detach "$(uri elsewhere)" "$D"
+mv "$tmp/elsewhere.dir/gone" "$tmp/elsewhere.dir/control"
+end_bg elsewhere
+
+refused 1 --max-pause migrate-max-gate -- --finish=detach --max-pause=1h "$S" "$D"
+
+# -- the destination
+# bad_destination TEXT... -- NBDKIT-ARGUMENT...
+bad_destination ()
+{
+  local words=()
+
+  while [ "$1" != -- ]; do
+    words+=("$1")
+    shift
+  done
+  shift
+  rm -f "$tmp/bad.requests"
+  start_nbdkit bad --filter=log "$@" logfile="$tmp/bad.requests"
+  refused 1 "$(uri bad)" "${words[@]}" -- --finish=detach "$S" "$(uri bad)"
+  ! grep -E ' (Write|Zero|Trim) ' "$tmp/bad.requests" ||
+    complain "something was written"
+  end_bg bad
+}
+
+cat > "$tmp/no-flush.sh" <<EOF
+#!/bin/sh
+unset LD_PRELOAD # of a sanitizer
+case "\$1" in
+  get_size) echo $size ;;
+  can_write) exit 0 ;;
+  can_flush) exit 3 ;;
+  pread) head -c \$3 /dev/zero ;;
+  pwrite) cat > /dev/null ;;
+  *) exit 2 ;;
+esac
+EOF
+chmod +x "$tmp/no-flush.sh"
+bad_destination $((size - 512)) $size -- memory $((size - 512))
+bad_destination read-only -- -r memory $size
+bad_destination flush -- sh "$tmp/no-flush.sh"
+refused 1 nowhere.sock 'No such file' -- \
+  --finish=detach "$S" "nbd+unix:///?socket=$tmp/nowhere.sock"
+mkdir "$tmp/exports"
+start_nbdkit directory file dir="$tmp/exports"
+refused 1 no-such-export -- \
+  --finish=detach "$S" "nbd+unix:///no-such-export?socket=$tmp/directory.sock"
+
+# -- the filter's own parameters
+filter_refused migrate-dir -- memory 1M
+filter_refused migrate-chunk=100000 'power of two' -- \
+  memory 1M migrate-dir="$tmp/bad.dir" migrate-chunk=100000
+filter_refused migrate-chunk=2K 4K 64M -- \
+  memory 1M migrate-dir="$tmp/bad.dir" migrate-chunk=2K
+filter_refused migrate-chunk=128M 4K 64M -- \
+  memory 1M migrate-dir="$tmp/bad.dir" migrate-chunk=128M
+filter_refused migrate-chunk=x -- \
+  memory 1M migrate-dir="$tmp/bad.dir" migrate-chunk=x
+filter_refused migrate-max-gate=5 -- \
+  memory 1M migrate-dir="$tmp/bad.dir" migrate-max-gate=5
+long=$(printf 'x%.0s' {1..100})
+filter_refused "$long" 107 -- memory 1M migrate-dir="$tmp/$long"
+filter_refused serial -- --filter=noparallel memory 1M \
+  migrate-dir="$tmp/bad.dir" serialize=all-requests
+filter_refused "$tmp/proxy.dir" -- memory 1M migrate-dir="$tmp/proxy.dir"
+
+# -- nothing has happened anywhere
+"$nbdmigrate" status --json "$S" > "$tmp/status"
+[ "$(jq -c '[.tracking, .session, .owner]' "$tmp/status")" = \
+  '[false,false,"source"]' ] || complain "tracking was left on"
+if grep -E ' (Write|Zero|Trim) ' "$tmp/destination.requests"; then
+  fail "something was written to the destination"
+fi
+[ $wrong -eq 0 ] || fail "$wrong complaints"

@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# The JSON events have the members that the manual promises, of the right type,
+# and come in order: started, phases, pause, completed.
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+requires nbdkit jq
+
+start_proxy proxy memory 4M
+start_nbdkit destination memory 4M
+fill "$(uri proxy)" 50
+start_guest guest "$(uri proxy)" --initial "$pattern"
+
+# events_are EXPRESSION: jq over all events as an array, must be true.
+events_are ()
+{
+  event "$1" | grep -qx true || fail "not so: $1 in $(cat "$tmp/events")"
+}
+
+# has EVENT MEMBER:TYPE...: in each of them, and there is at least one.
+has ()
+{
+  local name=$1 pair
+
+  shift
+  events_are "any(.event == \"$name\")"
+  for pair; do
+    events_are "map(select(.event == \"$name\")) |
+      all(.[] | .${pair%:*} | type; IN(\"${pair#*:}\"))" 2> "$tmp/jq.log"
+  done
+}
+
+common=(disks:array disk_bytes:number copied_bytes:number zeroed_bytes:number
+        skipped_bytes:number passes:number pause_ms:number duration_ms:number
+        finish:string resumed:boolean)
+
+echo "-- a migration that works"
+must_migrate --finish=detach --rate=3M "$(uri proxy)" "$(uri destination)"
+stop_guest guest
+events_are 'all(.event | type == "string")'
+events_are 'map(.time) | . == sort'
+events_are "all(.time > $(date +%s) - 300)"
+has started disks:array disk_bytes:number finish:string max_pause_ms:number \
+  rate:number
+events_are '.[0].disks | length == 1 and (.[0].source | type == "string") and
+            (.[0].destination | type == "string") and
+            .[0].chunk_bytes == 65536 and .[0].resumed == false'
+has phase phase:string pass:number remaining_bytes:number
+has progress phase:string pass:number percent:number copied_bytes:number \
+  remaining_bytes:number bytes_per_second:number \
+  dirty_bytes_per_second:number finish:string max_pause_ms:number rate:number
+has pause begin_time:number end_time:number pause_ms:number result:string
+has completed "${common[@]}"
+events_are '.[0].event == "started" and .[-1].event == "completed"'
+events_are '[.[] | select(.event == "phase").phase] |
+            .[0] == "bulk" and (index("final") != null)'
+events_are 'map(select(.event == "pause"))[-1] |
+            .result == "committed" and .begin_time <= .end_time and
+            .pause_ms <= (.end_time - .begin_time) * 1000 + 1'
+# shellcheck disable=SC2016
+events_are '(map(select(.event == "pause"))[-1].pause_ms) as $pause |
+            map(select(.event == "completed"))[-1].pause_ms == $pause'
+events_are '.[-1].finish == "detach" and .[-1].disk_bytes == 4194304'
+[ "$(grep -c . "$tmp/events")" -eq "$(event length)" ] ||
+  fail "some lines are no JSON objects"
+
+echo "-- one that fails"
+end_bg destination
+start_nbdkit destination --filter=error memory 4M error-pwrite=EIO \
+  error-pwrite-rate=100%
+expect_status 1 migrate --finish=detach "$(uri proxy)" "$(uri destination)"
+has failed "${common[@]}" status:number error:string
+events_are '.[-1].event == "failed" and .[-1].status == 1'

@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# `nbdmigrate status`, for people and as JSON: before a migration, during one,
+# after it was interrupted and after it ended.  And the progress that the
+# migrator itself shows never runs backwards within a pass.
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+requires nbdkit jq
+
+size=$((8 * 1024 * 1024 + 100))
+start_proxy proxy memory $size
+start_nbdkit destination memory $size
+fill "$(uri proxy)" 100
+
+# status_is EXPRESSION: jq over the status, must be true.
+status_is ()
+{
+  "$nbdmigrate" status --json "$(uri proxy)" > "$tmp/status.json"
+  jq -e "$1" "$tmp/status.json" > "$tmp/jq.out" ||
+    fail "not so: $1 in $(cat "$tmp/status.json")"
+}
+
+# status_says WORD...
+status_says ()
+{
+  local word
+
+  "$nbdmigrate" status "$(uri proxy)" > "$tmp/status.text"
+  cat "$tmp/status.text"
+  for word; do
+    grep -qi -- "$word" "$tmp/status.text" || fail "status does not say: $word"
+  done
+}
+
+echo "-- before"
+status_says source
+status_is '.owner == "source" and .tracking == false and .session == false and
+           .gate == "open" and .last_end == "none" and .progress == null and
+           .disk_bytes == '$size' and .chunk_bytes == 65536 and
+           .dirty_bytes == 0 and (.id | test("^[0-9a-f]{16}$"))'
+
+is_copying ()
+{
+  grep -q '"progress".*"phase": *"bulk"' "$tmp/events"
+}
+
+echo "-- during"
+start_migrate --finish=detach --rate=4M --progress=9 \
+  "$(uri proxy)" "$(uri destination)" 9> "$tmp/progress"
+wait_for is_copying
+status_is ".session == true and .tracking == true and
+           .destination == \"$(uri destination)\" and
+           .progress.phase == \"bulk\" and .progress.percent < 100 and
+           .progress.rate == 4194304 and .remaining_bytes > 0"
+status_says bulk '4.0 MiB/s' '%'
+
+echo "-- interrupted"
+kill_bg migrator TERM
+expect_status 3 wait_bg migrator
+status_is '.session == false and .tracking == true and
+           .last_end == "interrupted"'
+status_says interrupted
+
+echo "-- after"
+start_migrate --finish=detach --rate=16M --progress=9 \
+  "$(uri proxy)" "$(uri destination)" 9>> "$tmp/progress"
+wait_bg migrator || fail "the migration ended with exit status $?"
+status_is '.session == false and .last_end == "detached" and
+           .owner == "source"'
+status_says detached
+
+echo "-- progress"
+event 'map(select(.event == "progress"))' | jq -e '
+  group_by(.pass) | map([.[].percent]) |
+  all(. == sort and all(. >= 0 and . <= 100))' > "$tmp/jq.out" ||
+  fail "the percentage ran backwards: $(event 'map(.percent)')"
+grep -qx '100/100' "$tmp/progress"
+! grep -qvx '[0-9]*/100' "$tmp/progress" ||
+  fail "not N/100: $(cat "$tmp/progress")"
