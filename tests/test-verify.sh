@@ -1,0 +1,147 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+# timeout: 120
+#
+# --verify reads back and compares what was copied before the cut-over, while
+# the guest writes: no false alarm, and every destination that does not return
+# what it was given is found out, with the offset, before the cut-over and with
+# exit status 1.  --digest tells the SHA-256 of the destination.
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+# shellcheck source=tests/disks.sh
+source "$SRCDIR/tests/disks.sh"
+requires nbdkit jq nbdcopy sha256sum
+
+size=$((12 * 1024 * 1024 + 4321))
+chunk=65536
+S=$(uri proxy) D=$(uri destination)
+
+start_source ()
+{
+  rm -rf "$tmp/proxy.dir" "$tmp/guest.record"
+  start_proxy proxy memory $size
+  fill "$S" 70 > "$tmp/fill.out"
+}
+
+stop_all ()
+{
+  local name
+
+  for name in proxy destination; do
+    [ -z "${pids[$name]:-}" ] || end_bg $name
+  done
+}
+
+digest_of ()
+{
+  nbdcopy "$1" - | head -c $size | sha256sum | cut -d ' ' -f 1
+}
+
+echo "-- an idle guest: all of it is read back, and the digest is right"
+start_source
+start_nbdkit destination memory $((size + 1000))
+must_migrate --finish=detach --verify --digest "$S" "$D"
+[ "$(completed compared_bytes)" -eq $size ]
+[ "$(completed 'disks[0].sha256')" = "$(digest_of "$D")" ]
+[ "$(completed 'disks[0].sha256')" = "$(digest_of "$S")" ]
+stop_all
+
+echo "-- under load: no false alarm"
+for finish in detach pivot; do
+  start_source
+  start_nbdkit destination memory $size
+  start_guest guest "$S" --initial "$pattern" --depth 16 --rate 8M
+  must_migrate --finish=$finish --verify "$S" "$D"
+  guest_goes_on guest
+  [ $finish = pivot ] || verify_cut guest "$D"
+  (($(completed compared_bytes) >= size)) || fail "not all was read back"
+  echo "$finish: $(completed compared_bytes) bytes read back, pause" \
+       "$(completed pause_ms) ms"
+  stop_guest guest
+  verify_final guest "$S"
+  stop_all
+done
+
+echo "-- the digest under load: of the destination, as it is"
+start_source
+start_nbdkit destination memory $size
+start_guest guest "$S" --initial "$pattern" --rate 8M
+must_migrate --finish=detach --digest "$S" "$D"
+[ "$(completed 'disks[0].sha256')" = "$(digest_of "$D")" ]
+verify_cut guest "$D"
+stop_guest guest
+stop_all
+
+# found_out OFFSET: by the last run, before the cut-over.
+found_out ()
+{
+  local first=$(($1 / chunk * chunk))
+
+  sed 's/^/   /' "$tmp/$2.log"
+  grep -qE "offset $first \\($chunk|offset $first \\($((size % chunk)) " \
+    "$tmp/$2.log" || fail "the offset $first is not told"
+  grep -qF "$D" "$tmp/$2.log"
+  [ "$(event 'map(select(.event == "pause" and .result == "committed")) |
+              length')" -eq 0 ] || fail "that was after the cut-over"
+  has_status "$S" '.owner == "source" and .gate == "open"'
+}
+
+for bad in 0 $((size / 2)) $((size - 1)); do
+  for load in idle busy; do
+    echo "-- the byte at $bad is not kept, the guest is $load"
+    start_source
+    start_nbdkit destination "$BUILD/tests/nbdkit-forgetful-plugin.so" \
+      size=$size bad=$bad
+    [ $load = idle ] ||
+      start_guest guest "$S" --initial "$pattern" --depth 4 --rate 1M
+    expect_status 1 migrate --finish=pivot --verify "$S" "$D"
+    found_out $bad migrate
+    if [ $load = busy ]; then
+      guest_goes_on guest
+      stop_guest guest
+      verify_final guest "$S"
+    fi
+    stop_all
+  done
+done
+
+echo "-- without --verify nobody notices, but the digest tells"
+start_source
+start_nbdkit destination "$BUILD/tests/nbdkit-forgetful-plugin.so" \
+  size=$size bad=1M
+must_migrate --finish=detach --digest "$S" "$D"
+[ "$(completed 'disks[0].sha256')" = "$(digest_of "$D")" ]
+[ "$(completed 'disks[0].sha256')" != "$(digest_of "$S")" ]
+stop_all
+
+echo "-- a destination that is not zero, although that was said"
+start_source
+start_nbdkit destination memory $size
+"$referee" pattern --uri "$D" --seed 5 --density 100
+expect_status 1 migrate --finish=detach --verify --destination-is-zero "$S" "$D"
+sed 's/^/   /' "$tmp/migrate.log"
+grep -q 'other bytes than were written, at offset' "$tmp/migrate.log"
+stop_all
+
+is_ready ()
+{
+  has_status "$S" '.progress.phase == "ready"'
+}
+
+echo "-- it forgets only what is written last: noticed in the pause"
+start_source
+start_nbdkit destination "$BUILD/tests/nbdkit-forgetful-plugin.so" \
+  size=$size bad=1M when="$tmp/forget"
+start_migrate --finish=pivot --verify --wait "$S" "$D"
+wait_for is_ready
+touch "$tmp/forget"
+"$referee" pattern --uri "$S" --seed 5 --density 100
+"$nbdmigrate" finish "$S"
+expect_status 1 wait_bg migrator
+found_out $((1024 * 1024)) migrator
+rm "$tmp/forget"
+must_migrate --finish=pivot --verify "$S" "$D"
+same_content "$S" "$D"
+stop_all
