@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cleanup.h"
 #include "clock.h"
 #include "relay-internal.h"
 
@@ -17,7 +18,7 @@
 void
 batch_init (struct batch *b, uint64_t generation)
 {
-  pthread_cond_init (&b->finished, NULL);
+  sem_init (&b->finished, 0, 0);
   b->n = 0;
   b->sent = false;
   b->unknown = false;
@@ -29,7 +30,7 @@ batch_init (struct batch *b, uint64_t generation)
 void
 batch_destroy (struct batch *b)
 {
-  pthread_cond_destroy (&b->finished);
+  sem_destroy (&b->finished);
 }
 
 struct command *
@@ -88,7 +89,7 @@ link_command (struct command *cmd, struct connection *c)
   cmd->sent_ms = clock_ms ();
   if (c->in_flight++ == 0)
     __atomic_store_n (&c->progress_ms, cmd->sent_ms, __ATOMIC_RELAXED);
-  ++c->submitting;
+  ++c->users;
   cmd->issued = true;
   ++cmd->batch->pending;
 }
@@ -117,9 +118,12 @@ completed (void *opaque, int *error)
   struct command *cmd = opaque;
   struct relay *r = cmd->connection->relay;
 
+  struct batch *b;
+
   pthread_mutex_lock (&r->lock);
-  relay_command_done (cmd, *error);
+  b = relay_command_done (cmd, *error);
   pthread_mutex_unlock (&r->lock);
+  batch_wake (b);
   return 1;
 }
 
@@ -187,6 +191,7 @@ static void
 issue (struct command *cmd)
 {
   struct connection *c = cmd->connection;
+  struct batch *b = NULL;
   int error;
 
   if (issue_to_libnbd (cmd) != -1) {
@@ -202,8 +207,9 @@ issue (struct command *cmd)
   pthread_mutex_lock (&c->relay->lock);
   cmd->issued = false;
   if (!cmd->done)
-    relay_command_done (cmd, error);
+    b = relay_command_done (cmd, error);
   pthread_mutex_unlock (&c->relay->lock);
+  batch_wake (b);
 }
 
 void
@@ -247,14 +253,14 @@ means_lost (int error)
   return error == ENOTCONN || error == ESHUTDOWN;
 }
 
-void
+struct batch *
 relay_command_done (struct command *cmd, int error)
 {
   struct connection *c = cmd->connection;
   struct batch *b = cmd->batch;
 
   if (cmd->done)
-    return;
+    return NULL;
   if (means_lost (error)) {
     relay_lose (c, error == ESHUTDOWN ? "the server is shutting down" : NULL);
     b->result = RELAY_LOST;
@@ -270,10 +276,17 @@ relay_command_done (struct command *cmd, int error)
     c->flushed = cmd->offset;
   unlink_command (cmd);
   cmd->done = true;
-  if (--b->pending == 0)
-    pthread_cond_signal (&b->finished);
   if (c->relay->stopping)
     pthread_cond_broadcast (&c->relay->changed);
+  return --b->pending == 0 ? b : NULL;
+}
+
+/* Whoever waits returns, and the batch is gone, as soon as it is posted. */
+void
+batch_wake (struct batch *b)
+{
+  if (b != NULL)
+    sem_post (&b->finished);
 }
 
 /* Whether a connection has kept this command waiting for too long. */
@@ -293,43 +306,55 @@ check_overdue (struct relay *r, const struct command *cmd, int64_t now)
 }
 
 static void
-wait_pending (struct relay *r, struct batch *b)
+check_all_overdue (struct relay *r, const struct batch *b)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
+
+  for (unsigned i = 0; i < b->n; ++i) {
+    if (!b->commands[i].done)
+      check_overdue (r, &b->commands[i], clock_ms ());
+  }
+}
+
+/* Until the batch is woken, which happens once. */
+static void
+wait_finished (struct relay *r, struct batch *b)
 {
   struct timespec until;
 
-  clock_gettime (CLOCK_MONOTONIC, &until);
-  while (b->pending > 0) {
+  while (sem_trywait (&b->finished) == -1) {
+    clock_gettime (CLOCK_MONOTONIC, &until);
     until.tv_nsec += RELAY_SLICE_MS * 1000000;
     if (until.tv_nsec >= 1000000000) {
       ++until.tv_sec;
       until.tv_nsec -= 1000000000;
     }
-    while (b->pending > 0 &&
-           pthread_cond_clockwait (&b->finished, &r->lock, CLOCK_MONOTONIC,
-                                   &until) == 0)
-      ;
-    for (unsigned i = 0; b->pending > 0 && i < b->n; ++i) {
-      if (!b->commands[i].done)
-        check_overdue (r, &b->commands[i], clock_ms ());
-    }
+    if (sem_clockwait (&b->finished, CLOCK_MONOTONIC, &until) == 0)
+      return;
+    if (errno == ETIMEDOUT)
+      check_all_overdue (r, b);
   }
 }
 
 int
 batch_wait (struct relay *r, struct batch *b)
 {
-  int result;
+  int result = RELAY_LOST;
 
-  pthread_mutex_lock (&r->lock);
-  for (unsigned i = 0; b->sent && i < b->n; ++i) {
-    struct connection *c = b->commands[i].connection;
+  if (b->sent) {
+    if (b->n > 0)
+      wait_finished (r, b);
+    /* The lock also orders what the I/O thread did before what follows. */
+    pthread_mutex_lock (&r->lock);
+    for (unsigned i = 0; i < b->n; ++i) {
+      struct connection *c = b->commands[i].connection;
 
-    if (--c->submitting == 0 && c->lost)
-      pthread_cond_broadcast (&r->changed);
+      if (--c->users == 0 && c->lost)
+        pthread_cond_broadcast (&r->changed);
+    }
+    result = b->result;
+    pthread_mutex_unlock (&r->lock);
   }
-  wait_pending (r, b);
-  result = b->sent ? b->result : RELAY_LOST;
-  pthread_mutex_unlock (&r->lock);
   b->n = 0;
   b->sent = false;
   b->result = 0;

@@ -120,8 +120,13 @@ io_thread (void *opaque)
 
   pthread_mutex_lock (&r->lock);
   relay_lose (c, why ? why : "the server closed the connection");
-  while (c->first != NULL)
-    relay_command_done (c->first, ENOTCONN);
+  while (c->first != NULL) {
+    struct batch *b = relay_command_done (c->first, ENOTCONN);
+
+    pthread_mutex_unlock (&r->lock);
+    batch_wake (b);
+    pthread_mutex_lock (&r->lock);
+  }
   c->ended = true;
   pthread_cond_broadcast (&r->changed);
   pthread_mutex_unlock (&r->lock);
@@ -168,7 +173,7 @@ end_thread (struct connection *c)
   connection_kick (c);
   pthread_join (c->thread, NULL);
   pthread_mutex_lock (&r->lock);
-  while (c->submitting > 0)
+  while (c->users > 0)
     relay_wait_changed (r);
   pthread_mutex_unlock (&r->lock);
 }

@@ -33,6 +33,7 @@
 #define NBDMIGRATE_RELAY_INTERNAL_H
 
 #include <pthread.h>
+#include <semaphore.h>
 
 #include <libnbd.h>
 
@@ -94,7 +95,7 @@ struct command {
 
 /* Commands sent together by one thread, which waits for all of them. */
 struct batch {
-  pthread_cond_t finished;
+  sem_t finished; /* posted once, when pending reaches 0 */
   struct command commands[BATCH_MAX];
   unsigned n;
   bool sent;           /* they have connections */
@@ -116,7 +117,7 @@ struct connection {
   bool serving;          /* L: in relay.connections */
   bool lost;             /* L: send nothing any more */
   bool ended;            /* L: the I/O thread has nothing more to do */
-  unsigned submitting;   /* L: commands whose senders are inside libnbd */
+  unsigned users;        /* L: commands whose senders may be inside libnbd */
   unsigned in_flight;    /* L */
   struct command *first; /* L: commands in flight */
   uint64_t acknowledged; /* L: count of writes answered */
@@ -136,7 +137,7 @@ struct relay {
   struct relay_options options;
 
   pthread_mutex_t lock;
-  pthread_cond_t changed; /* state, ranges, room, stopping, submitting */
+  pthread_cond_t changed; /* state, ranges, room, stopping, users */
   pthread_cond_t work;    /* for the keeper */
   pthread_t keeper;
 
@@ -214,8 +215,12 @@ extern void batch_link (struct relay *r, struct batch *b,
                         struct connection *only);
 extern void batch_issue (struct batch *b);
 
-/* The command has been answered, or never will be (ENOTCONN).  L. */
-extern void relay_command_done (struct command *cmd, int error);
+/* The command has been answered, or never will be (ENOTCONN).  L.  If it was
+ * the last one of its batch, the batch: batch_wake it, without the lock.
+ */
+extern struct batch *relay_command_done (struct command *cmd, int error)
+  __attribute__ ((warn_unused_result));
+extern void batch_wake (struct batch *b);
 
 /* ---- relay-request.c, relay-try.c, relay-write.c ----------------------- */
 

@@ -4,8 +4,8 @@
  */
 
 #include <errno.h>
-#include <string.h>
 
+#include "relay-copy.h"
 #include "relay-internal.h"
 
 #define ZEROES_BYTES (1024 * 1024)
@@ -56,7 +56,7 @@ transfer (struct relay *r, const struct view *v, struct connection *only,
     done = add_pieces (&b, model, done, limit, advance);
     batch_send (r, &b, only);
     if (copy != NULL) {
-      memcpy (copy, model->data, model->length);
+      copy_past_caches (copy, model->data, model->length);
       copy = NULL;
     }
     result = batch_wait (r, &b);

@@ -28,6 +28,18 @@ free_relay (struct relay *r)
   free (r);
 }
 
+/* Many threads hold it for a very short time: spin before sleeping. */
+static void
+init_lock (pthread_mutex_t *lock)
+{
+  pthread_mutexattr_t attr;
+
+  pthread_mutexattr_init (&attr);
+  pthread_mutexattr_settype (&attr, PTHREAD_MUTEX_ADAPTIVE_NP);
+  pthread_mutex_init (lock, &attr);
+  pthread_mutexattr_destroy (&attr);
+}
+
 static struct relay *
 new_relay (const char *uri, const struct relay_options *options)
 {
@@ -35,7 +47,7 @@ new_relay (const char *uri, const struct relay_options *options)
 
   if (r == NULL)
     return NULL;
-  pthread_mutex_init (&r->lock, NULL);
+  init_lock (&r->lock);
   pthread_cond_init (&r->changed, NULL);
   pthread_cond_init (&r->work, NULL);
   range_lock_init (&r->ranges, 1);

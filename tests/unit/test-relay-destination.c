@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Which destinations are refused, and with which words. */
+
+#include <string.h>
+
+#include "relay-destination.h"
+#include "unit.h"
+
+static const struct destination good = {
+  .bytes = 1048576,
+  .minimum = 4096,
+  .maximum = 32 * 1024 * 1024,
+  .can_flush = true,
+};
+
+static void
+expect (const struct destination *d, uint64_t disk_bytes, uint64_t chunk_bytes,
+        const char *part)
+{
+  char *why = NULL;
+  const int r = destination_check (d, disk_bytes, chunk_bytes, &why);
+
+  CU_ASSERT_EQUAL (r, part == NULL ? 0 : -1);
+  CU_ASSERT ((part == NULL) == (why == NULL));
+  CU_ASSERT (part == NULL || (why != NULL && strstr (why, part) != NULL));
+  free (why);
+}
+
+static void
+test_check (void)
+{
+  struct destination d = good;
+
+  expect (&d, 1048576, 65536, NULL);
+  expect (&d, 1048575, 65536, NULL); /* its last block can be reached */
+  expect (&d, 0, 0, NULL);
+  expect (&d, 1048577, 65536, "1048577");
+  expect (&d, 1048576, 2048, "4096");
+  d.bytes = 1048576 + 511;
+  expect (&d, 1048577, 65536, "can be reached");
+  d = good;
+  d.read_only = true;
+  expect (&d, 1, 65536, "read-only");
+  d = good;
+  d.can_flush = false;
+  expect (&d, 1, 65536, "flush");
+  d = good;
+  d.minimum = 3000;
+  expect (&d, 1, 65536, "3000");
+  d.minimum = 131072;
+  expect (&d, 1, 1048576, "131072");
+  d = good;
+  d.maximum = 0;
+  expect (&d, 1, 65536, "make no sense");
+}
+
+static void
+test_uri (void)
+{
+  static const struct {
+    const char *uri;
+    bool unverifiable;
+  } t[] = {
+    { "nbd://host/x", false },
+    { "nbd+unix:///?socket=/s", false },
+    { "nbds://host/x", false },
+    { "nbds+unix:///?socket=/s", true },
+    { "NBDS+UNIX:///?socket=/s", true },
+    { "nbds+vsock://2", true },
+    { "nbds+unix:///?socket=/s&tls-psk-file=/psk", false },
+    { "nbds+unix:///?tls-psk-file=/psk;socket=/s", false },
+    { "nbds+unix:///?socket=/s&TLS-PSK-FILE=/psk", false },
+    { "nbds+unix:///?socket=/tls-psk-file=", true },
+    { "nbds+unix:///?socket=/s#&tls-psk-file=/psk", true },
+    { "nbds+unix:///tls-psk-file=x?socket=/s", true },
+    { "nbds+unix:///?socket=/s&tls-certificates=/pki", true },
+  };
+
+  for (size_t i = 0; i < sizeof t / sizeof t[0]; ++i)
+    CU_ASSERT_EQUAL (destination_uri_unverifiable (t[i].uri),
+                     t[i].unverifiable);
+}
+
+int
+main (void)
+{
+  CU_TestInfo tests[] = {
+    { "what is refused", test_check },
+    { "X.509 without a host name", test_uri },
+    CU_TEST_INFO_NULL,
+  };
+
+  return unit_main ("relay-destination", tests);
+}

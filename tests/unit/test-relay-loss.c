@@ -1,0 +1,667 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* timeout: 180
+ *
+ * A destination that is lost and comes back (R13, R17; rows 8 to 10 of the
+ * fault table): no acknowledged write is lost although the destination forgets
+ * what was not flushed, and where that cannot be had, the guest hears of it.
+ */
+
+#include "relay-worker.h"
+
+/* Kills leave nothing that could land late: no need to wait for it. */
+#define NO_GRACE_MS 10
+
+static struct relay_options
+new_options (void)
+{
+  struct relay_options o = RELAY_OPTIONS_DEFAULT;
+
+  o.disk_bytes = DISK_BYTES;
+  o.log_bytes = 1024 * 1024;
+  o.grace_ms = NO_GRACE_MS;
+  return o;
+}
+
+static struct relay *
+open_relay (const struct server *s, const struct relay_options *o)
+{
+  char *why;
+  struct relay *r = relay_open (s->uri, o, &why);
+
+  if (r == NULL)
+    printf ("(%s) ", why);
+  CU_ASSERT_PTR_NOT_NULL_FATAL (r);
+  return r;
+}
+
+static struct relay_status
+status_of (struct relay *r)
+{
+  struct relay_status st;
+
+  relay_get_status (r, &st);
+  return st;
+}
+
+static void
+wait_until_up (struct relay *r, bool up)
+{
+  unsigned tries = SERVER_TRIES;
+
+  while (status_of (r).up != up && --tries > 0)
+    server_pause ();
+  CU_ASSERT_NOT_EQUAL (tries, 0);
+}
+
+static void
+wait_until_lost (struct relay *r, uint64_t losses)
+{
+  unsigned tries = SERVER_TRIES;
+
+  while (status_of (r).losses < losses && --tries > 0)
+    server_pause ();
+  CU_ASSERT_NOT_EQUAL (tries, 0);
+}
+
+/* ---- Lost again and again under load ----------------------------------- */
+
+/* Each element of 'args' is one life of the server; 'sig' ends it. */
+static void
+run_lives (const char *const *args, int sig)
+{
+  struct relay_options o = new_options ();
+  struct workers w;
+  struct server s;
+  struct relay *r;
+
+  workers_init (&w);
+  server_init (&s, FILE_BYTES, FILL);
+  server_start (&s, *args);
+  r = open_relay (&s, &o);
+  workers_start (&w, r, UINT32_MAX);
+  while (*++args != NULL) {
+    workers_advance (&w, 30);
+    server_stop (&s, sig);
+    server_start (&s, *args);
+  }
+  workers_advance (&w, 30);
+  workers_join (&w, true);
+
+  /* What is not flushed is lost once more. */
+  server_stop (&s, SIGKILL);
+  server_start (&s, args[-1]);
+  workers_check (&w, r);
+  CU_ASSERT (status_of (r).replayed_writes > 0);
+  CU_ASSERT_EQUAL (status_of (r).error_generation, 0);
+  CU_ASSERT_EQUAL (relay_flush (r, NULL, NULL), 0);
+  server_stop (&s, SIGKILL);
+  workers_check_file (&w, &s);
+  relay_close (r);
+  server_destroy (&s);
+  workers_destroy (&w);
+}
+
+static void
+test_killed (void)
+{
+  static const char *const lives[] = {
+    "",
+    "writeback=30 seed=1",
+    "writeback=60 seed=2",
+    "writeback=10 seed=3",
+    "",
+    "writeback=50 seed=4",
+    NULL,
+  };
+
+  run_lives (lives, SIGKILL);
+}
+
+static void
+test_killed_with_blocks (void)
+{
+  static const char *const lives[] = {
+    "minimum=4096 maximum=8192",
+    "minimum=4096 maximum=8192 writeback=30",
+    "minimum=4096 maximum=8192 writeback=30 multi-conn=0",
+    "minimum=4096 maximum=8192",
+    NULL,
+  };
+
+  run_lives (lives, SIGKILL);
+}
+
+/* It comes back offering less, or more.  (Never trim: what is trimmed may read
+ * differently after each replay.)
+ */
+static void
+test_changes (void)
+{
+  static const char *const lives[] = {
+    "minimum=4096 maximum=65536 trim=0",
+    "minimum=4096 maximum=4096 trim=0 fua=0 --filter=nozero",
+    "minimum=512 trim=0 multi-conn=0 --no-sr cache=0",
+    "minimum=512 trim=0 maximum=16384 writeback=20 fua=0",
+    "trim=0",
+    "trim=0 --filter=nozero maximum=32768",
+    NULL,
+  };
+
+  run_lives (lives, SIGKILL);
+}
+
+/* Stopped politely: it answers what it has with "shutting down". */
+static void
+test_terminated (void)
+{
+  static const char *const lives[] = { "", "", "", NULL };
+
+  run_lives (lives, SIGTERM);
+}
+
+/* ---- The log ----------------------------------------------------------- */
+
+static void
+test_own_flush (void)
+{
+  struct relay_options o = new_options ();
+  uint8_t block[16384], back[16384];
+  struct server s;
+  struct relay *r;
+
+  o.log_bytes = 256 * 1024;
+  server_init (&s, FILE_BYTES, FILL);
+  server_start (&s, NULL);
+  r = open_relay (&s, &o);
+  for (unsigned i = 0; i < 256; ++i) {
+    memset (block, i, sizeof block);
+    CU_ASSERT_EQUAL (
+      relay_write (r, block, sizeof block, i % 32 * sizeof block, 0, NULL), 0);
+    CU_ASSERT (status_of (r).log_used_bytes <= o.log_bytes);
+  }
+  CU_ASSERT (status_of (r).own_flushes > 0);
+  server_stop (&s, SIGKILL);
+  server_start (&s, NULL);
+  for (unsigned i = 224; i < 256; ++i) {
+    memset (block, i, sizeof block);
+    CU_ASSERT_EQUAL (
+      relay_read (r, back, sizeof back, i % 32 * sizeof block, NULL), 0);
+    CU_ASSERT_EQUAL (memcmp (back, block, sizeof block), 0);
+  }
+  relay_close (r);
+  server_destroy (&s);
+}
+
+/* A write too large for the log, over an older one that is in the log. */
+static void
+test_large_write (void)
+{
+  struct relay_options o = new_options ();
+  uint8_t *block = malloc (FILE_BYTES / 2), *file = malloc (FILE_BYTES);
+  struct server s;
+  struct relay *r;
+
+  server_init (&s, FILE_BYTES, FILL);
+  server_start (&s, NULL);
+  r = open_relay (&s, &o);
+  memset (block, 1, FILE_BYTES / 2);
+  CU_ASSERT_EQUAL (relay_write (r, block, 4096, 8192, 0, NULL), 0);
+  memset (block, 2, FILE_BYTES / 2);
+  CU_ASSERT_EQUAL (relay_write (r, block, FILE_BYTES / 2, 0, 0, NULL), 0);
+  server_stop (&s, SIGKILL);
+  server_read_file (&s, file, FILE_BYTES);
+  CU_ASSERT_EQUAL (memcmp (file, block, FILE_BYTES / 2), 0);
+  server_start (&s, NULL);
+  CU_ASSERT_EQUAL (relay_read (r, file, FILE_BYTES / 2, 0, NULL), 0);
+  CU_ASSERT_EQUAL (memcmp (file, block, FILE_BYTES / 2), 0);
+  relay_close (r);
+  server_destroy (&s);
+  free (block);
+  free (file);
+}
+
+/* Destination durability as the guest asked for it: FUA, and a FUA write over
+ * an older one that is not flushed.
+ */
+static void
+test_fua (void)
+{
+  static const char *const args[] = { "", "fua=0" };
+  struct relay_options o = new_options ();
+  uint8_t old[8192], new[4096], file[8192];
+
+  memset (old, 1, sizeof old);
+  memset (new, 2, sizeof new);
+  for (unsigned i = 0; i < 2; ++i) {
+    struct server s;
+    struct relay *r;
+
+    server_init (&s, FILE_BYTES, FILL);
+    server_start (&s, args[i]);
+    r = open_relay (&s, &o);
+    CU_ASSERT_EQUAL (relay_write (r, old, sizeof old, 0, 0, NULL), 0);
+    CU_ASSERT_EQUAL (relay_write (r, new, sizeof new, 0, RELAY_FUA, NULL), 0);
+    server_stop (&s, SIGKILL);
+    server_read_file (&s, file, sizeof file);
+    CU_ASSERT_EQUAL (memcmp (file, new, sizeof new), 0);
+    server_start (&s, args[i]);
+    CU_ASSERT_EQUAL (relay_flush (r, NULL, NULL), 0);
+    server_stop (&s, SIGKILL);
+    server_read_file (&s, file, sizeof file);
+    CU_ASSERT_EQUAL (memcmp (file, new, sizeof new), 0);
+    CU_ASSERT_EQUAL (memcmp (file + 4096, old + 4096, 4096), 0);
+    relay_close (r);
+    server_destroy (&s);
+  }
+}
+
+/* A proxy that stops leaves nothing unflushed behind. */
+static void
+test_flush_at_close (void)
+{
+  struct relay_options o = new_options ();
+  uint8_t block[4096], file[4096];
+  struct server s;
+  struct relay *r;
+
+  memset (block, 7, sizeof block);
+  server_init (&s, FILE_BYTES, FILL);
+  server_start (&s, NULL);
+  r = open_relay (&s, &o);
+  CU_ASSERT_EQUAL (relay_write (r, block, sizeof block, 0, 0, NULL), 0);
+  relay_close (r);
+  server_stop (&s, SIGKILL);
+  server_read_file (&s, file, sizeof file);
+  CU_ASSERT_EQUAL (memcmp (file, block, sizeof block), 0);
+  server_destroy (&s);
+}
+
+/* ---- Lies that must not be told ---------------------------------------- */
+
+static void
+expect_flush (struct relay *r, uint64_t *seen, int error)
+{
+  CU_ASSERT_EQUAL (relay_flush (r, seen, NULL), error ? -1 : 0);
+  CU_ASSERT (error == 0 || errno == error);
+}
+
+/* The writes cannot be repeated: the next flush of each guest connection
+ * fails, once.
+ */
+static void
+test_replay_refused (void)
+{
+  struct relay_options o = new_options ();
+  uint64_t one = 0, two = 0, later;
+  uint8_t block[4096];
+  struct server s;
+  struct relay *r;
+
+  memset (block, 1, sizeof block);
+  server_init (&s, FILE_BYTES, FILL);
+  server_start (&s, NULL);
+  r = open_relay (&s, &o);
+  CU_ASSERT_EQUAL (relay_write (r, block, sizeof block, 0, 0, NULL), 0);
+  expect_flush (r, &one, 0);
+  CU_ASSERT_EQUAL (relay_write (r, block, sizeof block, 0, 0, NULL), 0);
+  server_stop (&s, SIGKILL);
+  server_start (&s, "refuse-writes=1");
+  wait_until_lost (r, 1);
+  wait_until_up (r, true);
+  expect_flush (r, &one, EIO);
+  expect_flush (r, &one, 0);
+  expect_flush (r, &two, EIO);
+  expect_flush (r, &two, 0);
+  later = relay_error_generation (r);
+  expect_flush (r, &later, 0);
+  relay_close (r);
+  server_destroy (&s);
+}
+
+/* A flush fails: it, and the next one of the other guest connections. */
+static void
+test_flush_refused (void)
+{
+  struct relay_options o = new_options ();
+  uint64_t one = 0, two = 0;
+  uint8_t block[65536];
+  struct server s;
+  struct relay *r;
+
+  o.log_bytes = 256 * 1024;
+  memset (block, 1, sizeof block);
+  server_init (&s, FILE_BYTES, FILL);
+  server_start (&s, "refuse-flush=1");
+  r = open_relay (&s, &o);
+  CU_ASSERT_EQUAL (relay_write (r, block, 4096, 0, 0, NULL), 0);
+  expect_flush (r, &one, EIO);
+  CU_ASSERT_EQUAL (relay_error_generation (r), 1);
+  CU_ASSERT_EQUAL (one, 1);
+  CU_ASSERT_EQUAL (two, 0);
+
+  /* The relay's own flushes fail, too: writes go on, flushes tell. */
+  for (unsigned i = 0; i < 16; ++i)
+    CU_ASSERT_EQUAL (relay_write (r, block, sizeof block, 0, 0, NULL), 0);
+  CU_ASSERT (relay_error_generation (r) > 1);
+  server_stop (&s, SIGKILL);
+  server_start (&s, NULL);
+  wait_until_lost (r, 1);
+  wait_until_up (r, true);
+  expect_flush (r, &one, EIO);
+  expect_flush (r, &two, EIO);
+  expect_flush (r, &one, 0);
+  expect_flush (r, &two, 0);
+  relay_close (r);
+  server_destroy (&s);
+}
+
+/* ---- Away for too long ------------------------------------------------- */
+
+static void
+test_away (void)
+{
+  struct relay_options o = new_options ();
+  uint8_t block[4096], back[4096];
+  struct server s;
+  struct relay *r;
+
+  o.reconnect_ms = 300;
+  memset (block, 5, sizeof block);
+  server_init (&s, FILE_BYTES, FILL);
+  server_start (&s, NULL);
+  r = open_relay (&s, &o);
+  CU_ASSERT_EQUAL (relay_write (r, block, sizeof block, 0, 0, NULL), 0);
+  server_stop (&s, SIGKILL);
+  expect_flush (r, NULL, EIO);
+  errno = 0;
+  CU_ASSERT_EQUAL (relay_read (r, back, sizeof back, 0, NULL), -1);
+  CU_ASSERT_EQUAL (errno, EIO);
+  CU_ASSERT_EQUAL (relay_write (r, back, sizeof back, 4096, 0, NULL), -1);
+
+  /* Back: the unflushed write is there, and the flush is no lie. */
+  server_start (&s, NULL);
+  wait_until_up (r, true);
+  expect_flush (r, NULL, 0);
+  server_stop (&s, SIGKILL);
+  server_read_file (&s, back, sizeof back);
+  CU_ASSERT_EQUAL (memcmp (back, block, sizeof block), 0);
+  relay_close (r);
+  server_destroy (&s);
+}
+
+/* A destination that became unfit is not used. */
+static void
+test_unfit (void)
+{
+  struct relay_options o = new_options ();
+  uint8_t block[4096] = { 1 };
+  struct server s;
+  struct relay *r;
+
+  o.reconnect_ms = 300;
+  server_init (&s, FILE_BYTES, FILL);
+  server_start (&s, "minimum=512");
+  r = open_relay (&s, &o);
+  CU_ASSERT_EQUAL (relay_write (r, block, sizeof block, 0, 0, NULL), 0);
+  server_stop (&s, SIGKILL);
+  server_start (&s, "minimum=4096");
+  CU_ASSERT_EQUAL (relay_write (r, block, sizeof block, 0, 0, NULL), -1);
+  CU_ASSERT_EQUAL (errno, EIO);
+  server_stop (&s, SIGKILL);
+  server_start (&s, "-r");
+  CU_ASSERT_EQUAL (relay_write (r, block, sizeof block, 0, 0, NULL), -1);
+  server_stop (&s, SIGKILL);
+  server_start (&s, "minimum=1");
+  wait_until_up (r, true);
+  CU_ASSERT_EQUAL (relay_write (r, block, sizeof block, 1, 0, NULL), 0);
+  relay_close (r);
+  server_destroy (&s);
+}
+
+/* ---- Late -------------------------------------------------------------- */
+
+struct one_write {
+  struct relay *relay;
+  uint8_t first; /* byte */
+  int result;
+};
+
+static void *
+write_one (void *opaque)
+{
+  struct one_write *one = opaque;
+  uint8_t block[4096];
+
+  memset (block, one->first, sizeof block);
+  one->result = relay_write (one->relay, block, sizeof block, 0, 0, NULL);
+  return NULL;
+}
+
+/* R17: a write whose answer did not come lands after all, late.  The server
+ * lives on and still has it when a newer write to the same place follows.
+ */
+static void
+test_late_write (void)
+{
+  struct relay_options o = new_options ();
+  char args[128], permission[64], done[80];
+  struct one_write one, two;
+  pthread_t thread;
+  unsigned tries = SERVER_TRIES;
+  struct server s;
+  uint8_t back;
+
+  o.request_timeout_ms = 300;
+  o.grace_ms = 1000;
+  server_init (&s, FILE_BYTES, FILL);
+  snprintf (permission, sizeof permission, "%.40s/go", s.dir);
+  snprintf (done, sizeof done, "%s.done", permission);
+  snprintf (args, sizeof args, "dawdle=%s", permission);
+  server_start (&s, args);
+  one = (struct one_write){ open_relay (&s, &o), 'S', -1 };
+  two = (struct one_write){ one.relay, 'T', -1 };
+
+  /* Lost after 300 ms, sent again, answered. */
+  write_one (&one);
+  CU_ASSERT_EQUAL (one.result, 0);
+  CU_ASSERT_EQUAL (status_of (one.relay).losses, 1);
+  pthread_create (&thread, NULL, write_one, &two);
+  close (open (permission, O_WRONLY | O_CREAT, 0600));
+  pthread_join (thread, NULL);
+  CU_ASSERT_EQUAL (two.result, 0);
+  while (access (done, F_OK) == -1 && --tries > 0)
+    server_pause ();
+  CU_ASSERT_NOT_EQUAL (tries, 0);
+  CU_ASSERT_EQUAL (relay_read (one.relay, &back, 1, 0, NULL), 0);
+  CU_ASSERT_EQUAL (back, 'T');
+  relay_close (one.relay);
+  unlink (permission);
+  unlink (done);
+  server_destroy (&s);
+}
+
+/* ---- Stopping ---------------------------------------------------------- */
+
+static bool
+is_gone (void *opaque)
+{
+  (void)opaque;
+  return false;
+}
+
+static void
+test_waiter_gone (void)
+{
+  struct relay_options o = new_options ();
+  const struct relay_waiter gone = { is_gone, NULL };
+  uint8_t block[4096] = { 0 };
+  struct server s;
+  struct relay *r;
+
+  server_init (&s, FILE_BYTES, FILL);
+  server_start (&s, NULL);
+  r = open_relay (&s, &o);
+  CU_ASSERT_EQUAL (relay_write (r, block, sizeof block, 0, 0, &gone), 0);
+  server_stop (&s, SIGKILL);
+  wait_until_up (r, false);
+  CU_ASSERT_EQUAL (relay_write (r, block, sizeof block, 0, 0, &gone), -1);
+  CU_ASSERT_EQUAL (errno, ESHUTDOWN);
+  CU_ASSERT_EQUAL (relay_flush (r, NULL, &gone), -1);
+  CU_ASSERT_EQUAL (errno, ESHUTDOWN);
+  relay_close (r);
+  server_destroy (&s);
+}
+
+static void
+stop_while (int sig)
+{
+  struct relay_options o = new_options ();
+  struct one_write one;
+  pthread_t thread;
+  struct server s;
+
+  server_init (&s, FILE_BYTES, FILL);
+  server_start (&s, NULL);
+  one = (struct one_write){ open_relay (&s, &o), 'x', 0 };
+  server_signal (&s, sig);
+  if (sig == SIGKILL)
+    wait_until_up (one.relay, false);
+  pthread_create (&thread, NULL, write_one, &one);
+  if (sig == SIGSTOP) {
+    while (status_of (one.relay).requests_in_flight == 0)
+      server_pause ();
+  }
+  relay_stop (one.relay);
+  pthread_join (thread, NULL);
+  CU_ASSERT_EQUAL (one.result, -1);
+  CU_ASSERT_EQUAL (relay_flush (one.relay, NULL, NULL), -1);
+  CU_ASSERT_EQUAL (errno, ESHUTDOWN);
+  relay_close (one.relay);
+  server_destroy (&s);
+}
+
+/* With a destination that is away, and one that hangs. */
+static void
+test_stop (void)
+{
+  stop_while (SIGKILL);
+  stop_while (SIGSTOP);
+}
+
+/* ---- Another server ---------------------------------------------------- */
+
+static bool
+have_qemu (void)
+{
+  if (system ("qemu-nbd --version > /dev/null 2>&1") == 0)
+    return true;
+  printf ("SKIP: no qemu-nbd ");
+  return false;
+}
+
+static void
+run_qemu (struct server *s)
+{
+  char *argv[] = { "qemu-nbd", "-t", "-e",      "8",     "-f",
+                   "raw",      "-k", s->socket, s->file, NULL };
+
+  server_run (s, argv);
+}
+
+/* It stops answering, and is let go on.  (nbdkit before 1.34 would abort when
+ * connections with several requests are shut down.)
+ */
+static void
+test_hanging (void)
+{
+  struct relay_options o = new_options ();
+  struct workers w;
+  struct server s;
+  struct relay *r;
+
+  o.request_timeout_ms = 300;
+  o.connect_ms = 300;
+  if (!have_qemu ())
+    return;
+  workers_init (&w);
+  server_init (&s, FILE_BYTES, FILL);
+  run_qemu (&s);
+  r = open_relay (&s, &o);
+  workers_start (&w, r, UINT32_MAX);
+  for (unsigned i = 1; i < 4; ++i) {
+    workers_advance (&w, 20);
+    server_signal (&s, SIGSTOP);
+    wait_until_lost (r, i);
+    server_signal (&s, SIGCONT);
+  }
+  workers_advance (&w, 20);
+  workers_join (&w, true);
+  workers_check (&w, r);
+  CU_ASSERT_EQUAL (relay_flush (r, NULL, NULL), 0);
+  workers_check_file (&w, &s);
+  relay_close (r);
+  server_destroy (&s);
+  workers_destroy (&w);
+}
+
+static void
+test_qemu (void)
+{
+  struct relay_options o = new_options ();
+  struct workers w;
+  struct server s;
+  struct relay *r;
+
+  if (system ("qemu-nbd --version > /dev/null 2>&1") != 0) {
+    printf ("SKIP: no qemu-nbd ");
+    return;
+  }
+  workers_init (&w);
+  server_init (&s, FILE_BYTES, FILL);
+  char *argv[] = { "qemu-nbd", "-t", "-e",     "8",    "-f",
+                   "raw",      "-k", s.socket, s.file, NULL };
+  server_run (&s, argv);
+  r = open_relay (&s, &o);
+  workers_start (&w, r, UINT32_MAX);
+  for (unsigned i = 0; i < 3; ++i) {
+    workers_advance (&w, 20);
+    server_stop (&s, SIGKILL);
+    run_qemu (&s);
+  }
+  workers_advance (&w, 20);
+  workers_join (&w, true);
+  workers_check (&w, r);
+  CU_ASSERT_EQUAL (relay_flush (r, NULL, NULL), 0);
+  workers_check_file (&w, &s);
+  relay_close (r);
+  server_destroy (&s);
+  workers_destroy (&w);
+}
+
+int
+main (void)
+{
+  CU_TestInfo tests[] = {
+    { "killed under load", test_killed },
+    { "killed, with blocks", test_killed_with_blocks },
+    { "comes back changed", test_changes },
+    { "terminated under load", test_terminated },
+    { "its own flushes", test_own_flush },
+    { "a write larger than the log", test_large_write },
+    { "FUA", test_fua },
+    { "a flush at close", test_flush_at_close },
+    { "the replay is refused", test_replay_refused },
+    { "a flush is refused", test_flush_refused },
+    { "away for too long", test_away },
+    { "became unfit", test_unfit },
+    { "a write that lands late", test_late_write },
+    { "the waiter is gone", test_waiter_gone },
+    { "stopping", test_stop },
+    { "qemu-nbd killed under load", test_qemu },
+    { "qemu-nbd hangs under load", test_hanging },
+    CU_TEST_INFO_NULL,
+  };
+
+  signal (SIGPIPE, SIG_IGN);
+  return unit_main ("relay-loss", tests);
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Ranges under way (R19) and suspects (R17). */
+
+#include "relay-range-lock.h"
+#include "unit.h"
+
+static void
+test_overlap (void)
+{
+  struct range_lock l;
+  struct range_node a, b, c;
+
+  range_lock_init (&l, 4096);
+  range_lock_enter (&l, &a, 100, 1);    /* block 0 */
+  range_lock_enter (&l, &b, 4095, 2);   /* blocks 0 and 1 */
+  range_lock_enter (&l, &c, 8192, 512); /* block 2 */
+  CU_ASSERT_EQUAL (a.start, 0);
+  CU_ASSERT_EQUAL (a.end, 4096);
+  CU_ASSERT_EQUAL (b.end, 8192);
+  CU_ASSERT_EQUAL (range_lock_ask (&l, &a, 0), RANGE_MINE);
+  CU_ASSERT_EQUAL (range_lock_ask (&l, &b, 0), RANGE_HELD);
+  CU_ASSERT_EQUAL (range_lock_ask (&l, &c, 0), RANGE_MINE);
+  range_lock_leave (&l, &a);
+  CU_ASSERT_EQUAL (range_lock_ask (&l, &b, 0), RANGE_MINE);
+  range_lock_leave (&l, &c);
+  range_lock_leave (&l, &b);
+  range_lock_destroy (&l);
+}
+
+/* First come, first served, also behind one that waits itself. */
+static void
+test_fair (void)
+{
+  struct range_lock l;
+  struct range_node a, b, c;
+
+  range_lock_init (&l, 1);
+  range_lock_enter (&l, &a, 0, 10);
+  range_lock_enter (&l, &b, 5, 10);
+  range_lock_enter (&l, &c, 12, 10);
+  CU_ASSERT_EQUAL (range_lock_ask (&l, &b, 0), RANGE_HELD);
+  CU_ASSERT_EQUAL (range_lock_ask (&l, &c, 0), RANGE_HELD);
+  range_lock_leave (&l, &a);
+  CU_ASSERT_EQUAL (range_lock_ask (&l, &b, 0), RANGE_MINE);
+  CU_ASSERT_EQUAL (range_lock_ask (&l, &c, 0), RANGE_HELD);
+  range_lock_leave (&l, &b);
+  CU_ASSERT_EQUAL (range_lock_ask (&l, &c, 0), RANGE_MINE);
+  range_lock_leave (&l, &c);
+}
+
+static void
+test_suspects (void)
+{
+  struct range_lock l;
+  struct range_node a, b, c;
+
+  range_lock_init (&l, 512);
+  range_lock_enter (&l, &a, 0, 512);
+  range_lock_enter (&l, &c, 512, 512);
+  CU_ASSERT_EQUAL (range_lock_leave_suspect (&l, &a, RANGE_NEVER), 0);
+  CU_ASSERT_EQUAL (range_lock_leave_suspect (&l, &c, 50), 0);
+
+  range_lock_enter (&l, &b, 0, 1);
+  CU_ASSERT_EQUAL (range_lock_ask (&l, &b, 1000), RANGE_SUSPECT);
+  range_lock_suspects_until (&l, 2000);
+  CU_ASSERT_EQUAL (range_lock_ask (&l, &b, 1999), RANGE_SUSPECT);
+  CU_ASSERT_EQUAL (range_lock_ask (&l, &b, 2000), RANGE_MINE);
+  CU_ASSERT_PTR_NULL (l.suspects);
+  range_lock_leave (&l, &b);
+
+  range_lock_enter (&l, &a, 0, 512);
+  CU_ASSERT_EQUAL (range_lock_leave_suspect (&l, &a, RANGE_NEVER), 0);
+  range_lock_enter (&l, &c, 512, 512);
+  CU_ASSERT_EQUAL (range_lock_ask (&l, &c, 0), RANGE_MINE);
+  range_lock_leave (&l, &c);
+  range_lock_destroy (&l);
+}
+
+int
+main (void)
+{
+  CU_TestInfo tests[] = {
+    { "overlap", test_overlap },
+    { "first come, first served", test_fair },
+    { "suspects", test_suspects },
+    CU_TEST_INFO_NULL,
+  };
+
+  return unit_main ("relay-range-lock", tests);
+}

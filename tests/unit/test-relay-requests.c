@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* timeout: 120
+ *
+ * What the guest negotiated stays true whatever the destination offers (R13,
+ * R19): several threads send requests of odd offsets and lengths to
+ * destinations that lack one thing or another, and every byte is checked.
+ */
+
+#include "relay-worker.h"
+
+#define STEPS 400
+
+static void
+run_against (const char *args)
+{
+  struct relay_options o = RELAY_OPTIONS_DEFAULT;
+  struct workers w;
+  struct server s;
+  struct relay *r;
+  char *why;
+
+  workers_init (&w);
+  server_init (&s, FILE_BYTES, FILL);
+  server_start (&s, args);
+  o.disk_bytes = DISK_BYTES;
+  o.chunk_bytes = 65536;
+  o.log_bytes = 1024 * 1024;
+  r = relay_open (s.uri, &o, &why);
+  CU_ASSERT_PTR_NOT_NULL_FATAL (r);
+  workers_start (&w, r, STEPS);
+  workers_join (&w, false);
+  workers_check (&w, r);
+  CU_ASSERT_EQUAL (relay_flush (r, NULL, NULL), 0);
+  workers_check_file (&w, &s);
+  relay_close (r);
+  server_stop (&s, SIGTERM);
+  server_destroy (&s);
+  workers_destroy (&w);
+}
+
+static void
+test_plain (void)
+{
+  run_against (NULL);
+}
+
+static void
+test_blocks (void)
+{
+  run_against ("minimum=4096 maximum=8192");
+}
+
+static void
+test_large_blocks (void)
+{
+  run_against ("minimum=65536 maximum=65536 multi-conn=0");
+}
+
+static void
+test_nothing_offered (void)
+{
+  run_against ("--filter=nozero --no-sr fua=0 trim=0 cache=0 multi-conn=0");
+}
+
+static void
+test_nothing_offered_in_blocks (void)
+{
+  run_against ("--filter=nozero fua=0 trim=0 minimum=512 maximum=65536");
+}
+
+/* ---- Several requests, several connections ----------------------------- */
+
+static void
+wait_for_connections (struct relay *r, unsigned n)
+{
+  struct relay_status st;
+  unsigned tries = SERVER_TRIES;
+
+  do {
+    server_pause ();
+    relay_get_status (r, &st);
+  } while (st.connections != n && --tries > 0);
+  CU_ASSERT_EQUAL (st.connections, n);
+}
+
+static void
+test_connections (void)
+{
+  struct relay_options o = RELAY_OPTIONS_DEFAULT;
+  struct relay_status st;
+  struct server s;
+  struct relay *r;
+  int fds[8];
+  char *why;
+
+  server_init (&s, FILE_BYTES, 0);
+  server_start (&s, NULL);
+  o.disk_bytes = FILE_BYTES;
+  o.connections = 3;
+  r = relay_open (s.uri, &o, &why);
+  CU_ASSERT_PTR_NOT_NULL_FATAL (r);
+  wait_for_connections (r, 3);
+  CU_ASSERT_EQUAL (relay_sockets (r, fds, 8), 3);
+
+  /* One that was idle breaks: no loss, and a new one comes. */
+  shutdown (fds[2], SHUT_RDWR);
+  for (unsigned tries = SERVER_TRIES; tries > 0; --tries) {
+    relay_get_status (r, &st);
+    if (st.connections == 2)
+      break;
+    server_pause ();
+  }
+  wait_for_connections (r, 3);
+  relay_get_status (r, &st);
+  CU_ASSERT_EQUAL (st.losses, 0);
+  for (unsigned i = 0; i < 3; ++i)
+    close (fds[i]);
+  relay_close (r);
+
+  server_stop (&s, SIGTERM);
+  server_start (&s, "multi-conn=0");
+  r = relay_open (s.uri, &o, &why);
+  CU_ASSERT_PTR_NOT_NULL_FATAL (r);
+  CU_ASSERT_EQUAL (relay_flush (r, NULL, NULL), 0);
+  relay_get_status (r, &st);
+  CU_ASSERT_EQUAL (st.connections, 1);
+  relay_close (r);
+  server_destroy (&s);
+}
+
+/* ---- Refusals ---------------------------------------------------------- */
+
+static void
+expect_refusal (const char *uri, const char *part)
+{
+  struct relay_options o = RELAY_OPTIONS_DEFAULT;
+  char *why;
+
+  o.disk_bytes = FILE_BYTES;
+  o.chunk_bytes = 65536;
+  o.connect_ms = 500;
+  CU_ASSERT_PTR_NULL (relay_open (uri, &o, &why));
+  CU_ASSERT_PTR_NOT_NULL_FATAL (why);
+  if (strstr (why, part) == NULL || strstr (why, uri) == NULL) {
+    printf ("(%s) ", why);
+    CU_FAIL ("another reason");
+  }
+  free (why);
+}
+
+static void
+test_refusals (void)
+{
+  struct server s;
+
+  server_init (&s, FILE_BYTES - 512, 0);
+  expect_refusal (s.uri, "onnect"); /* nobody listens */
+  server_start (&s, NULL);
+  expect_refusal (s.uri, "1048064");
+
+  /* Accepts, but never answers: as one client too many of qemu-nbd's. */
+  server_signal (&s, SIGSTOP);
+  expect_refusal (s.uri, "qemu-nbd -e");
+  server_signal (&s, SIGCONT);
+  server_stop (&s, SIGTERM);
+
+  server_start (&s, "-r");
+  expect_refusal (s.uri, "read-only");
+  server_stop (&s, SIGTERM);
+  server_destroy (&s);
+
+  expect_refusal ("nbds+unix:///?socket=/nowhere", "X.509");
+  expect_refusal ("nonsense", "nonsense");
+}
+
+int
+main (void)
+{
+  CU_TestInfo tests[] = {
+    { "a destination that offers all", test_plain },
+    { "small blocks", test_blocks },
+    { "large blocks", test_large_blocks },
+    { "nothing offered", test_nothing_offered },
+    { "nothing offered, in blocks", test_nothing_offered_in_blocks },
+    { "connections", test_connections },
+    { "refusals", test_refusals },
+    CU_TEST_INFO_NULL,
+  };
+
+  signal (SIGPIPE, SIG_IGN);
+  return unit_main ("relay-requests", tests);
+}
