@@ -289,6 +289,20 @@ batch_wake (struct batch *b)
     sem_post (&b->finished);
 }
 
+/* A flush brings no progress until the server's disk is done. */
+#define FLUSH_PATIENCE 6
+
+static bool
+is_flushing (const struct connection *c)
+{
+  const struct command *cmd;
+
+  for (cmd = c->first; cmd != NULL; cmd = cmd->next)
+    if (cmd->kind == COMMAND_FLUSH)
+      return true;
+  return false;
+}
+
 /* Whether a connection has kept this command waiting for too long. */
 static void
 check_overdue (struct relay *r, const struct command *cmd, int64_t now)
@@ -296,10 +310,12 @@ check_overdue (struct relay *r, const struct command *cmd, int64_t now)
   const int64_t limit = r->options.request_timeout_ms;
   const int64_t progress =
     __atomic_load_n (&cmd->connection->progress_ms, __ATOMIC_RELAXED);
+  const bool flushing = is_flushing (cmd->connection);
+  const int64_t patience = flushing ? FLUSH_PATIENCE * limit : 4 * limit;
 
-  if (now - progress >= limit)
+  if (!flushing && now - progress >= limit)
     relay_lose (cmd->connection, "the server does not answer");
-  else if (now - cmd->sent_ms >= 4 * limit)
+  else if (now - cmd->sent_ms >= patience)
     relay_lose (cmd->connection, "the server left a request unanswered");
   else if (r->stopping && now >= r->stop_ms)
     relay_lose (cmd->connection, "stopping");
