@@ -42,6 +42,13 @@ packages_of ()
     echo "cpio                cmd:cpio"
     echo "xz-utils            cmd:xz"
     echo "e2fsprogs           cmd:mke2fs"
+    echo "iproute2            cmd:ip"
+    echo "python3             cmd:python3"
+    # Other servers and clients, and the examples.
+    echo "python3-libnbd      cmd:nbdsh"
+    echo "nbd-server          cmd:nbd-server"
+    echo "qemu-system-common  cmd:qemu-storage-daemon"
+    echo "systemd             cmd:systemd-analyze"
     ;;
   ci)
     echo "clang-format        cmd:clang-format"

@@ -76,18 +76,36 @@ limit_of ()
 # A sanitizer's runtime has to be in nbdkit from the start, or the filter built
 # with it cannot be loaded: a wrapper in PATH sees to that, for every test.
 # Reports go to files, so that none is lost in some server's log.
+#
+# The address sanitizer begins with the first malloc.  That must not be the one
+# in newlocale(3), called by a constructor of p11-kit (GnuTLS): it asks for a
+# translation then, which spoils the lock that newlocale holds, and nbdkit
+# hangs when it ends.  So first.so comes before all constructors.  It also takes
+# the runtime out of the environment of what nbdkit starts.
 set_up_sanitizer ()
 {
-  local bin=$BUILD/tests/bin lib common
+  local bin=$BUILD/tests/bin lib common nbdkit
 
   lib=$(gcc -print-file-name="lib$SANITIZER.so")
   nbdkit=$(command -v nbdkit) || return
   mkdir -p "$bin"
+  gcc -shared -fPIC -Wl,-z,initfirst -o "$bin/first.so" -x c - <<'END' || return
+#include <stdlib.h>
+#include <string.h>
+static void __attribute__ ((constructor))
+first (int argc, char *argv[], char *envp[])
+{
+  free (malloc (1));
+  for (; *envp != NULL; envp++)
+    if (strncmp (*envp, "LD_PRELOAD=", 11) == 0)
+      (*envp)[11] = '\0';
+}
+END
   cat > "$bin/nbdkit" <<END
 #!/bin/sh
-# nbdkit and its plugins leak a little when they end, and so do the shells
-# that some of them run.
-ASAN_OPTIONS="\$ASAN_OPTIONS:detect_leaks=0" LD_PRELOAD=$lib exec $nbdkit "\$@"
+# nbdkit and its plugins leak a little when they end.
+ASAN_OPTIONS="\$ASAN_OPTIONS:detect_leaks=0" \\
+LD_PRELOAD='$lib $bin/first.so' exec $nbdkit "\$@"
 END
   chmod +x "$bin/nbdkit"
   export PATH="$bin:$PATH"

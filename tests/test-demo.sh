@@ -31,22 +31,28 @@ grep -q "^Identical:  all 67108864 bytes" "$tmp/out"
 grep -q "%" "$tmp/demo.log" || fail "there was no progress bar"
 nothing_left
 
-is_copying ()
+# interrupted SIGNAL STATUS
+interrupted ()
 {
-  grep -q "bulk .*%" "$tmp/demo.log"
+  local status=0
+
+  # The shell ignores SIGINT in what it runs in the background.
+  start_bg "$1" env --default-signal=INT "${demo[@]}" --rate=4M
+  wait_for is_copying "$1"
+  kill_bg "$1" "$1"
+  wait_bg "$1" || status=$?
+  [ $status -eq "$2" ] || fail "$1: exit status $status"
+  nothing_left
 }
 
-# The shell ignores SIGINT in what it runs in the background.
+is_copying ()
+{
+  [ -e "$tmp/$1.log" ] && grep -q "bulk .*%" "$tmp/$1.log"
+}
+
 echo "-- interrupted"
-for signal in INT:130 TERM:143; do
-  start_bg demo env --default-signal=INT "${demo[@]}" --rate=4M
-  wait_for is_copying
-  kill_bg demo "${signal%:*}"
-  status=0
-  wait_bg demo || status=$?
-  [ $status -eq "${signal#*:}" ] || fail "${signal%:*}: exit status $status"
-  nothing_left
-done
+interrupted INT 130
+interrupted TERM 143
 
 echo "-- in vain"
 expect_status 2 "${demo[@]}" --nonsense 2> "$tmp/usage.log"
