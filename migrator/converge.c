@@ -271,7 +271,8 @@ converge (struct migration *m)
     /* No copying would make this part of the pause shorter. */
     if (!fits (m) && m->verified && pass_unverified (m) > 0 && verify (m) == -1)
       return EXIT_FAILED;
-    if (fits (m) && m->phase != PHASE_READY &&
+    /* What the guest wrote while it was ready need not wait for the pause. */
+    if (fits (m) && (m->phase != PHASE_READY || m->finish_wished) &&
         (settle (m) == -1 || lift_quarantine (m) == -1 || verify (m) == -1))
       return EXIT_FAILED;
     obey_finish_wish (m);

@@ -96,6 +96,11 @@ demo-build: all $(B)/tests/referee
 demo:
 	@BUILD=$(abspath $(B)) MAKE='$(MAKE)' examples/demo.sh --no-install
 
+# Figures, in about four minutes; BENCH='relay copy pause stall' chooses.
+.PHONY: bench
+bench: all $(B)/tests/referee
+	@BUILD=$(abspath $(B)) tests/bench.sh $(BENCH)
+
 # ---- how the sources look --------------------------------------------------
 
 .PHONY: check-shell check-spdx lint
