@@ -19,6 +19,7 @@ static const char help[] =
   "       nbdmigrate finish SOURCE [MODE]\n"
   "       nbdmigrate cancel SOURCE\n"
   "       nbdmigrate reopen SOURCE [owner=source|destination]\n"
+  "                         [destination=URI]\n"
   "\n"
   "Move disks to other NBD servers while their guest keeps writing to them.\n"
   "SOURCE is the NBD URI of a server that runs nbdkit --filter=migrate on "
