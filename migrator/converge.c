@@ -260,6 +260,15 @@ stay_ready (struct migration *m)
   return predict (m);
 }
 
+/* What the guest wrote since the last pass while it was ready need not wait for
+ * the pause, unless a rate limits all but that.
+ */
+static bool
+is_settled (const struct migration *m)
+{
+  return m->phase == PHASE_READY && (!m->finish_wished || m->bucket.rate != 0);
+}
+
 int
 converge (struct migration *m)
 {
@@ -271,8 +280,7 @@ converge (struct migration *m)
     /* No copying would make this part of the pause shorter. */
     if (!fits (m) && m->verified && pass_unverified (m) > 0 && verify (m) == -1)
       return EXIT_FAILED;
-    /* What the guest wrote while it was ready need not wait for the pause. */
-    if (fits (m) && (m->phase != PHASE_READY || m->finish_wished) &&
+    if (fits (m) && !is_settled (m) &&
         (settle (m) == -1 || lift_quarantine (m) == -1 || verify (m) == -1))
       return EXIT_FAILED;
     obey_finish_wish (m);
