@@ -159,8 +159,11 @@ ready (struct watch *w, short revents)
   else if ((revents & (POLLOUT | POLLHUP | POLLERR)) &&
            (dir & LIBNBD_AIO_DIRECTION_WRITE))
     r = nbd_aio_notify_write (c->nbd);
-  if (r == -1 || is_broken (c->nbd))
+  /* An orderly end leaves no error, and libnbd's text would be an older one. */
+  if (r == -1)
     note_why (c, nbd_get_error ());
+  else if (is_broken (c->nbd))
+    note_why (c, "the server closed the connection");
 }
 
 struct connection *

@@ -285,8 +285,14 @@ widen (struct disk *d)
                       d->m->signals.fd, &why) == -1)
     return connect_failed (d, d->pair->source, "source", why);
   if (endpoint_widen (d->destination, &d->m->loop, &destination_options, wanted,
-                      d->m->signals.fd, &why) == -1)
+                      d->m->signals.fd, &why) == 0)
+    return 0;
+  if (o->connections != 0 || why == NULL || strcmp (why, "interrupted") == 0)
     return connect_failed (d, d->pair->destination, "destination", why);
+  say_info ("the destination %s admits fewer than %u connections: going on "
+            "with one (%s)",
+            d->pair->destination, wanted, why);
+  free (why);
   return 0;
 }
 

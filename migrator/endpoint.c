@@ -66,6 +66,16 @@ endpoint_open (struct loop *loop, const char *uri,
   return e;
 }
 
+/* The server does not admit as many as we would like: leave the others to
+ * whoever needs them, the relay of a pivot for one.
+ */
+static void
+narrow (struct endpoint *e)
+{
+  while (e->nr_connections > 1)
+    connection_close (e->connections[--e->nr_connections]);
+}
+
 int
 endpoint_widen (struct endpoint *e, struct loop *loop,
                 const struct connection_options *options, unsigned wanted,
@@ -80,8 +90,10 @@ endpoint_widen (struct endpoint *e, struct loop *loop,
     wanted = 1;
   while (e->nr_connections < wanted) {
     c = connection_open (loop, e->uri, options, interrupt_fd, why);
-    if (c == NULL)
+    if (c == NULL) {
+      narrow (e);
       return -1;
+    }
     e->connections[e->nr_connections++] = c;
     if (nbd_get_size (c->nbd) != (int64_t)e->disk_bytes) {
       *why = strdup ("a second connection to the export shows a disk of "

@@ -40,7 +40,7 @@ extern struct endpoint *endpoint_open (struct loop *loop, const char *uri,
 
 /* Open more connections, up to 'wanted' in all; one only without multi-conn
  * (several would not see each other's writes).  The export must be the same on
- * all.  -1 with *why on error.
+ * all.  -1 with *why on error; if the server admits no more, one is left.
  */
 extern int endpoint_widen (struct endpoint *e, struct loop *loop,
                            const struct connection_options *options,

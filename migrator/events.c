@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "cleanup.h"
 #include "events.h"
 #include "migration.h"
 #include "progress.h"
+#include "say.h"
 
 static bool enabled;
 
@@ -39,8 +42,12 @@ emit (const char *event, json_t *members)
   text = line ? json_dumps (line, JSON_COMPACT) : NULL;
   if (text == NULL)
     return;
-  printf ("%s\n", text);
-  fflush (stdout);
+  if (printf ("%s\n", text) >= 0 && fflush (stdout) == 0)
+    return;
+  /* Whoever reads them is gone: that is no reason to stop a migration. */
+  say_error ("writing JSON events to stdout: %s; no more will be written",
+             strerror (errno));
+  enabled = false;
 }
 
 static json_t *

@@ -101,6 +101,10 @@ open_disks (struct migration *m)
   if (converge_prepare (m) == 0)
     return 0;
   drive_fail_refused (m, "preparing the cut-over of");
+  if (m->finish == FINISH_PIVOT)
+    say_info ("for a pivot the destination must admit connections of the proxy "
+              "beside those of nbdmigrate: start qemu-nbd with a larger -e, or "
+              "try --connections=1");
   return -1;
 }
 
@@ -122,6 +126,16 @@ end_sessions (struct migration *m)
   }
 }
 
+static const char *
+what_next (int status)
+{
+  if (status == EXIT_CANCELLED)
+    return "; run the same command again to go on";
+  if (status == EXIT_NOT_CONVERGED)
+    return "; raise --max-pause or --rate and run it again";
+  return "; once that is settled, run it again";
+}
+
 static void
 say_owner (const struct migration *m, const struct pair *p, int status)
 {
@@ -131,7 +145,7 @@ say_owner (const struct migration *m, const struct pair *p, int status)
                p->source, p->source, p->destination);
   else if (status != EXIT_DONE)
     say_error ("the source %s is intact and authoritative%s", p->source,
-               m->forget ? "" : "; run the same command again to go on");
+               m->forget ? "" : what_next (status));
   else if (m->finish == FINISH_DETACH)
     say_info ("the source %s is authoritative; %s holds the disk as it was "
               "at the pause",
@@ -168,12 +182,17 @@ static void
 say_summary (const struct migration *m)
 {
   char copied[UNITS_TEXT_MAX], duration[UNITS_TEXT_MAX];
+  size_t i;
 
   say_info ("%s copied in %u passes and %s, pause %.1f ms",
             units_format_bytes (copied, m->meter.copied_bytes), m->passes,
             units_format_ms (duration,
                              (uint64_t)(loop_now_us () - m->started_us) / 1000),
             m->pause_ms);
+  for (i = 0; i < m->nr_disks; ++i)
+    if (m->disks[i].digest[0] != '\0')
+      say_info ("SHA-256 of %s: %s", m->disks[i].pair->destination,
+                m->disks[i].digest);
 }
 
 /* The digests of the destinations, while nobody writes to them: not if 'finish'
@@ -192,6 +211,24 @@ digest_all (struct migration *m)
   return EXIT_DONE;
 }
 
+static void
+say_resumed (const struct migration *m)
+{
+  char left[UNITS_TEXT_MAX];
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i) {
+    const struct disk *d = &m->disks[i];
+
+    if (d->resumed)
+      say_info ("%s goes on from the run before: %s to copy", d->pair->source,
+                units_format_bytes (left, d->remaining_bytes));
+    else if (m->options->incremental)
+      say_info ("%s has no detach to this destination to go on from: full copy",
+                d->pair->source);
+  }
+}
+
 static int
 run (struct migration *m)
 {
@@ -201,6 +238,7 @@ run (struct migration *m)
   if (open_disks (m) == -1)
     return m->stop == STOP_CANCELLED ? EXIT_CANCELLED : EXIT_FAILED;
   event_started (m);
+  say_resumed (m);
   migrate_enter (m, PHASE_BULK);
   m->next_heartbeat_us = 0; /* others should not see 'connect' any more */
   if (!pass_run (m, PASS_COPY, 0))

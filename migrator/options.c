@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -183,6 +184,10 @@ parse_progress (struct options *o, const char *text)
   }
   if (parse_number ("progress", text, 0, 65535, &fd) == -1)
     return -1;
+  if (fcntl ((int)fd, F_GETFD) == -1) {
+    say_usage ("--progress=%s: no file is open at this descriptor", text);
+    return -1;
+  }
   o->bar = false;
   o->progress_fd = (int)fd;
   return 0;

@@ -66,7 +66,8 @@ predicted_ms (const struct migration *m, uint64_t dirty_rate, uint64_t eta_ms)
 json_t *
 progress_json (struct migration *m)
 {
-  const bool over = m->phase == PHASE_DONE;
+  /* While it waits in sync, there is as little left to do as at the end. */
+  const bool over = m->phase == PHASE_DONE || m->phase == PHASE_READY;
   const uint64_t pace = meter_pace (&m->meter);
   const uint64_t total =
     over ? m->meter.moved_bytes : m->meter.pass_total_bytes;
@@ -77,7 +78,8 @@ progress_json (struct migration *m)
 
   for (i = 0; i < m->nr_disks; ++i)
     dirty_rate += m->disks[i].dirty_rate;
-  pause_ms = predicted_ms (m, dirty_rate, eta_ms);
+  pause_ms = m->phase == PHASE_DONE ? (uint64_t)m->pause_ms + 1
+                                    : predicted_ms (m, dirty_rate, eta_ms);
   return json_pack (
     "{s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:s, s:I, s:I}",
     "phase", phase_name (m->phase), "pass", (int)m->passes + 1, "percent",
@@ -85,7 +87,8 @@ progress_json (struct migration *m)
     "pass_total_bytes", (json_int_t)total, "copied_bytes",
     (json_int_t)m->meter.copied_bytes, "bytes_per_second",
     (json_int_t)meter_throughput (&m->meter), "dirty_bytes_per_second",
-    (json_int_t)dirty_rate, "remaining_bytes", (json_int_t)pass_remaining (m),
+    (json_int_t)dirty_rate, "remaining_bytes",
+    (json_int_t)(m->phase == PHASE_DONE ? 0 : pass_remaining (m)),
     "predicted_pause_ms", or_null (pause_ms, pause_ms != FORECAST_NEVER),
     "eta_ms", or_null (eta_ms, pace > 0 || over), "finish",
     finish_name (m->finish), "max_pause_ms", (json_int_t)m->max_pause_ms,
