@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What the files of the copy engine share: copier.c (queue, scheduling),
- * copier-job.c (one job from read to ended), copier-status.c (block status).
+ * copier-job.c (one job from read to ended), copier-status.c (block status),
+ * copier-part.c (chunks of which parts have ended).
  */
 
 #ifndef NBDMIGRATE_COPIER_INTERNAL_H
@@ -29,6 +30,9 @@ struct queue {
 };
 
 struct op;
+struct part;
+
+#define COPIER_PARTS 1024
 
 struct op_queue {
   struct op *first, **last;
@@ -38,7 +42,9 @@ struct copier {
   struct loop *loop;
   struct endpoint *source, *destination;
   struct copier_options options;
-  uint64_t zero_unit;   /* granularity of zero detection, bytes */
+  uint64_t zero_unit; /* shorter holes and runs of zeroes are data */
+  uint64_t grain;     /* where a hole may begin and end */
+  struct part *parts[COPIER_PARTS];
   struct queue unknown; /* block status must be asked */
   struct queue ready;   /* kind known */
   unsigned lookups;     /* block status requests under way */
@@ -85,6 +91,13 @@ extern void copier_fail (struct copier *c, const char *what,
 extern void copier_part_ended (struct copier *c, uint64_t offset,
                                uint64_t length, enum copy_outcome outcome);
 extern void copier_job_ended (struct copier *c, uint64_t length);
+
+/* copier-part.c.  A part of a leased range ended; tells the caller of the
+ * chunks that have with it.
+ */
+extern void copier_ended_range (struct copier *c, uint64_t offset,
+                                uint64_t length, enum copy_outcome outcome);
+extern void copier_free_parts (struct copier *c);
 
 /* copier-job.c */
 extern void job_start (struct copier *c, uint64_t offset, uint64_t length,

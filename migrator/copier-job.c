@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* One job: a run of chunks from the read to the destination's answer.
+/* One job: a run of units from the read to the destination's answer.
  *
- * A job is at most request_bytes long (zero jobs more) and covers whole
- * chunks, so that its end is a statement about chunks.  Its requests are split
+ * A job is at most request_bytes long (zero jobs more).  Its requests are split
  * at the servers' maxima.  Where the disk's end is not aligned to the
  * destination's minimum block, the last block is read first and only our part
  * of it is replaced; the lease makes that safe (R4, R19).
@@ -14,8 +13,6 @@
 #include <string.h>
 
 #include "copier-internal.h"
-
-#define HEAD_BLOCK 4096 /* what file systems allocate */
 
 enum stage { STAGE_READ, STAGE_WRITE };
 
@@ -274,9 +271,7 @@ write_zeroes (struct job *job, uint64_t offset, uint64_t length)
 static uint64_t
 zero_head (const struct job *job, uint64_t begin, uint64_t end)
 {
-  const uint64_t block = job->c->destination->minimum_bytes > HEAD_BLOCK
-                           ? job->c->destination->minimum_bytes
-                           : HEAD_BLOCK;
+  const uint64_t block = job->c->grain;
   uint64_t at = begin;
 
   if (end - begin <= job->c->zero_unit)

@@ -2,7 +2,7 @@
 /* Which parts of a leased range are zero, or (--shared-base) not in the top
  * layer of the image: block status, asked after the lease was taken (R1).
  *
- * A chunk is left out only if all of it may be; everything else is data, which
+ * Only what surely may be left out is; everything else is data, which
  * costs time but never correctness.  So an answer that is short, odd or an
  * error makes data of the range.
  */
@@ -21,7 +21,8 @@
  */
 #define DEPTH_TOP 1
 
-#define LOOKUP_BYTES (UINT64_C (1) << 30) /* the protocol's limit is 4 GiB */
+/* In whole chunks of any size, and below 2 GiB: older servers fail beyond. */
+#define LOOKUP_BYTES (UINT64_C (1984) << 20)
 
 struct lookup {
   struct status_io sio;
@@ -93,13 +94,14 @@ run_extend (struct run *r, uint64_t end, enum segment_kind kind)
   r->end = end;
 }
 
-/* Extents of bytes to runs of chunks.  Returns how far the answer reaches, in
- * whole chunks.
+/* Extents of bytes to runs.  They begin and end anywhere, also inside a chunk,
+ * but what is too short for a request of its own is data.  Returns how far the
+ * answer reaches.
  */
 static uint64_t
 classify (struct lookup *l)
 {
-  const uint64_t chunk = l->c->options.chunk_bytes;
+  const uint64_t unit = l->c->zero_unit, grain = l->c->grain;
   const uint64_t limit = l->segment.offset + l->segment.length;
   struct run r = { l->c, l->segment.offset, l->segment.offset, SEGMENT_DATA,
                    l->segment.touched };
@@ -112,22 +114,22 @@ classify (struct lookup *l)
     const enum segment_kind kind = kind_of (l, l->pairs[i + 1]);
 
     if (kind != SEGMENT_DATA) {
-      const uint64_t first = (at + chunk - 1) / chunk * chunk;
-      const uint64_t last = next == limit ? limit : next / chunk * chunk;
+      const uint64_t first = (at + grain - 1) / grain * grain;
+      const uint64_t last = next == limit ? limit : next / grain * grain;
 
-      if (last > first) {
+      if (last >= first + unit || (last == limit && last > first)) {
         run_extend (&r, first, SEGMENT_DATA);
         run_extend (&r, last, kind);
       }
     }
     at = next;
-    /* Up to the last whole chunk before 'at' all is said; what was not left
-     * out by then is data.  A chunk that is only partly described waits.
+    /* Up to here all is said; what was not left out by then is data.  A block
+     * that is only partly described waits.
      */
-    run_extend (&r, at == limit ? limit : at / chunk * chunk, SEGMENT_DATA);
+    run_extend (&r, at == limit ? limit : at / grain * grain, SEGMENT_DATA);
   }
-  if (r.end == l->segment.offset) /* not one chunk: never ask in circles */
-    run_extend (&r, chunk < l->segment.length ? r.end + chunk : limit,
+  if (r.end == l->segment.offset) /* not one block: never ask in circles */
+    run_extend (&r, unit < l->segment.length ? r.end + unit : limit,
                 SEGMENT_DATA);
   run_flush (&r);
   return r.end;

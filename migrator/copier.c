@@ -29,6 +29,7 @@
 #define WRITE_BACK_BYTES (UINT64_C (128) * 1024 * 1024)
 
 #define ZERO_UNIT (64 * 1024)
+#define GRAIN 4096 /* what file systems allocate */
 #define ZERO_BYTES_MAX (UINT64_C (1) << 30)
 
 static uint64_t
@@ -145,6 +146,13 @@ copier_new (struct loop *loop, struct endpoint *source,
     options->chunk_bytes < ZERO_UNIT ? options->chunk_bytes : ZERO_UNIT;
   if (c->zero_unit < destination->minimum_bytes)
     c->zero_unit = destination->minimum_bytes;
+  if (c->zero_unit < source->minimum_bytes)
+    c->zero_unit = source->minimum_bytes;
+  c->grain = GRAIN;
+  if (c->grain < destination->minimum_bytes)
+    c->grain = destination->minimum_bytes;
+  if (c->grain < source->minimum_bytes)
+    c->grain = source->minimum_bytes;
   queue_init (&c->unknown);
   queue_init (&c->ready);
   c->source_ops.last = &c->source_ops.first;
@@ -167,6 +175,7 @@ copier_free (struct copier *c)
     return;
   queue_free (&c->unknown);
   queue_free (&c->ready);
+  copier_free_parts (c);
   free (c->error);
   free (c);
 }
@@ -209,7 +218,7 @@ drop (struct copier *c, struct queue *q)
   while (q->first != NULL) {
     const struct segment s = queue_cut (q, UINT64_MAX);
 
-    c->options.ended (c->options.opaque, s.offset, s.length, COPY_FAILED);
+    copier_ended_range (c, s.offset, s.length, COPY_FAILED);
   }
 }
 
@@ -343,7 +352,7 @@ copier_part_ended (struct copier *c, uint64_t offset, uint64_t length,
 {
   if (outcome == COPY_DONE || outcome == COPY_EQUAL)
     c->stats.moved_bytes += length;
-  c->options.ended (c->options.opaque, offset, length, outcome);
+  copier_ended_range (c, offset, length, outcome);
 }
 
 void
@@ -379,13 +388,13 @@ begin_segment (struct copier *c, const struct segment *s)
 }
 
 /* Zeroes need no buffer where the destination can write them by itself, so
- * such a job may be long; but for the last chunk of a disk whose end is not
+ * such a job may be long; but for the last unit of a disk whose end is not
  * aligned to the destination's block.
  */
 static uint64_t
 job_bytes_max (const struct copier *c, const struct segment *s)
 {
-  const uint64_t chunk = c->options.chunk_bytes;
+  const uint64_t unit = c->zero_unit;
   const uint64_t end = s->offset + s->length;
   uint64_t whole = s->length;
 
@@ -394,9 +403,11 @@ job_bytes_max (const struct copier *c, const struct segment *s)
   if (s->kind != SEGMENT_ZERO || !c->destination->can_zero)
     return c->options.request_bytes;
   if (end % c->destination->minimum_bytes != 0) {
-    whole = (end - 1) / chunk * chunk - s->offset;
-    if (whole == 0)
+    const uint64_t last = (end - 1) / unit * unit;
+
+    if (last <= s->offset)
       return c->options.request_bytes;
+    whole = last - s->offset;
   }
   return whole < ZERO_BYTES_MAX ? whole : ZERO_BYTES_MAX;
 }

@@ -17,7 +17,12 @@
  * crash quarantines little and that a rewritten chunk is not read twice.
  */
 #define TAKE_BYTES_MIN (UINT64_C (32) * 1024 * 1024)
-#define TAKE_BYTES_MAX (UINT64_C (1) << 30)
+#define TAKE_BYTES_MAX (UINT64_C (1984) << 20) /* one block status request */
+
+/* While the copying goes on, ended parts are collected for so long: a message
+ * costs the proxy as much as a small read.
+ */
+#define REPORT_US 5000
 
 /* ---- taking ------------------------------------------------------------ */
 
@@ -273,14 +278,18 @@ report (struct disk *d, struct extents *e, const char *command,
   extents_clear (e);
 }
 
-/* While an answer is out, ended parts collect and merge: the slower the
+/* While an answer is out, too, ended parts collect and merge: the slower the
  * filter, the fewer the messages.
  */
 void
 disk_report (struct disk *d)
 {
-  if (d->reports_pending > 0)
+  const int64_t now = loop_now_us ();
+
+  if (d->reports_pending > 0 ||
+      (now < d->next_report_us && !copier_idle (d->copier)))
     return;
+  d->next_report_us = now + REPORT_US;
   report (d, &d->done, "done", NULL, false);
   report (d, &d->failed, "failed", "unknown", false);
   report (d, &d->unknown, "failed", "unknown", true);

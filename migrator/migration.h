@@ -74,6 +74,7 @@ struct disk {
   /* Ended parts, not yet reported to the filter. */
   struct extents done, failed, unknown, equal, different;
   unsigned reports_pending; /* reported, not yet answered */
+  int64_t next_report_us;
 
   /* The flush beside the copying. */
   enum checkpoint {

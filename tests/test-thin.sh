@@ -181,6 +181,31 @@ thin_as "$tmp/source" "$tmp/destination"
 try $size "neither extents, nor zeroing at the destination" \
   --filter=noextents -- --filter=nozero zeromode=none
 
+# ---- chunks of any length --------------------------------------------------
+
+# Where a hole ends inside a chunk, a part of that is copied, and a part is
+# not; the guest writes and trims everywhere meanwhile, and the first migrator
+# is killed.
+for chunk in 4K 1M 64M; do
+  echo "-- chunks of $chunk"
+  rm -rf "$tmp/proxy.dir" "$tmp/source" "$tmp/destination" "$tmp/guest.record"
+  truncate -s $size "$tmp/source" "$tmp/destination"
+  start_proxy proxy file "$tmp/source" migrate-chunk=$chunk
+  start_nbdkit destination file "$tmp/destination"
+  fill "$(uri proxy)" 20
+  start_guest guest "$(uri proxy)" --initial "$pattern" --rate 2M --cells 1024
+  start_migrate --finish=detach --rate=6M "$(uri proxy)" "$(uri destination)"
+  wait_for has_status "$(uri proxy)" ".remaining_bytes < $size"
+  crash_bg migrator
+  must_migrate --finish=detach "$(uri proxy)" "$(uri destination)"
+  guest_goes_on guest
+  verify_cut guest "$(uri destination)"
+  stop_guest guest
+  verify_final guest "$(uri proxy)"
+  end_bg proxy
+  end_bg destination
+done
+
 # ---- R18 -------------------------------------------------------------------
 
 # interrupted: a copy to a destination of zeroes that was killed when some of
