@@ -97,9 +97,11 @@ demo:
 	@BUILD=$(abspath $(B)) MAKE='$(MAKE)' examples/demo.sh --no-install
 
 # Figures, in about four minutes; BENCH='relay copy pause stall' chooses.
-.PHONY: bench
-bench: all $(B)/tests/referee
+.PHONY: bench bench-scale
+bench: all $(B)/tests/referee $(if $(BENCH),,bench-scale)
 	@BUILD=$(abspath $(B)) tests/bench.sh $(BENCH)
+bench-scale: all $(B)/tests/scatter
+	@BUILD=$(abspath $(B)) tests/bench-scale.sh
 
 # ---- how the sources look --------------------------------------------------
 
