@@ -116,6 +116,20 @@ resume_guest "$(uri proxy)"
 verify_final guest "$(uri destination)"
 all_end
 
+echo "-- killed, without the cost of durable records"
+begin start_proxy proxy file "$tmp/source" migrate-state-sync=false
+end_bg guest
+rm "$tmp/guest.record"
+start_guest guest "$(uri proxy)" --initial any --expect-disconnect
+must_migrate "$(uri proxy)" "$(uri destination)"
+guest_goes_on guest
+crash_bg proxy
+wait_bg guest
+start_proxy proxy file "$tmp/source" migrate-state-sync=false
+owner_is destination
+verify_final guest "$(uri proxy)"
+all_end
+
 echo "-- after a handover"
 begin start_proxy proxy file "$tmp/source"
 end_bg guest

@@ -37,6 +37,7 @@ start_destination ()
   local image=$tmp/destination$round
 
   truncate -s $size "$image"
+  destination=$(uri destination)
   case $1 in
   file)
     start_nbdkit destination file "$image" ;;
@@ -57,6 +58,10 @@ start_destination ()
     start_nbdkit destination --filter=blocksize-policy memory \
       $((size + 4096 - 512)) blocksize-minimum=4096 blocksize-preferred=4096 \
       blocksize-maximum=1M blocksize-error-policy=error ;;
+  tls)
+    start_nbdkit destination --tls=require --tls-psk="$tmp/psk" file "$image"
+    destination="nbds+unix://guest@/?socket=$tmp/destination.sock"
+    destination+="&tls-psk-file=$tmp/psk" ;;
   qemu-raw)
     start_qemu_nbd destination -e 16 -f raw --discard=unmap "$image" ;;
   qemu-qcow2)
@@ -90,23 +95,31 @@ try ()
   shift 2
   fill "$(uri proxy)" 50 > "$tmp/fill.out"
   start_guest "guest$round" "$(uri proxy)" --initial "$pattern" --depth 16
-  must_migrate "$@" "$(uri proxy)" "$(uri destination)"
+  must_migrate "$@" "$(uri proxy)" "$destination"
   guest_goes_on "guest$round" 300
   [ "$(completed finish)" = pivot ]
   [ "$(status .owner)" = destination ]
   stop_guest "guest$round" > "$tmp/guest.report"
   verify_final "guest$round" "$(uri proxy)" > "$tmp/verdict"
-  verify_final "guest$round" "$(uri destination)" > "$tmp/verdict"
   end_bg proxy
+  # The referee knows no keys.
+  if [ "$destination" != "$(uri destination)" ]; then
+    end_bg destination
+    start_nbdkit destination file "$tmp/destination$round"
+  fi
+  verify_final "guest$round" "$(uri destination)" > "$tmp/verdict"
   verify_source
   end_bg destination
   echo "$what: pause $(completed pause_ms) ms, longest write" \
     "$(jq .longest_write_ms "$tmp/guest$round.out") ms"
 }
 
+printf 'guest:%s\n' "$(head -c 32 /dev/urandom | od -A n -t x1 | tr -d ' \n')" \
+  > "$tmp/psk"
+
 try file file --verify
 for destination in memory-larger no-multi-conn poor small-requests \
-                   blocks-of-4096 qemu-raw qemu-qcow2; do
+                   blocks-of-4096 tls qemu-raw qemu-qcow2; do
   try file $destination
 done
 try no-multi-conn file
