@@ -107,10 +107,13 @@ serve_from_destination (struct call *call)
   if (e->relay == NULL)
     return call_fail (call, "BadDestination", "reopen: %s: %s",
                       e->session.destination, why ? why : "no memory");
-  if (owner_record (e, OWNER_DESTINATION, RECORD_END_PIVOTED) != OWNER_RECORDED)
+  if (owner_record (e, OWNER_DESTINATION, RECORD_END_PIVOTED) !=
+      OWNER_RECORDED) {
+    destination_close (e); /* the next one may be another */
     return call_fail (call, "Failed",
                       "reopen: the owner could not be recorded in the state "
                       "file; nbdkit's own messages say why");
+  }
   e->session.last_end = RECORD_END_PIVOTED;
   tracker_set_owner (e->tracker, OWNER_DESTINATION, false);
   nbdkit_debug ("migrate: export \"%s\": reopened from the destination",

@@ -337,8 +337,17 @@ expect_status 5 wait_bg migrator
 wait_bg guest || fail "the guest ended with exit status $?"
 serves_nobody
 [ "$(status .owner)" = unknown ]
+start_nbdkit other memory $size
+expect_status 1 "$nbdmigrate" reopen "$(uri proxy)" owner=destination \
+  destination="$(uri other)" 2> "$tmp/reopen.log"
+serves_nobody
 rm "$tmp/arm"
 "$nbdmigrate" reopen "$(uri proxy)" owner=source
 owner_is source
 resume_guest "$(uri proxy)"
+# Not to the other one, which failed.
+must_migrate "$(uri proxy)" "$(uri destination)"
+resume_guest "$(uri proxy)"
+verify_final guest "$(uri destination)"
 all_end
+end_bg other
