@@ -143,6 +143,7 @@ bench_copy ()
   local ours='' plain='' flushed='' i mib
 
   echo "== copy of an idle dense disk of $copy_size, seconds"
+  rm -rf "$tmp/proxy.dir"
   truncate -s "$copy_size" "$tmp/source"
   start_nbdkit filler file "$tmp/source"
   fill "$(uri filler)" 100 > "$tmp/fill.out"
