@@ -14,7 +14,7 @@ start_proxy proxy memory 16M
 start_nbdkit destination memory 16M
 fill "$(uri proxy)" 100
 start_guest guest "$(uri proxy)" --initial "$pattern" --rate 2M
-start_migrate --finish=detach --rate=4M "$(uri proxy)" "$(uri destination)"
+start_migrate --finish=detach --rate=4M --max-pause=5s "$(uri proxy)" "$(uri destination)"
 wait_for has_event progress
 
 # raw FORMAT [ARGUMENT]: that text to the socket; what came back, without the
