@@ -64,9 +64,19 @@ check_owner (struct handle *h, enum owner owner, int *err)
   return fail_fenced (h, err);
 }
 
-/* Pass the gate and enter the list (R8).  The tracker waits for a while only;
- * in between we look whether there is still anybody to wait for.
+/* The tracker waits for a while only; in between we look whether there is
+ * still anybody to wait for.
  */
+static bool
+wait_is_over (int *err)
+{
+  if (nbdkit_nanosleep (0, 0) == 0)
+    return false;
+  *err = ESHUTDOWN;
+  return true;
+}
+
+/* Pass the gate and enter the list (R8). */
 static int
 enter (struct handle *h, struct tracker_request *req, uint64_t offset,
        uint64_t count, int *err)
@@ -81,10 +91,8 @@ enter (struct handle *h, struct tracker_request *req, uint64_t offset,
     case TRACKER_FENCED:
       return fail_fenced (h, err);
     case TRACKER_WAIT:
-      if (nbdkit_nanosleep (0, 0) == -1) {
-        *err = ESHUTDOWN;
+      if (wait_is_over (err))
         return -1;
-      }
     }
 }
 
@@ -187,16 +195,20 @@ request_trim (struct handle *h, nbdkit_next *next, uint32_t count,
 
 /* They do not wait at the gate, so the cut-over they meet may be taken back
  * while the destination works on them: then the source serves them after all.
+ * A handover that may be taken back they do wait for.
  */
 
 /* Who serves it; *there: the destination, which is used until end_passing. */
 static int
 begin_passing (struct handle *h, bool *there, int *err)
 {
+  struct tracker *t = h->export->tracker;
   enum owner owner;
 
   do {
-    owner = tracker_owner (h->export->tracker);
+    while (tracker_enter_read (t, &owner) == TRACKER_WAIT)
+      if (wait_is_over (err))
+        return -1;
     *there = owner == OWNER_DESTINATION && destination_enter (h->export);
   } while (owner == OWNER_DESTINATION && !*there);
   return check_owner (h, owner, err);

@@ -272,6 +272,21 @@ tracker_owner (struct tracker *t)
   return atomic_load (&t->owner);
 }
 
+/* Takes no lock as long as somebody is served. */
+enum tracker_verdict
+tracker_enter_read (struct tracker *t, enum owner *owner)
+{
+  *owner = atomic_load (&t->owner);
+  if (is_served (*owner))
+    return TRACKER_PASS;
+
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  if (!pass_gate (t))
+    return TRACKER_WAIT;
+  *owner = t->owner;
+  return is_served (*owner) ? TRACKER_PASS : TRACKER_FENCED;
+}
+
 void
 tracker_wake (struct tracker *t)
 {

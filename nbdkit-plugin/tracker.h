@@ -75,8 +75,16 @@ extern enum tracker_verdict tracker_enter (struct tracker *t,
  */
 extern void tracker_leave (struct tracker *t, struct tracker_request *req);
 
-/* Who owns the disk; for reads, which ask once, at their start (R19 ff.). */
+/* Who owns the disk. */
 extern enum owner tracker_owner (struct tracker *t);
+
+/* The same for requests that do not write, which ask once, at their start (R19
+ * ff.).  They pass a shut gate, except when the owner serves nobody: until it
+ * opens, a handover may be taken back, and then the source has to serve them.
+ * TRACKER_WAIT as for tracker_enter.
+ */
+extern enum tracker_verdict tracker_enter_read (struct tracker *t,
+                                                enum owner *owner);
 
 /* Wake all waiting threads, whatever they wait for: the server is quitting. */
 extern void tracker_wake (struct tracker *t);

@@ -16,7 +16,7 @@ set -euo pipefail
 source "${SRCDIR:-.}/tests/functions.sh"
 # shellcheck source=tests/disks.sh
 source "$SRCDIR/tests/disks.sh"
-requires nbdkit jq
+requires nbdkit jq qemu-io
 
 size=$((4 * 1024 * 1024 + 512))
 S1=$(uri proxy1) S2=$(uri proxy2)
@@ -109,13 +109,13 @@ nothing_cut_over ()
 
 both_under_way ()
 {
-  has_status "$S1" ".remaining_bytes < $size" &&
-    has_status "$S2" ".remaining_bytes < $size"
+  has_status "$S1" '.unflushed_bytes > 0' &&
+    has_status "$S2" '.unflushed_bytes > 0'
 }
 
 echo "-- a destination dies in the bulk pass"
 start_disks
-start_guest_on guest "$S1" "$S2" -- --initial "$pattern" --rate 1M
+start_guest_on guest "$S1" "$S2" -- --initial "$pattern" --rate 4M
 start_migrate --finish=pivot --rate=1M "$S1" "$D1" "$S2" "$D2"
 wait_for has_event started
 wait_for both_under_way
@@ -136,12 +136,37 @@ stop_disks
 
 # ---- a record that cannot be written ---------------------------------------
 
+first_is ()
+{
+  has_status "$S1" ".owner == \"$1\""
+}
+
+connections_of ()
+{
+  find "/proc/${pids[$1]}/fd" -lname 'socket:*' | wc -l
+}
+
+is_connected ()
+{
+  has_ended "${pids[reader]}" ||
+    (($(connections_of proxy1) > connections))
+}
+
+# Reads do not wait at the gate; one that finds the first disk handed over must
+# wait for what becomes of that.
 for mode in pivot handover; do
+  [ $mode = pivot ] && owner=destination || owner=fenced
   echo "-- $mode: the second disk's record cannot be written"
-  start_disks CRASH_HOW=fail CRASH_AT=1
-  start_guest_on guest "$S1" "$S2" -- --initial "$pattern" --rate 1M
+  start_disks CRASH_HOW=fail CRASH_GO="$tmp/go" CRASH_AT=1
+  start_guest_on guest "$S1" "$S2" -- --initial "$pattern" --rate 4M
   start_until_ready $mode
+  connections=$(connections_of proxy1)
   finish
+  wait_for first_is "$owner"
+  start_bg reader qemu-io -f raw -r -c "read 0 4K" "$S1"
+  wait_for is_connected
+  touch "$tmp/go"
+  wait_bg reader || fail "a read has failed"
   expect_status 1 wait_bg migrator
   nothing_cut_over
   grep -qF "cutting over $S2" "$tmp/migrator.log"
@@ -175,14 +200,9 @@ stop_disks
 # A guest on each disk, since one of them will lose its connection.
 start_guests ()
 {
-  start_guest guest1 "$S1" --initial "$pattern" --rate 1M "$@"
-  start_guest guest2 "$S2" --initial "$pattern" --rate 1M \
+  start_guest guest1 "$S1" --initial "$pattern" --rate 4M "$@"
+  start_guest guest2 "$S2" --initial "$pattern" --rate 4M \
     --expect-disconnect --expect-shutdown
-}
-
-first_is ()
-{
-  has_status "$S1" ".owner == \"$1\""
 }
 
 echo "-- the second proxy dies between the records of a pivot"
@@ -207,7 +227,7 @@ start_second
 verify_final guest2 "$S2"
 
 echo "   mended by moving the rest"
-start_guest guest2 "$S2" --resume --rate 1M
+start_guest guest2 "$S2" --resume --rate 4M
 expect_status 1 migrate --finish=pivot "$S1" "$D1" "$S2" "$D2"
 must_migrate --finish=pivot "$S2" "$D2"
 [ "$(owners)" = "destination destination" ]
@@ -237,7 +257,7 @@ echo "   mended by taking the rest back"
 for i in 1 2; do
   uri=$(uri proxy$i)
   verify_final guest$i "$uri"
-  start_guest guest$i "$uri" --resume --rate 1M
+  start_guest guest$i "$uri" --resume --rate 4M
 done
 must_migrate --finish=pivot "$S1" "$D1" "$S2" "$D2"
 for i in 1 2; do
@@ -249,7 +269,7 @@ stop_disks
 
 echo "-- the migrator dies between the records"
 start_disks CRASH_HOW=hang CRASH_GO="$tmp/go" CRASH_AT=1
-start_guest_on guest "$S1" "$S2" -- --initial "$pattern" --rate 1M
+start_guest_on guest "$S1" "$S2" -- --initial "$pattern" --rate 4M
 start_until_ready pivot
 finish
 wait_for first_is destination

@@ -51,7 +51,7 @@ refused 1 'no migration' finish "$S1" detach
 has_status "$S1" '.tracking == false and .session == false'
 
 echo "-- set"
-start_guest_on guest "$S1" "$S2" -- --initial "$pattern" --rate 256K
+start_guest_on guest "$S1" "$S2" -- --initial "$pattern" --rate 4M
 start_migrate --finish=detach --rate=$crawl --max-pause=300ms \
   "$S1" "$D1" "$S2" "$D2"
 wait_for is_phase bulk
