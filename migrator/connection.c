@@ -18,9 +18,6 @@
 
 #include "connection.h"
 
-/* CVE-2025-47711: nbdkit crashes when asked about 2 GiB or more at once. */
-#define STATUS_BYTES_MAX (UINT64_C (1) << 30)
-
 static bool
 is_broken (struct nbd_handle *nbd)
 {
@@ -359,8 +356,8 @@ connection_block_status (struct connection *c, struct status_io *sio,
   const nbd_extent_callback entries = { .callback = on_entries,
                                         .user_data = sio };
 
-  if (bytes > STATUS_BYTES_MAX)
-    bytes = STATUS_BYTES_MAX;
+  if (bytes > CONNECTION_RANGE_MAX)
+    bytes = CONNECTION_RANGE_MAX;
   started (c, &sio->io,
            nbd_aio_block_status (c->nbd, bytes, offset, entries, cb, 0));
 }

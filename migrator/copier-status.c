@@ -21,9 +21,6 @@
  */
 #define DEPTH_TOP 1
 
-/* In whole chunks of any size, and below 2 GiB: older servers fail beyond. */
-#define LOOKUP_BYTES (UINT64_C (1984) << 20)
-
 struct lookup {
   struct status_io sio;
   struct copier *c;
@@ -174,10 +171,10 @@ lookup_start (struct copier *c, struct connection *conn)
   l->context = l->asked == c->options.base ? COPIER_DEPTH_CONTEXT
                                            : LIBNBD_CONTEXT_BASE_ALLOCATION;
   l->segment = *s;
-  if (s->length > LOOKUP_BYTES) {
-    l->segment.length = LOOKUP_BYTES;
-    s->offset += LOOKUP_BYTES;
-    s->length -= LOOKUP_BYTES;
+  if (s->length > CONNECTION_RANGE_MAX) {
+    l->segment.length = CONNECTION_RANGE_MAX;
+    s->offset += CONNECTION_RANGE_MAX;
+    s->length -= CONNECTION_RANGE_MAX;
   }
   else {
     c->unknown.first = s->next;

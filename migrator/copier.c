@@ -30,7 +30,6 @@
 
 #define ZERO_UNIT (64 * 1024)
 #define GRAIN 4096 /* what file systems allocate */
-#define ZERO_BYTES_MAX (UINT64_C (1) << 30)
 
 static uint64_t
 round_up (uint64_t value, uint64_t unit)
@@ -409,7 +408,7 @@ job_bytes_max (const struct copier *c, const struct segment *s)
       return c->options.request_bytes;
     whole = last - s->offset;
   }
-  return whole < ZERO_BYTES_MAX ? whole : ZERO_BYTES_MAX;
+  return whole < CONNECTION_RANGE_MAX ? whole : CONNECTION_RANGE_MAX;
 }
 
 static bool

@@ -17,7 +17,7 @@
  * crash quarantines little and that a rewritten chunk is not read twice.
  */
 #define TAKE_BYTES_MIN (UINT64_C (32) * 1024 * 1024)
-#define TAKE_BYTES_MAX (UINT64_C (3968) << 20) /* two block status requests */
+#define TAKE_BYTES_MAX (2 * CONNECTION_RANGE_MAX)
 
 /* While the copying goes on, ended parts are collected for so long: a message
  * costs the proxy as much as a small read.
