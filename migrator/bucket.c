@@ -36,6 +36,7 @@ bucket_init (struct bucket *b, uint64_t rate, int64_t now_us)
 {
   b->rate = rate;
   b->last_us = now_us;
+  b->takes = 0;
   b->level = burst (b);
 }
 
@@ -61,6 +62,7 @@ bucket_ready (struct bucket *b, int64_t now_us)
 void
 bucket_take (struct bucket *b, uint64_t bytes, int64_t now_us)
 {
+  b->takes++;
   if (b->rate == 0)
     return;
   earn (b, now_us);

@@ -17,6 +17,7 @@ struct bucket {
   uint64_t rate;   /* bytes per second, 0: unlimited */
   int64_t level;   /* bytes that may be taken; negative: debt */
   int64_t last_us; /* when level was brought up to date */
+  uint64_t takes;  /* how often something was taken */
 };
 
 extern void bucket_init (struct bucket *b, uint64_t rate, int64_t now_us);

@@ -220,6 +220,26 @@ run_disk (struct disk *d, int64_t now)
   checkpoint_run (d, now);
 }
 
+/* In turns: who got something of what the rate allows comes last.  (Changing
+ * turns in every round is not enough: one disk can always be the first when the
+ * bucket has filled.)
+ */
+static void
+run_disks (struct migration *m, int64_t now)
+{
+  const size_t first = m->turn;
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i) {
+    const size_t turn = (first + i) % m->nr_disks;
+    const uint64_t takes = m->bucket.takes;
+
+    run_disk (&m->disks[turn], now);
+    if (m->bucket.takes != takes)
+      m->turn = (turn + 1) % m->nr_disks;
+  }
+}
+
 static int
 wait_ms (struct migration *m, int timeout_ms, int64_t now)
 {
@@ -234,12 +254,8 @@ void
 drive (struct migration *m, int timeout_ms)
 {
   int64_t now = loop_now_us ();
-  size_t i;
 
-  /* In turns: no disk is always the first to get what the rate allows. */
-  for (i = 0; i < m->nr_disks; ++i)
-    run_disk (&m->disks[(m->turn + i) % m->nr_disks], now);
-  m->turn++;
+  run_disks (m, now);
   if (loop_run_once (&m->loop, wait_ms (m, timeout_ms, now)) == -1)
     drive_fail (m, "poll: %s", strerror (errno));
   now = loop_now_us ();
