@@ -195,7 +195,8 @@ for chunk in 4K 1M 64M; do
   fill "$(uri proxy)" 20
   start_guest guest "$(uri proxy)" --initial "$pattern" --rate 2M --cells 1024
   start_migrate --finish=detach --rate=6M "$(uri proxy)" "$(uri destination)"
-  wait_for has_status "$(uri proxy)" ".remaining_bytes < $size"
+  wait_for has_status "$(uri proxy)" \
+    '.leased_bytes > 0 and .progress.copied_bytes > 0'
   crash_bg migrator
   must_migrate --finish=detach "$(uri proxy)" "$(uri destination)"
   guest_goes_on guest

@@ -48,6 +48,14 @@ choose_range (struct part *p, uint64_t *offset, uint64_t *length)
   uint64_t max = unit_random (&p->seed, 4) == 0 ? LENGTH_MAX : 9000;
 
   *offset = unit_random (&p->seed, PART_BYTES);
+  switch (unit_random (&p->seed, 8)) {
+  case 0: /* where it meets its neighbours */
+    *offset %= 3000;
+    break;
+  case 1:
+    *offset = PART_BYTES - 1 - *offset % 3000;
+    break;
+  }
   if (max > PART_BYTES - *offset)
     max = PART_BYTES - *offset;
   *length = 1 + unit_random (&p->seed, max);

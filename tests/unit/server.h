@@ -141,10 +141,15 @@ server_start (struct server *s, const char *args)
   free (copy);
 }
 
+/* SIGSTOP or SIGCONT; returns when it has stopped. */
 static inline void
 server_signal (const struct server *s, int sig)
 {
+  int status;
+
   kill (s->pid, sig);
+  while (sig == SIGSTOP && waitpid (s->pid, &status, WUNTRACED) == -1)
+    ;
 }
 
 /* End it and wait for its end. */

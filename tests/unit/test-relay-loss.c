@@ -523,9 +523,12 @@ stop_while (int sig)
   server_init (&s, FILE_BYTES, FILL);
   server_start (&s, NULL);
   one = (struct one_write){ open_relay (&s, &o), 'x', 0 };
-  server_signal (&s, sig);
-  if (sig == SIGKILL)
+  if (sig == SIGKILL) {
+    server_stop (&s, sig);
     wait_until_up (one.relay, false);
+  }
+  else
+    server_signal (&s, sig);
   pthread_create (&thread, NULL, write_one, &one);
   if (sig == SIGSTOP) {
     while (status_of (one.relay).requests_in_flight == 0)
