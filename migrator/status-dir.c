@@ -42,9 +42,9 @@ ask_proxy (struct control *c, const char *dir, bool json)
   const json_t *exports = control_exports (c), *name;
   size_t i;
 
-  json_array_foreach (exports, i,
-                      name) if (ask_export (c, dir, json_string_value (name),
-                                            json) == -1) return -1;
+  json_array_foreach (exports, i, name)
+    if (ask_export (c, dir, json_string_value (name), json) == -1)
+      return -1;
   return (int)json_array_size (exports);
 }
 
