@@ -6,7 +6,7 @@
 # V=1                 show the commands
 # WERROR=1            warnings are errors (CI)
 # SANITIZE=address,undefined | thread    in a build directory of its own
-# BUG=name            plant a bug on purpose (tests/bugs.sh lists them)
+# BUG=name            plant a bug on purpose (tests/tests.mk lists them)
 
 PKGS_LIB      := jansson gnutls
 PKGS_FILTER   := nbdkit libnbd jansson gnutls

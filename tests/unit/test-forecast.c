@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The forecast of the pause, and what it is made of. */
+
+#include "forecast.h"
+#include "meter.h"
+#include "unit.h"
+
+#define SECOND INT64_C (1000000)
+
+static void
+test_pause (void)
+{
+  struct forecast_input in = { .flush_us = 1500, .round_trips_us = 400 };
+
+  CU_ASSERT_EQUAL (forecast_pause_ms (&in), 2); /* 1.9 rounded up */
+  in.remaining_bytes = 1;
+  CU_ASSERT_EQUAL (forecast_pause_ms (&in), FORECAST_NEVER);
+  in.remaining_bytes = 5000000;
+  in.bytes_per_second = 100000000;
+  CU_ASSERT_EQUAL (forecast_pause_ms (&in), 52); /* 50 and those */
+  in.remaining_bytes = UINT64_MAX;
+  in.bytes_per_second = 1;
+  CU_ASSERT_EQUAL (forecast_pause_ms (&in), FORECAST_NEVER);
+}
+
+static void
+test_converging (void)
+{
+  struct forecast f;
+  uint64_t ms;
+
+  forecast_init (&f);
+  for (ms = 1000000; ms > 100; ms = ms * 9 / 10)
+    CU_ASSERT_TRUE (forecast_note (&f, ms));
+}
+
+/* Steps of less than a twentieth count together, once they make one. */
+static void
+test_crawling (void)
+{
+  struct forecast f;
+  uint64_t ms = 10000;
+  unsigned i;
+
+  forecast_init (&f);
+  for (i = 0; i < 50; ++i, ms -= ms / 60)
+    CU_ASSERT_TRUE (forecast_note (&f, ms));
+  for (i = 0; forecast_note (&f, ms); ++i, ms -= ms / 1000)
+    CU_ASSERT_FATAL (i < 20);
+}
+
+static void
+test_not_converging (void)
+{
+  struct forecast f;
+  unsigned i;
+
+  forecast_init (&f);
+  CU_ASSERT_TRUE (forecast_note (&f, FORECAST_NEVER));
+  CU_ASSERT_TRUE (forecast_note (&f, 500));
+  for (i = 1; i < FORECAST_PASSES; ++i)
+    CU_ASSERT_TRUE (forecast_note (&f, 480 + i));
+  CU_ASSERT_FALSE (forecast_note (&f, 480));
+}
+
+/* ---- meter ------------------------------------------------------------- */
+
+/* Half of the time something is under way, at 100 MB/s. */
+static void
+test_bandwidth (void)
+{
+  struct meter m = { 0 };
+  uint64_t copied = 0, moved = 0, busy = 0;
+  int64_t now;
+
+  CU_ASSERT_EQUAL (meter_bandwidth (&m), 0);
+  meter_update (&m, 0, 0, 0, SECOND);
+  for (now = SECOND; now < 31 * SECOND;) {
+    now += 100000;
+    busy += 50000;
+    copied += 5000000;
+    moved += 15000000; /* with holes */
+    meter_update (&m, copied, moved, busy, now);
+  }
+  CU_ASSERT (meter_bandwidth (&m) > 99000000);
+  CU_ASSERT (meter_bandwidth (&m) < 101000000);
+  CU_ASSERT (meter_throughput (&m) > 49000000);
+  CU_ASSERT (meter_throughput (&m) < 51000000);
+  CU_ASSERT (meter_pace (&m) > 149000000);
+  CU_ASSERT (meter_pace (&m) < 151000000);
+}
+
+/* The line becomes ten times slower: after ten seconds that is what it says,
+ * and a rest does not make it forget.
+ */
+static void
+test_recent (void)
+{
+  struct meter m = { 0 };
+  uint64_t copied = 0, busy = 0;
+  int64_t now = SECOND;
+  unsigned i;
+
+  meter_update (&m, 0, 0, 0, now);
+  for (i = 0; i < 200; ++i) {
+    copied += i < 100 ? 10000000 : 1000000;
+    busy += 100000;
+    meter_update (&m, copied, copied, busy, now += 100000);
+  }
+  CU_ASSERT (meter_bandwidth (&m) > 10000000);
+  CU_ASSERT (meter_bandwidth (&m) < 15000000);
+  meter_update (&m, copied, copied, busy, now + 3600 * SECOND);
+  CU_ASSERT (meter_bandwidth (&m) > 10000000);
+  CU_ASSERT_EQUAL (meter_throughput (&m), 0);
+}
+
+static void
+test_percent (void)
+{
+  struct meter m = { 0 };
+  uint64_t moved;
+  unsigned last = 0;
+
+  meter_update (&m, 0, 777, 0, SECOND);
+  CU_ASSERT_EQUAL (meter_percent (&m), 0); /* no pass yet */
+  meter_start_pass (&m, 1000);
+  for (moved = 0; moved <= 1500; moved += 10) {
+    meter_update (&m, 0, 777 + moved, 0, SECOND);
+    CU_ASSERT (meter_percent (&m) >= last);
+    last = meter_percent (&m);
+    CU_ASSERT (last == (moved < 990 ? moved / 10 : 99));
+  }
+  CU_ASSERT_EQUAL (meter_pass_bytes (&m), 1000);
+  meter_start_pass (&m, 50);
+  CU_ASSERT_EQUAL (meter_percent (&m), 0);
+}
+
+int
+main (void)
+{
+  CU_TestInfo tests[] = {
+    { "the pause", test_pause },
+    { "it converges", test_converging },
+    { "it converges slowly", test_crawling },
+    { "it does not converge", test_not_converging },
+    { "bandwidth, throughput and pace", test_bandwidth },
+    { "recent bytes weigh more", test_recent },
+    { "percent", test_percent },
+    CU_TEST_INFO_NULL,
+  };
+
+  return unit_main ("forecast", tests);
+}
