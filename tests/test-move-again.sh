@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# A destination that stands behind a filter of its own can be the source of the
+# next migration.  One guest session goes on through three moves, the last of
+# them between two servers that it never connected to, and all that was
+# acknowledged is on the last one.  A proxy in the middle is started anew.
+#
+# timeout: 60
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+requires nbdkit jq
+
+size=$((16 * 1024 * 1024))
+
+for i in 1 2 3; do
+  truncate -s $size "$tmp/disk$i"
+  start_proxy proxy$i file "$tmp/disk$i"
+done
+truncate -s $size "$tmp/disk4"
+start_nbdkit destination file "$tmp/disk4"
+
+fill "$(uri proxy1)" 50
+start_guest guest "$(uri proxy1)" --initial "$pattern" --rate 4M
+
+echo "-- twice"
+must_migrate "$(uri proxy1)" "$(uri proxy2)"
+guest_goes_on guest
+must_migrate "$(uri proxy2)" "$(uri proxy3)"
+guest_goes_on guest
+
+echo "-- who has moved cannot be a source again, and says where the disk is"
+expect_status 1 migrate "$(uri proxy1)" "$(uri destination)"
+grep -qF "nbdmigrate status $(uri proxy1)" "$tmp/migrate.log"
+"$nbdmigrate" status "$(uri proxy1)" | grep -qF "$(uri proxy2)"
+
+echo "-- a third time, after the proxy in the middle was started anew"
+end_bg proxy2
+start_proxy proxy2 file "$tmp/disk2"
+guest_goes_on guest
+must_migrate "$(uri proxy3)" "$(uri destination)"
+guest_goes_on guest
+stop_guest guest
+verify_final guest "$(uri destination)"
+"$nbdmigrate" status --json "$(uri proxy1)" > "$tmp/status"
+jq -e ".relay.losses >= 1" "$tmp/status" > "$tmp/jq.out"
+for i in 1 2 3; do
+  end_bg proxy$i
+done
