@@ -239,17 +239,24 @@ verify_final guest1 "$D1"
 verify_final guest2 "$D2"
 stop_disks
 
+# Leaves the first disk fenced and the second at its source, its proxy started
+# again.
+break_handover ()
+{
+  start_disks CRASH_HOW=before CRASH_AT=1
+  start_guests --expect-shutdown
+  start_until_ready handover
+  finish
+  wait_bg guest1 || fail "the guest ended with exit status $?"
+  wait_bg guest2 || fail "the guest ended with exit status $?"
+  expect_status 5 wait_bg migrator
+  expect_status 137 wait_bg proxy2
+  start_second
+  [ "$(owners)" = "fenced source" ] || fail "the owners are: $(owners)"
+}
+
 echo "-- the second proxy dies before its record of a handover"
-start_disks CRASH_HOW=before CRASH_AT=1
-start_guests --expect-shutdown
-start_until_ready handover
-finish
-wait_bg guest1 || fail "the guest ended with exit status $?"
-wait_bg guest2 || fail "the guest ended with exit status $?"
-expect_status 5 wait_bg migrator
-expect_status 137 wait_bg proxy2
-start_second
-[ "$(owners)" = "fenced source" ] || fail "the owners are: $(owners)"
+break_handover
 
 echo "   mended by taking the rest back"
 "$nbdmigrate" reopen "$S1"
@@ -263,6 +270,15 @@ must_migrate --finish=pivot "$S1" "$D1" "$S2" "$D2"
 for i in 1 2; do
   guest_goes_on guest$i
   stop_guest guest$i
+  verify_final guest$i "$(uri destination$i)"
+done
+stop_disks
+
+echo "-- the same, mended by handing over the rest"
+break_handover
+must_migrate --finish=handover "$S2" "$D2"
+[ "$(owners)" = "fenced fenced" ] || fail "the owners are: $(owners)"
+for i in 1 2; do
   verify_final guest$i "$(uri destination$i)"
 done
 stop_disks
