@@ -14,6 +14,7 @@
 #include "cleanup.h"
 #include "migration.h"
 #include "protocol.h"
+#include "proxy.h"
 #include "say.h"
 #include "units.h"
 
@@ -43,7 +44,8 @@ connect_failed (struct disk *d, const char *uri, const char *what, char *why)
   if (why == NULL)
     drive_fail (d->m, "connecting to the %s %s: %s", what, uri, strerror (err));
   else
-    drive_fail (d->m, "connecting to the %s %s: %s", what, uri, why);
+    drive_fail (d->m, "connecting to the %s %s: %s%s", what, uri, why,
+                strcmp (what, "source") == 0 ? proxy_hint (why) : "");
   free (why);
   return -1;
 }

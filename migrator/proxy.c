@@ -58,6 +58,17 @@ find_control (struct proxy *p, const struct endpoint *e, const char *given)
   return attach (p, e->export_name);
 }
 
+const char *
+proxy_hint (const char *why)
+{
+  /* What libnbd says when the server refuses to open the export. */
+  if (why == NULL || strstr (why, "no export named") == NULL)
+    return "";
+  return "; if there should be one, nbdkit's own messages tell why the proxy "
+         "cannot serve it, and 'nbdmigrate status DIR' with its migrate-dir "
+         "tells who owns the disk";
+}
+
 int
 proxy_open (struct proxy *p, const char *source, const char *control_path)
 {
@@ -73,8 +84,8 @@ proxy_open (struct proxy *p, const char *source, const char *control_path)
     return EXIT_USAGE;
   e = endpoint_open (&p->loop, p->uri, &none, -1, &why);
   if (e == NULL) {
-    say_error ("connecting to the source %s: %s", p->uri,
-               why ? why : strerror (errno));
+    say_error ("connecting to the source %s: %s%s", p->uri,
+               why ? why : strerror (errno), proxy_hint (why));
     free (why);
     return EXIT_FAILED;
   }

@@ -23,4 +23,7 @@ extern int proxy_open (struct proxy *p, const char *source,
                        const char *control_path);
 extern void proxy_close (struct proxy *p);
 
+/* What to do when connecting to a source failed for that reason; or "". */
+extern const char *proxy_hint (const char *why);
+
 #endif /* NBDMIGRATE_PROXY_H */

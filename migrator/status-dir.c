@@ -35,6 +35,14 @@ ask_export (struct control *c, const char *dir, const char *name, bool json)
   return status_print (dir, status.value, json);
 }
 
+/* Between two disks. */
+static void
+separate (bool json)
+{
+  if (!json)
+    putchar ('\n');
+}
+
 /* -1: an error was said; otherwise how many disks were shown. */
 static int
 ask_proxy (struct control *c, const char *dir, bool json)
@@ -42,9 +50,12 @@ ask_proxy (struct control *c, const char *dir, bool json)
   const json_t *exports = control_exports (c), *name;
   size_t i;
 
-  json_array_foreach (exports, i, name)
+  json_array_foreach (exports, i, name) {
+    if (i > 0)
+      separate (json);
     if (ask_export (c, dir, json_string_value (name), json) == -1)
       return -1;
+  }
   return (int)json_array_size (exports);
 }
 
@@ -100,8 +111,9 @@ show_records (const char *dir, bool json)
 
     if (export == NULL)
       continue;
+    if (n++ > 0)
+      separate (json);
     r = show_record (dir, export, json);
-    n++;
   }
   closedir (d);
   return r == -1 ? -1 : n;

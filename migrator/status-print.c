@@ -36,13 +36,16 @@ static const char *
 describe (const json_t *s)
 {
   const char *last_end = string (s, "last_end", "none");
+  const bool tracking = json_is_true (json_object_get (s, "tracking"));
 
   if (json_is_true (json_object_get (s, "session")))
     return "running";
   if (strcmp (last_end, "interrupted") == 0)
-    return "interrupted; run it again to go on";
+    return tracking ? "interrupted; run it again to copy the rest"
+                    : "interrupted; the next run copies everything";
   if (strcmp (last_end, "detached") == 0)
-    return "detached; writes since then are tracked";
+    return tracking ? "detached; writes since then are tracked"
+                    : "detached; writes since then were not tracked";
   if (strcmp (last_end, "handed-over") == 0)
     return "done: handed over, the guest here is fenced off";
   if (strcmp (last_end, "pivoted") == 0)
