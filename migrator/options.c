@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,7 +59,7 @@ static const char help[] =
   "5 outcome unknown.  See nbdmigrate(1).\n";
 
 enum {
-  OPT_FINISH = 256,
+  OPT_FINISH = OPTIONS_FIRST,
   OPT_WAIT,
   OPT_SHARED_BASE,
   OPT_INCREMENTAL,
@@ -263,7 +262,22 @@ parse_option (struct options *o, int opt, const char *text)
   }
   if (parse_flag (o, opt))
     return 0;
-  return -1; /* getopt_long has said what is wrong */
+  return -1; /* options_next has said what is wrong */
+}
+
+int
+options_next (int argc, char *argv[], const struct option *known)
+{
+  const int opt = getopt_long (argc, argv, ":", known, NULL);
+
+  if (opt == ':')
+    say_usage ("the option '%s' needs a value", argv[optind - 1]);
+  else if (opt == '?' && optopt > 0 && optopt < OPTIONS_FIRST)
+    say_usage ("there is no option '-%c'", optopt);
+  else if (opt == '?')
+    say_usage ("there is no option '%s', or it is ambiguous or takes no value",
+               argv[optind - 1]);
+  return opt;
 }
 
 /* ---- the disks --------------------------------------------------------- */
@@ -383,7 +397,7 @@ options_parse (struct options *o, int argc, char *argv[])
                          .max_pause_ms = 300,
                          .bar = isatty (STDERR_FILENO),
                          .progress_fd = -1 };
-  while ((opt = getopt_long (argc, argv, "", long_options, NULL)) != -1) {
+  while ((opt = options_next (argc, argv, long_options)) != -1) {
     if (opt == OPT_HELP) {
       fputs (help, stdout);
       return fflush (stdout) == 0 ? EXIT_DONE : EXIT_FAILED;

@@ -4,6 +4,7 @@
 #ifndef NBDMIGRATE_OPTIONS_H
 #define NBDMIGRATE_OPTIONS_H
 
+#include <getopt.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -57,6 +58,12 @@ struct options {
  */
 extern int options_parse (struct options *o, int argc, char *argv[]);
 extern void options_free (struct options *o);
+
+/* getopt_long for options that have only long names, with numbers from
+ * OPTIONS_FIRST on.  What is wrong is said.
+ */
+#define OPTIONS_FIRST 256
+extern int options_next (int argc, char *argv[], const struct option *known);
 
 /* Make a URI argument usable: an NBD URI with absolute paths; the caller frees
  * it.  NULL after saying what is wrong with it ("what" names the argument).

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-#include <getopt.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -29,9 +28,10 @@ ask (struct proxy *p, bool json)
 int
 status_main (int argc, char *argv[])
 {
+  enum { OPT_JSON = OPTIONS_FIRST, OPT_CONTROL };
   static const struct option long_options[] = {
-    { "json", no_argument, NULL, 'j' },
-    { "control", required_argument, NULL, 'c' },
+    { "json", no_argument, NULL, OPT_JSON },
+    { "control", required_argument, NULL, OPT_CONTROL },
     { NULL, 0, NULL, 0 },
   };
   const char *control = NULL;
@@ -40,10 +40,10 @@ status_main (int argc, char *argv[])
   bool json = false;
   int opt, status;
 
-  while ((opt = getopt_long (argc, argv, "", long_options, NULL)) != -1) {
-    if (opt == 'j')
+  while ((opt = options_next (argc, argv, long_options)) != -1) {
+    if (opt == OPT_JSON)
       json = true;
-    else if (opt == 'c')
+    else if (opt == OPT_CONTROL)
       control = optarg;
     else
       return EXIT_USAGE;

@@ -3,7 +3,6 @@
  * most a second away.
  */
 
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,15 +31,16 @@ struct request {
 static int
 parse (struct request *r, int argc, char *argv[], int min_args, int max_args)
 {
+  enum { OPT_CONTROL = OPTIONS_FIRST };
   static const struct option long_options[] = {
-    { "control", required_argument, NULL, 'c' },
+    { "control", required_argument, NULL, OPT_CONTROL },
     { NULL, 0, NULL, 0 },
   };
   int opt;
 
   *r = (struct request){ .control = NULL };
-  while ((opt = getopt_long (argc, argv, "", long_options, NULL)) != -1) {
-    if (opt != 'c')
+  while ((opt = options_next (argc, argv, long_options)) != -1) {
+    if (opt != OPT_CONTROL)
       return -1;
     r->control = optarg;
   }

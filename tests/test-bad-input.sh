@@ -78,7 +78,7 @@ S=$(uri proxy) D=$(uri destination)
 # -- usage
 refused 2 SOURCE --
 refused 2 DESTINATION "$S" -- "$S"
-refused 2 unrecognized --frobnicate -- --frobnicate "$S" "$D"
+refused 2 there is no option --frobnicate -- --frobnicate "$S" "$D"
 refused 2 --rate -- "$S" "$D" --rate
 refused 2 --rate=12X -- --rate=12X "$S" "$D"
 refused 2 --rate=-5 -- --rate=-5 "$S" "$D"
