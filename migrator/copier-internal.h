@@ -55,8 +55,9 @@ struct copier {
   bool obey_rate;
   int64_t busy_since_us;
   struct copier_stats stats;
-  unsigned flushes;
-  bool flush_ok;
+  unsigned flushes;  /* due or under way, of the one that counts */
+  bool flushing;     /* it waits for those, and for what writes back */
+  bool flush_failed; /* any, ever */
   bool writing_back;
   uint64_t written_back_bytes; /* copied_bytes when it last began */
   char *error;

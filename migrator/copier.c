@@ -273,18 +273,35 @@ copier_fail (struct copier *c, const char *what, const struct endpoint *where,
 
 /* ---- flush ------------------------------------------------------------- */
 
+/* R6: after a flush that failed no later one proves anything: the server may
+ * have dropped what it could not write, and told us of it just once.  So it is
+ * never taken back.
+ */
+static void
+note_flush (struct flush *f)
+{
+  struct copier *c = f->c;
+
+  if (f->io.error == 0)
+    return;
+  c->flush_failed = true;
+  copier_fail (c, "flushing", c->destination, 0, 0, &f->io);
+}
+
+static bool
+some_flush_pending (const struct copier *c)
+{
+  return c->flushes > 0 || c->writing_back;
+}
+
 static void
 flush_ended (struct io *io)
 {
   struct flush *f = (struct flush *)io;
-  struct copier *c = f->c;
 
-  if (io->error != 0) {
-    c->flush_ok = false;
-    io->connection->written = true;
-    copier_fail (c, "flushing", c->destination, 0, 0, io);
-  }
-  c->flushes--;
+  note_flush (f);
+  f->c->flushes--;
+  f->c->flushing &= some_flush_pending (f->c);
   free (f);
 }
 
@@ -293,9 +310,9 @@ write_back_ended (struct io *io)
 {
   struct flush *f = (struct flush *)io;
 
+  note_flush (f);
   f->c->writing_back = false;
-  if (io->error != 0)
-    copier_fail (f->c, "flushing", f->c->destination, 0, 0, io);
+  f->c->flushing &= some_flush_pending (f->c);
   free (f);
 }
 
@@ -323,14 +340,18 @@ feed_flushes (struct copier *c)
   return progress;
 }
 
-/* This flush proves nothing and is not reported: 'written' stays. */
+/* This flush proves nothing and is not reported: 'written' stays.  But it can
+ * be the one that is told of a failure, so a flush that counts waits for it,
+ * too.
+ */
 static void
 start_write_back (struct copier *c)
 {
   struct connection *conn = endpoint_idle (c->destination, DEPTH);
   struct flush *f;
 
-  if (c->writing_back || c->destination->nr_connections == 1 || conn == NULL ||
+  if (c->flushing || c->writing_back || conn == NULL ||
+      c->destination->nr_connections == 1 ||
       c->stats.copied_bytes - c->written_back_bytes < WRITE_BACK_BYTES)
     return;
   f = calloc (1, sizeof *f);
@@ -422,7 +443,12 @@ may_begin (struct copier *c)
     return true;
   if (s->kind == SEGMENT_ZERO && c->destination->can_zero)
     return c->nr_destination_ops < 2 * c->destination->nr_connections;
-  if (c->source_ops.first != NULL || !endpoint_idle (c->source, DEPTH))
+  if (c->source_ops.first != NULL)
+    return false;
+  /* All are broken: let the request say so (fail_stranded). */
+  if (endpoint_idle (c->source, UINT32_MAX) == NULL)
+    return true;
+  if (endpoint_idle (c->source, DEPTH) == NULL)
     return false;
   if (c->jobs > 0 &&
       c->job_bytes + c->options.request_bytes > c->options.in_flight_bytes)
@@ -518,7 +544,6 @@ copier_flush (struct copier *c)
 {
   unsigned i;
 
-  c->flush_ok = true;
   for (i = 0; i < c->destination->nr_connections; ++i) {
     struct connection *conn = c->destination->connections[i];
 
@@ -528,11 +553,12 @@ copier_flush (struct copier *c)
     conn->flush_due = true;
     c->flushes++;
   }
+  c->flushing = some_flush_pending (c);
 }
 
 bool
 copier_flushing (const struct copier *c, bool *ok)
 {
-  *ok = c->flush_ok;
-  return c->flushes > 0;
+  *ok = !c->flush_failed;
+  return c->flushing;
 }

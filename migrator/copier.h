@@ -93,7 +93,8 @@ extern void copier_obey_rate (struct copier *c, bool obey);
 
 /* Flush every connection that wrote, on that connection (R6), as soon as it is
  * idle; what is written meanwhile belongs to the next flush.  One at a time:
- * copier_flushing until it ended; then *ok.
+ * copier_flushing until it ended; then *ok, which is false for good once any
+ * flush has failed.
  */
 extern void copier_flush (struct copier *c);
 extern bool copier_flushing (const struct copier *c, bool *ok);

@@ -102,3 +102,22 @@ verify_cut guest "$(uri destination)"
 
 stop_guest guest
 verify_final guest "$(uri proxy)"
+
+# Nothing that is flushed later proves that what this one lost is there.
+echo "-- a flush beside the copying fails, and takes longer than the next"
+rm -r "$tmp/proxy.dir"
+start_proxy proxy memory 400M
+fill "$(uri proxy)" 100
+truncate -s 400M "$tmp/lossy"
+start_nbdkit destination "$BUILD/tests/nbdkit-lossy-plugin.so" \
+  file="$tmp/lossy" fail-flush=1 flush-ms=3000
+expect_status 1 migrate --finish=detach --rate=40M "$(uri proxy)" \
+  "$(uri destination)"
+cat "$tmp/migrate.log"
+grep -qF "flushing $(uri destination)" "$tmp/migrate.log"
+crash_bg destination
+start_nbdkit destination "$BUILD/tests/nbdkit-lossy-plugin.so" file="$tmp/lossy"
+must_migrate --finish=detach "$(uri proxy)" "$(uri destination)"
+same_content "$(uri proxy)" "$(uri destination)"
+end_bg proxy
+end_bg destination

@@ -17,6 +17,9 @@
  *
  *   refuse-writes=1       every write fails with ENOSPC
  *   refuse-flush=1        every flush fails with EIO and loses everything
+ *   fail-flush=N flush-ms=MS
+ *                         so does the Nth flush, with what was written before
+ *                         it, after that many milliseconds
  *   dawdle=PATH           the first write that begins with 'S' waits until this
  *                         file is there, then is done, then PATH.done appears
  */
@@ -46,6 +49,11 @@ static char *file, *dawdle;
 static int minimum = 1, maximum = 32 * 1024 * 1024;
 static int multi_conn = 1, fua = 1, trim = 1, cache = 1;
 static int writeback, seed = 1, refuse_writes, refuse_flush;
+static int fail_flush, flush_ms;
+
+/* One flush after the other.  Taken before the other lock. */
+static pthread_mutex_t flush_lock = PTHREAD_MUTEX_INITIALIZER;
+static int nr_flushes;
 
 /* All of these are guarded by the lock. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -71,6 +79,8 @@ static const struct {
   { "seed", &seed },
   { "refuse-writes", &refuse_writes },
   { "refuse-flush", &refuse_flush },
+  { "fail-flush", &fail_flush },
+  { "flush-ms", &flush_ms },
 };
 
 static int
@@ -349,13 +359,29 @@ lossy_trim (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
   return lossy_zero (handle, count, offset, flags);
 }
 
+/* As fsync does, this tells of the loss just once.  Called with flush_lock. */
 static int
-lossy_flush (void *handle, uint32_t flags)
+lose_late (void)
+{
+  size_t lost;
+
+  pthread_mutex_lock (&lock);
+  lost = nr_pending;
+  pthread_mutex_unlock (&lock);
+  nbdkit_nanosleep (flush_ms / 1000, flush_ms % 1000 * 1000000);
+  pthread_mutex_lock (&lock);
+  memmove (pending, pending + lost, (nr_pending - lost) * sizeof *pending);
+  nr_pending -= lost;
+  pthread_mutex_unlock (&lock);
+  nbdkit_set_error (EIO);
+  return -1;
+}
+
+static int
+flush (void)
 {
   int r;
 
-  (void)handle;
-  (void)flags;
   pthread_mutex_lock (&lock);
   if (refuse_flush) {
     nr_pending = 0;
@@ -365,6 +391,19 @@ lossy_flush (void *handle, uint32_t flags)
   else
     r = all_to_file ();
   pthread_mutex_unlock (&lock);
+  return r;
+}
+
+static int
+lossy_flush (void *handle, uint32_t flags)
+{
+  int r;
+
+  (void)handle;
+  (void)flags;
+  pthread_mutex_lock (&flush_lock);
+  r = ++nr_flushes == fail_flush ? lose_late () : flush ();
+  pthread_mutex_unlock (&flush_lock);
   return r;
 }
 
