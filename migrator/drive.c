@@ -161,22 +161,22 @@ heartbeat (struct migration *m)
 void
 drive_measure (struct migration *m)
 {
-  const int64_t now = loop_now_us ();
-  uint64_t copied = 0, moved = 0, busy = 0;
+  uint64_t copied = 0, moved = 0;
   size_t i;
 
   for (i = 0; i < m->nr_disks; ++i) {
+    struct disk *d = &m->disks[i];
     struct copier_stats s;
 
-    if (m->disks[i].copier == NULL)
+    if (d->copier == NULL)
       continue;
-    copier_get_stats (m->disks[i].copier, &s);
+    copier_get_stats (d->copier, &s);
     copied += s.copied_bytes;
     moved += s.moved_bytes;
-    if (s.busy_us > busy) /* the disks are copied side by side */
-      busy = s.busy_us;
+    meter_busy (&m->meter, s.busy_us - d->busy_us);
+    d->busy_us = s.busy_us;
   }
-  meter_update (&m->meter, copied, moved, busy, now);
+  meter_update (&m->meter, copied, moved, loop_now_us ());
 }
 
 static int64_t

@@ -7,12 +7,19 @@
 #define HALF_LIFE_US 2e6 /* of what is remembered */
 
 void
+meter_busy (struct meter *m, uint64_t busy_us)
+{
+  if (busy_us > m->busiest_us)
+    m->busiest_us = busy_us;
+}
+
+void
 meter_update (struct meter *m, uint64_t copied_bytes, uint64_t moved_bytes,
-              uint64_t busy_us, int64_t now_us)
+              int64_t now_us)
 {
   const double copied = (double)(copied_bytes - m->copied_bytes);
   const double moved = (double)(moved_bytes - m->moved_bytes);
-  const double busy = (double)(busy_us - m->busy_us);
+  const double busy = (double)m->busiest_us;
   const double us = m->updated_us ? (double)(now_us - m->updated_us) : 0;
   const double decay_busy = exp2 (-busy / HALF_LIFE_US);
   const double decay = exp2 (-us / HALF_LIFE_US);
@@ -24,7 +31,7 @@ meter_update (struct meter *m, uint64_t copied_bytes, uint64_t moved_bytes,
   m->recent_us = m->recent_us * decay + us;
   m->copied_bytes = copied_bytes;
   m->moved_bytes = moved_bytes;
-  m->busy_us = busy_us;
+  m->busiest_us = 0;
   m->updated_us = now_us;
 }
 

@@ -14,7 +14,8 @@
 
 struct meter {
   /* Totals of all disks when meter_update was last called. */
-  uint64_t copied_bytes, moved_bytes, busy_us;
+  uint64_t copied_bytes, moved_bytes;
+  uint64_t busiest_us; /* since then, of the busiest disk */
   int64_t updated_us;
   /* Decaying sums. */
   double recent_bytes, recent_busy_us;
@@ -25,10 +26,13 @@ struct meter {
   unsigned percent; /* never runs backwards within a pass */
 };
 
-/* Bring it up to date with the totals so far. */
+/* Bring it up to date with the totals so far.  Before, meter_busy for each
+ * disk: for how long something was being copied there since the last time. (The
+ * disks are copied side by side, so the longest counts.)
+ */
+extern void meter_busy (struct meter *m, uint64_t busy_us);
 extern void meter_update (struct meter *m, uint64_t copied_bytes,
-                          uint64_t moved_bytes, uint64_t busy_us,
-                          int64_t now_us);
+                          uint64_t moved_bytes, int64_t now_us);
 
 /* Copy bandwidth in bytes per second, 0: not known yet. */
 extern uint64_t meter_bandwidth (const struct meter *m);

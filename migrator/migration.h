@@ -85,6 +85,8 @@ struct disk {
   } checkpoint;
   int64_t next_checkpoint_us;
 
+  uint64_t busy_us; /* of the copier, when it was last measured */
+
   char *token; /* of the present hold, or NULL */
   bool committed;
 

@@ -70,17 +70,17 @@ static void
 test_bandwidth (void)
 {
   struct meter m = { 0 };
-  uint64_t copied = 0, moved = 0, busy = 0;
+  uint64_t copied = 0, moved = 0;
   int64_t now;
 
   CU_ASSERT_EQUAL (meter_bandwidth (&m), 0);
-  meter_update (&m, 0, 0, 0, SECOND);
+  meter_update (&m, 0, 0, SECOND);
   for (now = SECOND; now < 31 * SECOND;) {
     now += 100000;
-    busy += 50000;
+    meter_busy (&m, 50000);
     copied += 5000000;
     moved += 15000000; /* with holes */
-    meter_update (&m, copied, moved, busy, now);
+    meter_update (&m, copied, moved, now);
   }
   CU_ASSERT (meter_bandwidth (&m) > 99000000);
   CU_ASSERT (meter_bandwidth (&m) < 101000000);
@@ -97,21 +97,47 @@ static void
 test_recent (void)
 {
   struct meter m = { 0 };
-  uint64_t copied = 0, busy = 0;
+  uint64_t copied = 0;
   int64_t now = SECOND;
   unsigned i;
 
-  meter_update (&m, 0, 0, 0, now);
+  meter_update (&m, 0, 0, now);
   for (i = 0; i < 200; ++i) {
     copied += i < 100 ? 10000000 : 1000000;
-    busy += 100000;
-    meter_update (&m, copied, copied, busy, now += 100000);
+    meter_busy (&m, 100000);
+    meter_update (&m, copied, copied, now += 100000);
   }
   CU_ASSERT (meter_bandwidth (&m) > 10000000);
   CU_ASSERT (meter_bandwidth (&m) < 15000000);
-  meter_update (&m, copied, copied, busy, now + 3600 * SECOND);
+  meter_update (&m, copied, copied, now + 3600 * SECOND);
   CU_ASSERT (meter_bandwidth (&m) > 10000000);
   CU_ASSERT_EQUAL (meter_throughput (&m), 0);
+}
+
+/* Two disks at 100 MB/s each: first together, then a large one alone, then the
+ * other one alone, which had less to do so far.
+ */
+static void
+test_several_disks (void)
+{
+  struct meter m = { 0 };
+  uint64_t copied = 0;
+  int64_t now = SECOND;
+  unsigned i;
+
+  meter_update (&m, 0, 0, now);
+  for (i = 0; i < 300; ++i) {
+    const bool large = i < 200, small = i < 100 || i >= 200;
+
+    meter_busy (&m, large ? 100000 : 0);
+    meter_busy (&m, small ? 100000 : 0);
+    copied += (large ? 10000000 : 0) + (small ? 10000000 : 0);
+    meter_update (&m, copied, copied, now += 100000);
+    if (i == 99)
+      CU_ASSERT (meter_bandwidth (&m) > 199000000);
+  }
+  CU_ASSERT (meter_bandwidth (&m) > 99000000);
+  CU_ASSERT (meter_bandwidth (&m) < 110000000);
 }
 
 static void
@@ -121,11 +147,11 @@ test_percent (void)
   uint64_t moved;
   unsigned last = 0;
 
-  meter_update (&m, 0, 777, 0, SECOND);
+  meter_update (&m, 0, 777, SECOND);
   CU_ASSERT_EQUAL (meter_percent (&m), 0); /* no pass yet */
   meter_start_pass (&m, 1000);
   for (moved = 0; moved <= 1500; moved += 10) {
-    meter_update (&m, 0, 777 + moved, 0, SECOND);
+    meter_update (&m, 0, 777 + moved, SECOND);
     CU_ASSERT (meter_percent (&m) >= last);
     last = meter_percent (&m);
     CU_ASSERT (last == (moved < 990 ? moved / 10 : 99));
@@ -145,6 +171,7 @@ main (void)
     { "it does not converge", test_not_converging },
     { "bandwidth, throughput and pace", test_bandwidth },
     { "recent bytes weigh more", test_recent },
+    { "several disks", test_several_disks },
     { "percent", test_percent },
     CU_TEST_INFO_NULL,
   };
