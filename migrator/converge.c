@@ -213,7 +213,7 @@ say_not_converged (struct migration *m, const char *what)
                      best > m->max_pause_ms ? best : 2 * m->max_pause_ms);
   if (asprintf (&reason,
                 "%s: a pause of about %s would have been needed, --max-pause "
-                "is %s; the guest dirties %s/s, the copy runs at %s/s",
+                "is %s; %s/s become dirty anew, the copy runs at %s/s",
                 what, needed, units_format_ms (limit, m->max_pause_ms),
                 units_format_bytes (dirty, dirty_rate),
                 units_format_bytes (speed, meter_bandwidth (&m->meter))) == -1)
@@ -245,6 +245,26 @@ try_cut_over (struct migration *m)
   return -1;
 }
 
+/* While nothing is copied no request tells that a server has gone. */
+static void
+check_connections (struct migration *m)
+{
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i) {
+    const struct disk *d = &m->disks[i];
+    const char *why = endpoint_broken (d->source);
+
+    if (why != NULL)
+      drive_fail (m, "keeping %s in sync: a connection to it broke: %s",
+                  d->pair->source, why);
+    why = endpoint_broken (d->destination);
+    if (why != NULL)
+      drive_fail (m, "keeping %s in sync: a connection to %s broke: %s",
+                  d->pair->source, d->pair->destination, why);
+  }
+}
+
 /* --wait: stay in sync.  -1 with m->stop. */
 static int
 stay_ready (struct migration *m)
@@ -253,8 +273,10 @@ stay_ready (struct migration *m)
 
   if (m->phase != PHASE_READY)
     migrate_enter (m, PHASE_READY);
-  while (m->stop == STOP_NO && !m->finish_wished && loop_now_us () < until)
+  while (m->stop == STOP_NO && !m->finish_wished && loop_now_us () < until) {
     drive (m, READY_US / 1000);
+    check_connections (m);
+  }
   if (m->stop != STOP_NO || !pass_run (m, PASS_COPY, 0) || pass_flush (m) == -1)
     return -1;
   return predict (m);
@@ -284,6 +306,8 @@ converge (struct migration *m)
         (settle (m) == -1 || lift_quarantine (m) == -1 || verify (m) == -1))
       return EXIT_FAILED;
     obey_finish_wish (m);
+    if (fits (m) || m->wait) /* what was before says nothing of now */
+      forecast_init (&m->forecast);
     if (fits (m) && m->wait) {
       if (stay_ready (m) == -1)
         return EXIT_FAILED;
@@ -294,7 +318,7 @@ converge (struct migration *m)
       if (status != -1)
         return status;
     }
-    else if (!forecast_note (&m->forecast, m->predicted_ms) && !m->wait) {
+    else if (!m->wait && !forecast_note (&m->forecast, m->predicted_ms)) {
       say_not_converged (m, "five passes brought no improvement");
       return EXIT_NOT_CONVERGED;
     }

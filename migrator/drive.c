@@ -82,6 +82,7 @@ wish_max_pause (struct migration *m, uint64_t max_pause_ms)
   if (max_pause_ms == 0)
     return;
   m->max_pause_ms = max_pause_ms;
+  m->missed_gates = 0;
   say_info ("the pause may now be %s long", text);
 }
 
@@ -93,6 +94,7 @@ take_wishes (struct migration *m, json_t *wishes)
 
   if (protocol_get_u64 (wishes, "rate", &value) == 1) {
     bucket_set_rate (&m->bucket, value, loop_now_us ());
+    forecast_init (&m->forecast); /* it may converge now */
     if (value == 0)
       say_info ("the rate is now unlimited");
     else

@@ -185,7 +185,8 @@ pass_flush (struct migration *m)
   }
   m->flush_us = (uint64_t)(loop_now_us () - begin);
   if (!ok)
-    drive_fail (m, "flushing the destinations: no memory");
+    drive_fail (m, "flushing the destinations failed; the first error was lost "
+                   "for lack of memory");
   return m->stop == STOP_FAILED ? -1 : 0;
 }
 

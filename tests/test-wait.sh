@@ -96,6 +96,16 @@ wait_for has_status '.session == false'
 wait_ready
 [ "$(resumed)" = true ]
 
+echo "-- the destination is lost while there is nothing to copy"
+kill_bg guest STOP
+wait_for has_status '.remaining_bytes == 0 and .unflushed_bytes == 0'
+crash_bg destination
+expect_status 1 wait_bg migrator
+grep -q "keeping .* in sync: .*destination.sock broke" "$tmp/migrator.log"
+kill_bg guest CONT
+start_nbdkit destination file "$tmp/destination"
+wait_ready
+
 echo "-- the destination is lost"
 crash_bg destination
 expect_status 1 wait_bg migrator
@@ -116,4 +126,23 @@ stop_guest guest
 verify_final guest "$(uri destination)"
 expect_status 1 "$nbdmigrate" reopen "$(uri proxy)" 2> "$tmp/reopen.log"
 grep -q 'not up to date' "$tmp/reopen.log"
+end_bg proxy
+
+echo "-- that the guest was too fast while it waited does not end it later"
+rm -r "$tmp/proxy.dir"
+end_bg destination
+start_proxy proxy memory $size
+start_nbdkit destination --filter=rate memory $size rate=64M
+fill "$(uri proxy)" 50
+wait_ready --finish=detach --max-pause=50ms
+start_guest eager "$(uri proxy)" --initial "$pattern"
+wait_for has_status '.progress.pass >= 8 and .progress.phase == "dirty"'
+stop_guest eager
+wait_for has_status '.progress.phase == "ready" and .remaining_bytes == 0'
+kill_bg migrator STOP
+fill "$(uri proxy)" 100
+"$nbdmigrate" finish "$(uri proxy)"
+kill_bg migrator CONT
+wait_bg migrator || fail "the migrator ended with exit status $?"
+same_content "$(uri proxy)" "$(uri destination)"
 end_bg proxy
