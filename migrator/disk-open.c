@@ -285,15 +285,21 @@ widen (struct disk *d)
   const unsigned chosen =
     d->m->nr_disks < MANY_DISKS ? CONNECTIONS : CONNECTIONS / 4;
   const unsigned wanted = o->connections ? o->connections : chosen;
+  enum endpoint_widened widened;
   char *why;
 
   if (endpoint_widen (d->source, &d->m->loop, &source_options, wanted,
-                      d->m->signals.fd, &why) == -1)
+                      d->m->signals.fd, &why) != ENDPOINT_WIDENED)
     return connect_failed (d, d->pair->source, "source", why);
-  if (endpoint_widen (d->destination, &d->m->loop, &destination_options, wanted,
-                      d->m->signals.fd, &why) == 0)
+  widened = endpoint_widen (d->destination, &d->m->loop, &destination_options,
+                            wanted, d->m->signals.fd, &why);
+  if (widened == ENDPOINT_WIDENED)
     return 0;
-  if (o->connections != 0 || why == NULL || strcmp (why, "interrupted") == 0)
+  /* What was written over connections to different disks would be spread over
+   * them; even one connection might be to the wrong one.
+   */
+  if (widened == ENDPOINT_DIFFERS || o->connections != 0 || why == NULL ||
+      strcmp (why, "interrupted") == 0)
     return connect_failed (d, d->pair->destination, "destination", why);
   say_info ("the destination %s admits fewer than %u connections: going on "
             "with one (%s)",

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cleanup.h"
 #include "endpoint.h"
+#include "protocol.h"
 
 /* What servers must accept when they state no maximum (NBD protocol, "Block
  * size constraints").
@@ -13,9 +16,9 @@
 #define DEFAULT_MAXIMUM_BYTES (32U * 1024 * 1024)
 
 static int
-learn (struct endpoint *e, const struct connection_options *options)
+learn (struct endpoint *e, struct nbd_handle *nbd,
+       const struct connection_options *options)
 {
-  struct nbd_handle *nbd = e->connections[0]->nbd;
   const int64_t size = nbd_get_size (nbd);
   const int64_t minimum = nbd_get_block_size (nbd, LIBNBD_SIZE_MINIMUM);
   const int64_t maximum = nbd_get_block_size (nbd, LIBNBD_SIZE_MAXIMUM);
@@ -58,7 +61,7 @@ endpoint_open (struct loop *loop, const char *uri,
     return NULL;
   }
   e->nr_connections = 1;
-  if (learn (e, options) == -1) {
+  if (learn (e, e->connections[0]->nbd, options) == -1) {
     *why = strdup (nbd_get_error ());
     endpoint_close (e);
     return NULL;
@@ -66,9 +69,8 @@ endpoint_open (struct loop *loop, const char *uri,
   return e;
 }
 
-/* The server does not admit as many as we would like: leave the others to
- * whoever needs them, the relay of a pivot for one.
- */
+/* ---- more connections -------------------------------------------------- */
+
 static void
 narrow (struct endpoint *e)
 {
@@ -76,7 +78,84 @@ narrow (struct endpoint *e)
     connection_close (e->connections[--e->nr_connections]);
 }
 
-int
+static char *
+describe_difference (const char *what, const char *first, const char *other)
+{
+  char *text;
+
+  if (asprintf (&text,
+                "the connections of this URI reach different disks (%s: %s and "
+                "%s): is there something between that chooses among servers (a "
+                "balancer), or was the server restarted?  Give the URI of one "
+                "server and run it again",
+                what, first, other) == -1)
+    return NULL;
+  return text;
+}
+
+/* Whatever the first connection told is relied upon on all of them. */
+static bool
+facts_differ (const struct endpoint *a, const struct endpoint *b, char **why)
+{
+  const struct {
+    const char *name;
+    uint64_t a, b;
+  } facts[] = {
+    { "bytes", a->disk_bytes, b->disk_bytes },
+    { "bytes of the minimum block", a->minimum_bytes, b->minimum_bytes },
+    { "bytes of the maximum block", a->maximum_bytes, b->maximum_bytes },
+    { "read-only", a->read_only, b->read_only },
+    { "flush offered", a->can_flush, b->can_flush },
+    { "write-zeroes offered", a->can_zero, b->can_zero },
+    { "multi-conn offered", a->multi_conn, b->multi_conn },
+    { "base:allocation offered", a->has_allocation, b->has_allocation },
+    { "allocation depth offered", a->has_depth, b->has_depth },
+  };
+  char first[24], other[24];
+  size_t i;
+
+  for (i = 0; i < sizeof facts / sizeof facts[0]; ++i)
+    if (facts[i].a != facts[i].b) {
+      snprintf (first, sizeof first, "%" PRIu64, facts[i].a);
+      snprintf (other, sizeof other, "%" PRIu64, facts[i].b);
+      *why = describe_difference (facts[i].name, first, other);
+      return true;
+    }
+  return false;
+}
+
+/* Two disks may look alike; a proxy tells which one it serves. */
+static bool
+ids_differ (const struct endpoint *a, const struct endpoint *b, char **why)
+{
+  CLEANUP_FREE char *first = endpoint_announcement (a, PROTOCOL_ANNOUNCE_ID);
+  CLEANUP_FREE char *other = endpoint_announcement (b, PROTOCOL_ANNOUNCE_ID);
+
+  if (strcmp (first ? first : "", other ? other : "") == 0)
+    return false;
+  *why =
+    describe_difference ("id", first ? first : "none", other ? other : "none");
+  return true;
+}
+
+/* Does a further connection reach another export than the first one did? */
+static bool
+differs (const struct endpoint *e, const struct connection *c,
+         const struct connection_options *options, char **why)
+{
+  struct endpoint other = { 0 };
+  bool differ = true;
+
+  if (learn (&other, c->nbd, options) == -1)
+    *why = strdup (nbd_get_error ());
+  else
+    differ = facts_differ (e, &other, why) || ids_differ (e, &other, why);
+  free (other.export_name);
+  free (other.description);
+  return differ;
+}
+
+enum endpoint_widened
 endpoint_widen (struct endpoint *e, struct loop *loop,
                 const struct connection_options *options, unsigned wanted,
                 int interrupt_fd, char **why)
@@ -91,18 +170,22 @@ endpoint_widen (struct endpoint *e, struct loop *loop,
   while (e->nr_connections < wanted) {
     c = connection_open (loop, e->uri, options, interrupt_fd, why);
     if (c == NULL) {
+      /* Leave the others to whoever needs them, the relay of a pivot for one.
+       */
       narrow (e);
-      return -1;
+      return ENDPOINT_NOT_ADMITTED;
+    }
+    if (differs (e, c, options, why)) {
+      connection_close (c);
+      narrow (e);
+      return ENDPOINT_DIFFERS;
     }
     e->connections[e->nr_connections++] = c;
-    if (nbd_get_size (c->nbd) != (int64_t)e->disk_bytes) {
-      *why = strdup ("a second connection to the export shows a disk of "
-                     "another size");
-      return -1;
-    }
   }
-  return 0;
+  return ENDPOINT_WIDENED;
 }
+
+/* ---- in use ------------------------------------------------------------ */
 
 void
 endpoint_close (struct endpoint *e)

@@ -38,13 +38,20 @@ extern struct endpoint *endpoint_open (struct loop *loop, const char *uri,
                                        const struct connection_options *options,
                                        int interrupt_fd, char **why);
 
+enum endpoint_widened {
+  ENDPOINT_WIDENED,
+  ENDPOINT_NOT_ADMITTED, /* one could not be opened; the first one is left */
+  ENDPOINT_DIFFERS,      /* they reach different exports: use none of them */
+};
+
 /* Open more connections, up to 'wanted' in all; one only without multi-conn
  * (several would not see each other's writes).  The export must be the same on
- * all.  -1 with *why on error; if the server admits no more, one is left.
+ * all.  *why tells what is wrong, as for connection_open.
  */
-extern int endpoint_widen (struct endpoint *e, struct loop *loop,
-                           const struct connection_options *options,
-                           unsigned wanted, int interrupt_fd, char **why);
+extern enum endpoint_widened
+endpoint_widen (struct endpoint *e, struct loop *loop,
+                const struct connection_options *options, unsigned wanted,
+                int interrupt_fd, char **why);
 
 extern void endpoint_close (struct endpoint *e);
 
