@@ -238,30 +238,28 @@ static int
 open_base (struct disk *d)
 {
   const struct options *o = d->m->options;
+  const char *uri;
   char *why;
 
   if (o->nr_shared_bases == 0)
     return 0;
-  d->base_uri = options_uri ("--shared-base", o->shared_bases[d - d->m->disks]);
-  if (d->base_uri == NULL)
-    return -1;
-  d->base = endpoint_open (&d->m->loop, d->base_uri, &base_options,
-                           d->m->signals.fd, &why);
+  uri = o->shared_bases[d - d->m->disks];
+  d->base =
+    endpoint_open (&d->m->loop, uri, &base_options, d->m->signals.fd, &why);
   if (d->base == NULL)
-    return connect_failed (d, d->base_uri, "shared base", why);
+    return connect_failed (d, uri, "shared base", why);
   if (!d->base->has_depth) {
     drive_fail (d->m,
                 "the shared base %s of %s does not offer " COPIER_DEPTH_CONTEXT
                 "; start qemu-nbd with --allocation-depth",
-                d->base_uri, d->pair->source);
+                uri, d->pair->source);
     return -1;
   }
   if (d->base->disk_bytes != d->disk_bytes) {
     drive_fail (d->m,
                 "the shared base %s has %" PRIu64 " bytes, the source %s has "
                 "%" PRIu64 ": it must be the server that the proxy reads from",
-                d->base_uri, d->base->disk_bytes, d->pair->source,
-                d->disk_bytes);
+                uri, d->base->disk_bytes, d->pair->source, d->disk_bytes);
     return -1;
   }
   return 0;
@@ -402,7 +400,6 @@ disk_close (struct disk *d)
   endpoint_close (d->source);
   endpoint_close (d->destination);
   endpoint_close (d->base);
-  free (d->base_uri);
   bitmap_destroy (&d->unverified);
   copier_free (d->copier);
   control_answer_clear (&d->answer);

@@ -5,6 +5,8 @@
  * Two exports are one if both announce the same id, or if the same address was
  * reached and the same export name asked for.  A Unix socket tells the path
  * that its server has bound, whatever link or path led there.
+ *
+ * A shared base is a disk, too: that of a source, seen past its proxy.
  */
 
 #include <stdlib.h>
@@ -75,23 +77,57 @@ check_pair (struct migration *m, const struct endpoint *a,
   return -1;
 }
 
+static int
+check_pairs (struct migration *m, const struct disk *a, const struct disk *b)
+{
+  if (check_pair (m, a->source, b->source) == -1 ||
+      check_pair (m, a->destination, b->destination) == -1 ||
+      check_pair (m, a->source, b->destination) == -1 ||
+      check_pair (m, a->destination, b->source) == -1)
+    return -1;
+  return 0;
+}
+
+/* What is written to a base is written to the disk that a proxy reads from,
+ * behind the guest's back.
+ */
+static int
+check_base (struct migration *m, const struct endpoint *base,
+            const struct endpoint *e, const char *what)
+{
+  if (!same_disk (base, e))
+    return 0;
+  drive_fail (m,
+              "the shared base '%s' and the %s '%s' are the same disk, named "
+              "twice; --shared-base must be the server that the disk's own "
+              "proxy reads from, and the destination another one",
+              base->uri, what, e->uri);
+  return -1;
+}
+
+/* The base of one disk, and everything of another (or of itself). */
+static int
+check_bases (struct migration *m, const struct disk *a, const struct disk *b)
+{
+  if (a->base == NULL)
+    return 0;
+  if (check_base (m, a->base, b->destination, "destination") == -1 ||
+      check_base (m, a->base, b->source, "source") == -1)
+    return -1;
+  return a == b ? 0 : check_base (m, a->base, b->base, "shared base");
+}
+
 int
 disk_check_unique (struct migration *m)
 {
   size_t i, j;
 
-  for (i = 0; i < m->nr_disks; ++i) {
-    const struct disk *d = &m->disks[i];
+  for (i = 0; i < m->nr_disks; ++i)
+    for (j = 0; j < m->nr_disks; ++j) {
+      const struct disk *a = &m->disks[i], *b = &m->disks[j];
 
-    for (j = i + 1; j < m->nr_disks; ++j) {
-      const struct disk *other = &m->disks[j];
-
-      if (check_pair (m, d->source, other->source) == -1 ||
-          check_pair (m, d->destination, other->destination) == -1 ||
-          check_pair (m, d->source, other->destination) == -1 ||
-          check_pair (m, d->destination, other->source) == -1)
+      if ((i < j && check_pairs (m, a, b) == -1) || check_bases (m, a, b) == -1)
         return -1;
     }
-  }
   return 0;
 }

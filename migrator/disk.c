@@ -245,9 +245,14 @@ compared (void *opaque, const struct control_answer *a)
   else if (wrong.n > 0)
     drive_fail (d->m,
                 "verifying %s: the destination %s returns other bytes than "
-                "were written, at offset %" PRIu64 " (%" PRIu64 " bytes)",
+                "were written, at offset %" PRIu64 " (%" PRIu64 " bytes)%s",
                 d->pair->source, d->pair->destination, wrong.v[0].offset,
-                wrong.v[0].length);
+                wrong.v[0].length,
+                d->base == NULL
+                  ? ""
+                  : "; is --shared-base that of this disk, and are the "
+                    "destination's backing images the same as the source's?  "
+                    "Correct that, then use --restart");
 }
 
 /* At most PROTOCOL_EXTENTS_MAX ranges a line. */

@@ -48,7 +48,6 @@ struct disk {
   const struct pair *pair; /* not owned */
   struct endpoint *source, *destination;
   struct endpoint *base; /* --shared-base, or NULL */
-  char *base_uri;
   char *control_path;
   struct control *control;
   struct copier *copier;

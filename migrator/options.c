@@ -195,19 +195,18 @@ parse_progress (struct options *o, const char *text)
 static int
 add_shared_base (struct options *o, const char *text)
 {
-  const char **v = reallocarray (o->shared_bases, o->nr_shared_bases + 1,
-                                 sizeof *o->shared_bases);
+  char **v = reallocarray (o->shared_bases, o->nr_shared_bases + 1,
+                           sizeof *o->shared_bases);
 
   if (v == NULL) {
     say_error ("--shared-base=%s: %s", text, strerror (errno));
     return -1;
   }
   o->shared_bases = v;
-  if (!uri_is_nbd (text)) {
-    say_usage ("--shared-base=%s: this is not an NBD URI", text);
+  v[o->nr_shared_bases] = options_uri ("--shared-base", text);
+  if (v[o->nr_shared_bases] == NULL)
     return -1;
-  }
-  v[o->nr_shared_bases++] = text;
+  o->nr_shared_bases++;
   return 0;
 }
 
@@ -299,11 +298,9 @@ options_uri (const char *what, const char *text)
   return uri;
 }
 
-/* A URI that another pair uses, too: the same disk twice, or two disks onto
- * one.
- */
-static int
-check_unique (const struct options *o, const char *uri)
+/* How often a URI is a source or a destination of the pairs so far. */
+static unsigned
+times_in_pairs (const struct options *o, const char *uri)
 {
   size_t i;
   unsigned n = 0;
@@ -313,7 +310,16 @@ check_unique (const struct options *o, const char *uri)
     n += o->pairs[i].destination != NULL &&
          strcmp (o->pairs[i].destination, uri) == 0;
   }
-  if (n == 1)
+  return n;
+}
+
+/* A URI that another pair uses, too: the same disk twice, or two disks onto
+ * one.
+ */
+static int
+check_unique (const struct options *o, const char *uri)
+{
+  if (times_in_pairs (o, uri) == 1)
     return 0;
   say_usage ("'%s' is named twice; every disk needs a source and a destination "
              "of its own",
@@ -357,16 +363,56 @@ parse_pairs (struct options *o, int n, char *args[])
   return 0;
 }
 
-/* Options that do not go together. */
+/* Writing to a destination that is a base as well would write to the disk that
+ * the proxy reads from, behind the guest's back.
+ */
 static int
-check_combination (const struct options *o)
+check_shared_base (const struct options *o, size_t i)
 {
+  const char *uri = o->shared_bases[i];
+  size_t j;
+
+  if (times_in_pairs (o, uri) > 0) {
+    say_usage (
+      "--shared-base=%s: this is a SOURCE or DESTINATION as well; give "
+      "the URI of the server that the proxy reads from, and another "
+      "one as DESTINATION",
+      uri);
+    return -1;
+  }
+  for (j = 0; j < i; ++j)
+    if (strcmp (o->shared_bases[j], uri) == 0) {
+      say_usage ("--shared-base=%s is given twice; every disk has a server of "
+                 "its own that its proxy reads from",
+                 uri);
+      return -1;
+    }
+  return 0;
+}
+
+static int
+check_shared_bases (const struct options *o)
+{
+  size_t i;
+
   if (o->nr_shared_bases > 0 && o->nr_shared_bases != o->nr_pairs) {
     say_usage ("--shared-base is given %zu times for %zu disks; give it once "
                "for each, in their order",
                o->nr_shared_bases, o->nr_pairs);
     return -1;
   }
+  for (i = 0; i < o->nr_shared_bases; ++i)
+    if (check_shared_base (o, i) == -1)
+      return -1;
+  return 0;
+}
+
+/* Options that do not go together. */
+static int
+check_combination (const struct options *o)
+{
+  if (check_shared_bases (o) == -1)
+    return -1;
   if (o->digest && o->finish != FINISH_DETACH) {
     say_usage ("--digest goes with --finish=detach only: otherwise a guest "
                "writes to the destination at once");
@@ -427,5 +473,7 @@ options_free (struct options *o)
     free (o->pairs[i].destination);
   }
   free (o->pairs);
+  for (i = 0; i < o->nr_shared_bases; ++i)
+    free (o->shared_bases[i]);
   free (o->shared_bases);
 }

@@ -43,7 +43,7 @@ struct options {
   bool wait;
   bool verify;
   bool digest;
-  const char **shared_bases; /* one a pair, or none; the array is owned */
+  char **shared_bases; /* one a pair, or none; as in pairs, owned */
   size_t nr_shared_bases;
   const char *control; /* instead of the announced one, or NULL */
   bool bar;            /* redraw a progress line on stderr */
