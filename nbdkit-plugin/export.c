@@ -210,7 +210,7 @@ make_tracker (struct export *e, enum owner owner)
    * knows where (R18).
    */
   if (e->session.destination != NULL)
-    tracker_set_written (e->tracker);
+    tracker_set_written (e->tracker, true);
   return 0;
 }
 

@@ -131,7 +131,9 @@ session_begin (struct export *e, struct client *client, const char *destination,
   s->last_end = RECORD_END_NONE;
   forget_messages (s);
   client_set_session (client, true);
-  *resumed = tracker_begin (e->tracker, resume, same); /* R1, R18 */
+  if (!same)
+    tracker_set_written (e->tracker, false);           /* R18 */
+  *resumed = tracker_begin (e->tracker, resume, same); /* R1 */
   nbdkit_debug ("migrate: export \"%s\": session begins, to %s%s", e->name,
                 destination, *resumed ? ", resumed" : "");
   return 0;

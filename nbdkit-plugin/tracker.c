@@ -429,8 +429,6 @@ tracker_begin (struct tracker *t, bool resume, bool same_destination)
   interrupt (t); /* finds nothing if the session before was ended */
   if (!resumed)
     chunks_mark_all (&t->chunks);
-  if (!same_destination)
-    chunks_set_written (&t->chunks, false);
   return resumed;
 }
 
@@ -468,10 +466,10 @@ tracker_stop (struct tracker *t)
 }
 
 void
-tracker_set_written (struct tracker *t)
+tracker_set_written (struct tracker *t, bool written)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
-  chunks_set_written (&t->chunks, true);
+  chunks_set_written (&t->chunks, written);
 }
 
 /* Takes no lock. */

@@ -93,12 +93,11 @@ extern void tracker_wake (struct tracker *t);
 
 /* Start a session's tracking (R1).  With 'resume' the dirty bits go on from
  * what an earlier session left, otherwise everything becomes dirty.
- * 'same_destination': W is kept, otherwise it is cleared (R18).  Returns
- * whether it is a resumption: not if tracking was off, whatever was asked for,
- * nor without 'same_destination', since nobody knows then what was missed.
- * Q is always kept.  Waits while another thread is between tracker_commit_begin
- * and tracker_commit_end, and so does tracker_set_owner: look at the owner
- * afterwards.
+ * Returns whether it is a resumption: not if tracking was off, whatever was
+ * asked for, nor without 'same_destination', since nobody knows then what was
+ * missed.  Q and W are always kept.  Waits while another thread is between
+ * tracker_commit_begin and tracker_commit_end, and so does tracker_set_owner:
+ * look at the owner afterwards.
  */
 extern bool tracker_begin (struct tracker *t, bool resume,
                            bool same_destination);
@@ -122,8 +121,10 @@ extern void tracker_end_session (struct tracker *t);
  */
 extern void tracker_stop (struct tracker *t);
 
-/* Set W everywhere: what was written to the destination is not known. */
-extern void tracker_set_written (struct tracker *t);
+/* W everywhere: what was written to the destination is not known.  Or nowhere:
+ * nothing was ever written to it (R18).
+ */
+extern void tracker_set_written (struct tracker *t, bool written);
 extern bool tracker_is_tracking (struct tracker *t);
 
 /* ---- Leases (R3 to R6a) ------------------------------------------------ */

@@ -471,7 +471,7 @@ test_touched (void)
   struct extents e = EXTENTS_EMPTY;
   uint64_t next;
 
-  tracker_begin (t, false, false);
+  tracker_begin (t, false, true);
   tracker_take (t, CHUNK, 1, MANY, &e, &next);
   CU_ASSERT_FALSE (e.v[0].touched);
   failed (t, CHUNK, CHUNK, false); /* whatever became of it */
@@ -492,13 +492,29 @@ test_touched (void)
   CU_ASSERT (e.v[0].touched);
   extents_free (&e);
 
-  tracker_begin (t, false, false); /* elsewhere */
+  tracker_begin (t, false, false); /* elsewhere, but that is no proof */
+  e = take_all (t);
+  CU_ASSERT_EQUAL (e.n, 1);
+  CU_ASSERT (e.v[0].touched);
+  extents_free (&e);
+
+  tracker_set_written (t, false); /* this is */
+  tracker_begin (t, false, false);
   e = take_all (t);
   CU_ASSERT_EQUAL (e.n, 1);
   CU_ASSERT_FALSE (e.v[0].touched);
   extents_free (&e);
 
+  tracker_set_written (t, false);
+  tracker_set_written (t, true); /* nobody knows where */
+  tracker_begin (t, false, true);
+  e = take_all (t);
+  CU_ASSERT_EQUAL (e.n, 1);
+  CU_ASSERT (e.v[0].touched);
+  extents_free (&e);
+
   tracker_stop (t); /* a guest may have run there */
+  tracker_set_written (t, false);
   tracker_set_owner (t, OWNER_FENCED, false);
   tracker_begin (t, false, false);
   tracker_set_owner (t, OWNER_SOURCE, true);
