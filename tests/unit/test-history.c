@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Whether a destination is known again (R18). */
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "history.h"
+#include "unit.h"
+
+/* Made below the current directory, which is a temporary one. */
+enum { A, B, C, TCP, OTHER_TCP, SERVERS };
+static int listeners[SERVERS];
+static const char *const paths[SERVERS] = { "a", "b", "c" };
+
+/* Room for every address used here. */
+union address {
+  struct sockaddr any;
+  struct sockaddr_un local;
+  struct sockaddr_in tcp;
+};
+
+static void
+start_local (int server)
+{
+  union address addr = { .local.sun_family = AF_UNIX };
+
+  strcpy (addr.local.sun_path, paths[server]);
+  listeners[server] = socket (AF_UNIX, SOCK_STREAM, 0);
+  assert (bind (listeners[server], &addr.any, sizeof addr.local) == 0);
+  assert (listen (listeners[server], 1000) == 0);
+}
+
+static void
+start_tcp (int server)
+{
+  const union address addr = { .tcp.sin_family = AF_INET,
+                               .tcp.sin_addr.s_addr = htonl (INADDR_LOOPBACK) };
+
+  listeners[server] = socket (AF_INET, SOCK_STREAM, 0);
+  assert (bind (listeners[server], &addr.any, sizeof addr.tcp) == 0);
+  assert (listen (listeners[server], 1000) == 0);
+}
+
+/* A connection to the server, by this path if it is a local one. */
+static int
+connection_by (int server, const char *path)
+{
+  union address addr = { 0 };
+  socklen_t length = sizeof addr;
+  int fd;
+
+  assert (getsockname (listeners[server], &addr.any, &length) == 0);
+  fd = socket (addr.any.sa_family, SOCK_STREAM, 0);
+  if (path != NULL) {
+    strcpy (addr.local.sun_path, path);
+    length = sizeof addr.local;
+  }
+  assert (connect (fd, &addr.any, length) == 0);
+  return fd;
+}
+
+/* A session to the server by this URI, with one connection. */
+static enum history_past
+meet_by (struct history *h, const char *uri, int server, const char *path)
+{
+  const int fd = connection_by (server, path);
+  const enum history_past past = history_meet (h, uri, &fd, 1);
+
+  close (fd);
+  return past;
+}
+
+static enum history_past
+meet (struct history *h, const char *uri, int server)
+{
+  return meet_by (h, uri, server, paths[server]);
+}
+
+static struct history
+new_history (void)
+{
+  struct history h;
+
+  history_init (&h);
+  CU_ASSERT_FALSE (h.complete);
+  h.complete = true;
+  return h;
+}
+
+static void
+test_first_and_same (void)
+{
+  struct history h = new_history ();
+
+  CU_ASSERT_EQUAL (meet (&h, "nbd://a", A), PAST_NOTHING);
+  CU_ASSERT_EQUAL (meet (&h, "nbd://a", A), PAST_LATEST);
+  CU_ASSERT_EQUAL (meet (&h, "nbd://b", B), PAST_NOTHING);
+  CU_ASSERT_EQUAL (meet (&h, "nbd://b", B), PAST_LATEST);
+  history_destroy (&h);
+}
+
+/* W is of the latest one only. */
+static void
+test_there_and_back (void)
+{
+  struct history h = new_history ();
+
+  for (int i = 0; i < 3; i++) {
+    CU_ASSERT_EQUAL (meet (&h, "nbd://a", A),
+                     i == 0 ? PAST_NOTHING : PAST_UNKNOWN);
+    CU_ASSERT_EQUAL (meet (&h, "nbd://b", B),
+                     i == 0 ? PAST_NOTHING : PAST_UNKNOWN);
+    CU_ASSERT_EQUAL (meet (&h, "nbd://b", B), PAST_LATEST);
+  }
+  CU_ASSERT_EQUAL (meet (&h, "nbd://c", C), PAST_NOTHING);
+  CU_ASSERT_EQUAL (h.earlier.n, 4); /* each of them once */
+  history_destroy (&h);
+}
+
+static void
+test_other_spelling (void)
+{
+  struct history h = new_history ();
+
+  assert (mkdir ("d", 0700) == 0);
+  assert (symlink ("a", "link") == 0);
+  CU_ASSERT_EQUAL (meet (&h, "nbd://a", A), PAST_NOTHING);
+  CU_ASSERT_EQUAL (meet_by (&h, "nbd://d/../a", A, "d/../a"), PAST_UNKNOWN);
+  CU_ASSERT_EQUAL (meet_by (&h, "nbd://d/../a", A, "d/../a"), PAST_LATEST);
+  CU_ASSERT_EQUAL (meet_by (&h, "nbd://link", A, "link"), PAST_UNKNOWN);
+  CU_ASSERT_EQUAL (meet_by (&h, "nbd://a", B, "b"), PAST_UNKNOWN);
+  history_destroy (&h);
+}
+
+static void
+test_tcp (void)
+{
+  struct history h = new_history ();
+
+  CU_ASSERT_EQUAL (meet (&h, "nbd://127.0.0.1", TCP), PAST_NOTHING);
+  CU_ASSERT_EQUAL (meet (&h, "nbd://localhost", TCP), PAST_UNKNOWN);
+  CU_ASSERT_EQUAL (meet (&h, "nbd://localhost/export", TCP), PAST_UNKNOWN);
+  CU_ASSERT_EQUAL (meet (&h, "nbd://elsewhere", OTHER_TCP), PAST_NOTHING);
+  history_destroy (&h);
+}
+
+/* A server that has moved: W is of the old place and the new one. */
+static void
+test_several_sockets (void)
+{
+  struct history h = new_history ();
+  const int both[2] = { connection_by (A, "a"), connection_by (B, "b") };
+
+  CU_ASSERT_EQUAL (history_meet (&h, "nbd://x", both, 1), PAST_NOTHING);
+  CU_ASSERT_EQUAL (history_meet (&h, "nbd://x", both, 2), PAST_UNKNOWN);
+  CU_ASSERT_EQUAL (history_meet (&h, "nbd://x", both + 1, 1), PAST_LATEST);
+  CU_ASSERT_EQUAL (history_meet (&h, "nbd://x", both, 1), PAST_LATEST);
+  CU_ASSERT_EQUAL (meet (&h, "nbd://c", C), PAST_NOTHING);
+  CU_ASSERT_EQUAL (meet (&h, "nbd://b", B), PAST_UNKNOWN);
+  close (both[0]);
+  close (both[1]);
+  history_destroy (&h);
+}
+
+/* A proxy that was started again. */
+static void
+test_incomplete (void)
+{
+  struct history h;
+
+  history_init (&h);
+  CU_ASSERT_EQUAL (meet (&h, "nbd://a", A), PAST_UNKNOWN);
+  CU_ASSERT_EQUAL (meet (&h, "nbd://a", A), PAST_LATEST);
+  CU_ASSERT_EQUAL (meet (&h, "nbd://b", B), PAST_UNKNOWN);
+  CU_ASSERT_EQUAL (meet (&h, "nbd://a", A), PAST_UNKNOWN);
+  CU_ASSERT_EQUAL (h.earlier.n, 0); /* nothing is kept in vain */
+  history_destroy (&h);
+}
+
+/* Whoever it was may be the next one. */
+static void
+test_no_address (void)
+{
+  struct history h = new_history ();
+  const int fd = socket (AF_UNIX, SOCK_STREAM, 0);
+
+  CU_ASSERT_EQUAL (history_meet (&h, "nbd://a", &fd, 1), PAST_UNKNOWN);
+  CU_ASSERT_EQUAL (history_meet (&h, "nbd://a", &fd, 1), PAST_UNKNOWN);
+  CU_ASSERT_EQUAL (meet (&h, "nbd://b", B), PAST_UNKNOWN);
+  close (fd);
+  history_destroy (&h);
+}
+
+static void
+test_unnamed (void)
+{
+  struct history h = new_history ();
+  int pair[2];
+
+  assert (socketpair (AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+  CU_ASSERT_EQUAL (history_meet (&h, "nbd://a", pair, 1), PAST_NOTHING);
+  CU_ASSERT_EQUAL (history_meet (&h, "nbd://b", pair, 1), PAST_UNKNOWN);
+  close (pair[0]);
+  close (pair[1]);
+  history_destroy (&h);
+}
+
+/* More than anybody uses: nothing is forgotten without saying so. */
+static void
+test_many (void)
+{
+  struct history h = new_history ();
+  const int fd = connection_by (B, "b");
+  int i;
+  char uri[32];
+
+  CU_ASSERT_EQUAL (meet (&h, "nbd://a", A), PAST_NOTHING);
+  for (i = 0; i < 1000; i++) {
+    snprintf (uri, sizeof uri, "nbd://b/%d", i);
+    CU_ASSERT_EQUAL (history_meet (&h, uri, &fd, 1),
+                     i == 0 ? PAST_NOTHING : PAST_UNKNOWN);
+  }
+  CU_ASSERT_FALSE (h.complete);
+  CU_ASSERT (h.earlier.n + h.latest.n < 300);
+  CU_ASSERT_EQUAL (meet (&h, "nbd://a", A), PAST_UNKNOWN);
+  CU_ASSERT_EQUAL (meet (&h, "nbd://c", C), PAST_UNKNOWN);
+  close (fd);
+  history_destroy (&h);
+}
+
+static void
+start_servers (void)
+{
+  for (int i = 0; i < TCP; i++)
+    start_local (i);
+  start_tcp (TCP);
+  start_tcp (OTHER_TCP);
+}
+
+int
+main (void)
+{
+  CU_TestInfo tests[] = {
+    { "first and same", test_first_and_same },
+    { "there and back", test_there_and_back },
+    { "other spelling", test_other_spelling },
+    { "TCP", test_tcp },
+    { "several sockets", test_several_sockets },
+    { "incomplete", test_incomplete },
+    { "no address", test_no_address },
+    { "unnamed", test_unnamed },
+    { "many", test_many },
+    CU_TEST_INFO_NULL,
+  };
+  char dir[] = "/tmp/test-history-XXXXXX";
+  int result;
+
+  assert (mkdtemp (dir) != NULL && chdir (dir) == 0);
+  start_servers ();
+  result = unit_main ("history", tests);
+  for (int i = 0; i < TCP; i++)
+    unlink (paths[i]);
+  unlink ("link");
+  rmdir ("d");
+  rmdir (dir);
+  return result;
+}
