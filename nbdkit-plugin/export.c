@@ -206,11 +206,6 @@ make_tracker (struct export *e, enum owner owner)
                   e->name, e->disk_bytes, e->chunk_bytes);
     return -1;
   }
-  /* An earlier run of this proxy may have written to the destination, who
-   * knows where (R18).
-   */
-  if (e->session.destination != NULL)
-    tracker_set_written (e->tracker, true);
   return 0;
 }
 

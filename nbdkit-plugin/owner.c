@@ -53,6 +53,10 @@ owner_load (struct export *e, enum owner *owner)
   }
   switch (record_open (e->record, 0, &rec, &why)) {
   case RECORD_NONE:
+    /* R18: with a record, an earlier run of this proxy may have written to
+     * any destination, who knows where.
+     */
+    e->session.history.complete = true;
     return 0;
   case RECORD_OK:
     *owner = rec.owner;

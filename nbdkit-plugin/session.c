@@ -29,6 +29,7 @@ session_init (struct session *s)
 {
   memset (s, 0, sizeof *s);
   pthread_mutex_init (&s->lock, NULL);
+  history_init (&s->history);
 }
 
 void
@@ -37,6 +38,7 @@ session_destroy (struct session *s)
   for (size_t i = 0; i < s->nr_fds; i++)
     close (s->fds[i]);
   free (s->destination);
+  history_destroy (&s->history);
   json_decref (s->progress);
   json_decref (s->wishes);
   pthread_mutex_destroy (&s->lock);
@@ -74,6 +76,20 @@ drop_fds (struct session *s, const int *keep, size_t nr_keep)
   s->nr_fds = 0;
 }
 
+/* R18: W stays right only for the destination it was kept for.  It is cleared
+ * only if nothing was ever written to this one.
+ */
+static void
+note_destination (struct export *e)
+{
+  struct session *s = &e->session;
+  const enum history_past past =
+    history_meet (&s->history, s->destination, s->fds, s->nr_fds);
+
+  if (past != PAST_LATEST)
+    tracker_set_written (e->tracker, past == PAST_UNKNOWN);
+}
+
 static void
 keep_fds (struct session *s, const int *fds, size_t nr_fds)
 {
@@ -86,6 +102,7 @@ session_replace_fds (struct export *e, const int *fds, size_t nr_fds)
 {
   drop_fds (&e->session, fds, nr_fds);
   keep_fds (&e->session, fds, nr_fds);
+  note_destination (e); /* a name may lead elsewhere now */
 }
 
 /* R20; the tracker refuses as well if it was off meanwhile. */
@@ -131,8 +148,7 @@ session_begin (struct export *e, struct client *client, const char *destination,
   s->last_end = RECORD_END_NONE;
   forget_messages (s);
   client_set_session (client, true);
-  if (!same)
-    tracker_set_written (e->tracker, false);           /* R18 */
+  note_destination (e);
   *resumed = tracker_begin (e->tracker, resume, same); /* R1 */
   nbdkit_debug ("migrate: export \"%s\": session begins, to %s%s", e->name,
                 destination, *resumed ? ", resumed" : "");

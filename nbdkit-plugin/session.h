@@ -13,6 +13,7 @@
 
 #include <jansson.h>
 
+#include "history.h"
 #include "protocol.h"
 #include "record.h"
 
@@ -32,7 +33,8 @@ struct session {
    * made of it, or RECORD_END_NONE.
    */
   enum record_end last_end;
-  char *destination; /* as 'begin' gave it last, or NULL */
+  char *destination;      /* as 'begin' gave it last, or NULL */
+  struct history history; /* of all of them, for R18 */
 
   json_t *progress; /* what the session published last, or NULL */
   json_t *wishes;   /* of others, for the next 'publish'; an object or NULL */

@@ -3,7 +3,8 @@
 #
 # Holes are not copied as data, and with --destination-is-zero not at all.  But
 # that promise covers no chunk that an earlier pass or run may have written to:
-# copy, kill, trim, run again (R18).
+# copy, kill, trim, run again (R18); also if the destination is called by another
+# name then, was not the last one, or nobody remembers it.
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
@@ -18,8 +19,8 @@ requests ()
   grep -cE " $1 .* offset=" "$tmp/destination.requests" || :
 }
 
-# start_destination NAME: a new name, because the filter remembers where it
-# was copied to.
+# start_destination NAME: a new name for a new one, because the filter remembers
+# where it was copied to.
 start_destination ()
 {
   name=$1
@@ -68,3 +69,84 @@ must_migrate --finish=detach --destination-is-zero "$(uri proxy)" \
   "$(uri "$name")"
 same_content "$(uri proxy)" "$(uri "$name")"
 [ "$(requests Zero)" -gt 0 ]
+end_bg "$name"
+
+# copy_to URI
+copy_to ()
+{
+  must_migrate --finish=detach --destination-is-zero "$(uri proxy)" "$1"
+}
+
+# start_again: the proxy, with its memory of destinations.
+start_again ()
+{
+  end_bg proxy
+  start_proxy proxy file "$tmp/source"
+}
+
+# copied NAME: to a new destination of zeroes, by a proxy that knows nothing.
+copied ()
+{
+  end_bg proxy
+  rm -rf "$tmp/proxy.dir"
+  start_proxy proxy file "$tmp/source"
+  fill "$(uri proxy)" 50
+  start_destination "$1"
+  copy_to "$(uri "$1")"
+  same_content "$(uri proxy)" "$(uri "$1")"
+}
+
+# zeroes_arrive URI: what is zero at the source now, and was not.
+zeroes_arrive ()
+{
+  qemu-io -f raw -c "write -z -u 0 $size" "$(uri proxy)" > "$tmp/trim.out"
+  copy_to "$1"
+  same_content "$(uri proxy)" "$1"
+  end_bg "$name"
+}
+
+echo "-- copied elsewhere meanwhile"
+copied first
+start_nbdkit second memory $size
+copy_to "$(uri second)"
+[ "$(completed skipped_bytes)" -gt 0 ]
+zeroes_arrive "$(uri first)"
+
+echo "-- and the proxy was started again"
+copied third
+copy_to "$(uri second)"
+start_again
+zeroes_arrive "$(uri third)"
+end_bg second
+
+echo "-- the path to its socket is another"
+copied fourth
+mkdir "$tmp/folder"
+ln -s "$tmp/fourth.sock" "$tmp/link.sock"
+zeroes_arrive "nbd+unix:///?socket=$tmp/folder/../link.sock"
+
+echo "-- another export of it, the same disk"
+copied fifth
+zeroes_arrive "nbd+unix:///export?socket=$tmp/fifth.sock"
+
+# settled: the proxy is started again without its record, and told that the
+# source owns the disk.
+settled ()
+{
+  end_bg proxy
+  : > "$tmp/proxy.dir/state"
+  start_proxy proxy file "$tmp/source"
+  nbdinfo --size "$(uri proxy)" # opens the export
+  "$nbdmigrate" reopen "$(uri proxy)" owner=source
+}
+
+echo "-- the record of it was lost"
+copied sixth
+settled
+zeroes_arrive "$(uri sixth)"
+
+echo "-- and the proxy was started again after that"
+copied seventh
+settled
+start_again
+zeroes_arrive "$(uri seventh)"
