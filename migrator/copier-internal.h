@@ -91,6 +91,12 @@ extern void copier_fail (struct copier *c, const char *what,
                          uint64_t length, const struct io *io);
 extern void copier_part_ended (struct copier *c, uint64_t offset,
                                uint64_t length, enum copy_outcome outcome);
+
+/* Of this part it is known what it holds: it waits for its turn, or has ended
+ * if the destination holds the same already.  -1: no memory.
+ */
+extern int copier_add_known (struct copier *c, uint64_t offset, uint64_t length,
+                             enum segment_kind kind, bool touched);
 extern void copier_job_ended (struct copier *c, uint64_t length);
 
 /* copier-part.c.  A part of a leased range ended; tells the caller of the

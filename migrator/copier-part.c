@@ -41,7 +41,7 @@ find (struct copier *c, uint64_t chunk)
   *p = malloc (sizeof **p);
   if (*p == NULL)
     abort (); /* a leased range must not be forgotten */
-  **p = (struct part){ chunk, chunk_length (c, chunk), COPY_DONE, NULL };
+  **p = (struct part){ chunk, chunk_length (c, chunk), COPY_SKIPPED, NULL };
   return p;
 }
 
@@ -53,7 +53,7 @@ add_part (struct copier *c, uint64_t offset, uint64_t length,
   struct part **where = find (c, chunk);
   struct part *p = *where;
 
-  if (outcome > p->worst) /* done, failed, unknown */
+  if (outcome > p->worst) /* skipped, done, failed, unknown */
     p->worst = outcome;
   p->left -= length;
   if (p->left > 0)

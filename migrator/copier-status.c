@@ -73,9 +73,8 @@ struct run {
 static void
 run_flush (struct run *r)
 {
-  if (r->end > r->begin &&
-      queue_append (&r->c->ready, r->begin, r->end - r->begin, r->kind,
-                    r->touched) == -1)
+  if (r->end > r->begin && copier_add_known (r->c, r->begin, r->end - r->begin,
+                                             r->kind, r->touched) == -1)
     abort (); /* a leased range must not be forgotten */
   r->begin = r->end;
 }

@@ -370,17 +370,9 @@ void
 copier_part_ended (struct copier *c, uint64_t offset, uint64_t length,
                    enum copy_outcome outcome)
 {
-  if (outcome == COPY_DONE || outcome == COPY_EQUAL)
+  if (outcome == COPY_SKIPPED || outcome == COPY_DONE || outcome == COPY_EQUAL)
     c->stats.moved_bytes += length;
   copier_ended_range (c, offset, length, outcome);
-}
-
-void
-copier_job_ended (struct copier *c, uint64_t length)
-{
-  c->job_bytes -= length;
-  if (--c->jobs == 0)
-    c->stats.busy_us += (uint64_t)(loop_now_us () - c->busy_since_us);
 }
 
 /* Whether the destination has it already. */
@@ -392,15 +384,30 @@ is_there (const struct copier *c, const struct segment *s)
           !s->touched);
 }
 
-/* A segment with nothing to be done ends at once; the others become a job. */
+int
+copier_add_known (struct copier *c, uint64_t offset, uint64_t length,
+                  enum segment_kind kind, bool touched)
+{
+  const struct segment s = { offset, length, kind, touched, NULL };
+
+  if (!is_there (c, &s))
+    return queue_append (&c->ready, offset, length, kind, touched);
+  c->stats.skipped_bytes += length;
+  copier_part_ended (c, offset, length, COPY_SKIPPED);
+  return 0;
+}
+
+void
+copier_job_ended (struct copier *c, uint64_t length)
+{
+  c->job_bytes -= length;
+  if (--c->jobs == 0)
+    c->stats.busy_us += (uint64_t)(loop_now_us () - c->busy_since_us);
+}
+
 static void
 begin_segment (struct copier *c, const struct segment *s)
 {
-  if (is_there (c, s)) {
-    c->stats.skipped_bytes += s->length;
-    copier_part_ended (c, s->offset, s->length, COPY_DONE);
-    return;
-  }
   if (c->jobs++ == 0)
     c->busy_since_us = loop_now_us ();
   c->job_bytes += s->length;
@@ -418,8 +425,6 @@ job_bytes_max (const struct copier *c, const struct segment *s)
   const uint64_t end = s->offset + s->length;
   uint64_t whole = s->length;
 
-  if (is_there (c, s))
-    return UINT64_MAX;
   if (s->kind != SEGMENT_ZERO || !c->destination->can_zero)
     return c->options.request_bytes;
   if (end % c->destination->minimum_bytes != 0) {
@@ -439,8 +444,6 @@ may_begin (struct copier *c)
 
   if (s == NULL || c->error != NULL)
     return false;
-  if (is_there (c, s))
-    return true;
   if (s->kind == SEGMENT_ZERO && c->destination->can_zero)
     return c->nr_destination_ops < 2 * c->destination->nr_connections;
   if (c->source_ops.first != NULL)

@@ -24,6 +24,7 @@
 #include "endpoint.h"
 
 enum copy_outcome {
+  COPY_SKIPPED,   /* the destination had it already: nothing was written */
   COPY_DONE,      /* the destination acknowledged it */
   COPY_FAILED,    /* it did not, and will not write it later */
   COPY_UNKNOWN,   /* the connection broke: it may still land (R17) */

@@ -403,6 +403,7 @@ disk_close (struct disk *d)
   bitmap_destroy (&d->unverified);
   copier_free (d->copier);
   control_answer_clear (&d->answer);
+  extents_free (&d->skipped);
   extents_free (&d->done);
   extents_free (&d->failed);
   extents_free (&d->unknown);

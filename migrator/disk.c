@@ -40,9 +40,9 @@ bool
 disk_pass_running (const struct disk *d)
 {
   return !d->swept || d->take_pending || checkpoint_running (d) ||
-         !copier_idle (d->copier) || d->reports_pending > 0 || d->done.n > 0 ||
-         d->failed.n > 0 || d->unknown.n > 0 || d->equal.n > 0 ||
-         d->different.n > 0;
+         !copier_idle (d->copier) || d->reports_pending > 0 ||
+         d->skipped.n > 0 || d->done.n > 0 || d->failed.n > 0 ||
+         d->unknown.n > 0 || d->equal.n > 0 || d->different.n > 0;
 }
 
 static int
@@ -192,6 +192,10 @@ disk_part_ended (void *opaque, uint64_t offset, uint64_t length,
   struct extents *e = NULL;
 
   switch (outcome) {
+  case COPY_SKIPPED: /* what is promised of the destination is verified, too */
+    note_verified (d, offset, length, false);
+    e = &d->skipped;
+    break;
   case COPY_DONE:
     note_verified (d, offset, length, false);
     e = &d->done;
@@ -295,6 +299,7 @@ disk_report (struct disk *d)
       (now < d->next_report_us && !copier_idle (d->copier)))
     return;
   d->next_report_us = now + REPORT_US;
+  report (d, &d->skipped, "done", "skipped", true);
   report (d, &d->done, "done", NULL, false);
   report (d, &d->failed, "failed", "unknown", false);
   report (d, &d->unknown, "failed", "unknown", true);

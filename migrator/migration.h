@@ -71,7 +71,7 @@ struct disk {
   struct bitmap unverified; /* --verify: copied, not yet read back */
 
   /* Ended parts, not yet reported to the filter. */
-  struct extents done, failed, unknown, equal, different;
+  struct extents skipped, done, failed, unknown, equal, different;
   unsigned reports_pending; /* reported, not yet answered */
   int64_t next_report_us;
 

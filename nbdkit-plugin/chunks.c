@@ -115,6 +115,7 @@ chunks_mark (struct chunks *c, uint64_t offset, uint64_t length)
   const uint64_t before = chunks_bytes (c, &c->dirty);
 
   bitmap_set (&c->dirty, first, last - first + 1);
+  bitmap_set (&c->written, first, last - first + 1); /* R1, R18 */
   return chunks_bytes (c, &c->dirty) - before;
 }
 
@@ -329,6 +330,32 @@ chunks_done (struct chunks *c, const struct extents *e)
 #ifdef PLANT_BUG_clear_after_read
     bitmap_clear (&c->dirty, first, count);
 #endif
+  }
+}
+
+/* Nothing was written there, neither by the migrator, nor (then D would be set)
+ * by the guest.
+ */
+static void
+unset_written (struct chunks *c, uint64_t first, uint64_t end)
+{
+  for (uint64_t pos = first; pos < end;) {
+    const uint64_t dirty = bitmap_next_set (&c->dirty, pos);
+    const uint64_t stop = dirty < end ? dirty : end;
+
+    bitmap_clear (&c->written, pos, stop - pos);
+    pos = stop < end ? bitmap_next_clear (&c->dirty, stop) : end;
+  }
+}
+
+void
+chunks_skipped (struct chunks *c, const struct extents *e)
+{
+  chunks_done (c, e);
+  for (size_t i = 0; i < e->n; i++) {
+    const uint64_t first = e->v[i].offset >> c->shift;
+
+    unset_written (c, first, first + chunks_for (c, e->v[i].length));
   }
 }
 

@@ -9,7 +9,8 @@
  *   U unflushed    copied, no destination flush has covered it yet
  *   F flushing     copied, a destination flush that covers it is under way
  *   Q quarantined  a destination write of unknown outcome may still land
- *   W written      the destination may have been written here
+ *   W written      the migrator may have written here to the destination, or
+ *                  the guest to the source since tracking began
  *
  * They are independent of each other, but F is only used during a flush.
  * Work on whole bitmaps goes by words and leaves out those without a bit.
@@ -44,8 +45,8 @@ extern uint64_t chunks_bytes (const struct chunks *c, const struct bitmap *b);
 /* Whether the destination has all of it, durably and for sure (R10). */
 extern bool chunks_clean (const struct chunks *c);
 
-/* D for what a guest request touched.  Returns how many bytes were not dirty
- * before.
+/* D and W for what a guest request touched.  Returns how many bytes were not
+ * dirty before.
  */
 extern uint64_t chunks_mark (struct chunks *c, uint64_t offset,
                              uint64_t length);
@@ -70,10 +71,12 @@ extern int chunks_lease (struct chunks *c, enum chunks_which which,
  */
 extern bool chunks_are_leased (const struct chunks *c, const struct extents *e);
 
-/* The end of a lease: copied, not copied, compared.  'wrong' is as in
+/* The end of a lease: copied, left out (the destination held the same without
+ * our doing, as the caller knows), not copied, compared.  'wrong' is as in
  * tracker_compared; -1 with errno ENOMEM: nothing has changed.
  */
 extern void chunks_done (struct chunks *c, const struct extents *e);
+extern void chunks_skipped (struct chunks *c, const struct extents *e);
 extern void chunks_failed (struct chunks *c, const struct extents *e,
                            bool unknown);
 extern void chunks_equal (struct chunks *c, const struct extents *e);

@@ -76,14 +76,18 @@ json_t *
 command_done (struct call *call)
 {
   CLEANUP_EXTENTS struct extents extents = EXTENTS_EMPTY;
+  struct tracker *t = call->export->tracker;
+  bool skipped = false;
   uint64_t epoch;
+  int r;
 
   if (call_extents (call, &extents) == -1 ||
-      call_u64 (call, "epoch", true, &epoch) == -1)
+      call_u64 (call, "epoch", true, &epoch) == -1 ||
+      call_bool (call, "skipped", false, &skipped) == -1)
     return NULL;
-  if (tracker_done (call->export->tracker, &extents, epoch) == -1)
-    return fail_extents (call);
-  return json_object ();
+  r = skipped ? tracker_skipped (t, &extents, epoch)
+              : tracker_done (t, &extents, epoch);
+  return r == -1 ? fail_extents (call) : json_object ();
 }
 
 json_t *

@@ -528,6 +528,19 @@ tracker_done (struct tracker *t, const struct extents *e, uint64_t epoch)
 }
 
 int
+tracker_skipped (struct tracker *t, const struct extents *e, uint64_t epoch)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  if (check_lease (t, e) == -1)
+    return -1;
+  if (epoch == t->epoch)
+    chunks_skipped (&t->chunks, e);
+  else
+    chunks_failed (&t->chunks, e, false); /* R6a */
+  return 0;
+}
+
+int
 tracker_failed (struct tracker *t, const struct extents *e, bool unknown)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);

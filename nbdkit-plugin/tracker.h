@@ -8,8 +8,9 @@
  * monotonic clock unless the name says microseconds.
  *
  * Each chunk has the bits D (dirty), L (leased), U (unflushed), F (being
- * flushed), Q (quarantined) and W (the destination may have been written
- * here).  D and L may both be set: the guest wrote while the chunk was copied.
+ * flushed), Q (quarantined) and W (the migrator may have written here to the
+ * destination, or the guest to the source since tracking began).  D and L may
+ * both be set: the guest wrote while the chunk was copied.
  */
 
 #ifndef NBDMIGRATE_TRACKER_H
@@ -143,10 +144,14 @@ extern int tracker_take (struct tracker *t, uint64_t cursor, uint64_t max_bytes,
 /* The ranges must be whole chunks (the disk's end counts as one) that are all
  * leased: otherwise -1 with errno EINVAL and nothing has changed.  An 'epoch'
  * other than the present one turns done into failed.  'unknown': the write's
- * outcome is not known, so the chunks become Q as well (R17).
+ * outcome is not known, so the chunks become Q as well (R17).  Skipped: done
+ * without a write, so that W goes (R18); but not where the guest wrote
+ * meanwhile.
  */
 extern int tracker_done (struct tracker *t, const struct extents *e,
                          uint64_t epoch);
+extern int tracker_skipped (struct tracker *t, const struct extents *e,
+                            uint64_t epoch);
 extern int tracker_failed (struct tracker *t, const struct extents *e,
                            bool unknown);
 

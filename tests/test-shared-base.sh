@@ -111,6 +111,28 @@ top_bytes ()
 }
 [ "$(top_bytes "$tmp/destination.qcow2")" -eq $((expected + 3 * 128 * 1024)) ]
 
+echo "-- a new overlay in the same place"
+start_destination destination
+must_migrate --finish=detach --restart --shared-base="$B" "$S" "$D"
+same_content "$S" "$D"
+sent=$(wire_bytes "$tmp/requests")
+[ "$sent" -eq $expected ] || fail "$sent bytes were sent instead of $expected"
+stop_destination destination
+
+echo "-- interrupted, and run again"
+start_destination destination
+start_migrate --finish=detach --restart --rate=512K --shared-base="$B" \
+  "$S" "$D"
+wait_for has_status "$S" \
+  '.progress.copied_bytes > 0 and .unflushed_bytes + .leased_bytes > 0'
+crash_bg migrator
+must_migrate --finish=detach --shared-base="$B" "$S" "$D"
+[ "$(completed resumed)" = true ]
+same_content "$S" "$D"
+sent=$(wire_bytes "$tmp/requests")
+((sent <= 2 * expected)) || fail "$sent bytes were sent instead of $expected"
+stop_destination destination
+
 # ---- with a guest ----------------------------------------------------------
 
 echo "-- a guest writes, zeroes and trims everywhere meanwhile"

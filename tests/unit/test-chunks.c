@@ -174,7 +174,7 @@ end_lease_step (struct chunks *c, struct model *m, uint64_t *rnd)
   CLEANUP_EXTENTS struct extents e = EXTENTS_EMPTY;
   CLEANUP_EXTENTS struct extents wrong = EXTENTS_EMPTY;
   CLEANUP_EXTENTS struct extents expected = EXTENTS_EMPTY;
-  const unsigned kind = unit_random (rnd, 5);
+  const unsigned kind = unit_random (rnd, 6);
   struct inflight in_flight;
   struct inflight_node node;
   bool ok = true;
@@ -198,6 +198,9 @@ end_lease_step (struct chunks *c, struct model *m, uint64_t *rnd)
   case 3:
     chunks_equal (c, &e);
     break;
+  case 5:
+    chunks_skipped (c, &e);
+    break;
   default:
     ok &= chunks_differ (c, &e, &in_flight, &wrong) == 0;
   }
@@ -209,7 +212,8 @@ end_lease_step (struct chunks *c, struct model *m, uint64_t *rnd)
       ok &=
         extents_append (&expected, i * CHUNK, model_length (m, i), true) == 0;
     m->c[i].l = false;
-    m->c[i].u |= kind == 0 || (kind == 3 && m->c[i].q);
+    m->c[i].u |= kind == 0 || kind == 5 || (kind == 3 && m->c[i].q);
+    m->c[i].w &= kind != 5 || m->c[i].d;
     m->c[i].d |= kind == 1 || kind == 2 || kind == 4;
     m->c[i].q = kind == 2 || (m->c[i].q && kind != 3);
   }
@@ -225,11 +229,11 @@ mark_step (struct chunks *c, struct model *m, uint64_t *rnd)
   const uint64_t length = unit_random (rnd, most + 1);
   uint64_t bytes = 0;
 
-  for (uint64_t b = offset; b < offset + length; b++)
-    if (!m->c[b / CHUNK].d) {
-      m->c[b / CHUNK].d = true;
+  for (uint64_t b = offset; b < offset + length; b++) {
+    if (!m->c[b / CHUNK].d)
       bytes += model_length (m, b / CHUNK);
-    }
+    m->c[b / CHUNK].d = m->c[b / CHUNK].w = true;
+  }
   return chunks_mark (c, offset, length) == bytes;
 }
 

@@ -525,6 +525,38 @@ test_touched (void)
   finish (t);
 }
 
+/* R18, R1: left out is not written; but what the guest wrote is never left to
+ * what was promised.
+ */
+static void
+test_skipped (void)
+{
+  struct tracker *t = new_session ();
+  struct extents e = take_all (t);
+  struct tracker_request req;
+
+  guest_write (t, 2 * CHUNK, 1);         /* while it is leased */
+  tracker_enter (t, &req, 3 * CHUNK, 1); /* and at its end, too */
+  CU_ASSERT_EQUAL (tracker_skipped (t, &e, tracker_epoch (t)), 0);
+  tracker_leave (t, &req);
+  flush (t, true);
+  extents_free (&e);
+  CU_ASSERT_EQUAL (status (t).remaining_bytes, 2 * CHUNK);
+  tracker_begin (t, false, true);
+  e = take_all (t);
+  CU_ASSERT_EQUAL_FATAL (e.n, 3);
+  CU_ASSERT_FALSE (e.v[0].touched);
+  CU_ASSERT_TRUE (e.v[1].touched);
+  CU_ASSERT_EQUAL (e.v[1].offset, 2 * CHUNK);
+  CU_ASSERT_EQUAL (e.v[1].length, 2 * CHUNK);
+  CU_ASSERT_FALSE (e.v[2].touched);
+  /* R6a */
+  CU_ASSERT_EQUAL (tracker_skipped (t, &e, tracker_epoch (t) - 1), 0);
+  extents_free (&e);
+  CU_ASSERT_EQUAL (status (t).dirty_bytes, DISK);
+  finish (t);
+}
+
 static void
 test_done (void)
 {
@@ -1426,6 +1458,7 @@ main (void)
     { "stop", test_stop },
     { "take (R3, R4)", test_take },
     { "touched (R18)", test_touched },
+    { "skipped (R18, R1)", test_skipped },
     { "done (R5)", test_done },
     { "failed (R5, R17)", test_failed },
     { "ranges that are not leased chunks", test_bad_leases },
