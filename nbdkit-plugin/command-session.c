@@ -96,10 +96,9 @@ static int
 record_destination (struct call *call)
 {
   struct export *e = call->export;
-  enum owner_outcome outcome;
 
-  outcome = owner_record (e, OWNER_SOURCE, RECORD_END_INTERRUPTED);
-  if (outcome == OWNER_RECORDED)
+  if (owner_record_history (e) == 0 &&
+      owner_record (e, OWNER_SOURCE, RECORD_END_INTERRUPTED) == OWNER_RECORDED)
     return 0;
   session_end (e);
   call_fail (call, "Failed",
@@ -165,6 +164,10 @@ command_lost (struct call *call)
   if (n == -1)
     return NULL;
   session_replace_fds (e, fds, n);
+  if (owner_record_history (e) == -1)
+    return call_fail (call, "Failed",
+                      "the history of the destinations could not be written; "
+                      "nbdkit's own messages say why");
   return json_pack ("{s:I}", "epoch", (json_int_t)tracker_lost (e->tracker));
 }
 

@@ -248,6 +248,7 @@ export_free (struct export *e)
   if (e->relay)
     relay_close (e->relay);
   record_free (e->record);
+  free (e->history_path);
   if (e->tracker)
     tracker_free (e->tracker);
   session_destroy (&e->session);

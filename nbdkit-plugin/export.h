@@ -54,6 +54,7 @@ struct export
   /* The owner record; used under the session lock. */
   struct record_file *record;
   uint64_t recorded_bytes; /* the disk's size there, 0 without a record */
+  char *history_path;      /* constant */
 
   /* To the destination: prepared for a pivot, or in use after one; written
    * under the session lock (destination.h).  NULL: none.

@@ -99,6 +99,12 @@ past_of (const struct history *h, const struct history_names *now)
   return PAST_NOTHING;
 }
 
+bool
+history_add_earlier (struct history *h, const void *bytes, size_t length)
+{
+  return h->earlier.n < NAMES_MAX && names_add (&h->earlier, bytes, length);
+}
+
 /* The latest one is the latest no more. */
 static void
 retire_latest (struct history *h)
@@ -107,8 +113,7 @@ retire_latest (struct history *h)
 
   for (size_t i = 0; i < latest->n && h->complete; i++)
     h->complete =
-      h->earlier.n < NAMES_MAX &&
-      names_add (&h->earlier, latest->v[i].bytes, latest->v[i].length);
+      history_add_earlier (h, latest->v[i].bytes, latest->v[i].length);
   if (!h->complete)
     names_clear (&h->earlier); /* they make no difference any more */
   names_clear (&h->latest);

@@ -56,4 +56,8 @@ extern void history_destroy (struct history *h);
 extern enum history_past history_meet (struct history *h, const char *uri,
                                        const int *fds, size_t nr_fds);
 
+/* One of an earlier destination's names.  False: no memory, or too many. */
+extern bool history_add_earlier (struct history *h, const void *bytes,
+                                 size_t length);
+
 #endif /* NBDMIGRATE_HISTORY_H */

@@ -11,6 +11,7 @@
 #include "clock.h"
 #include "config.h"
 #include "export.h"
+#include "history-file.h"
 #include "owner.h"
 #include "record.h"
 
@@ -46,20 +47,19 @@ owner_load (struct export *e, enum owner *owner)
 
   *owner = OWNER_SOURCE;
   e->record = record_new (config.dir, e->name, config.state_sync);
-  if (e->record == NULL) {
+  e->history_path = history_path (config.dir, e->name);
+  if (e->record == NULL || e->history_path == NULL) {
     nbdkit_error ("migrate: export \"%s\": record in %s: %m", e->name,
                   config.dir);
     return -1;
   }
   switch (record_open (e->record, 0, &rec, &why)) {
   case RECORD_NONE:
-    /* R18: with a record, an earlier run of this proxy may have written to
-     * any destination, who knows where.
-     */
-    e->session.history.complete = true;
+    e->session.history.complete = true; /* there was no destination yet */
     return 0;
   case RECORD_OK:
     *owner = rec.owner;
+    history_read (&e->session.history, e->history_path);
     if (why != NULL)
       nbdkit_error ("migrate: export \"%s\": %s", e->name, why);
     return adopt (e, &rec);
@@ -84,6 +84,17 @@ owner_fits (struct export *e)
                 "; settle it with 'nbdmigrate reopen'",
                 e->name, config.dir, e->recorded_bytes, e->disk_bytes);
   return false;
+}
+
+int
+owner_record_history (struct export *e)
+{
+  if (history_write (&e->session.history, e->history_path, config.state_sync) ==
+      0)
+    return 0;
+  nbdkit_error ("migrate: export \"%s\": writing %s: %m", e->name,
+                e->history_path);
+  return -1;
 }
 
 enum owner_outcome

@@ -43,4 +43,9 @@ enum owner_outcome {
 extern enum owner_outcome owner_record (struct export *e, enum owner owner,
                                         enum record_end end);
 
+/* Make the history of the destinations durable, before the newest of them is
+ * written to (R18).  -1: it may not be.
+ */
+extern int owner_record_history (struct export *e);
+
 #endif /* NBDMIGRATE_OWNER_H */

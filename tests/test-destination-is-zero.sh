@@ -150,3 +150,24 @@ copied seventh
 settled
 start_again
 zeroes_arrive "$(uri seventh)"
+
+echo "-- a new destination is known to be new after the proxy was started again"
+copied eighth
+start_again
+start_destination ninth
+copy_to "$(uri ninth)"
+same_content "$(uri proxy)" "$(uri ninth)"
+[ "$(completed skipped_bytes)" -gt 0 ]
+[ "$(requests Zero)" -eq 0 ]
+end_bg ninth
+name=eighth
+zeroes_arrive "$(uri eighth)"
+
+echo "-- but not if it cannot be told what came before"
+sed -i '$d' "$tmp/proxy.dir/history"
+start_again
+start_destination tenth
+copy_to "$(uri tenth)"
+same_content "$(uri proxy)" "$(uri tenth)"
+[ "$(completed skipped_bytes)" -eq 0 ]
+[ "$(requests Zero)" -gt 0 ]

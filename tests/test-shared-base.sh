@@ -40,8 +40,7 @@ start_qemu_nbd top -e 16 -f qcow2 --discard=unmap --allocation-depth \
 start_proxy proxy nbd socket="$tmp/top.sock" shared=true
 S=$(uri proxy) B=$(uri top)
 
-# start_destination NAME: an overlay over the copy of the base.  Each has a URI
-# of its own: of a known destination the filter knows what it may hold already.
+# start_destination NAME: an overlay over the copy of the base.
 start_destination ()
 {
   rm -f "$tmp/requests"
@@ -132,6 +131,16 @@ same_content "$S" "$D"
 sent=$(wire_bytes "$tmp/requests")
 ((sent <= 2 * expected)) || fail "$sent bytes were sent instead of $expected"
 stop_destination destination
+
+echo "-- a new overlay elsewhere, after the proxy was started again"
+end_bg proxy
+start_proxy proxy nbd socket="$tmp/top.sock" shared=true
+start_destination elsewhere
+must_migrate --finish=detach --shared-base="$B" "$S" "$D"
+same_content "$S" "$D"
+sent=$(wire_bytes "$tmp/requests")
+[ "$sent" -eq $expected ] || fail "$sent bytes were sent instead of $expected"
+stop_destination elsewhere
 
 # ---- with a guest ----------------------------------------------------------
 

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include "history-file.h"
 #include "history.h"
 #include "unit.h"
 
@@ -196,6 +197,88 @@ test_no_address (void)
   history_destroy (&h);
 }
 
+static bool
+is_there (const char *path)
+{
+  return access (path, F_OK) == 0;
+}
+
+/* Through a file: what was the latest is an earlier one. */
+static void
+test_file (void)
+{
+  struct history h = new_history (), again;
+
+  CU_ASSERT_EQUAL (meet (&h, "nbd://a", A), PAST_NOTHING);
+  CU_ASSERT_EQUAL (meet (&h, "nbd://b", B), PAST_NOTHING);
+  CU_ASSERT_EQUAL (history_write (&h, "file", true), 0);
+  history_init (&again);
+  history_read (&again, "file");
+  CU_ASSERT_TRUE (again.complete);
+  CU_ASSERT_EQUAL (again.latest.n, 0);
+  CU_ASSERT_EQUAL (meet (&again, "nbd://c", C), PAST_NOTHING);
+  CU_ASSERT_EQUAL (meet_by (&again, "nbd://./b", B, "b"), PAST_UNKNOWN);
+  CU_ASSERT_EQUAL (meet (&again, "nbd://a", A), PAST_UNKNOWN);
+  history_destroy (&again);
+
+  h.complete = false;
+  CU_ASSERT_EQUAL (history_write (&h, "file", true), 0);
+  CU_ASSERT_FALSE (is_there ("file"));
+  CU_ASSERT_EQUAL (history_write (&h, "file", true), 0);
+  h.complete = true;
+  CU_ASSERT_EQUAL (history_write (&h, "nowhere/file", false), -1);
+  history_destroy (&h);
+}
+
+/* Cut anywhere, or with one byte changed to what no file has. */
+static void
+test_damaged_file (void)
+{
+  struct history h = new_history ();
+  char text[4096];
+  size_t length;
+  FILE *file;
+
+  CU_ASSERT_EQUAL (meet (&h, "nbd://a", A), PAST_NOTHING);
+  CU_ASSERT_EQUAL (history_write (&h, "file", false), 0);
+  history_destroy (&h);
+  file = fopen ("file", "r");
+  length = fread (text, 1, sizeof text, file);
+  fclose (file);
+  for (size_t cut = 0; cut < 2 * length; cut++) {
+    file = fopen ("file", "w");
+    if (cut < length)
+      fwrite (text, 1, cut, file);
+    else {
+      fwrite (text, 1, cut - length, file);
+      putc ('X', file);
+      fwrite (text + (cut - length) + 1, 1, 2 * length - cut - 1, file);
+    }
+    fclose (file);
+    history_init (&h);
+    history_read (&h, "file");
+    CU_ASSERT_FALSE (h.complete);
+    history_destroy (&h);
+  }
+  assert (remove ("file") == 0);
+  history_init (&h);
+  history_read (&h, "file");
+  CU_ASSERT_FALSE (h.complete);
+  history_destroy (&h);
+}
+
+static void
+test_file_names (void)
+{
+  char *path = history_path ("/d", "");
+
+  CU_ASSERT_STRING_EQUAL (path, "/d/history");
+  free (path);
+  path = history_path ("/d", "a/b");
+  CU_ASSERT_STRING_EQUAL (path, "/d/history.a%2Fb");
+  free (path);
+}
+
 static void
 test_unnamed (void)
 {
@@ -254,6 +337,9 @@ main (void)
     { "incomplete", test_incomplete },
     { "no address", test_no_address },
     { "unnamed", test_unnamed },
+    { "in a file", test_file },
+    { "in a damaged file", test_damaged_file },
+    { "names of files", test_file_names },
     { "many", test_many },
     CU_TEST_INFO_NULL,
   };

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "history-file.h"
+#include "record.h"
+
+#define HEADING "nbdmigrate destinations 1\n"
+#define ENDING "end\n"
+#define TEMPORARY ".new"
+
+char *
+history_path (const char *dir, const char *export_name)
+{
+  CLEANUP_FREE char *state = record_file_name (export_name);
+  char *path;
+
+  /* "state" or "state.NAME" */
+  if (state == NULL ||
+      asprintf (&path, "%s/history%s", dir, state + strlen ("state")) == -1)
+    return NULL;
+  return path;
+}
+
+/* ---- reading ----------------------------------------------------------- */
+
+static int
+digit (char c)
+{
+  return c >= '0' && c <= '9'   ? c - '0'
+         : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                : -1;
+}
+
+/* A line with its newline; the bytes replace the digits in it. */
+static bool
+read_name (struct history *h, char *line, size_t length)
+{
+  const size_t n = (length - 1) / 2;
+
+  if (n == 0 || length % 2 == 0)
+    return false;
+  for (size_t i = 0; i < n; i++) {
+    const int high = digit (line[2 * i]), low = digit (line[2 * i + 1]);
+
+    if (high == -1 || low == -1)
+      return false;
+    line[i] = (char)(high << 4 | low);
+  }
+  return history_add_earlier (h, line, n);
+}
+
+static bool
+read_names (struct history *h, FILE *file)
+{
+  CLEANUP_FREE char *line = NULL;
+  size_t allocated = 0;
+  ssize_t length;
+
+  if (getline (&line, &allocated, file) == -1 || strcmp (line, HEADING) != 0)
+    return false;
+  while ((length = getline (&line, &allocated, file)) > 0) {
+    if (strcmp (line, ENDING) == 0)
+      return true;
+    if (!read_name (h, line, (size_t)length))
+      return false;
+  }
+  return false;
+}
+
+void
+history_read (struct history *h, const char *path)
+{
+  FILE *file = fopen (path, "re");
+
+  h->complete = file != NULL && read_names (h, file);
+  if (file != NULL)
+    fclose (file);
+}
+
+/* ---- writing ----------------------------------------------------------- */
+
+static int
+sync_directory (const char *path)
+{
+  CLEANUP_FREE char *copy = strdup (path);
+  CLEANUP_CLOSE int fd = -1;
+
+  if (copy == NULL)
+    return -1;
+  fd = open (dirname (copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  return fd == -1 ? -1 : fsync (fd);
+}
+
+static void
+write_names (const struct history_names *names, FILE *file)
+{
+  for (size_t i = 0; i < names->n; i++) {
+    const uint8_t *bytes = names->v[i].bytes;
+
+    for (size_t k = 0; k < names->v[i].length; k++)
+      fprintf (file, "%02x", bytes[k]);
+    putc ('\n', file);
+  }
+}
+
+static int
+write_file (const struct history *h, const char *path, bool sync)
+{
+  const int fd =
+    open (path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+  FILE *file = fd == -1 ? NULL : fdopen (fd, "w");
+  bool failed;
+
+  if (file == NULL) {
+    if (fd != -1)
+      close (fd);
+    return -1;
+  }
+  fputs (HEADING, file);
+  write_names (&h->earlier, file);
+  write_names (&h->latest, file);
+  fputs (ENDING, file);
+  failed = fflush (file) != 0 || ferror (file) || (sync && fsync (fd) == -1);
+  return fclose (file) != 0 || failed ? -1 : 0;
+}
+
+static int
+replace (const struct history *h, const char *path, bool sync)
+{
+  CLEANUP_FREE char *temporary = NULL;
+
+  if (asprintf (&temporary, "%s" TEMPORARY, path) == -1) {
+    temporary = NULL;
+    return -1;
+  }
+  if (write_file (h, temporary, sync) == -1)
+    return -1;
+  return rename (temporary, path);
+}
+
+int
+history_write (const struct history *h, const char *path, bool sync)
+{
+  const int r = h->complete ? replace (h, path, sync) : unlink (path);
+
+  if (r == -1 && (h->complete || errno != ENOENT))
+    return -1;
+  return sync ? sync_directory (path) : 0;
+}
