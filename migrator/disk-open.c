@@ -210,8 +210,16 @@ check_destination (struct disk *d)
   CLEANUP_FREE char *source_id =
     endpoint_announcement (d->source, PROTOCOL_ANNOUNCE_ID);
 
+  CLEANUP_FREE char *relays =
+    endpoint_announcement (e, PROTOCOL_ANNOUNCE_RELAY);
+
   if (id != NULL && source_id != NULL && strcmp (id, source_id) == 0)
     return refuse_destination (d, "it is the source itself");
+  /* To the source, maybe. */
+  if (relays != NULL)
+    return refuse_destination (d, "it is a proxy that relays to another server "
+                                  "since a pivot; name a server that holds a "
+                                  "disk");
   if (e->read_only)
     return refuse_destination (d, "it is read-only; export it writable");
   if (!e->can_flush)

@@ -242,14 +242,14 @@ char *
 endpoint_announcement (const struct endpoint *e, const char *key)
 {
   const size_t n = strlen (key);
-  const char *line = e->description;
+  const char *line = e->description, *found = NULL;
 
   while (line != NULL) {
     if (strncmp (line, key, n) == 0)
-      return strndup (line + n, strcspn (line + n, "\n"));
+      found = line + n;
     line = strchr (line, '\n');
     if (line != NULL)
       line++;
   }
-  return NULL;
+  return found ? strndup (found, strcspn (found, "\n")) : NULL;
 }

@@ -67,7 +67,7 @@ extern const char *endpoint_broken (const struct endpoint *e);
 extern void endpoint_check_timeout (struct endpoint *e, int64_t now_us,
                                     const struct patience *p);
 
-/* The value of the line that begins with 'key' in the export description;
+/* The value of the last line that begins with 'key' in the export description;
  * the caller frees it.  NULL if there is no such line (or no memory).
  */
 extern char *endpoint_announcement (const struct endpoint *e, const char *key);

@@ -231,9 +231,11 @@ static const char *
 migrate_export_description (nbdkit_next *next, void *handle)
 {
   const struct handle *h = handle;
-  const size_t ours = 1 + strlen (PROTOCOL_ANNOUNCE_CONTROL) +
-                      strlen (config.control) + 1 +
-                      strlen (PROTOCOL_ANNOUNCE_ID) + strlen (h->export->id);
+  const bool relays = tracker_owner (h->export->tracker) == OWNER_DESTINATION;
+  const char *relay = relays ? "\n" PROTOCOL_ANNOUNCE_RELAY "yes" : "";
+  const size_t ours =
+    1 + strlen (PROTOCOL_ANNOUNCE_CONTROL) + strlen (config.control) + 1 +
+    strlen (PROTOCOL_ANNOUNCE_ID) + strlen (h->export->id) + strlen (relay);
   const char *text;
   size_t len;
 
@@ -243,9 +245,9 @@ migrate_export_description (nbdkit_next *next, void *handle)
   if (len > DESCRIPTION_MAX - ours)
     len = cut_text (text, DESCRIPTION_MAX - ours);
   return nbdkit_printf_intern ("%.*s%s" PROTOCOL_ANNOUNCE_CONTROL
-                               "%s\n" PROTOCOL_ANNOUNCE_ID "%s",
+                               "%s\n" PROTOCOL_ANNOUNCE_ID "%s%s",
                                (int)len, text ? text : "", len > 0 ? "\n" : "",
-                               config.control, h->export->id);
+                               config.control, h->export->id, relay);
 }
 
 static int

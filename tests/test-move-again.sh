@@ -36,6 +36,11 @@ expect_status 1 migrate "$(uri proxy1)" "$(uri destination)"
 grep -qF "nbdmigrate status $(uri proxy1)" "$tmp/migrate.log"
 "$nbdmigrate" status "$(uri proxy1)" | grep -qF "$(uri proxy2)"
 
+echo "-- nor can it be a destination, which might lead in a circle"
+expect_status 1 migrate "$(uri proxy3)" "$(uri proxy1)"
+grep -q 'relays to another server' "$tmp/migrate.log"
+guest_goes_on guest
+
 echo "-- a third time, after the proxy in the middle was started anew"
 end_bg proxy2
 start_proxy proxy2 file "$tmp/disk2"
@@ -49,3 +54,22 @@ jq -e ".relay.losses >= 1" "$tmp/status" > "$tmp/jq.out"
 for i in 1 2 3; do
   end_bg proxy$i
 done
+
+# By then the plugin's own description announces the other proxy.
+echo "-- a proxy before a proxy is moved by itself"
+truncate -s $size "$tmp/disk5"
+start_proxy inner file "$tmp/disk5"
+start_proxy outer nbd socket="$tmp/inner.sock" shared=true
+start_nbdkit last memory $size
+fill "$(uri outer)" 50
+start_guest other "$(uri outer)" --initial "$pattern" --rate 4M
+must_migrate "$(uri outer)" "$(uri last)"
+guest_goes_on other
+stop_guest other
+verify_final other "$(uri last)"
+for name in outer inner; do
+  "$nbdmigrate" status --json "$(uri $name)" | jq -r .owner
+done > "$tmp/owners"
+[ "$(cat "$tmp/owners")" = $'destination\nsource' ]
+end_bg outer
+end_bg inner
