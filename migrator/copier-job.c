@@ -24,6 +24,7 @@ struct job {
   enum stage stage;
   unsigned pending; /* requests not yet ended */
   bool failed, unknown;
+  bool charged; /* to the bucket */
   uint64_t pad; /* bytes of the destination after ours, same block */
   char *buf;    /* length + pad bytes of the source; NULL for zero jobs */
   char *other;  /* of the destination: compared, or the last block */
@@ -168,7 +169,12 @@ start_reading (struct job *job)
 
   job->stage = STAGE_READ;
   if (job->kind != SEGMENT_ZERO) {
-    bucket_take (c->options.bucket, job->length, loop_now_us ());
+    /* What the pause copies is free, or it would be paid for after a pause
+     * that was not long enough.
+     */
+    job->charged = c->obey_rate;
+    if (job->charged)
+      bucket_take (c->options.bucket, job->length, loop_now_us ());
     add_ops (job, OP_READ_SOURCE, job->buf, job->offset, job->length);
   }
   if (job->kind == SEGMENT_COMPARE)
@@ -255,7 +261,7 @@ write_zeroes (struct job *job, uint64_t offset, uint64_t length)
 {
   struct copier *c = job->c;
 
-  if (job->kind == SEGMENT_DATA)
+  if (job->charged && job->kind == SEGMENT_DATA)
     bucket_give_back (c->options.bucket, length);
   if (c->options.destination_is_zero && !job->touched)
     c->stats.skipped_bytes += length;
