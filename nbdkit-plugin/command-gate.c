@@ -215,17 +215,23 @@ command_commit (struct call *call)
   };
   struct export *e = call->export;
   const char *finish;
+  bool together = false;
   uint64_t token;
   size_t i = 0;
 
   if (call_token (call, &token) == -1 ||
-      call_finish (call, true, &finish) == -1)
+      call_finish (call, true, &finish) == -1 ||
+      call_bool (call, "together", false, &together) == -1)
     return NULL;
   while (strcmp (finish, ends[i].finish) != 0)
     i++;
   if (ends[i].owner == OWNER_DESTINATION && !may_pivot (call))
     return NULL;
-  if (tracker_commit_begin (e->tracker, token) == -1)
+  /* R10: what waits for other disks to be recorded can be taken back as long
+   * as the gate is shut, so it stays shut; but not for ever (R8).
+   */
+  if (tracker_commit_begin (e->tracker, token,
+                            together ? config.max_gate_ms : 0) == -1)
     return fail_gate (call, "commit");
   return record_new_owner (call, ends[i].owner, ends[i].end);
 }

@@ -28,19 +28,26 @@ gate_close (struct gate *g, int64_t now_us, int64_t deadline_us)
   return ++g->token;
 }
 
+int64_t
+gate_deadline_us (const struct gate *g)
+{
+  return g->state == GATE_COMMITTED ? g->deadline_us + g->patience_us
+                                    : g->deadline_us;
+}
+
 bool
 gate_expire (struct gate *g, int64_t now_us)
 {
   /* R10: between the check and the record nothing opens it. */
   if (g->state != GATE_CLOSED && g->state != GATE_COMMITTED)
     return false;
-  if (now_us < g->deadline_us)
+  if (now_us < gate_deadline_us (g))
     return false;
 
   /* Nobody may have looked for a while, but whoever had come after the
    * deadline would have passed: the pause ended there.
    */
-  open_as_of (g, g->deadline_us);
+  open_as_of (g, gate_deadline_us (g));
   return true;
 }
 
@@ -51,10 +58,11 @@ gate_valid (const struct gate *g, uint64_t token)
 }
 
 void
-gate_commit (struct gate *g)
+gate_commit (struct gate *g, int64_t patience_us)
 {
   assert (g->state == GATE_CLOSED);
   g->state = GATE_COMMITTING;
+  g->patience_us = patience_us;
 }
 
 void

@@ -140,7 +140,9 @@ until_deadline (const struct tracker *t, int64_t us)
   const bool counts =
     t->gate.state == GATE_CLOSED || t->gate.state == GATE_COMMITTED;
 
-  return counts && t->gate.deadline_us < us ? t->gate.deadline_us : us;
+  const int64_t deadline = gate_deadline_us (&t->gate);
+
+  return counts && deadline < us ? deadline : us;
 }
 
 /* Wait at the gate.  False if it is still shut. */
@@ -693,7 +695,7 @@ tracker_release (struct tracker *t, uint64_t token, uint64_t *pause_us)
 }
 
 int
-tracker_commit_begin (struct tracker *t, uint64_t token)
+tracker_commit_begin (struct tracker *t, uint64_t token, unsigned patience_ms)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
   if (!token_is_valid (t, token))
@@ -703,7 +705,7 @@ tracker_commit_begin (struct tracker *t, uint64_t token)
   if (!is_drained (t) || t->flush_under_way || !chunks_clean (&t->chunks))
     return fail (EBUSY); /* R10 */
   t->owner_before = t->owner;
-  gate_commit (&t->gate);
+  gate_commit (&t->gate, patience_ms * INT64_C (1000));
   return 0;
 }
 
@@ -723,11 +725,12 @@ void
 tracker_commit_end (struct tracker *t, bool recorded, enum owner owner)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
-  const bool late = now_us () >= t->gate.deadline_us;
-
   assert (is_drained (t)); /* no request of the old owner is under way */
   gate_committed (&t->gate, recorded);
   atomic_store (&t->owner, recorded ? owner : t->owner_before);
+
+  /* Of the new state: a commit that was taken back has no patience. */
+  const bool late = now_us () >= gate_deadline_us (&t->gate);
 
   /* R10: only now what was put off, with the owner in effect. */
   if (late && !t->session_over)

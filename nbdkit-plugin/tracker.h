@@ -215,15 +215,18 @@ extern int tracker_release (struct tracker *t, uint64_t token,
  * or in flight, or a flush is not ended, EINVAL if the hold is committed
  * already or the source is not the owner.  After success neither deadline nor
  * session end opens the gate until tracker_commit_end, which the same thread
- * must call.
+ * must call.  'patience_ms' is for a disk that is cut over with others: so much
+ * longer than the deadline the gate stays shut once the new owner is in effect,
+ * unless it is released, the commit is taken back or the session ends (R10).
  */
-extern int tracker_commit_begin (struct tracker *t, uint64_t token);
+extern int tracker_commit_begin (struct tracker *t, uint64_t token,
+                                 unsigned patience_ms);
 
 /* Second step, once the record is durable: the new owner (the same for a
  * detach) takes effect with the gate still shut.  recorded == false: the owner
  * is the one before tracker_commit_begin and 'owner' is not looked at.  The
- * deadline counts again; if it has passed, or the session has ended, the gate
- * opens here.
+ * deadline counts again, with the patience only if it is recorded; if it has
+ * passed, or the session has ended, the gate opens here.
  */
 extern void tracker_commit_end (struct tracker *t, bool recorded,
                                 enum owner owner);

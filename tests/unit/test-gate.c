@@ -78,7 +78,7 @@ test_commit (void)
 
   const uint64_t token = gate_close (&g, 1000, 2000);
 
-  gate_commit (&g);
+  gate_commit (&g, 0);
   CU_ASSERT_EQUAL (g.state, GATE_COMMITTING);
   CU_ASSERT_FALSE (gate_expire (&g, 5000)); /* R10 */
   CU_ASSERT (gate_valid (&g, token));
@@ -98,11 +98,49 @@ test_committed_deadline (void)
 
   gate_init (&g);
   gate_close (&g, 1000, 2000);
-  gate_commit (&g);
+  gate_commit (&g, 0);
   gate_committed (&g, true);
   CU_ASSERT_FALSE (gate_expire (&g, 1500));
   CU_ASSERT (gate_expire (&g, 2000)); /* it counts again */
   CU_ASSERT_EQUAL (g.state, GATE_OPEN);
+}
+
+/* R10: with other disks to wait for, it stays shut longer once it is recorded,
+ * and only then.
+ */
+static void
+test_patience (void)
+{
+  struct gate g;
+
+  gate_init (&g);
+
+  const uint64_t token = gate_close (&g, 1000, 2000);
+
+  gate_commit (&g, 500);
+  CU_ASSERT_EQUAL (gate_deadline_us (&g), 2000);
+  gate_committed (&g, true);
+  CU_ASSERT_EQUAL (gate_deadline_us (&g), 2500);
+  CU_ASSERT_FALSE (gate_expire (&g, 2499));
+  CU_ASSERT (gate_valid (&g, token));
+  CU_ASSERT (gate_expire (&g, 3000));
+  CU_ASSERT_EQUAL (g.last_pause_us, 1500);
+  CU_ASSERT_FALSE (gate_valid (&g, token));
+
+  /* Taken back, the deadline is what it was. */
+  gate_close (&g, 4000, 5000);
+  gate_commit (&g, 500);
+  gate_committed (&g, true);
+  gate_uncommit (&g);
+  gate_committed (&g, false);
+  CU_ASSERT_EQUAL (gate_deadline_us (&g), 5000);
+  CU_ASSERT (gate_expire (&g, 5000));
+
+  /* It was for that commit only. */
+  gate_close (&g, 6000, 7000);
+  gate_commit (&g, 0);
+  gate_committed (&g, true);
+  CU_ASSERT (gate_expire (&g, 7000));
 }
 
 static void
@@ -114,11 +152,11 @@ test_not_recorded (void)
 
   const uint64_t token = gate_close (&g, 1000, 2000);
 
-  gate_commit (&g);
+  gate_commit (&g, 0);
   gate_committed (&g, false);
   CU_ASSERT_EQUAL (g.state, GATE_CLOSED);
   CU_ASSERT (gate_valid (&g, token));
-  gate_commit (&g); /* once more */
+  gate_commit (&g, 0); /* once more */
   gate_committed (&g, false);
   CU_ASSERT (gate_expire (&g, 2000));
 }
@@ -132,7 +170,7 @@ test_rollback (void)
 
   const uint64_t token = gate_close (&g, 1000, 2000);
 
-  gate_commit (&g);
+  gate_commit (&g, 0);
   gate_committed (&g, true);
   gate_uncommit (&g);
   CU_ASSERT_EQUAL (g.state, GATE_COMMITTING);
@@ -166,7 +204,7 @@ test_random (void)
       break;
     case 1:
       if (before == GATE_CLOSED)
-        gate_commit (&g);
+        gate_commit (&g, unit_random (&rnd, 2) * 20);
       else if (before == GATE_COMMITTED)
         gate_uncommit (&g);
       break;
@@ -179,9 +217,10 @@ test_random (void)
         gate_open (&g, now);
       break;
     default:
-      wrong += gate_expire (&g, now) !=
-               ((before == GATE_CLOSED || before == GATE_COMMITTED) &&
-                now >= g.deadline_us);
+      wrong +=
+        gate_expire (&g, now) !=
+        ((before == GATE_CLOSED && now >= g.deadline_us) ||
+         (before == GATE_COMMITTED && now >= g.deadline_us + g.patience_us));
     }
     wrong += gate_valid (&g, last) != (g.state != GATE_OPEN);
   }
@@ -197,6 +236,7 @@ main (void)
     { "deadline", test_deadline },
     { "commit", test_commit },
     { "deadline of a committed hold", test_committed_deadline },
+    { "commit with other disks to wait for", test_patience },
     { "commit that is not recorded", test_not_recorded },
     { "rollback", test_rollback },
     { "random steps", test_random },

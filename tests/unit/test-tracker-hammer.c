@@ -702,7 +702,8 @@ commit (void)
   while (drain == DRAIN_WAIT);
   if (drain == DRAIN_EXPIRED)
     return; /* the session was ended */
-  if (is_drained () && final_pass () && tracker_commit_begin (t, token) == 0)
+  if (is_drained () && final_pass () &&
+      tracker_commit_begin (t, token, unit_random (&rnd, 2) * HOLD_MS) == 0)
     record (token);
   else
     tracker_release (t, token, &pause_us);

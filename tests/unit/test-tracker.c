@@ -950,7 +950,7 @@ test_expiry (void)
   tracker_leave (t, &req);
   CU_ASSERT_EQUAL (tracker_release (t, d.token, &pause_us), -1);
   CU_ASSERT_EQUAL (errno, ETIMEDOUT);
-  CU_ASSERT_EQUAL (tracker_commit_begin (t, d.token), -1);
+  CU_ASSERT_EQUAL (tracker_commit_begin (t, d.token, 0), -1);
   CU_ASSERT_EQUAL (errno, ETIMEDOUT);
   CU_ASSERT_EQUAL (tracker_rollback_begin (t, d.token), -1);
   CU_ASSERT_EQUAL (errno, ETIMEDOUT);
@@ -1077,7 +1077,7 @@ test_wake (void)
 static void
 expect_busy (struct tracker *t, uint64_t token)
 {
-  CU_ASSERT_EQUAL (tracker_commit_begin (t, token), -1);
+  CU_ASSERT_EQUAL (tracker_commit_begin (t, token, 0), -1);
   CU_ASSERT_EQUAL (errno, EBUSY);
   CU_ASSERT_EQUAL (status (t).gate, GATE_CLOSED);
 }
@@ -1094,7 +1094,7 @@ test_commit_conditions (void)
 
   const uint64_t token = tracker_hold (t, LONG_MS);
 
-  CU_ASSERT_EQUAL (tracker_commit_begin (t, token + 1), -1);
+  CU_ASSERT_EQUAL (tracker_commit_begin (t, token + 1, 0), -1);
   CU_ASSERT_EQUAL (errno, ETIMEDOUT);
   CU_ASSERT_EQUAL (tracker_rollback_begin (t, token), -1);
   CU_ASSERT_EQUAL (errno, EINVAL);
@@ -1124,7 +1124,7 @@ test_commit_conditions (void)
   tracker_flush_begin (t, &epoch);
   expect_busy (t, token); /* a flush of nothing is under way */
   tracker_flush_end (t, true, epoch);
-  CU_ASSERT_EQUAL (tracker_commit_begin (t, token), 0);
+  CU_ASSERT_EQUAL (tracker_commit_begin (t, token, 0), 0);
   tracker_commit_end (t, true, OWNER_SOURCE);
   extents_free (&e);
   finish (t);
@@ -1132,16 +1132,24 @@ test_commit_conditions (void)
 
 /* Held and committed, up to the record. */
 static uint64_t
-begin_commit (struct tracker *t, unsigned deadline_ms)
+begin_commit_of_several (struct tracker *t, unsigned deadline_ms,
+                         unsigned patience_ms)
 {
   uint64_t token;
 
   do {
     token = tracker_hold (t, deadline_ms);
     CU_ASSERT_NOT_EQUAL_FATAL (token, 0);
-  } while (tracker_commit_begin (t, token) == -1 && errno == ETIMEDOUT);
+  } while (tracker_commit_begin (t, token, patience_ms) == -1 &&
+           errno == ETIMEDOUT);
   CU_ASSERT_EQUAL_FATAL (status (t).gate, GATE_COMMITTING);
   return token;
+}
+
+static uint64_t
+begin_commit (struct tracker *t, unsigned deadline_ms)
+{
+  return begin_commit_of_several (t, deadline_ms, 0);
 }
 
 static void
@@ -1151,13 +1159,13 @@ test_detach (void)
   const uint64_t token = begin_commit (t, LONG_MS);
   uint64_t pause_us;
 
-  CU_ASSERT_EQUAL (tracker_commit_begin (t, token), -1);
+  CU_ASSERT_EQUAL (tracker_commit_begin (t, token, 0), -1);
   CU_ASSERT_EQUAL (errno, EINVAL);
   CU_ASSERT_EQUAL (tracker_release (t, token, &pause_us), -1);
   CU_ASSERT_EQUAL (errno, EBUSY);
   tracker_commit_end (t, true, OWNER_SOURCE);
   CU_ASSERT_EQUAL (status (t).gate, GATE_COMMITTED);
-  CU_ASSERT_EQUAL (tracker_commit_begin (t, token), -1);
+  CU_ASSERT_EQUAL (tracker_commit_begin (t, token, 0), -1);
   CU_ASSERT_EQUAL (errno, EINVAL);
   CU_ASSERT_EQUAL (tracker_release (t, token, &pause_us), 0);
 
@@ -1224,7 +1232,7 @@ test_commit_wrong_owner (void)
   tracker_commit_end (t, true, OWNER_DESTINATION);
   CU_ASSERT_EQUAL (tracker_release (t, token, &pause_us), 0);
   token = tracker_hold (t, LONG_MS);
-  CU_ASSERT_EQUAL (tracker_commit_begin (t, token), -1);
+  CU_ASSERT_EQUAL (tracker_commit_begin (t, token, 0), -1);
   CU_ASSERT_EQUAL (errno, EINVAL);
   finish (t);
 }
@@ -1260,7 +1268,7 @@ test_rollback (void)
   CU_ASSERT_EQUAL (status (t).gate, GATE_CLOSED);
 
   /* Again, and this time the old record cannot be restored. */
-  CU_ASSERT_EQUAL (tracker_commit_begin (t, token), 0);
+  CU_ASSERT_EQUAL (tracker_commit_begin (t, token, 0), 0);
   tracker_commit_end (t, true, OWNER_FENCED);
   CU_ASSERT_EQUAL (tracker_rollback_begin (t, token), 0);
   tracker_commit_end (t, true, OWNER_FENCED);
@@ -1309,6 +1317,74 @@ test_committed_expires (void)
   enter (t, &req, 0, 1);
   CU_ASSERT_EQUAL (req.owner, OWNER_DESTINATION);
   tracker_leave (t, &req);
+  finish (t);
+}
+
+/* R10: one of several disks is recorded, also late, and another one cannot be:
+ * it must still be possible to take it back.
+ */
+static void
+test_patience (void)
+{
+  struct tracker *t = new_clean_session ();
+  struct guest g = { .t = t };
+  pthread_t thread;
+  enum owner owner;
+  const uint64_t token = begin_commit_of_several (t, 20, LONG_MS);
+  const uint64_t expired = status (t).gates_expired;
+
+  start_guest (&g, &thread);
+  while (g.waits == 0)
+    ; /* it was held for longer than the deadline */
+  tracker_commit_end (t, true, OWNER_FENCED);
+  CU_ASSERT_EQUAL (status (t).gate, GATE_COMMITTED);
+  g.waits = 0;
+  while (g.waits == 0)
+    ; /* still */
+  CU_ASSERT_EQUAL (tracker_enter_read (t, &owner), TRACKER_WAIT);
+  CU_ASSERT_EQUAL (status (t).gate, GATE_COMMITTED);
+  CU_ASSERT_EQUAL (status (t).gates_expired, expired);
+
+  CU_ASSERT_EQUAL (tracker_rollback_begin (t, token), 0);
+  tracker_commit_end (t, false, OWNER_SOURCE);
+  CU_ASSERT_EQUAL (status (t).gate, GATE_OPEN); /* nothing to wait for */
+  CU_ASSERT_EQUAL (status (t).gates_expired, expired + 1);
+  pthread_join (thread, NULL);
+  CU_ASSERT_EQUAL (g.verdict, TRACKER_PASS);
+  CU_ASSERT_EQUAL (g.owner, OWNER_SOURCE);
+  CU_ASSERT_EQUAL (tracker_enter_read (t, &owner), TRACKER_PASS);
+  finish (t);
+}
+
+/* It ends: with the new owner, as nobody took it back. */
+static void
+test_patience_ends (void)
+{
+  struct tracker *t = new_clean_session ();
+  struct tracker_request req;
+  const uint64_t token = begin_commit_of_several (t, 20, 30);
+
+  tracker_commit_end (t, true, OWNER_DESTINATION);
+  enter (t, &req, 0, 1); /* with nobody else about */
+  CU_ASSERT_EQUAL (req.owner, OWNER_DESTINATION);
+  tracker_leave (t, &req);
+  CU_ASSERT (status (t).last_pause_us >= 50000);
+  CU_ASSERT_EQUAL (tracker_rollback_begin (t, token), -1);
+  CU_ASSERT_EQUAL (errno, ETIMEDOUT);
+  finish (t);
+}
+
+/* The migrator dies before it could release: no reason to wait any longer. */
+static void
+test_session_end_in_patience (void)
+{
+  struct tracker *t = new_clean_session ();
+
+  begin_commit_of_several (t, LONG_MS, LONG_MS);
+  tracker_commit_end (t, true, OWNER_DESTINATION);
+  tracker_end_session (t);
+  CU_ASSERT_EQUAL (status (t).gate, GATE_OPEN);
+  CU_ASSERT_EQUAL (tracker_owner (t), OWNER_DESTINATION);
   finish (t);
 }
 
@@ -1484,6 +1560,9 @@ main (void)
     { "rollback", test_rollback },
     { "deadline between check and record (R10)", test_late_record },
     { "deadline after the record", test_committed_expires },
+    { "waiting for the records of other disks (R10)", test_patience },
+    { "such waiting comes to an end", test_patience_ends },
+    { "end of the session in such waiting", test_session_end_in_patience },
     { "end of the session in a commit (R10)", test_session_end_in_commit },
     { "stop in a commit", test_stop_in_commit },
     { "begin in a commit", test_begin_in_commit },
