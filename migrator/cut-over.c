@@ -4,7 +4,8 @@
  * All disks together: every gate is shut before anything is final, every
  * owner is recorded before any gate opens.  The filters enforce the deadline;
  * this side only notices that it passed.  Until the first commit was asked
- * for, giving up is harmless: the gates open and the guests go on.
+ * for, giving up is harmless: the gates open and the guests go on.  After that,
+ * what is recorded is taken back while it waits for the other disks.
  */
 
 #include <inttypes.h>
@@ -97,11 +98,14 @@ hold_all (struct migration *m)
 
 /* ---- commit ------------------------------------------------------------ */
 
+/* R10: of several disks, one that is recorded keeps its gate shut until it is
+ * told what became of the others, also past the deadline.
+ */
 static json_t *
 commit_arguments (struct disk *d)
 {
-  return json_pack ("{s:s, s:s}", "token", d->token, "finish",
-                    finish_name (d->m->finish));
+  return json_pack ("{s:s, s:s, s:b}", "token", d->token, "finish",
+                    finish_name (d->m->finish), "together", d->m->nr_disks > 1);
 }
 
 static void
@@ -235,8 +239,8 @@ sessions_live (const struct migration *m)
   return true;
 }
 
-/* If the deadline came between two commits, one gate would open with the new
- * owner, which nothing can take back, and the other disk would stay behind.
+/* A deadline that comes between two commits costs taking back those that were
+ * recorded, and a guest that waits for that: rather not begin.
  */
 static bool
 is_too_late (const struct migration *m, int64_t deadline_us)

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
-# timeout: 150
+# timeout: 200
 #
 # All disks cut over, or none: a destination that dies, or an owner record that
-# cannot be written, leaves every guest on its source, and the next run goes
-# on.  A crash in the middle of the records can leave some disks on one side
+# cannot be written, also when that shows only after the pause should have
+# ended, leaves every guest on its source, and the next run goes on.  A crash in the middle of the records can leave some disks on one side
 # and some on the other; each has one owner, `status` tells it, also while the
 # proxy is down, and the manual's two ways to mend it work.
 #
@@ -74,10 +74,11 @@ is_ready ()
     [ "$(event 'map(select(.event == "phase")) | last.phase')" = ready ]
 }
 
-# start_until_ready MODE: all is copied, and it waits for "finish".
+# start_until_ready MODE [OPTION...]: all is copied, and it waits for "finish".
 start_until_ready ()
 {
-  start_migrate "--finish=$1" --wait --max-pause=4s "$S1" "$D1" "$S2" "$D2"
+  start_migrate "--finish=$1" --wait --max-pause=4s "${@:2}" "$S1" "$D1" \
+    "$S2" "$D2"
   wait_for is_ready
   touch "$tmp/armed"
 }
@@ -153,18 +154,25 @@ is_connected ()
 }
 
 # Reads do not wait at the gate; one that finds the first disk handed over must
-# wait for what becomes of that.
-for mode in pivot handover; do
-  [ $mode = pivot ] && owner=destination || owner=fenced
-  echo "-- $mode: the second disk's record cannot be written"
+# wait for what becomes of that.  The first disk can be taken back as long as
+# its gate is shut: also when the deadline of the pause has passed meanwhile.
+for case in pivot handover "pivot late" "handover late"; do
+  mode=${case% late}
+  [ "$mode" = pivot ] && owner=destination || owner=fenced
+  echo "-- $case: the second disk's record cannot be written"
   start_disks CRASH_HOW=fail CRASH_GO="$tmp/go" CRASH_AT=1
   start_guest_on guest "$S1" "$S2" -- --initial "$pattern" --rate 4M
-  start_until_ready $mode
+  if [ "$case" = "$mode" ]; then
+    start_until_ready "$mode"
+  else
+    start_until_ready "$mode" --max-pause=1s
+  fi
   connections=$(connections_of proxy1)
   finish
   wait_for first_is "$owner"
   start_bg reader qemu-io -f raw -r -c "read 0 4K" "$S1"
   wait_for is_connected
+  [ "$case" = "$mode" ] || sleep 1.2 # the deadline passes: that is the event
   touch "$tmp/go"
   wait_bg reader || fail "a read has failed"
   expect_status 1 wait_bg migrator
@@ -177,6 +185,22 @@ for mode in pivot handover; do
   verify_all_final guest "$S1" "$S2"
   stop_disks
 done
+
+echo "-- the second disk's record is written only after the deadline"
+start_disks CRASH_HOW=hang CRASH_GO="$tmp/go" CRASH_AT=1
+start_guest_on guest "$S1" "$S2" -- --initial "$pattern" --rate 4M
+start_until_ready pivot --max-pause=1s
+finish
+wait_for first_is destination
+sleep 1.2 # the deadline passes: that is the event
+has_status "$S1" '.gate == "committed"' || fail "the first gate is open"
+touch "$tmp/go"
+wait_bg migrator || fail "the migrator ended with exit status $?"
+[ "$(owners)" = "destination destination" ] || fail "the owners are: $(owners)"
+guest_goes_on guest
+stop_guest guest
+verify_all_final guest "$D1" "$D2"
+stop_disks
 
 echo "-- nor can the old record be restored: nobody is served until reopen"
 start_disks CRASH_HOW=fail CRASH_AT=1 CRASH_TO=1000

@@ -1337,7 +1337,7 @@ test_patience (void)
   while (g.waits == 0)
     ; /* it was held for longer than the deadline */
   tracker_commit_end (t, true, OWNER_FENCED);
-  CU_ASSERT_EQUAL (status (t).gate, GATE_COMMITTED);
+  CU_ASSERT_EQUAL_FATAL (status (t).gate, GATE_COMMITTED);
   g.waits = 0;
   while (g.waits == 0)
     ; /* still */
