@@ -12,8 +12,6 @@
 #include "cleanup.h"
 #include "control.h"
 
-#define OPEN_MS 5000
-
 struct call {
   control_callback *callback;
   void *opaque;
@@ -183,7 +181,7 @@ connect_socket (const char *path)
 
 /* Read the greeting.  0, or -1 with *why. */
 static int
-greet (struct control *c, char **why)
+greet (struct control *c, int timeout_ms, char **why)
 {
   struct pollfd p = { .fd = c->watch.fd, .events = POLLIN };
   CLEANUP_FREE char *line = NULL;
@@ -191,8 +189,8 @@ greet (struct control *c, char **why)
   int protocol = 0;
 
   while ((line = line_reader_next (&c->reader)) == NULL) {
-    if (poll (&p, 1, OPEN_MS) <= 0) {
-      *why = strdup ("the proxy did not greet within 5 seconds");
+    if (poll (&p, 1, timeout_ms) <= 0) {
+      *why = strdup ("the proxy did not greet in time");
       return -1;
     }
     if (line_reader_receive (&c->reader, p.fd) <= 0) {
@@ -220,7 +218,7 @@ greet (struct control *c, char **why)
 }
 
 struct control *
-control_open (struct loop *loop, const char *path, char **why)
+control_open (struct loop *loop, const char *path, int timeout_ms, char **why)
 {
   struct control *c = calloc (1, sizeof *c);
 
@@ -236,7 +234,7 @@ control_open (struct loop *loop, const char *path, char **why)
                              .ready = ready };
   if (c->watch.fd == -1)
     *why = strdup (strerror (errno));
-  else if (greet (c, why) == 0 && loop_add (loop, &c->watch) == 0)
+  else if (greet (c, timeout_ms, why) == 0 && loop_add (loop, &c->watch) == 0)
     return c;
   control_close (c);
   return NULL;

@@ -35,11 +35,12 @@ typedef void control_callback (void *opaque, const struct control_answer *a);
 
 struct control;
 
-/* Connect to the socket and read the greeting, waiting for at most 5 seconds.
+/* Connect to the socket and read the greeting, waiting for at most timeout_ms.
  * NULL with *why (the caller frees it) on error.
  */
+#define CONTROL_GREETING_MS 5000
 extern struct control *control_open (struct loop *loop, const char *path,
-                                     char **why);
+                                     int timeout_ms, char **why);
 extern void control_close (struct control *c);
 
 /* The exports in use, as the greeting named them: an array of strings. */

@@ -44,7 +44,6 @@ note_tokens (struct migration *m)
 
     free (d->token);
     d->token = token ? strdup (token) : NULL;
-    d->committed = false;
   }
 }
 
@@ -57,7 +56,7 @@ released (void *opaque, const struct control_answer *a)
   d->reports_pending--;
 }
 
-/* Open all gates that we shut. */
+/* Open all gates that we shut.  That of a lost session opens by itself (R7). */
 static void
 release_all (struct migration *m)
 {
@@ -66,11 +65,12 @@ release_all (struct migration *m)
   for (i = 0; i < m->nr_disks; ++i) {
     struct disk *d = &m->disks[i];
 
-    if (d->token == NULL)
-      continue;
-    d->reports_pending++;
-    control_send (d->control, "release", json_pack ("{s:s}", "token", d->token),
-                  NULL, 0, released, d);
+    if (d->token != NULL && disk_is_connected (d)) {
+      d->reports_pending++;
+      control_send (d->control, "release",
+                    json_pack ("{s:s}", "token", d->token), NULL, 0, released,
+                    d);
+    }
     free (d->token);
     d->token = NULL;
   }
@@ -114,8 +114,9 @@ rolled_back (void *opaque, const struct control_answer *a)
   struct disk *d = opaque;
 
   d->reports_pending--;
-  d->committed = a->value == NULL; /* it could not be taken back */
-  if (a->value == NULL)
+  if (a->value != NULL)
+    d->outcome = OUTCOME_REFUSED;
+  else
     drive_fail (d->m, "taking back the cut-over of %s: %s", d->pair->source,
                 a->desc);
 }
@@ -128,7 +129,7 @@ roll_back_all (struct migration *m)
   for (i = 0; i < m->nr_disks; ++i) {
     struct disk *d = &m->disks[i];
 
-    if (!d->committed)
+    if (d->outcome != OUTCOME_COMMITTED)
       continue;
     d->reports_pending++;
     control_send (d->control, "rollback",
@@ -140,7 +141,18 @@ roll_back_all (struct migration *m)
       drive (m, 100);
 }
 
-/* What every disk answered to the commit. */
+/* What the disk answered to the commit. */
+static enum outcome
+answered (const struct disk *d)
+{
+  if (d->answer.value != NULL)
+    return OUTCOME_COMMITTED;
+  if (refused_with (d, CONTROL_LOST))
+    return OUTCOME_LOST;
+  return refused_with (d, "OwnerUnknown") ? OUTCOME_UNKNOWN : OUTCOME_REFUSED;
+}
+
+/* Whether all have committed, or may have, or what kept one from it. */
 static enum cut_over
 judge_commits (struct migration *m)
 {
@@ -148,50 +160,52 @@ judge_commits (struct migration *m)
   size_t i;
 
   for (i = 0; i < m->nr_disks; ++i) {
-    struct disk *d = &m->disks[i];
-    int r = 1;
+    const struct disk *d = &m->disks[i];
+    const bool lost = refused_with (d, CONTROL_LOST);
 
-    if (refused_with (d, CONTROL_LOST)) {
-      r = outcome_ask (d);
-      if (r == -1) {
-        drive_fail (m, "cutting over %s: the answer was lost (%s)",
-                    d->pair->source, d->answer.desc);
-        return CUT_UNKNOWN;
-      }
-    }
-    else if (d->answer.value == NULL)
-      r = 0;
-    d->committed = r == 1;
-    if (d->committed)
+    if (d->outcome == OUTCOME_COMMITTED)
       continue;
     if (refused_with (d, "GateExpired") || refused_with (d, "NotClean")) {
       if (result == CUT_DONE)
         result = CUT_MISSED;
       continue;
     }
-    drive_fail (m, "cutting over %s: %s", d->pair->source, d->answer.desc);
-    result = CUT_FAILED;
+    drive_fail (m, "cutting over %s: %s%s%s", d->pair->source,
+                lost ? "the answer was lost (" : "", d->answer.desc,
+                lost ? ")" : "");
+    if (d->outcome != OUTCOME_LOST)
+      result = CUT_FAILED;
   }
   return result;
+}
+
+static bool
+any_ended_as (const struct migration *m, enum outcome outcome)
+{
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i)
+    if (m->disks[i].outcome == outcome)
+      return true;
+  return false;
 }
 
 static enum cut_over
 commit_all (struct migration *m)
 {
-  enum cut_over result = CUT_DONE;
+  enum cut_over result;
   size_t i;
 
-  if (drive_ask_all (m, "commit", commit_arguments) == -1)
-    result = judge_commits (m);
-  else
-    for (i = 0; i < m->nr_disks; ++i)
-      m->disks[i].committed = true;
-  if (result == CUT_MISSED || result == CUT_FAILED) {
-    roll_back_all (m);
-    for (i = 0; i < m->nr_disks; ++i)
-      if (m->disks[i].committed || refused_with (&m->disks[i], "OwnerUnknown"))
-        return CUT_UNKNOWN;
-  }
+  drive_ask_all (m, "commit", commit_arguments);
+  for (i = 0; i < m->nr_disks; ++i)
+    m->disks[i].outcome = answered (&m->disks[i]);
+  outcome_ask_lost (m);
+  result = judge_commits (m);
+  if (result != CUT_DONE)
+    roll_back_all (m); /* R10: all or none */
+  if (any_ended_as (m, OUTCOME_LOST) || any_ended_as (m, OUTCOME_UNKNOWN) ||
+      (result != CUT_DONE && any_ended_as (m, OUTCOME_COMMITTED)))
+    return CUT_UNKNOWN;
   return result;
 }
 
@@ -227,18 +241,6 @@ obey_rate (struct migration *m, bool obey)
     copier_obey_rate (m->disks[i].copier, obey);
 }
 
-static bool
-sessions_live (const struct migration *m)
-{
-  size_t i;
-
-  for (i = 0; i < m->nr_disks; ++i)
-    if (m->disks[i].control == NULL ||
-        control_broken (m->disks[i].control) != NULL)
-      return false;
-  return true;
-}
-
 /* A deadline that comes between two commits costs taking back those that were
  * recorded, and a guest that waits for that: rather not begin.
  */
@@ -269,8 +271,7 @@ cut_over_together (struct migration *m)
       result = commit_all (m);
     obey_rate (m, true);
   }
-  if (sessions_live (m))
-    release_all (m);
+  release_all (m);
   m->pause_ms = (double)(loop_now_us () - begin_us) / 1000;
   event_pause (m, begin_time, result == CUT_DONE);
   return result;

@@ -79,7 +79,8 @@ open_control (struct disk *d)
 {
   char *why;
 
-  d->control = control_open (&d->m->loop, d->control_path, &why);
+  d->control =
+    control_open (&d->m->loop, d->control_path, CONTROL_GREETING_MS, &why);
   if (d->control != NULL)
     return 0;
   drive_fail (d->m,
@@ -401,6 +402,12 @@ disk_begin (struct disk *d)
   return 0;
 }
 
+bool
+disk_is_connected (const struct disk *d)
+{
+  return d->control != NULL && control_broken (d->control) == NULL;
+}
+
 void
 disk_close (struct disk *d)
 {
@@ -419,4 +426,5 @@ disk_close (struct disk *d)
   extents_free (&d->different);
   free (d->control_path);
   free (d->token);
+  free (d->owner);
 }

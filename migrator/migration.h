@@ -43,6 +43,14 @@ enum pass_kind {
   PASS_VERIFY,     /* read back what was copied (--verify) */
 };
 
+/* What became of the commit of a disk. */
+enum outcome {
+  OUTCOME_REFUSED, /* the source's, as before */
+  OUTCOME_COMMITTED,
+  OUTCOME_LOST,    /* the answer, and nobody could be asked */
+  OUTCOME_UNKNOWN, /* to the proxy itself, which serves nobody (R10) */
+};
+
 struct disk {
   struct migration *m;
   const struct pair *pair; /* not owned */
@@ -87,7 +95,8 @@ struct disk {
   uint64_t busy_us; /* of the copier, when it was last measured */
 
   char *token; /* of the present hold, or NULL */
-  bool committed;
+  enum outcome outcome;
+  char *owner; /* as outcome_ask_all was told, or NULL */
 
   /* The filter's latest status. */
   bool status_pending;
@@ -163,6 +172,9 @@ extern int disk_check_unique (struct migration *m);
  */
 extern int disk_begin (struct disk *d);
 extern void disk_close (struct disk *d);
+
+/* Whether its proxy can be asked. */
+extern bool disk_is_connected (const struct disk *d);
 
 /* ---- disk.c ------------------------------------------------------------ */
 
@@ -245,10 +257,13 @@ extern enum cut_over cut_over (struct migration *m);
 
 /* ---- outcome.c --------------------------------------------------------- */
 
-/* The answer to the commit of this disk was lost: reconnect and ask (R11).
- * 1: committed, 0: not, -1: it cannot be known; d->control may be NULL then.
+/* Of the disks whose d->outcome is lost: reconnect and ask, for some seconds
+ * (R11).  d->control may be NULL afterwards.
  */
-extern int outcome_ask (struct disk *d);
+extern void outcome_ask_lost (struct migration *m);
+
+/* Ask every proxy once how its disk ended: sets outcome and owner of all. */
+extern void outcome_ask_all (struct migration *m);
 
 /* ---- converge.c -------------------------------------------------------- */
 

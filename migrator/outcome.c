@@ -5,27 +5,55 @@
  * it: that there is no commit is known only when our session is over.  If the
  * proxy died, its owner record tells, once the proxy was started again: who
  * watches over it usually does that within seconds, so it is asked for as long.
+ *
+ * Meanwhile other disks may be recorded and wait for what we find out, so that
+ * they can be taken back (R10): their sessions must not fall silent.  So all
+ * waiting goes on in the event loop, heartbeats included, but for what opens a
+ * connection; that is kept far below the time after which a session ends.
  */
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 #include "migration.h"
 
 #define ASK_US (INT64_C (5) * 1000000)
-#define ANSWER_MS 5000
+#define ANSWER_US (INT64_C (2) * 1000000)
+#define GREETING_MS 1000
+#define EXPORT_S 2
 
 /* A new proxy knows only the exports that somebody has opened there. */
 static void
 open_export (struct disk *d)
 {
+  const struct itimerspec limit = { .it_value.tv_sec = EXPORT_S };
   const struct connection_options none = { 0 };
+  const int timer = timerfd_create (CLOCK_MONOTONIC, TFD_CLOEXEC);
   struct endpoint *e;
   char *why;
 
-  e = endpoint_open (&d->m->loop, d->pair->source, &none, -1, &why);
-  free (why);
-  endpoint_close (e);
+  if (timer == -1)
+    return;
+  if (timerfd_settime (timer, 0, &limit, NULL) == 0) {
+    e = endpoint_open (&d->m->loop, d->pair->source, &none, timer, &why);
+    free (why);
+    endpoint_close (e);
+  }
+  close (timer);
+}
+
+/* As control_wait, while everything else goes on. */
+static void
+ask (struct disk *d, const char *command, json_t *arguments,
+     struct control_answer *a)
+{
+  control_ask (d->control, command, arguments, a);
+  while (!a->done) {
+    control_check_timeout (d->control, loop_now_us (), ANSWER_US);
+    drive (d->m, 100);
+  }
 }
 
 static int
@@ -33,10 +61,25 @@ attach (struct disk *d)
 {
   CLEANUP_ANSWER struct control_answer a = { 0 };
 
-  control_wait (d->control, "attach",
-                json_pack ("{s:s}", "export", d->source->export_name),
-                ANSWER_MS, &a);
+  ask (d, "attach", json_pack ("{s:s}", "export", d->source->export_name), &a);
   return a.value != NULL ? 0 : -1;
+}
+
+/* A new control connection; -1: it cannot be had now. */
+static int
+connect_again (struct disk *d)
+{
+  char *why;
+
+  control_close (d->control);
+  d->control = control_open (&d->m->loop, d->control_path, GREETING_MS, &why);
+  free (why);
+  if (d->control == NULL)
+    return -1;
+  if (attach (d) == 0)
+    return 0;
+  open_export (d);
+  return attach (d);
 }
 
 static bool
@@ -53,55 +96,85 @@ is_committed (enum finish finish, const char *owner, const char *last_end)
   abort ();
 }
 
-static int
+/* Where there is no commit, a session that is not ours any more may still make
+ * one.
+ */
+static enum outcome
 judge (const struct disk *d, const json_t *status)
 {
   const char *owner = json_string_value (json_object_get (status, "owner"));
   const char *end = json_string_value (json_object_get (status, "last_end"));
 
-  if (owner == NULL || end == NULL || strcmp (owner, "unknown") == 0)
-    return -1;
+  if (owner == NULL || end == NULL)
+    return OUTCOME_LOST;
   if (is_committed (d->m->finish, owner, end))
-    return 1;
-  return json_is_false (json_object_get (status, "session")) ? 0 : -1;
+    return OUTCOME_COMMITTED;
+  if (strcmp (owner, "source") != 0)
+    return OUTCOME_UNKNOWN;
+  return d->begun || json_is_false (json_object_get (status, "session"))
+           ? OUTCOME_REFUSED
+           : OUTCOME_LOST;
 }
 
-/* A new control connection; -1: it cannot be had now. */
-static int
-connect_again (struct disk *d)
+static void
+note_owner (struct disk *d, const json_t *status)
 {
-  char *why;
+  const char *owner = json_string_value (json_object_get (status, "owner"));
 
-  control_close (d->control);
-  d->control = control_open (&d->m->loop, d->control_path, &why);
-  free (why);
-  if (d->control == NULL)
-    return -1;
-  if (attach (d) == 0)
-    return 0;
-  open_export (d);
-  return attach (d);
+  free (d->owner);
+  d->owner = owner ? strdup (owner) : NULL;
 }
 
-static int
+static void
 ask_once (struct disk *d)
 {
   CLEANUP_ANSWER struct control_answer status = { 0 };
 
-  if (connect_again (d) == -1)
-    return -1;
-  control_wait (d->control, "status", NULL, ANSWER_MS, &status);
-  return judge (d, status.value);
+  if (!disk_is_connected (d)) {
+    d->begun = false; /* the session ended with its connection */
+    if (connect_again (d) == -1)
+      return;
+  }
+  ask (d, "status", NULL, &status);
+  d->outcome = judge (d, status.value);
+  note_owner (d, status.value);
 }
 
-int
-outcome_ask (struct disk *d)
+/* Ask all of whom it is not known; whether there still is one. */
+static bool
+ask_lost (struct migration *m, int64_t deadline_us)
 {
-  const int64_t deadline = loop_now_us () + ASK_US;
-  int r;
+  bool lost = false;
+  size_t i;
 
-  d->begun = false; /* the session ended with its connection */
-  while ((r = ask_once (d)) == -1 && loop_now_us () < deadline)
-    drive (d->m, 100);
-  return r;
+  for (i = 0; i < m->nr_disks; ++i) {
+    struct disk *d = &m->disks[i];
+
+    if (d->outcome != OUTCOME_LOST)
+      continue;
+    if (loop_now_us () < deadline_us)
+      ask_once (d);
+    lost |= d->outcome == OUTCOME_LOST;
+  }
+  return lost;
+}
+
+void
+outcome_ask_lost (struct migration *m)
+{
+  const int64_t deadline_us = loop_now_us () + ASK_US;
+
+  while (ask_lost (m, deadline_us) && loop_now_us () < deadline_us)
+    drive (m, 100);
+}
+
+void
+outcome_ask_all (struct migration *m)
+{
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i) {
+    m->disks[i].outcome = OUTCOME_LOST;
+    ask_once (&m->disks[i]);
+  }
 }

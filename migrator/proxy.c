@@ -15,7 +15,7 @@ open_control (struct proxy *p, const char *path)
 {
   char *why;
 
-  p->control = control_open (&p->loop, path, &why);
+  p->control = control_open (&p->loop, path, CONTROL_GREETING_MS, &why);
   if (p->control != NULL)
     return 0;
   say_error ("connecting to the control socket %s of %s: %s; nbdmigrate must "

@@ -132,7 +132,7 @@ status_of_directory (const char *dir, bool json)
     return EXIT_FAILED;
   }
   loop_init (&loop);
-  c = control_open (&loop, path, &why);
+  c = control_open (&loop, path, CONTROL_GREETING_MS, &why);
   if (c != NULL)
     n = ask_proxy (c, dir, json);
   /* Disks that no client has opened yet are known by their records only. */
