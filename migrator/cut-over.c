@@ -209,6 +209,20 @@ commit_all (struct migration *m)
   return result;
 }
 
+/* The disks may have ended on different sides: what every proxy that can be
+ * asked says now, when nothing is under way any more, is the outcome.
+ */
+static enum cut_over
+settle (struct migration *m)
+{
+  outcome_ask_all (m);
+  if (any_ended_as (m, OUTCOME_LOST) || any_ended_as (m, OUTCOME_UNKNOWN))
+    return CUT_UNKNOWN;
+  if (!any_ended_as (m, OUTCOME_REFUSED))
+    return CUT_DONE;
+  return any_ended_as (m, OUTCOME_COMMITTED) ? CUT_UNKNOWN : CUT_FAILED;
+}
+
 /* ---- in the pause ------------------------------------------------------ */
 
 /* Everything that the destinations lack, with the gates shut. */
@@ -273,6 +287,8 @@ cut_over_together (struct migration *m)
   }
   release_all (m);
   m->pause_ms = (double)(loop_now_us () - begin_us) / 1000;
+  if (result == CUT_UNKNOWN)
+    result = settle (m);
   event_pause (m, begin_time, result == CUT_DONE);
   return result;
 }

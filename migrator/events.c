@@ -64,6 +64,9 @@ disks_json (const struct migration *m)
                         "destination", d->pair->destination, "disk_bytes",
                         (json_int_t)d->disk_bytes, "chunk_bytes",
                         (json_int_t)d->chunk_bytes, "resumed", d->resumed));
+    if (d->owner != NULL)
+      json_object_set_new (json_array_get (disks, i), "owner",
+                           json_string (d->owner));
     if (d->digest[0])
       json_object_set_new (json_array_get (disks, i), "sha256",
                            json_string (d->digest));

@@ -136,13 +136,44 @@ what_next (int status)
   return "; once that is settled, run it again";
 }
 
+/* After a cut-over of which it is not known that it took place everywhere. */
 static void
-say_owner (const struct migration *m, const struct pair *p, int status)
+say_unsettled (const struct disk *d)
 {
-  if (status == EXIT_UNKNOWN)
+  const char *source = d->pair->source, *destination = d->pair->destination;
+  const char *owner = d->owner ? d->owner : "";
+
+  if (strcmp (owner, "source") == 0)
+    say_error (
+      "the source %s is intact and authoritative; to cut it over, too, "
+      "run it again with the pairs of which this is said",
+      source);
+  else if (strcmp (owner, "destination") == 0)
+    say_error ("the destination %s is authoritative; %s relays to it",
+               destination, source);
+  else if (strcmp (owner, "fenced") == 0)
+    say_error ("the destination %s is authoritative; %s is fenced off; as long "
+               "as no guest has used the destination, 'nbdmigrate reopen %s' "
+               "takes it back",
+               destination, source, source);
+  else if (strcmp (owner, "unknown") == 0)
+    say_error ("which side of %s is authoritative is not known to its proxy, "
+               "which serves nobody: settle it with 'nbdmigrate reopen %s "
+               "owner=source|destination'",
+               source, source);
+  else
     say_error ("which side of %s is authoritative is not known: ask with "
                "'nbdmigrate status %s' before any guest is started on %s",
-               p->source, p->source, p->destination);
+               source, source, destination);
+}
+
+static void
+say_owner (const struct migration *m, const struct disk *d, int status)
+{
+  const struct pair *p = d->pair;
+
+  if (status == EXIT_UNKNOWN)
+    say_unsettled (d);
   else if (status != EXIT_DONE)
     say_error ("the source %s is intact and authoritative%s", p->source,
                m->forget ? "" : what_next (status));
@@ -172,7 +203,7 @@ say_authority (const struct migration *m, int status)
                  "%s'",
                  p->source, p->source);
     else if (i < m->nr_disks && m->disks[i].attached)
-      say_owner (m, p, status);
+      say_owner (m, &m->disks[i], status);
     else
       say_error ("nothing was done to %s and %s", p->source, p->destination);
   }

@@ -103,13 +103,13 @@ must_migrate --finish=pivot "$(uri source)" "$(uri destination)"
 # nbdkit waits for its clients, and the proxy is one of the destination now.
 end_bg source
 
-# An end without convergence is not brought about here.
+# An end without convergence is not brought about here, nor one in doubt.
 same "event" "a run" "nbdmigrate(1)" \
      3< <(jq -r .event "$tmp/all-events"; echo policy) \
      4< <(items nbdmigrate "JSON EVENTS" B)
 same "JSON member" "a run" "nbdmigrate(1)" \
      3< <(jq -r '.. | objects | keys[]' "$tmp/all-events"
-          printf '%s\n' decision reason) \
+          printf '%s\n' decision reason owner) \
      4< <(items nbdmigrate "JSON EVENTS" C)
 
 same "member of the status" "a run" "nbdmigrate-control(7)" \

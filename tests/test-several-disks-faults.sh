@@ -22,6 +22,8 @@ size=$((4 * 1024 * 1024 + 512))
 S1=$(uri proxy1) S2=$(uri proxy2)
 D1=$(uri destination1) D2=$(uri destination2)
 
+proxy_options=() # of both
+
 # start_second VARIABLE=VALUE...: the proxy whose records will not be written
 # as they should.
 start_second ()
@@ -34,7 +36,7 @@ start_second ()
   for v; do
     export "${v?}"
   done
-  start_proxy proxy2 file "$tmp/source2"
+  start_proxy proxy2 file "$tmp/source2" "${proxy_options[@]}"
   unset LD_PRELOAD "${!CRASH_@}"
 }
 
@@ -49,7 +51,7 @@ start_disks ()
     truncate -s $size "$tmp/source$i" "$tmp/destination$i"
     start_nbdkit destination$i file "$tmp/destination$i"
   done
-  start_proxy proxy1 file "$tmp/source1"
+  start_proxy proxy1 file "$tmp/source1" "${proxy_options[@]}"
   start_second "$@"
   fill_all 50 "$S1" "$S2"
 }
@@ -86,6 +88,13 @@ start_until_ready ()
 finish ()
 {
   "$nbdmigrate" finish "$S1"
+}
+
+# says_of SOURCE TEXT: in one of the last lines, which are about one disk each.
+says_of ()
+{
+  tail -n 2 "$tmp/migrator.log" | grep -F "$1" | grep -qF "$2" ||
+    fail "the last lines do not say of $1: $2"
 }
 
 # nothing_cut_over: every guest is on its source, and goes on.
@@ -208,6 +217,8 @@ start_until_ready pivot
 finish
 expect_status 5 wait_bg migrator
 [ "$(owners)" = "source unknown" ] || fail "the owners are: $(owners)"
+says_of "$S1" "the source $S1 is intact and authoritative"
+says_of "$S2" "nbdmigrate reopen $S2"
 expect_status 1 nbdcopy "$S2" null: 2> "$tmp/refused.log"
 end_bg proxy2
 start_second
@@ -238,7 +249,8 @@ wait_for first_is destination
 crash_bg proxy2
 wait_bg guest2 || fail "the guest ended with exit status $?"
 expect_status 5 wait_bg migrator
-grep -qF "nbdmigrate status $S2" "$tmp/migrator.log"
+says_of "$S1" "the destination $D1 is authoritative; $S1 relays to it"
+says_of "$S2" "nbdmigrate status $S2"
 guest_goes_on guest1
 
 echo "   what is left: each disk has one owner"
@@ -263,6 +275,50 @@ verify_final guest1 "$D1"
 verify_final guest2 "$D2"
 stop_disks
 
+# The first disk is taken back as long as its gate is shut: a proxy that is
+# started again in time can be asked.
+echo "-- the second proxy dies before its record of a pivot, and is back soon"
+start_disks CRASH_HOW=before CRASH_GO="$tmp/go" CRASH_AT=1
+start_guests
+start_until_ready pivot --max-pause=1s
+finish
+wait_for first_is destination
+touch "$tmp/go"
+wait_bg guest2 || fail "the guest ended with exit status $?"
+expect_status 137 wait_bg proxy2
+sleep 1 # the deadline passes: that is the event
+start_second
+expect_status 1 wait_bg migrator
+[ "$(owners)" = "source source" ] || fail "the owners are: $(owners)"
+guest_goes_on guest1
+stop_guest guest1
+verify_final guest1 "$S1"
+verify_final guest2 "$S2"
+stop_disks
+
+echo "-- a record fails after migrate-max-gate, too: some disks are cut over"
+proxy_options=(migrate-max-gate=1s)
+start_disks CRASH_HOW=fail CRASH_GO="$tmp/go" CRASH_AT=1
+start_guest_on guest "$S1" "$S2" -- --initial "$pattern" --rate 4M
+start_until_ready pivot --max-pause=1s
+finish
+wait_for first_is destination
+wait_for has_status "$S1" '.gate == "open"'
+touch "$tmp/go"
+expect_status 5 wait_bg migrator
+[ "$(owners)" = "destination source" ] || fail "the owners are: $(owners)"
+says_of "$S1" "the destination $D1 is authoritative; $S1 relays to it"
+says_of "$S2" "the source $S2 is intact and authoritative"
+[ "$(event 'map(select(.event == "failed")) | last.disks |
+            map(.owner) | join(" ")')" = "destination source" ]
+guest_goes_on guest
+must_migrate --finish=pivot "$S2" "$D2"
+guest_goes_on guest
+stop_guest guest
+verify_all_final guest "$D1" "$D2"
+stop_disks
+proxy_options=()
+
 # Leaves the first disk fenced and the second at its source, its proxy started
 # again.
 break_handover ()
@@ -274,6 +330,7 @@ break_handover ()
   wait_bg guest1 || fail "the guest ended with exit status $?"
   wait_bg guest2 || fail "the guest ended with exit status $?"
   expect_status 5 wait_bg migrator
+  says_of "$S1" "nbdmigrate reopen $S1"
   expect_status 137 wait_bg proxy2
   start_second
   [ "$(owners)" = "fenced source" ] || fail "the owners are: $(owners)"
