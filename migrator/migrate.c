@@ -287,6 +287,7 @@ run (struct migration *m)
     pass_flush (m);
   if (status == EXIT_DONE) {
     migrate_enter (m, PHASE_DONE);
+    m->complete = true;
     status = digest_all (m);
   }
   return status;
@@ -298,16 +299,18 @@ finish (struct migration *m, int status)
   end_sessions (m);
   drive_measure (m);
   progress_end (m, status == EXIT_DONE);
-  if (status == EXIT_DONE) {
+  if (status == EXIT_DONE)
     event_completed (m);
-    say_summary (m);
-  }
-  else {
+  else
     event_failed (m, status);
-    if (m->why != NULL)
-      say_error ("%s", m->why);
-  }
-  say_authority (m, status);
+  if (m->complete)
+    say_summary (m);
+  if (m->why != NULL && status != EXIT_DONE)
+    say_error ("%s", m->why);
+  if (m->complete && status != EXIT_DONE)
+    say_error ("everything is done but the digest; compute it at the "
+               "destination, or run it again with --incremental");
+  say_authority (m, m->complete ? EXIT_DONE : status);
 }
 
 int

@@ -74,6 +74,19 @@ verify_cut guest "$D"
 stop_guest guest
 stop_all
 
+echo "-- interrupted in the digest: the detach is done all the same"
+start_source
+start_nbdkit destination --filter=delay memory $size delay-read=1
+start_migrate --finish=detach --digest "$S" "$D"
+wait_for has_status "$S" '.progress.phase == "done"'
+kill_bg migrator INT
+expect_status 3 wait_bg migrator
+cat "$tmp/migrator.log"
+grep -q 'everything is done but the digest' "$tmp/migrator.log"
+! grep -q 'same command again' "$tmp/migrator.log"
+has_status "$S" '.last_end == "detached"'
+stop_all
+
 # found_out OFFSET: by the last run, before the cut-over.
 found_out ()
 {
