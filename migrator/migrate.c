@@ -224,6 +224,10 @@ say_summary (const struct migration *m)
     if (m->disks[i].digest[0] != '\0')
       say_info ("SHA-256 of %s: %s", m->disks[i].pair->destination,
                 m->disks[i].digest);
+  if (m->options->digest && m->finish != FINISH_DETACH)
+    say_info ("no digest: 'finish' made it end by %s, and a guest may write to "
+              "the destination since",
+              finish_name (m->finish));
 }
 
 /* The digests of the destinations, while nobody writes to them: not if 'finish'

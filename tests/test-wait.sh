@@ -114,13 +114,15 @@ guest_goes_on guest
 start_nbdkit destination file "$tmp/destination"
 
 echo "-- finish comes before it is ready, with another mode"
-start_migrate --wait --finish=detach --restart --rate=4M "$(uri proxy)" \
-  "$(uri destination)"
+start_migrate --wait --finish=detach --digest --restart --rate=4M \
+  "$(uri proxy)" "$(uri destination)"
 wait_for has_status '.progress.phase == "bulk"'
 "$nbdmigrate" finish "$(uri proxy)" pivot
 "$nbdmigrate" set "$(uri proxy)" rate=0
 wait_bg migrator || fail "the migrator ended with exit status $?"
 [ "$(completed finish)" = pivot ]
+grep -q 'no digest: .* pivot' "$tmp/migrator.log" ||
+  fail "it is not said that there is no digest"
 guest_goes_on guest
 stop_guest guest
 verify_final guest "$(uri destination)"
