@@ -121,6 +121,39 @@ serve_from_destination (struct call *call)
   return answer (OWNER_DESTINATION);
 }
 
+/* The wish is the owner already.  Another destination than the one in use must
+ * not be passed over in silence: who names it believes that the disk is there.
+ */
+static json_t *
+stay (struct call *call, enum owner now)
+{
+  const char *present = call->export->session.destination;
+  const char *uri = present;
+
+  if (call_string (call, "destination", false, &uri) == -1)
+    return NULL;
+  if (now == OWNER_DESTINATION && uri != NULL &&
+      (present == NULL || strcmp (uri, present) != 0))
+    return call_fail (call, "WrongOwner",
+                      "reopen: the disk is served from its destination %s "
+                      "already, and nothing was changed",
+                      present ? present : "(unknown)");
+  return answer (now);
+}
+
+/* The URI would be of no use for the source. */
+static bool
+destination_fits (struct call *call, enum owner owner)
+{
+  if (owner == OWNER_DESTINATION ||
+      json_object_get (call->args, "destination") == NULL)
+    return true;
+  call_fail (call, "BadArgument",
+             "reopen: a destination goes with owner=destination only; nothing "
+             "was changed");
+  return false;
+}
+
 json_t *
 command_reopen (struct call *call)
 {
@@ -129,13 +162,13 @@ command_reopen (struct call *call)
   const enum owner now = tracker_owner (call->export->tracker);
   const enum owner owner = get_owner (call, now);
 
-  if (owner == OWNER_UNKNOWN)
+  if (owner == OWNER_UNKNOWN || !destination_fits (call, owner))
     return NULL;
   if (s->client)
     return call_fail (call, "SessionBusy",
                       "reopen: a migration of this disk is running");
   if (owner == now)
-    return answer (now);
+    return stay (call, now);
   /* A handover gave the disk to a guest elsewhere: only the source may be
    * taken back, and nothing after a pivot, when the source is out of date.
    */

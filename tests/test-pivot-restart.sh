@@ -96,6 +96,26 @@ expect_status 1 migrate "$(uri proxy)" "$(uri destination)"
 expect_status 1 "$nbdmigrate" reopen "$(uri proxy)" owner=source \
   2> "$tmp/reopen.log"
 
+# refused TEXT ARGUMENT...: nbdmigrate says so, and nothing is changed.
+refused ()
+{
+  local text=$1
+
+  shift
+  expect_status 1 "$nbdmigrate" "$@" 2> "$tmp/refused.log"
+  grep -qF -- "$text" "$tmp/refused.log" ||
+    fail "this is not said: $text in $(cat "$tmp/refused.log")"
+}
+
+echo "-- what is served cannot be given another destination"
+refused "destination $(uri destination) already, and nothing was changed" \
+  reopen "$(uri proxy)" owner=destination destination="$(uri nobody)"
+refused 'goes with owner=destination only' \
+  reopen "$(uri proxy)" destination="$(uri nobody)"
+[ "$(status .destination)" = "$(uri destination)" ]
+"$nbdmigrate" reopen "$(uri proxy)" owner=destination \
+  destination="$(uri destination)"
+
 echo "-- the source is gone"
 end_bg proxy
 rm "$tmp/source"
