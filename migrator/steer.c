@@ -218,6 +218,64 @@ wait_for_the_end (struct proxy *p)
     nanosleep (&(struct timespec){ .tv_nsec = 50 * 1000000 }, NULL);
 }
 
+static const char *
+member (const json_t *o, const char *name)
+{
+  const char *text = json_string_value (json_object_get (o, name));
+
+  return text ? text : "unknown";
+}
+
+/* The source does not own the disk: there is nothing to go back to. */
+static int
+say_too_late (const struct proxy *p, const json_t *found, const char *what)
+{
+  const char *owner = member (found, "owner");
+
+  if (strcmp (owner, "destination") == 0)
+    say_error ("%s: %s was pivoted, and is served from its destination %s",
+               what, p->uri, member (found, "destination"));
+  else if (strcmp (owner, "fenced") == 0)
+    say_error ("%s: %s was handed over, and its guest is to use the "
+               "destination %s; if it never did, 'nbdmigrate reopen' takes "
+               "the disk back",
+               what, p->uri, member (found, "destination"));
+  else
+    say_error ("%s: the owner of %s is unknown; settle it with 'nbdmigrate "
+               "reopen'",
+               what, p->uri);
+  return EXIT_FAILED;
+}
+
+/* 'found' is what the filter had before it dropped everything. */
+static int
+say_cancelled (const struct proxy *p, const json_t *found, bool was_running)
+{
+  static const char nothing_runs[] = "there is no migration to cancel";
+
+  if (strcmp (member (found, "owner"), "source") != 0)
+    return say_too_late (p, found,
+                         was_running ? "too late to cancel" : nothing_runs);
+  if (was_running || json_is_true (json_object_get (found, "session")))
+    say_info ("the migration of %s is cancelled; the next run copies "
+              "everything",
+              p->uri);
+  else if (json_is_true (json_object_get (found, "tracking")))
+    say_info ("no migration of %s is running; the tracking since the %s is "
+              "dropped, the next run copies everything",
+              p->uri,
+              strcmp (member (found, "last_end"), "detached") == 0
+                ? "detach"
+                : "interruption");
+  else {
+    say_error ("no migration of %s is running and nothing is tracked, so there "
+               "is nothing to cancel",
+               p->uri);
+    return EXIT_FAILED;
+  }
+  return EXIT_DONE;
+}
+
 /* The migrator is asked first, so that it can tell its own user.  Whatever it
  * does, the end is the same: no session, no tracking.
  */
@@ -233,7 +291,7 @@ cancel (struct proxy *p)
     wait_for_the_end (p);
   control_wait (p->control, "abort", NULL, ANSWER_MS, &a);
   if (a.value != NULL)
-    return EXIT_DONE;
+    return say_cancelled (p, a.value, r == 1);
   say_error ("cancelling the migration of %s: %s", p->uri, a.desc);
   return EXIT_FAILED;
 }

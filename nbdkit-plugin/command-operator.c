@@ -12,6 +12,20 @@
 #include "owner.h"
 #include "relay.h"
 
+/* What an 'abort' finds, so that its caller can say what it has ended. */
+static json_t *
+describe (struct export *e)
+{
+  const struct session *s = &e->session;
+  struct tracker_status t;
+
+  tracker_get_status (e->tracker, &t);
+  return json_pack ("{s:b, s:b, s:s, s:s, s:s?}", "session", s->client != NULL,
+                    "tracking", (int)t.tracking, "owner", owner_name (t.owner),
+                    "last_end", record_end_name (s->last_end), "destination",
+                    s->destination);
+}
+
 json_t *
 command_abort (struct call *call)
 {
@@ -19,16 +33,19 @@ command_abort (struct call *call)
   struct session *s = &e->session;
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&s->lock);
   struct client *victim = s->client;
+  json_t *found = describe (e);
+  const bool tracking = json_is_true (json_object_get (found, "tracking"));
 
   session_end (e);
   /* Still under the lock, so it cannot have been freed (control.h). */
   if (victim && victim != call->client)
     client_disconnect (victim);
   tracker_stop (e->tracker);
-  if (tracker_owner (e->tracker) == OWNER_SOURCE)
+  /* Where there was nothing, nothing has been aborted. */
+  if ((victim || tracking) && tracker_owner (e->tracker) == OWNER_SOURCE)
     session_note_end (e, RECORD_END_ABORTED);
   nbdkit_debug ("migrate: export \"%s\": aborted, tracking is off", e->name);
-  return json_object ();
+  return found;
 }
 
 /* Which owner is wished; OWNER_UNKNOWN after call_fail. */

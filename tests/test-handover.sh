@@ -33,3 +33,10 @@ echo "-- a guest at the destination"
 "$referee" run --uri "$(uri destination)" --log "$tmp/guest.record" --resume \
   --ops 2000
 verify_final guest "$(uri destination)"
+
+echo "-- there is nothing left to cancel"
+expect_status 1 "$nbdmigrate" cancel "$(uri proxy)" 2> "$tmp/cancel.log"
+grep -qF "was handed over" "$tmp/cancel.log"
+grep -qF "$(uri destination)" "$tmp/cancel.log"
+"$nbdmigrate" status --json "$(uri proxy)" | jq -e '.owner == "fenced" and
+  .last_end == "handed-over"' > "$tmp/jq.out"

@@ -30,7 +30,8 @@ is_phase ()
   has_status "$S1" ".progress.phase == \"$1\""
 }
 
-refused ()
+# said STATUS TEXT COMMAND...: with this exit status and text.
+said ()
 {
   local status=$1 text=$2
 
@@ -44,11 +45,13 @@ refused ()
 crawl=65536
 
 echo "-- nothing is running"
-refused 1 'no migration' set "$S1" rate=1M
-refused 1 'no migration' finish "$S1"
-refused 1 'no migration' finish "$S1" detach
-"$nbdmigrate" cancel "$S1"
-has_status "$S1" '.tracking == false and .session == false'
+said 1 'no migration' set "$S1" rate=1M
+said 1 'no migration' finish "$S1"
+said 1 'no migration' finish "$S1" detach
+said 1 'nothing is tracked, so there is nothing to cancel' cancel "$S1"
+has_status "$S1" '.tracking == false and .session == false and
+                  .last_end == "none"'
+"$nbdmigrate" status "$S1" | grep -q '^migration  *none'
 
 echo "-- set"
 start_guest_on guest "$S1" "$S2" -- --initial "$pattern" --rate 4M
@@ -61,11 +64,11 @@ has_status "$S2" ".progress.rate == $crawl and .progress.max_pause_ms == 300"
 wait_for has_status "$S1" '.progress.rate == 131072'
 has_status "$S1" '.progress.max_pause_ms == 100'
 "$nbdmigrate" status "$S1" | grep -q '^max pause  *100 ms'
-refused 2 rate=1X set "$S1" rate=1X
-refused 2 max-pause=0 set "$S1" max-pause=0
-refused 2 speed=1M set "$S1" speed=1M
-refused 2 missing set "$S1"
-refused 1 migrate-max-gate set "$S1" max-pause=1h
+said 2 rate=1X set "$S1" rate=1X
+said 2 max-pause=0 set "$S1" max-pause=0
+said 2 speed=1M set "$S1" speed=1M
+said 2 missing set "$S1"
+said 1 migrate-max-gate set "$S1" max-pause=1h
 has_status "$S1" '.progress.rate == 131072 and .progress.max_pause_ms == 100'
 
 echo "-- rate=0 is unlimited"
@@ -74,10 +77,16 @@ wait_bg migrator || fail "nbdmigrate ended with exit status $?"
 guest_goes_on guest
 verify_one_instant guest "$D1" "$D2" || fail "the copies are wrong"
 
+echo "-- cancel with nothing but the tracking since a detach"
+said 0 'the tracking since the detach is dropped' cancel "$S2"
+has_status "$S2" '.tracking == false and .last_end == "aborted"'
+said 1 'nothing to cancel' cancel "$S2"
+has_status "$S2" '.last_end == "aborted"'
+
 echo "-- cancel, asked of one disk"
 start_migrate --finish=pivot --rate=$crawl "$S1" "$D1" "$S2" "$D2"
 wait_for is_phase bulk
-"$nbdmigrate" cancel "$S2"
+said 0 'is cancelled' cancel "$S2"
 expect_status 3 wait_bg migrator
 for u in "$S1" "$S2"; do
   has_status "$u" '.tracking == false and .session == false and
@@ -110,7 +119,7 @@ has_status "$S2" '.progress.finish == "handover"'
 guest_goes_on guest
 is_phase ready
 stop_guest guest
-refused 2 never finish "$S1" never
+said 2 never finish "$S1" never
 # At this rate what the guest writes now would take minutes to copy.
 "$nbdmigrate" set "$S1" rate=$crawl max-pause=5s
 wait_for has_status "$S1" ".progress.rate == $crawl"
@@ -126,6 +135,8 @@ for u in "$S1" "$S2"; do
   has_status "$u" '.owner == "destination"'
 done
 verify_all_final guest "$D1" "$D2"
+said 1 "was pivoted, and is served from its destination $D1" cancel "$S1"
+has_status "$S1" '.owner == "destination" and .last_end == "pivoted"'
 for i in 1 2; do
   end_bg proxy$i
 done
