@@ -3,6 +3,7 @@
  * is: what is not understood here is for libnbd to judge.
  */
 
+#include <ctype.h>
 #include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -164,4 +165,46 @@ uri_absolute (const char *uri)
   free (result);
   errno = err;
   return NULL;
+}
+
+/* The value of two hexadecimal digits; -1 if they are not there. */
+static int
+hex_byte (const char *p)
+{
+  char digits[3] = { 0 };
+
+  if (!isxdigit ((unsigned char)p[0]) || !isxdigit ((unsigned char)p[1]))
+    return -1;
+  memcpy (digits, p, 2);
+  return (int)strtol (digits, NULL, 16);
+}
+
+static void
+decode (char *text)
+{
+  char *to = text;
+
+  for (const char *from = text; *from != '\0'; to++) {
+    const int byte = *from == '%' ? hex_byte (from + 1) : -1;
+
+    *to = byte > 0 ? (char)byte : *from;
+    from += byte > 0 ? 3 : 1;
+  }
+  *to = '\0';
+}
+
+char *
+uri_export_name (const char *uri)
+{
+  const char *authority = strstr (uri, "://");
+  const char *path = authority ? authority + 3 : uri;
+  char *name;
+
+  path += strcspn (path, "/?#");
+  if (*path == '/')
+    path++;
+  name = strndup (path, strcspn (path, "?#"));
+  if (name != NULL)
+    decode (name);
+  return name;
 }

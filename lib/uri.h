@@ -22,4 +22,9 @@ extern bool uri_is_nbd (const char *uri);
  */
 extern char *uri_absolute (const char *uri);
 
+/* The name of the export that an NBD URI asks for, "" for the default one.  The
+ * caller frees it.  NULL: no memory.
+ */
+extern char *uri_export_name (const char *uri);
+
 #endif /* NBDMIGRATE_URI_H */

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cleanup.h"
 #include "endpoint.h"
+#include "exports.h"
 #include "options.h"
 #include "proxy.h"
 #include "say.h"
+#include "uri.h"
 
 static int
 open_control (struct proxy *p, const char *path)
@@ -18,15 +21,17 @@ open_control (struct proxy *p, const char *path)
   p->control = control_open (&p->loop, path, CONTROL_GREETING_MS, &why);
   if (p->control != NULL)
     return 0;
-  say_error ("connecting to the control socket %s of %s: %s; nbdmigrate must "
-             "run on the proxy's host, as its user or root",
+  say_error ("connecting to the control socket %s of %s: %s; the proxy must be "
+             "running, and nbdmigrate must run on its host, as its user or "
+             "root",
              path, p->uri, why ? why : strerror (errno));
   free (why);
   return -1;
 }
 
+/* 1: no client has opened the export yet; -1: an error was said. */
 static int
-attach (struct proxy *p, const char *export_name)
+try_to_attach (struct proxy *p, const char *export_name)
 {
   CLEANUP_ANSWER struct control_answer a = { 0 };
 
@@ -36,26 +41,23 @@ attach (struct proxy *p, const char *export_name)
     protocol_get_u64 (a.value, "max_gate_ms", &p->max_gate_ms);
     return 0;
   }
+  if (a.error_class != NULL && strcmp (a.error_class, "ExportNotFound") == 0)
+    return 1;
   say_error ("choosing the export '%s' of %s: %s", export_name, p->uri, a.desc);
   return -1;
 }
 
 static int
-find_control (struct proxy *p, const struct endpoint *e, const char *given)
+attach (struct proxy *p, const char *export_name)
 {
-  CLEANUP_FREE char *announced =
-    endpoint_announcement (e, PROTOCOL_ANNOUNCE_CONTROL);
-  const char *path = given ? given : announced;
+  const int r = try_to_attach (p, export_name);
 
-  if (path == NULL) {
-    say_error ("%s announces no control socket: it must be served by nbdkit "
-               "--filter=migrate (or give --control=SOCKET)",
-               p->uri);
-    return -1;
-  }
-  if (open_control (p, path) == -1)
-    return -1;
-  return attach (p, e->export_name);
+  if (r == 1)
+    say_error ("choosing the export '%s' of %s: no client has opened it since "
+               "the proxy was started, so the proxy does not know the disk; "
+               "name its URI, or connect a client",
+               export_name, p->uri);
+  return r == 0 ? 0 : -1;
 }
 
 const char *
@@ -66,31 +68,140 @@ proxy_hint (const char *why)
     return "";
   return "; if there should be one, nbdkit's own messages tell why the proxy "
          "cannot serve it, and 'nbdmigrate status DIR' with its migrate-dir "
-         "tells who owns the disk";
+         "tells who owns the disk; 'nbdmigrate reopen DIR' settles it";
 }
 
-int
-proxy_open (struct proxy *p, const char *source, const char *control_path)
+/* ---- by URI ------------------------------------------------------------- */
+
+static int
+find_control (struct proxy *p, const struct endpoint *e)
+{
+  CLEANUP_FREE char *announced = NULL;
+
+  if (p->control == NULL) {
+    announced = endpoint_announcement (e, PROTOCOL_ANNOUNCE_CONTROL);
+    if (announced == NULL) {
+      say_error ("%s announces no control socket: it must be served by nbdkit "
+                 "--filter=migrate (or give --control=SOCKET)",
+                 p->uri);
+      return -1;
+    }
+    if (open_control (p, announced) == -1)
+      return -1;
+  }
+  return attach (p, e->export_name);
+}
+
+static int
+connect_source (struct proxy *p)
 {
   const struct connection_options none = { 0 };
   struct endpoint *e;
   char *why;
   int r;
 
-  *p = (struct proxy){ .control = NULL };
-  loop_init (&p->loop);
-  p->uri = options_uri ("SOURCE", source);
-  if (p->uri == NULL)
-    return EXIT_USAGE;
   e = endpoint_open (&p->loop, p->uri, &none, -1, &why);
   if (e == NULL) {
     say_error ("connecting to the source %s: %s%s", p->uri,
                why ? why : strerror (errno), proxy_hint (why));
     free (why);
-    return EXIT_FAILED;
+    return -1;
   }
-  r = find_control (p, e, control_path);
+  r = find_control (p, e);
   endpoint_close (e);
+  return r;
+}
+
+static int
+open_by_uri (struct proxy *p, const char *control_path)
+{
+  CLEANUP_FREE char *name = uri_export_name (p->uri);
+  int r = 1;
+
+  if (name != NULL && control_path != NULL) {
+    if (open_control (p, control_path) == -1)
+      return -1;
+    r = try_to_attach (p, name);
+  }
+  return r == 1 ? connect_source (p) : r;
+}
+
+/* ---- by migrate-dir ----------------------------------------------------- */
+
+/* The only disk there is; NULL after saying that it is not the only one. */
+static const char *
+only_export (const char *dir, const json_t *names)
+{
+  if (json_array_size (names) == 1)
+    return json_string_value (json_array_get (names, 0));
+  if (json_array_size (names) == 0)
+    say_error ("the proxy of %s knows no disk: no client has opened one since "
+               "it was started, and none was ever migrated",
+               dir);
+  else
+    say_error (
+      "the proxy of %s has %zu disks, as 'nbdmigrate status %s' shows: "
+      "choose one with --export=NAME",
+      dir, json_array_size (names), dir);
+  return NULL;
+}
+
+/* Messages tell the disks of a proxy apart. */
+static int
+set_name (struct proxy *p, const char *dir, const char *export)
+{
+  free (p->uri);
+  p->uri = NULL;
+  if (*export == '\0')
+    p->uri = strdup (dir);
+  else if (asprintf (&p->uri, "%s (export '%s')", dir, export) == -1)
+    p->uri = NULL;
+  return p->uri ? 0 : -1;
+}
+
+static int
+open_by_directory (struct proxy *p, const char *dir, const char *control_path,
+                   const char *export)
+{
+  CLEANUP_FREE char *path =
+    control_path ? strdup (control_path) : exports_control_path (dir);
+  CLEANUP_JSON json_t *names = NULL;
+
+  if (path == NULL || set_name (p, dir, "") == -1 ||
+      open_control (p, path) == -1)
+    return -1;
+  names = exports_of_directory (dir, control_exports (p->control));
+  if (names != NULL && export == NULL)
+    export = only_export (dir, names);
+  if (names == NULL || export == NULL || set_name (p, dir, export) == -1)
+    return -1;
+  return attach (p, export);
+}
+
+/* ------------------------------------------------------------------------- */
+
+int
+proxy_open (struct proxy *p, const char *source, const char *control_path,
+            const char *export)
+{
+  int r;
+
+  *p = (struct proxy){ .control = NULL };
+  loop_init (&p->loop);
+  if (is_directory (source))
+    r = open_by_directory (p, source, control_path, export);
+  else if (export != NULL) {
+    say_usage ("--export goes with the proxy's migrate-dir only, and '%s' is "
+               "no directory: a URI names its export itself",
+               source);
+    return EXIT_USAGE;
+  }
+  else {
+    p->uri = options_uri ("SOURCE", source);
+    if (p->uri == NULL)
+      return EXIT_USAGE;
+    r = open_by_uri (p, control_path);
+  }
   return r == 0 ? EXIT_DONE : EXIT_FAILED;
 }
 

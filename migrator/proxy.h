@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Finding the control socket of a source, for the commands that do nothing
- * else with it.
+/* Finding the control socket of a disk, for the commands that do nothing else
+ * with it.
  */
 
 #ifndef NBDMIGRATE_PROXY_H
@@ -11,16 +11,19 @@
 struct proxy {
   struct loop loop;
   struct control *control;
-  char *uri; /* of the source */
+  char *uri; /* of the source, or what else messages call the disk */
   uint64_t max_gate_ms;
 };
 
-/* Connect to the source, find its control socket (unless one is given) and
- * attach to its export.  Returns EXIT_DONE, or the status to exit with after
- * saying what is wrong; call proxy_close in any case.
+/* Attach to the disk's export in its proxy.  'source' is its URI, or the
+ * proxy's migrate-dir: then there is no connection by NBD, and 'export' chooses
+ * one of several disks (otherwise NULL).  With the control socket's path given
+ * (otherwise NULL) there is one only if no client has opened the export yet.
+ * Returns EXIT_DONE, or the status to exit with after saying what is wrong;
+ * call proxy_close in any case.
  */
 extern int proxy_open (struct proxy *p, const char *source,
-                       const char *control_path);
+                       const char *control_path, const char *export);
 extern void proxy_close (struct proxy *p);
 
 /* What to do when connecting to a source failed for that reason; or "". */

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +7,7 @@
 
 #include "cleanup.h"
 #include "control.h"
+#include "exports.h"
 #include "options.h"
 #include "record.h"
 #include "say.h"
@@ -16,50 +16,7 @@
 
 #define ANSWER_MS 5000
 
-/* ---- the proxy runs ---------------------------------------------------- */
-
-static int
-ask_export (struct control *c, const char *dir, const char *name, bool json)
-{
-  CLEANUP_ANSWER struct control_answer a = { 0 }, status = { 0 };
-
-  control_wait (c, "attach", json_pack ("{s:s}", "export", name), ANSWER_MS,
-                &a);
-  if (a.value != NULL)
-    control_wait (c, "status", NULL, ANSWER_MS, &status);
-  if (status.value == NULL) {
-    say_error ("asking the proxy of %s for export '%s': %s", dir, name,
-               a.value ? status.desc : a.desc);
-    return -1;
-  }
-  return status_print (dir, status.value, json);
-}
-
-/* Between two disks. */
-static void
-separate (bool json)
-{
-  if (!json)
-    putchar ('\n');
-}
-
-/* -1: an error was said; otherwise how many disks were shown. */
-static int
-ask_proxy (struct control *c, const char *dir, bool json)
-{
-  const json_t *exports = control_exports (c), *name;
-  size_t i;
-
-  json_array_foreach (exports, i, name) {
-    if (i > 0)
-      separate (json);
-    if (ask_export (c, dir, json_string_value (name), json) == -1)
-      return -1;
-  }
-  return (int)json_array_size (exports);
-}
-
-/* ---- it does not ------------------------------------------------------- */
+/* ---- what the state file says ------------------------------------------ */
 
 static json_t *
 record_json (const char *export, const struct record *rec)
@@ -95,49 +52,67 @@ show_record (const char *dir, const char *export, bool json)
   return status ? status_print (dir, status, json) : -1;
 }
 
-static int
-show_records (const char *dir, bool json)
-{
-  DIR *d = opendir (dir);
-  const struct dirent *entry;
-  int n = 0, r = 0;
+/* ---- what the proxy says ----------------------------------------------- */
 
-  if (d == NULL) {
-    say_error ("reading %s: %s", dir, strerror (errno));
+/* The proxy knows nothing of a disk that no client has opened, unless the disk
+ * was pivoted: then its state file tells all there is.
+ */
+static int
+show_export (struct control *c, const char *dir, const char *name, bool json)
+{
+  CLEANUP_ANSWER struct control_answer a = { 0 }, status = { 0 };
+
+  if (c == NULL)
+    return show_record (dir, name, json);
+  control_wait (c, "attach", json_pack ("{s:s}", "export", name), ANSWER_MS,
+                &a);
+  if (a.error_class != NULL && strcmp (a.error_class, "ExportNotFound") == 0)
+    return show_record (dir, name, json);
+  if (a.value != NULL)
+    control_wait (c, "status", NULL, ANSWER_MS, &status);
+  if (status.value == NULL) {
+    say_error ("asking the proxy of %s for export '%s': %s", dir, name,
+               a.value ? status.desc : a.desc);
     return -1;
   }
-  while (r == 0 && (entry = readdir (d)) != NULL) {
-    CLEANUP_FREE char *export = record_export_name (entry->d_name);
+  return status_print (dir, status.value, json);
+}
 
-    if (export == NULL)
-      continue;
-    if (n++ > 0)
-      separate (json);
-    r = show_record (dir, export, json);
+/* -1: an error was said; otherwise how many disks were shown.  'c' is NULL if
+ * no proxy is running.
+ */
+static int
+show_all (struct control *c, const char *dir, bool json)
+{
+  CLEANUP_JSON json_t *names =
+    exports_of_directory (dir, c ? control_exports (c) : NULL);
+  const json_t *name;
+  size_t i;
+
+  if (names == NULL)
+    return -1;
+  json_array_foreach (names, i, name) {
+    if (i > 0 && !json)
+      putchar ('\n'); /* between two disks */
+    if (show_export (c, dir, json_string_value (name), json) == -1)
+      return -1;
   }
-  closedir (d);
-  return r == -1 ? -1 : n;
+  return (int)json_array_size (names);
 }
 
 int
 status_of_directory (const char *dir, bool json)
 {
-  CLEANUP_FREE char *path = NULL, *why = NULL;
+  CLEANUP_FREE char *path = exports_control_path (dir), *why = NULL;
   struct control *c;
   struct loop loop;
-  int n = 0;
+  int n;
 
-  if (asprintf (&path, "%s/control", dir) == -1) {
-    path = NULL;
+  if (path == NULL)
     return EXIT_FAILED;
-  }
   loop_init (&loop);
   c = control_open (&loop, path, CONTROL_GREETING_MS, &why);
-  if (c != NULL)
-    n = ask_proxy (c, dir, json);
-  /* Disks that no client has opened yet are known by their records only. */
-  if (n == 0)
-    n = show_records (dir, json);
+  n = show_all (c, dir, json);
   control_close (c);
   loop_destroy (&loop);
   if (n == 0)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 #include <stdio.h>
-#include <sys/stat.h>
 
+#include "exports.h"
 #include "options.h"
 #include "proxy.h"
 #include "say.h"
@@ -36,7 +36,6 @@ status_main (int argc, char *argv[])
   };
   const char *control = NULL;
   struct proxy p;
-  struct stat st;
   bool json = false;
   int opt, status;
 
@@ -52,9 +51,9 @@ status_main (int argc, char *argv[])
     say_usage ("status takes one argument, SOURCE or DIR");
     return EXIT_USAGE;
   }
-  if (stat (argv[optind], &st) == 0 && S_ISDIR (st.st_mode))
+  if (is_directory (argv[optind]))
     return status_of_directory (argv[optind], json);
-  status = proxy_open (&p, argv[optind], control);
+  status = proxy_open (&p, argv[optind], control, NULL);
   if (status == EXIT_DONE)
     status = ask (&p, json);
   proxy_close (&p);

@@ -23,29 +23,36 @@
 struct request {
   const char *source;
   const char *control; /* or NULL */
+  const char *export;  /* or NULL */
   char **args;         /* what follows SOURCE */
   int nr_args;
 };
 
-/* Every one of these commands is COMMAND [--control=SOCKET] SOURCE ARGS... */
+/* Every one of these commands is COMMAND [--control=SOCKET] [--export=NAME]
+ * SOURCE|DIR ARGS...
+ */
 static int
 parse (struct request *r, int argc, char *argv[], int min_args, int max_args)
 {
-  enum { OPT_CONTROL = OPTIONS_FIRST };
+  enum { OPT_CONTROL = OPTIONS_FIRST, OPT_EXPORT };
   static const struct option long_options[] = {
     { "control", required_argument, NULL, OPT_CONTROL },
+    { "export", required_argument, NULL, OPT_EXPORT },
     { NULL, 0, NULL, 0 },
   };
   int opt;
 
   *r = (struct request){ .control = NULL };
   while ((opt = options_next (argc, argv, long_options)) != -1) {
-    if (opt != OPT_CONTROL)
+    if (opt == OPT_CONTROL)
+      r->control = optarg;
+    else if (opt == OPT_EXPORT)
+      r->export = optarg;
+    else
       return -1;
-    r->control = optarg;
   }
   if (optind == argc) {
-    say_usage ("%s: SOURCE is missing", argv[0]);
+    say_usage ("%s: SOURCE or DIR is missing", argv[0]);
     return -1;
   }
   r->source = argv[optind];
@@ -118,7 +125,7 @@ set (const struct request *r, const json_t *wishes, uint64_t max_pause_ms)
   struct proxy p;
   int status;
 
-  status = proxy_open (&p, r->source, r->control);
+  status = proxy_open (&p, r->source, r->control, r->export);
   if (status == EXIT_DONE) {
     status = EXIT_FAILED;
     if (max_pause_ms > p.max_gate_ms)
@@ -185,7 +192,7 @@ finish_main (int argc, char *argv[])
     say_usage ("finish: '%s' must be pivot, handover or detach", r.args[0]);
     return EXIT_USAGE;
   }
-  status = proxy_open (&p, r.source, r.control);
+  status = proxy_open (&p, r.source, r.control, r.export);
   if (status == EXIT_DONE) {
     if (r.nr_args == 1)
       status = wish_or_refuse (&p, json_pack ("{s:s}", "finish", r.args[0]));
@@ -305,7 +312,7 @@ cancel_main (int argc, char *argv[])
 
   if (parse (&r, argc, argv, 0, 0) == -1)
     return EXIT_USAGE;
-  status = proxy_open (&p, r.source, r.control);
+  status = proxy_open (&p, r.source, r.control, r.export);
   if (status == EXIT_DONE)
     status = cancel (&p);
   proxy_close (&p);
@@ -365,7 +372,7 @@ reopen_main (int argc, char *argv[])
   for (i = 0; i < r.nr_args; ++i)
     if (add_reopen_argument (args, r.args[i]) == -1)
       return EXIT_USAGE;
-  status = proxy_open (&p, r.source, r.control);
+  status = proxy_open (&p, r.source, r.control, r.export);
   if (status == EXIT_DONE)
     status = reopen (&p, args);
   proxy_close (&p);

@@ -178,6 +178,34 @@ test_idempotent (void)
   assert_absolute (once, once);
 }
 
+static void
+test_export_name (void)
+{
+  static const struct {
+    const char *uri, *name;
+  } cases[] = {
+    { "nbd://host", "" },
+    { "nbd://host/", "" },
+    { "nbd://host:10809/a", "a" },
+    { "nbd://host?x=/y", "" },
+    { "nbd://host#/y", "" },
+    { "nbd+unix:///?socket=/s", "" },
+    { "nbd+unix:///a/b?socket=/s", "a/b" },
+    { "nbd+unix:////a?socket=/s", "/a" },
+    { "nbds://user@host/a%20%2f%3Fb#c", "a /?b" },
+    { "nbd://host/a%2", "a%2" },
+    { "nbd://host/100%zz", "100%zz" },
+    { "nbd://[::1]:1/x", "x" },
+  };
+
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    CLEANUP_FREE char *name = uri_export_name (cases[i].uri);
+
+    CU_ASSERT_PTR_NOT_NULL_FATAL (name);
+    CU_ASSERT_STRING_EQUAL (name, cases[i].name);
+  }
+}
+
 int
 main (void)
 {
@@ -189,6 +217,7 @@ main (void)
     { "in the root directory", test_root_directory },
     { "in a directory with an odd name, and gone", test_odd_directory },
     { "twice", test_idempotent },
+    { "export name", test_export_name },
     CU_TEST_INFO_NULL,
   };
 

@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# The commands find a disk by its proxy's migrate-dir as well, or with
+# --control=, and do not connect to the export then: they also work when nobody
+# can be served.  With several disks --export= chooses.
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+requires nbdkit jq
+
+dir=$tmp/proxy.dir
+nobody="nbd+unix:///?socket=$tmp/nobody.sock"
+
+# said STATUS TEXT ARGUMENT...: of nbdmigrate.
+said ()
+{
+  local status=$1 text=$2
+
+  shift 2
+  expect_status "$status" "$nbdmigrate" "$@" > "$tmp/said" 2>&1
+  grep -qF -- "$text" "$tmp/said" ||
+    fail "this is not said: $text in $(cat "$tmp/said")"
+}
+
+# is PATH EXPRESSION: jq over the status.
+is ()
+{
+  "$nbdmigrate" status --json "$1" | jq -e "$2" > "$tmp/jq.out"
+}
+
+for name in a b; do
+  truncate -s 1M "$tmp/$name"
+done
+
+echo "-- no proxy is running"
+mkdir -m 700 "$dir"
+said 1 'the proxy must be running' reopen "$dir"
+said 0 'holds no record' status "$dir"
+
+echo "-- no client has connected yet"
+start_proxy proxy file "$tmp/a"
+start_nbdkit destination memory 1M
+said 1 'knows no disk' cancel "$dir"
+# With --control it is connected to as before, only so the filter learns of it.
+said 0 'owner        source' status --control="$dir/control" "$(uri proxy)"
+
+echo "-- --control, and nothing behind the URI"
+said 0 'owner        source' status --control="$dir/control" "$nobody"
+said 1 'nothing to cancel' cancel --control="$dir/control" "$nobody"
+said 0 'is served from its source' reopen --control="$dir/control" "$nobody"
+said 1 'nobody.sock' status "$nobody"
+
+echo "-- a migration, steered by the directory"
+fill "$(uri proxy)" 100
+start_migrate --finish=detach --wait --rate=64K --max-pause=300ms \
+  "$(uri proxy)" "$(uri destination)"
+wait_for is "$dir" '.progress.phase == "bulk"'
+"$nbdmigrate" set "$dir" rate=0
+said 2 'is no directory' set --export=a "$(uri proxy)" rate=0
+wait_for is "$dir" '.progress.phase == "ready"'
+said 1 'a migration of this disk is running' reopen "$dir"
+"$nbdmigrate" finish --control="$dir/control" "$nobody" handover
+wait_bg migrator || fail "nbdmigrate ended with exit status $?"
+said 1 'was handed over' cancel "$dir"
+
+echo "-- a handover is taken back"
+said 0 'is served from its source' reopen "$dir"
+is "$dir" '.owner == "source"'
+end_bg proxy
+rm -r "$dir"
+
+echo "-- two disks of one proxy"
+mkdir "$tmp/disks"
+mv "$tmp/a" "$tmp/b" "$tmp/disks"
+start_proxy proxy file dir="$tmp/disks" migrate-named-exports=true
+A="nbd+unix:///a?socket=$tmp/proxy.sock"
+B="nbd+unix:///b?socket=$tmp/proxy.sock"
+must_migrate --finish=handover "$A" "$(uri destination)"
+end_bg destination
+start_nbdkit destination memory 1M
+must_migrate --finish=detach "$B" "$(uri destination)"
+said 1 "has 2 disks" cancel "$dir"
+said 1 "has 2 disks" reopen "$dir"
+said 1 "export 'a') was handed over" cancel --export=a "$dir"
+said 0 'since the detach' cancel --export=b "$dir"
+said 1 "export 'c'" cancel --export=c "$dir"
+said 0 "export 'a') is served from its source" reopen --export=a "$dir"
+said 1 'nothing to cancel' cancel --control="$dir/control" "$A"
+
+echo "-- started again: one is open, the other one is known by its state file"
+end_bg proxy
+start_proxy proxy file dir="$tmp/disks" migrate-named-exports=true
+"$nbdmigrate" status "$B" > "$tmp/said"
+"$nbdmigrate" status --json "$dir" | jq -s -e 'length == 2 and
+  (map(.export) | sort) == ["a", "b"] and
+  (map(select(.export == "a")) | .[0].running) == false' > "$tmp/jq.out"
+said 1 'no client has opened it' reopen --export=a "$dir"
