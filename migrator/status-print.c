@@ -69,12 +69,19 @@ print_guest (const json_t *guest)
           units_format_bytes (read_bytes, number (guest, "read_bytes")));
 }
 
-/* After a pivot: how the destination is doing. */
+/* After a pivot: how the destination is doing.  'relay' is NULL in what comes
+ * from a state file.
+ */
 static void
-print_relay (const json_t *relay)
+print_relay (const json_t *s, const json_t *relay)
 {
   const bool up = json_is_true (json_object_get (relay, "up"));
 
+  if (json_is_null (relay) &&
+      strcmp (string (s, "owner", "unknown"), "destination") == 0)
+    printf ("%-12s not connected yet, the next client makes it try\n", "relay");
+  if (!json_is_object (relay))
+    return;
   printf ("%-12s %s, lost %" PRIu64 " times\n", "relay",
           up ? "connected" : "connecting again", number (relay, "losses"));
 }
@@ -120,8 +127,7 @@ print_text (const char *where, const json_t *s)
   }
   if (json_is_object (json_object_get (s, "guest")))
     print_guest (json_object_get (s, "guest"));
-  if (json_is_object (json_object_get (s, "relay")))
-    print_relay (json_object_get (s, "relay"));
+  print_relay (s, json_object_get (s, "relay"));
   if (running && json_is_object (progress)) {
     CLEANUP_FREE char *text = progress_text (progress, 0);
 

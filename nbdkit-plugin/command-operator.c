@@ -87,54 +87,86 @@ serve_from_source (struct call *call)
   return answer (OWNER_SOURCE);
 }
 
-/* Where the destination is: said with the command, or remembered. */
-static int
+/* Where the destination is: said with the command, or remembered.  NULL after
+ * call_fail.
+ */
+static const char *
 get_destination (struct call *call)
 {
-  struct session *s = &call->export->session;
-  const char *uri = s->destination;
-  char *copy;
+  const char *uri = call->export->session.destination;
 
   if (call_string (call, "destination", false, &uri) == -1)
-    return -1;
-  if (uri == NULL) {
+    return NULL;
+  if (uri == NULL)
     call_fail (call, "BadArgument",
                "reopen: the state file does not tell the destination's URI: "
                "give it, as destination=URI");
-    return -1;
+  return uri;
+}
+
+/* Record where the destination is.  Whatever happens the session tells what the
+ * record says.
+ */
+static enum owner_outcome
+record_destination (struct export *e, const char *uri)
+{
+  struct session *s = &e->session;
+  char *before = s->destination;
+  enum owner_outcome outcome = OWNER_KEPT;
+
+  s->destination = strdup (uri);
+  if (s->destination != NULL)
+    outcome = owner_record (e, OWNER_DESTINATION, RECORD_END_PIVOTED);
+  if (outcome == OWNER_RECORDED)
+    free (before);
+  else {
+    free (s->destination);
+    s->destination = before;
   }
-  copy = strdup (uri);
-  if (copy == NULL)
-    return -1;
-  free (s->destination);
-  s->destination = copy;
-  return 0;
+  return outcome;
 }
 
 static json_t *
-serve_from_destination (struct call *call)
+fail_to_record (struct call *call, enum owner now, enum owner_outcome outcome)
+{
+  /* It may be either destination, and a client is not to get the wrong one. */
+  if (outcome == OWNER_UNSURE && now == OWNER_DESTINATION)
+    tracker_set_owner (call->export->tracker, OWNER_UNKNOWN, false);
+  return call_fail (call, "Failed",
+                    "reopen: the owner could not be recorded in the state "
+                    "file; nbdkit's own messages say why");
+}
+
+/* Nobody is served, and there is no relay.  The destination must be there: a
+ * wrong URI would be known only when the guest finds out.
+ */
+static json_t *
+serve_from_destination (struct call *call, enum owner now)
 {
   struct export *e = call->export;
+  const char *uri = get_destination (call);
   CLEANUP_FREE char *why = NULL;
+  enum owner_outcome outcome;
+  struct relay *relay;
 
-  if (get_destination (call) == -1)
+  if (uri == NULL)
     return NULL;
-  if (e->relay == NULL)
-    e->relay = destination_connect (e, e->session.destination, &why);
-  if (e->relay == NULL)
-    return call_fail (call, "BadDestination", "reopen: %s: %s",
-                      e->session.destination, why ? why : "no memory");
-  if (owner_record (e, OWNER_DESTINATION, RECORD_END_PIVOTED) !=
-      OWNER_RECORDED) {
-    destination_close (e); /* the next one may be another */
-    return call_fail (call, "Failed",
-                      "reopen: the owner could not be recorded in the state "
-                      "file; nbdkit's own messages say why");
+  relay = destination_connect (e, uri, &why);
+  if (relay == NULL)
+    return call_fail (call, "BadDestination",
+                      "reopen: nothing was changed: %s; if the disk is at "
+                      "another address, give it as destination=URI",
+                      why ? why : "no memory");
+  outcome = record_destination (e, uri);
+  if (outcome != OWNER_RECORDED) {
+    relay_close (relay);
+    return fail_to_record (call, now, outcome);
   }
+  e->relay = relay;
   e->session.last_end = RECORD_END_PIVOTED;
   tracker_set_owner (e->tracker, OWNER_DESTINATION, false);
-  nbdkit_debug ("migrate: export \"%s\": reopened from the destination",
-                e->name);
+  nbdkit_debug ("migrate: export \"%s\": reopened from the destination %s",
+                e->name, e->session.destination);
   return answer (OWNER_DESTINATION);
 }
 
@@ -149,12 +181,16 @@ stay (struct call *call, enum owner now)
 
   if (call_string (call, "destination", false, &uri) == -1)
     return NULL;
-  if (now == OWNER_DESTINATION && uri != NULL &&
-      (present == NULL || strcmp (uri, present) != 0))
+  if (now == OWNER_DESTINATION && call->export->relay == NULL)
+    return serve_from_destination (call, now);
+  if (now == OWNER_DESTINATION && strcmp (uri, present) != 0)
     return call_fail (call, "WrongOwner",
                       "reopen: the disk is served from its destination %s "
-                      "already, and nothing was changed",
-                      present ? present : "(unknown)");
+                      "already, and nothing was changed; if that has another "
+                      "address now, end the proxy, start it again with the "
+                      "same migrate-dir, and repeat this before a client "
+                      "connects",
+                      present);
   return answer (now);
 }
 
@@ -195,5 +231,5 @@ command_reopen (struct call *call)
                       "not up to date",
                       owner_name (now), owner_name (owner));
   return owner == OWNER_SOURCE ? serve_from_source (call)
-                               : serve_from_destination (call);
+                               : serve_from_destination (call, now);
 }

@@ -34,7 +34,7 @@ command_attach (struct call *call)
                       "this connection is the session of export \"%s\": end "
                       "that first",
                       call->export->name);
-  e = export_find (name);
+  e = export_find_or_load (name);
   if (e == NULL)
     return call_fail (call, "ExportNotFound",
                       "no client has opened an export \"%s\" yet", name);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "cleanup.h"
@@ -28,6 +29,74 @@ destination_connect (const struct export *e, const char *uri, char **why)
   options.notice = notice;
   options.opaque = (void *)e;
   return relay_open (uri, &options, why);
+}
+
+/* The session lock must be held. */
+static bool
+is_missing (struct export *e)
+{
+  return e->relay == NULL && tracker_owner (e->tracker) == OWNER_DESTINATION;
+}
+
+/* Where to connect to, if that is to be done; the caller frees it. */
+static bool
+must_connect (struct export *e, char **uri)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
+
+  if (!is_missing (e))
+    return false;
+  if (e->session.destination != NULL)
+    *uri = strdup (e->session.destination);
+  return true;
+}
+
+/* Take it, unless the operator was faster (command_reopen).  False: there is
+ * still none.
+ */
+static bool
+install (struct export *e, struct relay *relay, const char *uri)
+{
+  struct relay *unused = relay;
+  bool ok;
+
+  pthread_mutex_lock (&e->session.lock);
+  if (relay != NULL && is_missing (e) &&
+      strcmp (uri, e->session.destination) == 0) {
+    e->relay = relay;
+    unused = NULL;
+  }
+  ok = !is_missing (e);
+  pthread_mutex_unlock (&e->session.lock);
+  if (unused != NULL)
+    relay_close (unused);
+  return ok;
+}
+
+int
+destination_require (struct export *e)
+{
+  CLEANUP_FREE char *uri = NULL, *why = NULL;
+  struct relay *relay = NULL;
+
+  if (!must_connect (e, &uri))
+    return 0;
+
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->connect_lock);
+  free (uri);
+  uri = NULL;
+  if (!must_connect (e, &uri))
+    return 0; /* another client was faster */
+  if (uri != NULL)
+    relay = destination_connect (e, uri, &why);
+  if (install (e, relay, uri))
+    return 0;
+  nbdkit_error ("migrate: export \"%s\" was pivoted to %s, which cannot be "
+                "reached: %s; clients are refused until it can, or until "
+                "'nbdmigrate reopen %s owner=destination destination=URI' "
+                "tells where it is now",
+                e->name, uri ? uri : "?", why ? why : "no memory", config.dir);
+  return -1;
 }
 
 /* Whoever enters counts first and looks at the owner then; here it is the

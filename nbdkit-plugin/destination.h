@@ -3,9 +3,10 @@
  * go there after a pivot.
  *
  * e->relay is set under the session lock before the destination becomes the
- * owner, and stays as long as it is.  A request that has passed the gate keeps
- * the owner from changing, and may use it without a lock; any other must enter
- * first, because a cut-over can be taken back.
+ * owner, and stays as long as it is.  Where the owner record says so from the
+ * start, it is set before the first client is let in.  A request that has
+ * passed the gate keeps the owner from changing, and may use it without a lock;
+ * any other must enter first, because a cut-over can be taken back.
  */
 
 #ifndef NBDMIGRATE_DESTINATION_H
@@ -21,6 +22,12 @@
  */
 extern struct relay *destination_connect (const struct export *e,
                                           const char *uri, char **why);
+
+/* For a new client: if the destination is the owner, have it connected.  The
+ * session lock must not be held: it is free while this waits, so that the
+ * operator can name another address.  -1: error (reported).
+ */
+extern int destination_require (struct export *e);
 
 /* Close it, under the session lock, when the destination is not the owner.
  * Requests that use it fail, and are waited for.

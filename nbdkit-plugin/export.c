@@ -209,22 +209,9 @@ make_tracker (struct export *e, enum owner owner)
   return 0;
 }
 
-/* After a pivot: the plugin is not needed, and may not be there any more. */
-static int
-start_at_destination (struct export *e)
-{
-  CLEANUP_FREE char *why = NULL;
-
-  e->relay = destination_connect (e, e->session.destination, &why);
-  if (e->relay != NULL)
-    return 0;
-  nbdkit_error ("migrate: export \"%s\" was pivoted to %s, which cannot be "
-                "reached: %s",
-                e->name, e->session.destination, why ? why : "no memory");
-  return -1;
-}
-
-/* The record first: it decides whether the plugin is asked at all. */
+/* The record first: it decides whether the plugin is asked at all.  After a
+ * pivot it is not, and may not be there any more.
+ */
 static int
 find_owner (struct export *e, nbdkit_backend *backend, int readonly,
             enum owner *owner)
@@ -232,8 +219,8 @@ find_owner (struct export *e, nbdkit_backend *backend, int readonly,
   if (owner_load (e, owner) == -1)
     return -1;
   if (*owner == OWNER_DESTINATION)
-    return start_at_destination (e);
-  if (look_at_plugin (e, backend, readonly) == -1)
+    return 0;
+  if (backend == NULL || look_at_plugin (e, backend, readonly) == -1)
     return -1;
   if (!owner_fits (e))
     *owner = OWNER_UNKNOWN;
@@ -253,6 +240,7 @@ export_free (struct export *e)
     tracker_free (e->tracker);
   session_destroy (&e->session);
   pthread_mutex_destroy (&e->source_lock);
+  pthread_mutex_destroy (&e->connect_lock);
   free (e->name);
   free (e);
 }
@@ -269,6 +257,7 @@ export_new (nbdkit_backend *backend, int readonly, const char *name)
     return NULL;
   }
   pthread_mutex_init (&e->source_lock, NULL);
+  pthread_mutex_init (&e->connect_lock, NULL);
   session_init (&e->session);
   if (make_id (e) == 0 && find_owner (e, backend, readonly, &owner) == 0 &&
       make_tracker (e, owner) == 0)
@@ -349,8 +338,8 @@ find_exactly (const char *name)
   return find (name);
 }
 
-struct export *
-export_open (nbdkit_backend *backend, int readonly, const char *name)
+static struct export *
+find_or_make (nbdkit_backend *backend, int readonly, const char *name)
 {
   struct export *e = find_exactly (name);
 
@@ -360,6 +349,54 @@ export_open (nbdkit_backend *backend, int readonly, const char *name)
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&open_lock);
   e = find_exactly (name); /* another thread may have been faster */
   return e ? e : export_make (backend, readonly, name);
+}
+
+struct export *
+export_open (nbdkit_backend *backend, int readonly, const char *name)
+{
+  struct export *e = find_or_make (backend, readonly, name);
+
+  return e && destination_require (e) == 0 ? e : NULL;
+}
+
+/* ---- For the control socket -------------------------------------------- */
+
+/* Whether a client that asks for this name could get it, as far as is known
+ * before the first one has come.
+ */
+static bool
+name_is_plausible (const char *name)
+{
+  return *name == '\0' || config.named_exports;
+}
+
+static bool
+is_recorded_at_destination (const char *name)
+{
+  CLEANUP_FREE char *why = NULL;
+  struct record_file *f = record_new (config.dir, name, config.state_sync);
+  struct record rec;
+  bool r;
+
+  if (f == NULL)
+    return false;
+  r = record_peek (f, 0, &rec, &why) == RECORD_OK &&
+      rec.owner == OWNER_DESTINATION;
+  record_free (f);
+  return r;
+}
+
+struct export *
+export_find_or_load (const char *name)
+{
+  struct export *e = export_find (name);
+
+  if (e || !name_is_plausible (name) || !is_recorded_at_destination (name))
+    return e;
+
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&open_lock);
+  e = find_exactly (name);
+  return e ? e : export_make (NULL, 0, name);
 }
 
 void

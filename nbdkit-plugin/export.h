@@ -57,9 +57,11 @@ struct export
   char *history_path;      /* constant */
 
   /* To the destination: prepared for a pivot, or in use after one; written
-   * under the session lock (destination.h).  NULL: none.
+   * under the session lock (destination.h).  NULL: none, or this proxy was
+   * started after the pivot and has not reached the destination yet.
    */
   struct relay *relay;
+  pthread_mutex_t connect_lock; /* one client at a time tries to */
   unsigned relay_users;  /* atomic: requests that passed without the gate */
   int64_t quiet_from_ms; /* constant: no session copies before (R17) */
 
@@ -68,7 +70,8 @@ struct export
 };
 
 /* The export of this name, made if it is new, for a client that is being
- * served just now (.open).  NULL: error (reported).
+ * served just now (.open); after a pivot with the destination connected.  NULL:
+ * error (reported).
  */
 extern struct export *export_open (nbdkit_backend *backend, int readonly,
                                    const char *name);
@@ -77,6 +80,14 @@ extern struct export *export_open (nbdkit_backend *backend, int readonly,
  * what the plugin has named as its default (export_set_default).
  */
 extern struct export *export_find (const char *name);
+
+/* The same, or one that no client could open yet in this process, if its record
+ * says that the destination owns it: the record is all that is needed then, so
+ * that it can be settled where the destination is (command_reopen).
+ */
+extern struct export *export_find_or_load (const char *name);
+
+/* What the plugin names as its default. */
 extern void export_set_default (const char *name);
 
 /* Call f for each of them, oldest last. */

@@ -97,3 +97,18 @@ start_proxy proxy file dir="$tmp/disks" migrate-named-exports=true
   (map(.export) | sort) == ["a", "b"] and
   (map(select(.export == "a")) | .[0].running) == false' > "$tmp/jq.out"
 said 1 'no client has opened it' reopen --export=a "$dir"
+
+echo "-- pivoted, and started again without its destination"
+end_bg destination
+start_nbdkit destination memory 1M
+must_migrate "$B" "$(uri destination)"
+end_bg proxy
+end_bg destination
+start_proxy proxy file dir="$tmp/disks" migrate-named-exports=true
+said 1 'nothing was changed' reopen --export=b "$dir" owner=destination
+start_nbdkit moved memory 1M
+said 1 "export 'b') was pivoted" cancel --export=b "$dir"
+said 0 "export 'b') is served from its destination" reopen --export=b "$dir" \
+  owner=destination destination="$(uri moved)"
+said 0 "$(uri moved)" status "$B"
+end_bg proxy

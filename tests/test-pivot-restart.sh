@@ -131,10 +131,83 @@ echo "-- the destination is away when the proxy starts"
 all_end
 start_proxy proxy null size=$size
 expect_status 1 nbdinfo "$(uri proxy)" > "$tmp/info.out" 2>&1
+grep -q "which cannot be reached: .* reopen $dir" "$tmp/proxy.log"
+[ "$(jq -r .relay <("$nbdmigrate" status --json "$dir"))" = null ]
+"$nbdmigrate" status "$dir" | grep -q '^relay  *not connected'
 start_nbdkit destination file "$tmp/destination"
 resume_guest "$(uri proxy)"
 verify_final guest "$(uri destination)"
+
+directory_says ()
+{
+  "$nbdmigrate" status --json "$dir" | jq -e "$1" > "$tmp/jq.out" ||
+    fail "not so: $1 in $("$nbdmigrate" status --json "$dir")"
+}
+
+echo "-- it is at another address now: before any client has come"
 all_end
+start_nbdkit moved file "$tmp/destination"
+start_proxy proxy null size=$size
+directory_says '.owner == "destination" and .relay == null and
+                .destination == "'"$(uri destination)"'"'
+refused 'nothing was changed' reopen "$dir" owner=destination
+refused 'up to date' reopen "$dir" owner=source
+refused 'nothing was changed' reopen "$dir" owner=destination \
+  destination="$(uri nobody)"
+start_nbdkit small memory 1M
+refused 'nothing was changed' reopen "$dir" owner=destination \
+  destination="$(uri small)"
+end_bg small
+refused 'served from its destination' cancel "$dir"
+directory_says '.relay == null and .destination == "'"$(uri destination)"'"'
+"$nbdmigrate" reopen "$dir" owner=destination destination="$(uri moved)" \
+  2> "$tmp/reopen.log"
+grep -q 'is served from its destination' "$tmp/reopen.log"
+directory_says '.relay.up and .destination == "'"$(uri moved)"'"'
+resume_guest "$(uri proxy)"
+refused "destination $(uri moved) already" reopen "$dir" owner=destination \
+  destination="$(uri destination)"
+verify_final guest "$(uri moved)"
+
+echo "-- and the proxy remembers"
+end_bg proxy
+start_proxy proxy null size=$size
+resume_guest "$(uri proxy)"
+verify_final guest "$(uri moved)"
+end_bg proxy
+end_bg moved
+
+echo "-- after clients have tried in vain"
+start_nbdkit destination file "$tmp/destination"
+start_proxy proxy null size=$size
+expect_status 1 nbdinfo "$(uri proxy)" > "$tmp/info.out" 2>&1
+"$nbdmigrate" reopen --control="$dir/control" "$(uri proxy)" \
+  owner=destination destination="$(uri destination)"
+resume_guest "$(uri proxy)"
+verify_final guest "$(uri destination)"
+all_end
+
+echo "-- while a client is waiting for the old address"
+client_waits ()
+{
+  grep -q 'migrate: export "": id' "$tmp/proxy.log"
+}
+start_nbdkit destination file "$tmp/destination"
+kill_bg destination STOP
+start_nbdkit moved file "$tmp/destination"
+start_proxy proxy -v null size=$size
+start_bg client nbdinfo "$(uri proxy)"
+wait_for client_waits
+timeout 4 "$nbdmigrate" reopen "$dir" owner=destination \
+  destination="$(uri moved)" || fail "reopen waits for the client"
+is_running "${pids[client]}" || fail "the client did not wait"
+wait_bg client || fail "the client was refused"
+resume_guest "$(uri proxy)"
+directory_says '.relay.up and .destination == "'"$(uri moved)"'"'
+kill_bg destination CONT
+end_bg proxy
+end_bg destination
+end_bg moved
 
 echo "-- killed, without the cost of durable records"
 begin start_proxy proxy file "$tmp/source" migrate-state-sync=false
@@ -346,6 +419,38 @@ owner_is destination
 stop_guest guest
 verify_final guest "$(uri destination)"
 all_end
+
+echo "-- it is full when the destination gets another address"
+# start_moved FIRST LAST: as above; the destination is at "moved".
+start_moved ()
+{
+  start_nbdkit moved file "$tmp/destination"
+  start_failing "$@"
+  touch "$tmp/arm"
+}
+begin start_proxy proxy file "$tmp/source"
+must_migrate "$(uri proxy)" "$(uri destination)"
+stop_guest guest
+all_end
+start_moved 1 1
+refused 'could not be recorded' reopen "$dir" owner=destination \
+  destination="$(uri moved)"
+[ "$("$nbdmigrate" status --json "$dir" | jq -r .destination)" = \
+  "$(uri destination)" ]
+end_bg proxy
+end_bg moved
+
+echo "-- and cannot be brought back"
+start_moved 1 1000
+refused 'could not be recorded' reopen "$dir" owner=destination \
+  destination="$(uri moved)"
+serves_nobody
+"$nbdmigrate" status --json "$dir" | jq -e '.owner == "unknown"' > "$tmp/jq.out"
+rm "$tmp/arm"
+"$nbdmigrate" reopen "$dir" owner=destination destination="$(uri moved)"
+verify_final guest "$(uri proxy)"
+end_bg proxy
+end_bg moved
 
 echo "-- the old record cannot be restored either"
 begin start_failing 1 1000
