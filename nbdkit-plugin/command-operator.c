@@ -137,6 +137,15 @@ fail_to_record (struct call *call, enum owner now, enum owner_outcome outcome)
                     "file; nbdkit's own messages say why");
 }
 
+static json_t *
+fail_to_connect (struct call *call, const char *why)
+{
+  return call_fail (call, "BadDestination",
+                    "reopen: nothing was changed: %s; if the disk is at "
+                    "another address, give it as destination=URI",
+                    why ? why : "no memory");
+}
+
 /* Nobody is served, and there is no relay.  The destination must be there: a
  * wrong URI would be known only when the guest finds out.
  */
@@ -153,10 +162,7 @@ serve_from_destination (struct call *call, enum owner now)
     return NULL;
   relay = destination_connect (e, uri, &why);
   if (relay == NULL)
-    return call_fail (call, "BadDestination",
-                      "reopen: nothing was changed: %s; if the disk is at "
-                      "another address, give it as destination=URI",
-                      why ? why : "no memory");
+    return fail_to_connect (call, why);
   outcome = record_destination (e, uri);
   if (outcome != OWNER_RECORDED) {
     relay_close (relay);
@@ -170,27 +176,97 @@ serve_from_destination (struct call *call, enum owner now)
   return answer (OWNER_DESTINATION);
 }
 
+/* A first look at the place to which the relay is to go: it would not serve
+ * smaller blocks than the guests have by now.  False after call_fail.
+ */
+static bool
+may_move_to (struct call *call, const char *uri)
+{
+  struct export *e = call->export;
+  CLEANUP_FREE char *why = NULL;
+  struct relay_status now, then;
+  struct relay *relay = destination_connect (e, uri, &why);
+
+  if (relay == NULL) {
+    fail_to_connect (call, why);
+    return false;
+  }
+  relay_get_status (e->relay, &now);
+  relay_get_status (relay, &then);
+  relay_close (relay);
+  if (then.minimum_block_bytes <= now.minimum_block_bytes)
+    return true;
+  call_fail (call, "BadDestination",
+             "reopen: nothing was changed: the minimum block of %s is %u "
+             "bytes, and that of the destination was %u: connections of now "
+             "need the same or a smaller one",
+             uri, then.minimum_block_bytes, now.minimum_block_bytes);
+  return false;
+}
+
+/* The relay is held: it connects to nothing meanwhile.  If the record may name
+ * either place it stays so, and guests wait, until this is tried again.
+ */
+static json_t *
+move_held (struct call *call, const char *uri)
+{
+  struct export *e = call->export;
+  char *copy = strdup (uri);
+  enum owner_outcome outcome = OWNER_KEPT;
+
+  if (copy != NULL && may_move_to (call, uri))
+    outcome = record_destination (e, uri);
+  else {
+    free (copy);
+    relay_unhold (e->relay, NULL);
+    return NULL;
+  }
+  if (outcome == OWNER_RECORDED) {
+    relay_unhold (e->relay, copy);
+    nbdkit_debug ("migrate: export \"%s\": the destination is at %s now",
+                  e->name, e->session.destination);
+    return answer (OWNER_DESTINATION);
+  }
+  free (copy);
+  if (outcome == OWNER_KEPT)
+    relay_unhold (e->relay, NULL);
+  return fail_to_record (call, OWNER_UNKNOWN, outcome);
+}
+
+static json_t *
+move_destination (struct call *call, const char *uri)
+{
+  struct export *e = call->export;
+
+  if (relay_hold (e->relay) == -1)
+    return call_fail (call, "WrongOwner",
+                      "reopen: the disk is served from its destination %s "
+                      "already, and nothing was changed; if the same disk is "
+                      "to be reached at another address, end the server at "
+                      "the old one first",
+                      e->session.destination);
+  return move_held (call, uri);
+}
+
 /* The wish is the owner already.  Another destination than the one in use must
  * not be passed over in silence: who names it believes that the disk is there.
  */
 static json_t *
 stay (struct call *call, enum owner now)
 {
-  const char *present = call->export->session.destination;
-  const char *uri = present;
+  struct export *e = call->export;
+  const char *uri = e->session.destination;
+  struct relay_status s;
 
+  if (now != OWNER_DESTINATION)
+    return answer (now);
+  if (e->relay == NULL)
+    return serve_from_destination (call, now);
   if (call_string (call, "destination", false, &uri) == -1)
     return NULL;
-  if (now == OWNER_DESTINATION && call->export->relay == NULL)
-    return serve_from_destination (call, now);
-  if (now == OWNER_DESTINATION && strcmp (uri, present) != 0)
-    return call_fail (call, "WrongOwner",
-                      "reopen: the disk is served from its destination %s "
-                      "already, and nothing was changed; if that has another "
-                      "address now, end the proxy, start it again with the "
-                      "same migrate-dir, and repeat this before a client "
-                      "connects",
-                      present);
+  relay_get_status (e->relay, &s);
+  if (s.held || strcmp (uri, e->session.destination) != 0)
+    return move_destination (call, uri);
   return answer (now);
 }
 

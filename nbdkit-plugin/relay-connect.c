@@ -16,9 +16,18 @@
 #include "cleanup.h"
 #include "relay-internal.h"
 
+static char *
+copy_uri (struct relay *r)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
+
+  return strdup (r->uri);
+}
+
 static int
 configure (struct connection *c)
 {
+  CLEANUP_FREE char *uri = copy_uri (c->relay);
   struct nbd_handle *nbd = c->nbd;
 
   /* A whole buffer of zeroes before each read would be for nothing. */
@@ -26,7 +35,7 @@ configure (struct connection *c)
       nbd_set_uri_allow_local_file (nbd, true) == -1 ||
       nbd_add_meta_context (nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) == -1)
     return -1;
-  return nbd_aio_connect_uri (nbd, c->relay->uri);
+  return nbd_aio_connect_uri (nbd, uri);
 }
 
 /* Notice a peer that vanished, or a forgetful middle box, also when idle. */

@@ -133,7 +133,7 @@ struct room_waiter {
 };
 
 struct relay {
-  char *uri;
+  char *uri; /* L: changes only while held */
   struct relay_options options;
 
   pthread_mutex_t lock;
@@ -143,6 +143,8 @@ struct relay {
 
   enum relay_state state;         /* L */
   bool stopping;                  /* L */
+  bool held;                      /* L: relay_hold: do not connect again */
+  bool trying;                    /* L: the keeper is connecting again */
   int64_t stop_ms;                /* L: no later than this, when stopping */
   uint64_t generation;            /* L: rises with each loss */
   uint64_t error_generation;      /* L */

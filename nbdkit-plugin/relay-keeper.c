@@ -99,12 +99,18 @@ come_up (struct relay *r, struct connection *c)
   pthread_cond_broadcast (&r->changed);
 }
 
+static bool
+is_held (const struct relay *r)
+{
+  return r->held;
+}
+
 /* One attempt.  -1: *why (NULL: no memory). */
 static int
 try_to_come_back (struct relay *r, char **why)
 {
   struct connection *c =
-    relay_connect (r, clock_ms () + r->options.connect_ms, NULL, why);
+    relay_connect (r, clock_ms () + r->options.connect_ms, is_held, why);
 
   if (c == NULL)
     return -1;
@@ -158,6 +164,17 @@ back_off (struct keeper *k)
     k->backoff_ms = longest_backoff (r);
 }
 
+/* Until nobody holds it.  False: the relay is stopped.  L; released
+ * meanwhile.
+ */
+static bool
+wait_until_free (struct relay *r)
+{
+  while (r->held && !r->stopping)
+    relay_wait_changed (r);
+  return !r->stopping;
+}
+
 /* Until it is there again or the relay is stopped.  L; released meanwhile. */
 static void
 come_back (struct keeper *k)
@@ -173,11 +190,14 @@ come_back (struct keeper *k)
   close_lost (r, true);
   relay_notice_locked (r, "lost (%s), connecting again",
                        r->lost_why ? r->lost_why : "the connection broke");
-  while (!r->stopping) {
-    pthread_mutex_unlock (&r->lock);
+  while (wait_until_free (r)) {
     free (why);
+    r->trying = true;
+    pthread_mutex_unlock (&r->lock);
     const int result = try_to_come_back (r, &why);
     pthread_mutex_lock (&r->lock);
+    r->trying = false;
+    pthread_cond_broadcast (&r->changed);
     if (result == 0)
       break;
     if (!said && clock_ms () >= limit) {

@@ -102,9 +102,11 @@ notice (struct relay *r, const char *fmt, va_list args)
 
   if (vasprintf (&text, fmt, args) == -1)
     text = NULL;
+  pthread_mutex_lock (&r->lock);
   if (text == NULL ||
       asprintf (&line, "destination %s: %s", r->uri, text) == -1)
     line = NULL;
+  pthread_mutex_unlock (&r->lock);
   if (line != NULL)
     r->options.notice (r->options.opaque, line);
 }

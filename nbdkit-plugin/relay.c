@@ -13,6 +13,7 @@
 #include "relay-internal.h"
 
 #define STOP_REQUESTS_MS 500
+#define HOLD_MORE_MS 1000
 
 /* Free what the relay holds; its threads are gone. */
 static void
@@ -157,6 +158,39 @@ relay_close (struct relay *r)
   free_relay (r);
 }
 
+/* An attempt to connect ends in time, but one that has connected and repeats
+ * writes takes as long as the destination does.
+ */
+int
+relay_hold (struct relay *r)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
+  const bool was_held = r->held;
+  const int64_t until = clock_ms () + r->options.connect_ms + HOLD_MORE_MS;
+
+  r->held = true;
+  while (r->trying && !r->stopping && clock_ms () < until)
+    relay_wait_changed (r);
+  if (r->state == STATE_DOWN && !r->trying)
+    return 0;
+  r->held = was_held;
+  pthread_cond_broadcast (&r->changed);
+  return -1;
+}
+
+void
+relay_unhold (struct relay *r, char *uri)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
+
+  if (uri != NULL) {
+    free (r->uri);
+    r->uri = uri;
+  }
+  r->held = false;
+  pthread_cond_broadcast (&r->changed);
+}
+
 uint64_t
 relay_error_generation (struct relay *r)
 {
@@ -172,6 +206,7 @@ relay_get_status (struct relay *r, struct relay_status *s)
 
   *s = (struct relay_status){
     .up = r->state == STATE_UP,
+    .held = r->held,
     .connections = r->nr_connections,
     .losses = r->losses,
     .replayed_writes = r->replayed,

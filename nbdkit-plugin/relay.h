@@ -83,6 +83,17 @@ extern void relay_stop (struct relay *r);
  */
 extern void relay_close (struct relay *r);
 
+/* While the destination is lost: do not look for it until relay_unhold.  -1: it
+ * is connected, or about to be.  May block for seconds.  One caller at a time;
+ * holding once more is possible.
+ */
+extern int relay_hold (struct relay *r);
+
+/* Look for it again: at this URI, which is taken, or (NULL) where it was.  It
+ * must be the same disk; unflushed writes are sent again there.
+ */
+extern void relay_unhold (struct relay *r, char *uri);
+
 /* ---- Requests ---------------------------------------------------------- */
 
 #define RELAY_FUA 1u     /* write, zero, trim */
@@ -143,6 +154,7 @@ extern int relay_block_status (struct relay *r, uint64_t count, uint64_t offset,
 
 struct relay_status {
   bool up;
+  bool held;
   unsigned connections;
   unsigned requests_in_flight; /* commands sent and not answered */
   uint64_t losses;             /* how often the destination was lost */

@@ -1,0 +1,141 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+# timeout: 90
+#
+# After a pivot the destination goes away and comes back at another address.
+# While it is connected, and where the new place will not do, `nbdmigrate
+# reopen` refuses and changes nothing; otherwise the guest, still connected,
+# goes on there, nothing of what it wrote is missing, and a proxy that is started
+# again knows the new place.  If neither place is sure to be recorded the guest
+# waits.
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+requires nbdkit jq
+
+size=$((4 * 1024 * 1024 + 512))
+dir=$tmp/proxy.dir
+
+# move_to NAME: what reopen says of it.
+move_to ()
+{
+  "$nbdmigrate" reopen "$dir" owner=destination destination="$(uri "$1")" \
+    > "$tmp/said" 2>&1
+}
+
+refused ()
+{
+  expect_status 1 move_to "$2"
+  grep -qF -- "$1" "$tmp/said" ||
+    fail "this is not said: $1 in $(cat "$tmp/said")"
+}
+
+is ()
+{
+  "$nbdmigrate" status --json "$dir" | jq -e "$1" > "$tmp/jq.out"
+}
+
+destination_is ()
+{
+  is '.owner == "destination" and .destination == "'"$(uri "$1")"'"' ||
+    fail "not at $1: $("$nbdmigrate" status --json "$dir")"
+}
+
+is_lost ()
+{
+  is '.relay.up == false'
+}
+
+is_up ()
+{
+  is '.relay.up'
+}
+
+truncate -s $size "$tmp/source" "$tmp/disk"
+start_nbdkit one file "$tmp/disk"
+# The record fails while the file "arm" is there; not with a sanitizer, which
+# must be the first to be loaded.
+preload=$BUILD/tests/crash-preload.so
+[ -z "${SANITIZER:-}" ] || preload=
+LD_PRELOAD=$preload CRASH_DIR=$dir CRASH_HOW=fail CRASH_ARM=$tmp/arm \
+  CRASH_AT=1 CRASH_TO=1000 CRASH_LOG=$tmp/steps \
+  start_proxy proxy file "$tmp/source" migrate-reconnect=60s
+start_guest guest "$(uri proxy)" --rate 4M
+must_migrate "$(uri proxy)" "$(uri one)"
+guest_goes_on guest
+
+echo "-- it is connected"
+start_nbdkit two file "$tmp/disk"
+refused 'end the server at the old one first' two
+destination_is one
+guest_goes_on guest
+
+echo "-- the new place will not do"
+crash_bg one
+wait_for is_lost
+refused 'nothing was changed' nobody
+start_nbdkit small memory 1M
+refused 'nothing was changed' small
+end_bg small
+start_nbdkit coarse --filter=blocksize-policy memory $((8 * 1024 * 1024)) \
+  blocksize-minimum=4096 blocksize-preferred=4096
+refused 'minimum block' coarse
+end_bg coarse
+destination_is one
+
+echo "-- the guest goes on at another one"
+move_to two
+destination_is two
+wait_for is_up
+guest_goes_on guest
+grep -q "destination $(uri two | sed 's/[?]/[?]/'): back after" "$tmp/proxy.log"
+refused 'already' one
+
+echo "-- back at the same address, while reopen looks elsewhere"
+crash_bg two
+wait_for is_lost
+refused 'nothing was changed' nobody
+start_nbdkit two file "$tmp/disk"
+wait_for is_up
+guest_goes_on guest
+destination_is two
+
+echo "-- the old server is there and does not answer"
+kill_bg two STOP
+start_nbdkit three file "$tmp/disk"
+WAIT_SECONDS=60 wait_for is_lost
+move_to three
+wait_for is_up
+guest_goes_on guest
+crash_bg two
+
+echo "-- neither place is sure to be recorded"
+crash_bg three
+wait_for is_lost
+start_nbdkit four file "$tmp/disk"
+if [ -n "$preload" ]; then
+  touch "$tmp/arm"
+  refused 'could not be recorded' four
+  start_nbdkit three file "$tmp/disk"
+  refused 'could not be recorded' four
+  is_lost || fail "it is used before it is recorded"
+  rm "$tmp/arm"
+  move_to four
+  crash_bg three
+else
+  move_to four
+fi
+wait_for is_up
+guest_goes_on guest
+destination_is four
+
+echo "-- a proxy that is started again"
+stop_guest guest
+verify_final guest "$(uri four)"
+end_bg proxy
+start_proxy proxy null size=$size
+destination_is four
+verify_final guest "$(uri proxy)"
+destination_is four
+end_bg proxy
