@@ -254,26 +254,27 @@ say_too_late (const struct proxy *p, const json_t *found, const char *what)
   return EXIT_FAILED;
 }
 
-/* 'found' is what the filter had before it dropped everything. */
+/* 'found' is what the filter had before it dropped everything.  A migration
+ * that was running may have come to its end before it could be cancelled.
+ */
 static int
 say_cancelled (const struct proxy *p, const json_t *found, bool was_running)
 {
   static const char nothing_runs[] = "there is no migration to cancel";
+  const bool detached = strcmp (member (found, "last_end"), "detached") == 0;
+  const bool session = json_is_true (json_object_get (found, "session"));
 
   if (strcmp (member (found, "owner"), "source") != 0)
     return say_too_late (p, found,
                          was_running ? "too late to cancel" : nothing_runs);
-  if (was_running || json_is_true (json_object_get (found, "session")))
+  if (session || (was_running && !detached))
     say_info ("the migration of %s is cancelled; the next run copies "
               "everything",
               p->uri);
   else if (json_is_true (json_object_get (found, "tracking")))
     say_info ("no migration of %s is running; the tracking since the %s is "
               "dropped, the next run copies everything",
-              p->uri,
-              strcmp (member (found, "last_end"), "detached") == 0
-                ? "detach"
-                : "interruption");
+              p->uri, detached ? "detach" : "interruption");
   else {
     say_error ("no migration of %s is running and nothing is tracked, so there "
                "is nothing to cancel",
