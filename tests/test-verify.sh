@@ -83,7 +83,8 @@ kill_bg migrator INT
 expect_status 3 wait_bg migrator
 cat "$tmp/migrator.log"
 grep -q 'everything is done but the digest' "$tmp/migrator.log"
-! grep -q 'same command again' "$tmp/migrator.log"
+! grep -q 'same command again' "$tmp/migrator.log" ||
+  fail "it says that it is not done"
 has_status "$S" '.last_end == "detached"'
 stop_all
 
