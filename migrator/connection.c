@@ -17,6 +17,13 @@
 #include <libnbd.h>
 
 #include "connection.h"
+#include "nbd-error.h"
+
+static const char *
+libnbd_error (void)
+{
+  return nbd_error_text (nbd_get_error ());
+}
 
 static bool
 is_broken (struct nbd_handle *nbd)
@@ -95,7 +102,7 @@ connect_step (struct nbd_handle *nbd, int interrupt_fd, int timeout_ms,
   else
     r = nbd_aio_notify_write (nbd);
   if (r == -1 || is_broken (nbd)) {
-    *why = nbd_get_error () ? nbd_get_error () : "the connection was closed";
+    *why = libnbd_error () ? libnbd_error () : "the connection was closed";
     return -1;
   }
   return 0;
@@ -109,7 +116,7 @@ connect_within (struct nbd_handle *nbd, const char *uri, int interrupt_fd,
   int r;
 
   if (nbd_aio_connect_uri (nbd, uri) == -1) {
-    *why = nbd_get_error ();
+    *why = libnbd_error ();
     return -1;
   }
   do {
@@ -158,7 +165,7 @@ ready (struct watch *w, short revents)
     r = nbd_aio_notify_write (c->nbd);
   /* An orderly end leaves no error, and libnbd's text would be an older one. */
   if (r == -1)
-    note_why (c, nbd_get_error ());
+    note_why (c, libnbd_error ());
   else if (is_broken (c->nbd))
     note_why (c, "the server closed the connection");
 }
@@ -179,7 +186,7 @@ connection_open (struct loop *loop, const char *uri,
   c->watch = (struct watch){ .fd = -1, .prepare = prepare, .ready = ready };
   c->nbd = nbd_create ();
   if (c->nbd == NULL || configure (c->nbd, options) == -1)
-    reason = nbd_get_error ();
+    reason = libnbd_error ();
   else if (connect_within (c->nbd, uri, interrupt_fd, &reason) == 0 &&
            loop_add (loop, &c->watch) == -1)
     reason = strerror (errno);
@@ -295,7 +302,7 @@ started (struct connection *c, struct io *io, int64_t cookie)
     return;
   io->error = nbd_get_errno () ? nbd_get_errno () : EIO;
   if (is_broken (c->nbd))
-    note_why (c, nbd_get_error ());
+    note_why (c, libnbd_error ());
   loop_defer (c->loop, &io->deferred);
 }
 

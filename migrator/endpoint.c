@@ -8,6 +8,7 @@
 
 #include "cleanup.h"
 #include "endpoint.h"
+#include "nbd-error.h"
 #include "protocol.h"
 
 /* What servers must accept when they state no maximum (NBD protocol, "Block
@@ -62,7 +63,7 @@ endpoint_open (struct loop *loop, const char *uri,
   }
   e->nr_connections = 1;
   if (learn (e, e->connections[0]->nbd, options) == -1) {
-    *why = strdup (nbd_get_error ());
+    *why = strdup (nbd_error_text (nbd_get_error ()));
     endpoint_close (e);
     return NULL;
   }
@@ -147,7 +148,7 @@ differs (const struct endpoint *e, const struct connection *c,
   bool differ = true;
 
   if (learn (&other, c->nbd, options) == -1)
-    *why = strdup (nbd_get_error ());
+    *why = strdup (nbd_error_text (nbd_get_error ()));
   else
     differ = facts_differ (e, &other, why) || ids_differ (e, &other, why);
   free (other.export_name);

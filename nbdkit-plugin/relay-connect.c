@@ -14,6 +14,7 @@
 
 #include "clock.h"
 #include "cleanup.h"
+#include "nbd-error.h"
 #include "relay-internal.h"
 
 static char *
@@ -22,6 +23,12 @@ copy_uri (struct relay *r)
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
 
   return strdup (r->uri);
+}
+
+static const char *
+libnbd_error (void)
+{
+  return nbd_error_text (nbd_get_error ());
 }
 
 static int
@@ -73,12 +80,11 @@ handshake (struct connection *c, int64_t deadline_ms,
     if (must_end (c->relay, urgent))
       return "interrupted";
     if (nbd_poll (c->nbd, left < RELAY_SLICE_MS ? left : RELAY_SLICE_MS) == -1)
-      return nbd_get_error ();
+      return libnbd_error ();
   }
   if (nbd_aio_is_ready (c->nbd))
     return NULL;
-  return nbd_get_error () ? nbd_get_error ()
-                          : "the server closed the connection";
+  return libnbd_error () ? libnbd_error () : "the server closed the connection";
 }
 
 static const char *
@@ -88,13 +94,13 @@ establish (struct connection *c, int64_t deadline_ms,
   const char *why;
 
   if (configure (c) == -1)
-    return nbd_get_error ();
+    return libnbd_error ();
   why = handshake (c, deadline_ms, urgent);
   if (why != NULL)
     return why;
   c->fd = nbd_aio_get_fd (c->nbd);
   if (c->fd == -1)
-    return nbd_get_error ();
+    return libnbd_error ();
   keep_alive (c->fd);
   destination_learn (c->nbd, &c->destination);
   return NULL;

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "nbd-error.h"
 #include "relay-internal.h"
 
 struct connection *
@@ -38,7 +39,8 @@ connection_new (struct relay *r, char **why)
   c->nbd = nbd_create ();
   if (c->kick == -1 || c->nbd == NULL) {
     if (asprintf (why, "making a connection: %s",
-                  c->kick == -1 ? strerror (errno) : nbd_get_error ()) == -1)
+                  c->kick == -1 ? strerror (errno)
+                                : nbd_error_text (nbd_get_error ())) == -1)
       *why = NULL;
     connection_close (c);
     return NULL;
@@ -114,7 +116,7 @@ io_thread (void *opaque)
       __atomic_store_n (&c->progress_ms, clock_ms (), __ATOMIC_RELAXED);
     if (notify (c, events) == -1) {
       free (why);
-      why = strdup (nbd_get_error ());
+      why = strdup (nbd_error_text (nbd_get_error ()));
     }
   }
 

@@ -50,6 +50,7 @@ refused ()
   [ ! -s "$tmp/printed" ] || complain "something was printed on stdout"
   # One sentence, and a line that says who is authoritative or where help is.
   [ "$(wc -l < "$tmp/said")" -le 2 ] || complain "that is too long"
+  ! grep -q 'nbd_[a-z]*_' "$tmp/said" || complain "a function of libnbd is named"
 }
 
 # filter_refused TEXT... -- ARGUMENT...: of nbdkit.
