@@ -35,6 +35,14 @@ static const struct connection_options base_options = {
 
 /* ---- opening: the source ----------------------------------------------- */
 
+static const char *
+connect_hint (const char *what, const char *why)
+{
+  if (strcmp (what, "source") == 0)
+    return proxy_hint (why);
+  return proxy_unreachable (why) ? "; is that server running?" : "";
+}
+
 static int
 connect_failed (struct disk *d, const char *uri, const char *what, char *why)
 {
@@ -45,7 +53,7 @@ connect_failed (struct disk *d, const char *uri, const char *what, char *why)
     drive_fail (d->m, "connecting to the %s %s: %s", what, uri, strerror (err));
   else
     drive_fail (d->m, "connecting to the %s %s: %s%s", what, uri, why,
-                strcmp (what, "source") == 0 ? proxy_hint (why) : "");
+                connect_hint (what, why));
   free (why);
   return -1;
 }

@@ -60,14 +60,26 @@ attach (struct proxy *p, const char *export_name)
   return r == 0 ? 0 : -1;
 }
 
+bool
+proxy_unreachable (const char *why)
+{
+  /* How libnbd begins when nobody listens there. */
+  return why != NULL && strncmp (why, "connect: ", strlen ("connect: ")) == 0;
+}
+
 const char *
 proxy_hint (const char *why)
 {
+  if (proxy_unreachable (why))
+    return "; is the proxy running?  'nbdmigrate status DIR' with its "
+           "migrate-dir reads its records";
   /* What libnbd says when the server refuses to open the export. */
   if (why == NULL || strstr (why, "no export named") == NULL)
     return "";
-  return "; if there should be one, nbdkit's own messages tell why the proxy "
-         "cannot serve it, and 'nbdmigrate status DIR' with its migrate-dir "
+  return "; 'nbdinfo --list' tells the exports it has (one with a name, "
+         "nbd+unix:///NAME?socket=..., needs migrate-named-exports=true of the "
+         "proxy); if this one should be there, nbdkit's own messages tell why "
+         "it is not served, and 'nbdmigrate status DIR' with its migrate-dir "
          "tells who owns the disk; 'nbdmigrate reopen DIR' settles it";
 }
 

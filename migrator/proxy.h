@@ -29,4 +29,7 @@ extern void proxy_close (struct proxy *p);
 /* What to do when connecting to a source failed for that reason; or "". */
 extern const char *proxy_hint (const char *why);
 
+/* Whether that reason is that nobody listens there. */
+extern bool proxy_unreachable (const char *why);
+
 #endif /* NBDMIGRATE_PROXY_H */

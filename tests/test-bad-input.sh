@@ -96,7 +96,7 @@ refused 2 "$S" twice -- "$S" "$S"
 refused 2 /dev/sda -- status /dev/sda
 
 # -- the source
-refused 1 nowhere.sock 'No such file' -- \
+refused 1 nowhere.sock 'No such file' 'is the proxy running' 'status DIR' -- \
   --finish=detach "nbd+unix:///?socket=$tmp/nowhere.sock" "$D"
 refused 1 nowhere.control 'No such file' "proxy's host" -- \
   --finish=detach --control="$tmp/nowhere.control" "$S" "$D"
@@ -104,6 +104,20 @@ refused 1 nowhere.control 'No such file' "proxy's host" -- \
 start_nbdkit plain memory $size
 refused 1 "$(uri plain)" --filter=migrate -- --finish=detach "$(uri plain)" "$D"
 end_bg plain
+
+# A socket that a dead proxy left behind.
+start_proxy dead memory $size
+crash_bg dead
+refused 1 dead.sock 'Connection refused' 'is the proxy running' \
+  'status DIR' -- status "$(uri dead)"
+
+mkdir "$tmp/named"
+truncate -s 1M "$tmp/named/a"
+start_proxy named file dir="$tmp/named" migrate-named-exports=true
+refused 1 'no export named' 'nbdinfo --list' 'nbd+unix:///NAME?socket=' \
+  migrate-named-exports=true -- status "$(uri named)"
+"$nbdmigrate" status "nbd+unix:///a?socket=$tmp/named.sock" > "$tmp/status"
+end_bg named
 
 start_proxy other memory $size
 nbdinfo --size "$(uri other)" > "$tmp/size" # an export in use
@@ -156,7 +170,7 @@ chmod +x "$tmp/no-flush.sh"
 bad_destination $((size - 512)) $size -- memory $((size - 512))
 bad_destination read-only -- -r memory $size
 bad_destination flush -- sh "$tmp/no-flush.sh"
-refused 1 nowhere.sock 'No such file' -- \
+refused 1 nowhere.sock 'No such file' 'is that server running' -- \
   --finish=detach "$S" "nbd+unix:///?socket=$tmp/nowhere.sock"
 mkdir "$tmp/exports"
 start_nbdkit directory file dir="$tmp/exports"
