@@ -16,6 +16,24 @@ static const struct command {
   { "reopen", reopen_main },
 };
 
+/* The summary tells of all commands. */
+static bool
+asks_for_help (int argc, char *argv[])
+{
+  int i;
+
+  for (i = 1; i < argc && strcmp (argv[i], "--") != 0; ++i)
+    if (strcmp (argv[i], "--help") == 0)
+      return true;
+  return false;
+}
+
+static int
+run_command (const struct command *c, int argc, char *argv[])
+{
+  return asks_for_help (argc, argv) ? options_help () : c->main (argc, argv);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -25,7 +43,7 @@ main (int argc, char *argv[])
 
   for (i = 0; argc > 1 && i < sizeof commands / sizeof commands[0]; ++i)
     if (strcmp (argv[1], commands[i].name) == 0)
-      return commands[i].main (argc - 1, argv + 1);
+      return run_command (&commands[i], argc - 1, argv + 1);
   status = options_parse (&options, argc, argv);
   if (status == -1)
     status = migrate (&options);

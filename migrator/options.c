@@ -265,6 +265,13 @@ parse_option (struct options *o, int opt, const char *text)
 }
 
 int
+options_help (void)
+{
+  fputs (help, stdout);
+  return fflush (stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
+}
+
+int
 options_next (int argc, char *argv[], const struct option *known)
 {
   const int opt = getopt_long (argc, argv, ":", known, NULL);
@@ -341,6 +348,13 @@ parse_pair (struct options *o, char *args[])
   return 0;
 }
 
+/* A word that is no URI was meant as a command. */
+static bool
+is_word (const char *text)
+{
+  return text[strspn (text, "abcdefghijklmnopqrstuvwxyz-")] == '\0';
+}
+
 static int
 parse_pairs (struct options *o, int n, char *args[])
 {
@@ -348,6 +362,12 @@ parse_pairs (struct options *o, int n, char *args[])
 
   if (n == 0) {
     say_usage ("SOURCE and DESTINATION are missing");
+    return -1;
+  }
+  if (is_word (args[0])) {
+    say_usage ("'%s' is neither an NBD URI nor a command; the commands, which "
+               "come first, are status, set, finish, cancel and reopen",
+               args[0]);
     return -1;
   }
   if (n % 2 != 0) {
@@ -396,9 +416,10 @@ check_shared_bases (const struct options *o)
   size_t i;
 
   if (o->nr_shared_bases > 0 && o->nr_shared_bases != o->nr_pairs) {
-    say_usage ("--shared-base is given %zu times for %zu disks; give it once "
+    say_usage ("--shared-base is given %zu time%s for %zu disk%s; give it once "
                "for each, in their order",
-               o->nr_shared_bases, o->nr_pairs);
+               o->nr_shared_bases, o->nr_shared_bases == 1 ? "" : "s",
+               o->nr_pairs, o->nr_pairs == 1 ? "" : "s");
     return -1;
   }
   for (i = 0; i < o->nr_shared_bases; ++i)
@@ -444,10 +465,8 @@ options_parse (struct options *o, int argc, char *argv[])
                          .bar = isatty (STDERR_FILENO),
                          .progress_fd = -1 };
   while ((opt = options_next (argc, argv, long_options)) != -1) {
-    if (opt == OPT_HELP) {
-      fputs (help, stdout);
-      return fflush (stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
-    }
+    if (opt == OPT_HELP)
+      return options_help ();
     if (opt == OPT_VERSION) {
       puts ("nbdmigrate " NBDMIGRATE_VERSION);
       return fflush (stdout) == 0 ? EXIT_DONE : EXIT_FAILED;

@@ -59,6 +59,9 @@ struct options {
 extern int options_parse (struct options *o, int argc, char *argv[]);
 extern void options_free (struct options *o);
 
+/* Print the summary of everything.  Returns the status to exit with. */
+extern int options_help (void);
+
 /* getopt_long for options that have only long names, with numbers from
  * OPTIONS_FIRST on.  What is wrong is said.
  */

@@ -208,6 +208,10 @@ proxy_open (struct proxy *p, const char *source, const char *control_path,
                source);
     return EXIT_USAGE;
   }
+  else if (!uri_is_nbd (source)) {
+    say_usage ("'%s' is neither an NBD URI nor a directory", source);
+    return EXIT_USAGE;
+  }
   else {
     p->uri = options_uri ("SOURCE", source);
     if (p->uri == NULL)

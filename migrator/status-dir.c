@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cleanup.h"
 #include "control.h"
@@ -100,6 +101,41 @@ show_all (struct control *c, const char *dir, bool json)
   return (int)json_array_size (names);
 }
 
+/* Only a filter makes these. */
+static bool
+is_migrate_dir (const char *dir)
+{
+  static const char *const names[] = { "control", "lock" };
+  struct stat st;
+  size_t i;
+
+  for (i = 0; i < sizeof names / sizeof names[0]; ++i) {
+    CLEANUP_FREE char *path = NULL;
+
+    if (asprintf (&path, "%s/%s", dir, names[i]) == -1) {
+      path = NULL;
+      return false;
+    }
+    if (lstat (path, &st) == 0)
+      return true;
+  }
+  return false;
+}
+
+/* What is said if nothing was found: in place of 0, the result. */
+static int
+say_nothing_found (const char *dir)
+{
+  if (!is_migrate_dir (dir)) {
+    say_error ("%s holds nothing of the filter: is this the migrate-dir of a "
+               "proxy?",
+               dir);
+    return -1;
+  }
+  say_info ("%s holds no record: no disk there was ever migrated", dir);
+  return 0;
+}
+
 int
 status_of_directory (const char *dir, bool json)
 {
@@ -116,6 +152,6 @@ status_of_directory (const char *dir, bool json)
   control_close (c);
   loop_destroy (&loop);
   if (n == 0)
-    say_info ("%s holds no record: no disk there was ever migrated", dir);
+    n = say_nothing_found (dir);
   return n >= 0 && fflush (stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
 }

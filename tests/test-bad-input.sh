@@ -93,7 +93,23 @@ refused 2 --progress=x -- --progress=x "$S" "$D"
 refused 2 /dev/sda 'not an NBD URI' -- /dev/sda "$D"
 refused 2 http://host/ 'not an NBD URI' -- "$S" http://host/
 refused 2 "$S" twice -- "$S" "$S"
-refused 2 /dev/sda -- status /dev/sda
+refused 2 /dev/sda 'neither an NBD URI nor a directory' -- status /dev/sda
+refused 2 /nowhere 'neither an NBD URI nor a directory' -- set /nowhere rate=1M
+refused 2 statsu command status set finish cancel reopen -- statsu "$S"
+refused 2 statsu command -- statsu
+refused 2 "'status'" 'come first' -- --json status "$S"
+refused 2 '1 time for 2 disks' -- --shared-base=nbd://a "$S" "$D" nbd://b nbd://c
+refused 2 '2 times for 1 disk;' -- --shared-base=nbd://a --shared-base=nbd://b \
+  "$S" "$D"
+mkdir "$tmp/empty"
+refused 1 "$tmp/empty" migrate-dir -- status "$tmp/empty"
+
+for command in status set finish cancel reopen ''; do
+  echo "-- nbdmigrate $command --help"
+  # shellcheck disable=SC2086 # maybe no word
+  "$nbdmigrate" $command --help > "$tmp/help" || fail "exit status $?"
+  grep -q '^Usage: nbdmigrate' "$tmp/help"
+done
 
 # -- the source
 refused 1 nowhere.sock 'No such file' 'is the proxy running' 'status DIR' -- \
@@ -110,6 +126,7 @@ start_proxy dead memory $size
 crash_bg dead
 refused 1 dead.sock 'Connection refused' 'is the proxy running' \
   'status DIR' -- status "$(uri dead)"
+"$nbdmigrate" status "$tmp/dead.dir" || fail "exit status $? for an empty one"
 
 mkdir "$tmp/named"
 truncate -s 1M "$tmp/named/a"

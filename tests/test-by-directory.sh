@@ -37,11 +37,12 @@ done
 echo "-- no proxy is running"
 mkdir -m 700 "$dir"
 said 1 'the proxy must be running' reopen "$dir"
-said 0 'holds no record' status "$dir"
+said 1 'holds nothing of the filter' status "$dir"
 
 echo "-- no client has connected yet"
 start_proxy proxy file "$tmp/a"
 start_nbdkit destination memory 1M
+said 0 'holds no record' status "$dir"
 said 1 'knows no disk' cancel "$dir"
 # With --control it is connected to as before, only so the filter learns of it.
 said 0 'owner        source' status --control="$dir/control" "$(uri proxy)"
