@@ -93,6 +93,15 @@ lose (struct control *c, const char *why)
   }
 }
 
+/* Whether sending or receiving notices it first is a matter of luck. */
+static const char *
+socket_error (int err)
+{
+  return err == EPIPE || err == ECONNRESET
+           ? "the proxy closed the control connection"
+           : strerror (err);
+}
+
 void
 control_check_timeout (struct control *c, int64_t now_us, int64_t timeout_us)
 {
@@ -138,8 +147,7 @@ ready (struct watch *w, short revents)
   if (n == -1 && (errno == EAGAIN || errno == EINTR))
     return;
   if (n <= 0) {
-    lose (c, n == 0 ? "the proxy closed the control connection"
-                    : strerror (errno));
+    lose (c, socket_error (n == 0 ? ECONNRESET : errno));
     return;
   }
   while (c->why == NULL && (text = line_reader_next (&c->reader)) != NULL) {
@@ -279,7 +287,7 @@ control_send (struct control *c, const char *command, json_t *arguments,
   if (c->why != NULL)
     lose (c, c->why);
   else if (protocol_send (c->watch.fd, message, fds, nr_fds) == -1)
-    lose (c, strerror (errno));
+    lose (c, socket_error (errno));
 }
 
 static void

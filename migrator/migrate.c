@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -215,8 +216,9 @@ say_summary (const struct migration *m)
   char copied[UNITS_TEXT_MAX], duration[UNITS_TEXT_MAX];
   size_t i;
 
-  say_info ("%s copied in %u passes and %s, pause %.1f ms",
+  say_info ("%s copied in %u pass%s and %s, pause %.1f ms",
             units_format_bytes (copied, m->meter.copied_bytes), m->passes,
+            m->passes == 1 ? "" : "es",
             units_format_ms (duration,
                              (uint64_t)(loop_now_us () - m->started_us) / 1000),
             m->pause_ms);
@@ -297,6 +299,49 @@ run (struct migration *m)
   return status;
 }
 
+/* Not only this session of it ended: nobody listens any more. */
+static bool
+proxy_has_gone (struct disk *d)
+{
+  struct control *c;
+  char *why;
+
+  if (!d->attached || d->control == NULL ||
+      (control_broken (d->control) == NULL &&
+       endpoint_broken (d->source) == NULL))
+    return false;
+  c = control_open (&d->m->loop, d->control_path, CONTROL_GREETING_MS, &why);
+  control_close (c);
+  free (why);
+  return c == NULL;
+}
+
+/* When a proxy dies, what is noticed first is one of many requests; what is to
+ * be done does not depend on which.
+ */
+static void
+explain_failure (struct migration *m)
+{
+  size_t i;
+  char *why;
+
+  for (i = 0; i < m->nr_disks; ++i) {
+    struct disk *d = &m->disks[i];
+
+    if (!proxy_has_gone (d))
+      continue;
+    if (asprintf (&why,
+                  "the proxy of %s has gone (%s): start it again; the next "
+                  "run then copies this disk from the beginning",
+                  d->pair->source,
+                  m->why ? m->why : "it does not answer") == -1)
+      return;
+    free (m->why);
+    m->why = why;
+    return;
+  }
+}
+
 static void
 finish (struct migration *m, int status)
 {
@@ -305,8 +350,11 @@ finish (struct migration *m, int status)
   progress_end (m, status == EXIT_DONE);
   if (status == EXIT_DONE)
     event_completed (m);
-  else
+  else {
+    if (status == EXIT_FAILED && !m->complete)
+      explain_failure (m);
     event_failed (m, status);
+  }
   if (m->complete)
     say_summary (m);
   if (m->why != NULL && status != EXIT_DONE)

@@ -3,7 +3,7 @@
 #
 # A migrator that is killed leaves guest and proxy running, and the next run
 # goes on where it was.  So does one that is asked to stop by SIGINT or SIGTERM,
-# which ends with exit status 3.
+# which ends with exit status 3.  When the proxy is killed, that is what is said.
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
@@ -72,3 +72,17 @@ must_migrate --finish=detach "$(uri proxy)" "$(uri destination)"
 verify_cut guest "$(uri destination)"
 stop_guest guest
 verify_final guest "$(uri proxy)"
+
+for wait in '' --wait; do
+  echo "-- the proxy is killed $wait"
+  start_migrate --finish=detach --restart ${wait:---rate=8M} $wait \
+    "$(uri proxy)" "$(uri destination)"
+  wait_for has_copied 4000000
+  crash_bg proxy
+  expect_status 1 wait_bg migrator
+  sed 's/^/   /' "$tmp/migrator.log"
+  grep -q "the proxy of $(uri proxy) has gone (.*): start it again" \
+    "$tmp/migrator.log" || fail "that the proxy has gone is not said"
+  tail -n 1 "$tmp/migrator.log" | grep -q 'source .* authoritative'
+  start_proxy proxy file "$tmp/source"
+done
