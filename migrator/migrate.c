@@ -78,6 +78,25 @@ catch_signals (struct migration *m)
 
 /* ---- start and end ----------------------------------------------------- */
 
+/* The filter's answer says what a server of one client needs.  One that admits
+ * more may have given all its places to us.
+ */
+static void
+prepare_failed (struct migration *m)
+{
+  const struct disk *d = drive_refused (m);
+  const unsigned n = d ? d->destination->nr_connections : 0;
+
+  if (n > 1)
+    drive_fail (m,
+                "preparing the cut-over of %s: %s; nbdmigrate holds %u "
+                "connections to that server itself: if it admits no more, let "
+                "it, or use --connections=%u",
+                d->pair->source, d->answer.desc, n, n / 2);
+  else
+    drive_fail_refused (m, "preparing the cut-over of");
+}
+
 static int
 open_disks (struct migration *m)
 {
@@ -101,11 +120,7 @@ open_disks (struct migration *m)
       return -1;
   if (converge_prepare (m) == 0)
     return 0;
-  drive_fail_refused (m, "preparing the cut-over of");
-  if (m->finish == FINISH_PIVOT)
-    say_info ("for a pivot the destination must admit connections of the proxy "
-              "beside those of nbdmigrate: start qemu-nbd with a larger -e, or "
-              "try --connections=1");
+  prepare_failed (m);
   return -1;
 }
 

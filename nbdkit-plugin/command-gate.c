@@ -114,7 +114,7 @@ connect_relay (struct call *call, const char *uri)
   pthread_mutex_lock (&e->session.lock);
   if (relay == NULL)
     return call_fail (call, "BadDestination",
-                      "the proxy cannot go on on %s: %s", uri,
+                      "the proxy cannot go on there: %s",
                       why ? why : "no memory");
   if (call->gone || !call_is_session (call)) {
     relay_close (relay);

@@ -42,6 +42,9 @@ start_guest guest "$(uri proxy)" --initial "$pattern" --rate 2M \
 echo "-- pivot"
 expect_status 1 migrate "$(uri proxy)" "$(uri destination)"
 grep -q 'qemu-nbd -e' "$tmp/migrate.log" || fail "the remedy is not named"
+[ "$(grep -c 'qemu-nbd' "$tmp/migrate.log")" -eq 1 ] || fail "it is said twice"
+# It is the only connection that can be taken away.
+! grep -e '--connections' "$tmp/migrate.log" || fail "that cannot help"
 tail -n 1 "$tmp/migrate.log" | grep -q 'source .* authoritative'
 [ "$(sha256sum < "$tmp/destination")" = "$untouched" ] ||
   fail "something was written"
