@@ -349,6 +349,21 @@ make_copier (struct disk *d)
   return d->copier ? 0 : -1;
 }
 
+/* --incremental: 'begin' makes the filter forget it. */
+static void
+note_detach (struct disk *d)
+{
+  CLEANUP_ANSWER struct control_answer a = { 0 };
+  const char *end, *to;
+
+  control_wait (d->control, "status", NULL, 5000, &a);
+  end = json_string_value (json_object_get (a.value, "last_end"));
+  to = json_string_value (json_object_get (a.value, "destination"));
+  if (end != NULL && to != NULL && strcmp (end, "detached") == 0 &&
+      json_is_true (json_object_get (a.value, "tracking")))
+    d->detached_to = strdup (to);
+}
+
 struct begin_answer {
   struct disk *d;
   bool done;
@@ -388,6 +403,8 @@ disk_begin (struct disk *d)
   for (i = 0; i < d->destination->nr_connections; ++i)
     fds[i] = d->destination->connections[i]->sock;
   d->swept = true; /* nothing is taken before the first pass */
+  if (o->incremental)
+    note_detach (d);
   control_send (d->control, "begin",
                 json_pack ("{s:s, s:b, s:b}", "destination",
                            d->pair->destination, "restart", o->restart,
@@ -435,4 +452,5 @@ disk_close (struct disk *d)
   free (d->control_path);
   free (d->token);
   free (d->owner);
+  free (d->detached_to);
 }

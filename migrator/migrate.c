@@ -264,6 +264,18 @@ digest_all (struct migration *m)
 }
 
 static void
+say_not_incremental (const struct disk *d)
+{
+  if (d->detached_to == NULL)
+    say_info ("%s has no detach to go on from (there was none, or its proxy "
+              "was started again since): full copy",
+              d->pair->source);
+  else
+    say_info ("%s was last detached to %s, not to %s: full copy",
+              d->pair->source, d->detached_to, d->pair->destination);
+}
+
+static void
 say_resumed (const struct migration *m)
 {
   char left[UNITS_TEXT_MAX];
@@ -276,8 +288,7 @@ say_resumed (const struct migration *m)
       say_info ("%s goes on from the run before: %s to copy", d->pair->source,
                 units_format_bytes (left, d->remaining_bytes));
     else if (m->options->incremental)
-      say_info ("%s has no detach to this destination to go on from: full copy",
-                d->pair->source);
+      say_not_incremental (d);
   }
 }
 

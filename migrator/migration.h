@@ -65,6 +65,7 @@ struct disk {
   uint64_t max_gate_ms;
   uint64_t epoch; /* of the destination connections (R6a) */
   bool resumed;
+  char *detached_to;    /* --incremental: where to before us, or NULL */
   bool attached;        /* the filter told about it */
   bool owned_elsewhere; /* not by the source: an earlier run cut over */
   bool begun;           /* our session exists */

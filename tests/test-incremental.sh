@@ -67,6 +67,7 @@ fill "$S" 100
 echo "-- the first one is a full copy, whatever is asked for"
 run --incremental
 expect false $size
+grep -q "$S has no detach to go on from" "$tmp/migrate.log"
 
 echo "-- nothing was written"
 run --incremental
@@ -122,6 +123,8 @@ echo "-- another destination, and back"
 start_nbdkit another memory $size
 must_migrate --finish=detach --incremental "$S" "$(uri another)"
 expect_full
+grep -qF "last detached to $D, not to $(uri another): full copy" \
+  "$tmp/migrate.log" || fail "where it was detached to is not said"
 run --incremental
 expect_full
 
