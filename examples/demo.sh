@@ -10,6 +10,7 @@
 #   --size=SIZE    of the disk (default 1G)
 #   --rate=SIZE    copy at most so much per second (default: no limit)
 #   --seed=N       of the disk's content and of the guest's writes
+#   --help         print this and exit
 #
 # The guest, `referee`, keeps a record of what it wrote when, and which writes
 # were acknowledged.  That is the proof at the end: every byte of the
@@ -31,6 +32,7 @@ density=80  # percent of the disk that holds data
 
 work=
 pids=()
+migrator=
 
 say ()
 {
@@ -51,10 +53,15 @@ die ()
   exit 1
 }
 
+print_usage ()
+{
+  sed -n '/^#   examples/,/^#   --help/s/^#   \{0,1\}//p' "${BASH_SOURCE[0]}"
+}
+
 usage ()
 {
-  [ $# -eq 0 ] || say "$*"
-  sed -n '/^#   examples/,/^#   --seed/s/^#   //p' "${BASH_SOURCE[0]}" >&2
+  say "$*"
+  print_usage >&2
   exit 2
 }
 
@@ -74,6 +81,10 @@ parse_options ()
     --size=*) size=${arg#*=} ;;
     --rate=*) rate=${arg#*=} ;;
     --seed=*) seed=${arg#*=} ;;
+    --help)
+      print_usage
+      exit 0
+      ;;
     *) usage "unknown argument '$arg'" ;;
     esac
   done
@@ -133,6 +144,19 @@ clean_up ()
     end "${pids[i]}"
   done
   [ -z "$work" ] || rm -rf "$work"
+}
+
+# Everything is removed, so nbdmigrate must not advise how to go on: it is
+# killed, which harms nobody, before the message ends its progress bar.
+interrupted ()
+{
+  if [ -n "$migrator" ]; then
+    kill -KILL "$migrator" 2> /dev/null || :
+    wait "$migrator" 2> /dev/null || :
+    echo >&2
+  fi
+  say "interrupted: removing everything"
+  exit "$1"
 }
 
 # wait_until PID WHAT CONDITION...: the process is to bring something about.
@@ -206,11 +230,14 @@ migrate ()
 
   say "nbdmigrate $source_uri \\"
   say "           $destination_uri"
-  "$build/nbdmigrate" --finish=detach --progress --json --rate="$rate" \
+  # In a session of its own: Ctrl-C is for the demonstration only.
+  setsid "$build/nbdmigrate" --finish=detach --progress --json --rate="$rate" \
     --destination-is-zero \
     "$source_uri" "$destination_uri" < /dev/null > "$work/events.json" &
-  pids+=($!)
-  wait "${pids[-1]}" || status=$?
+  migrator=$!
+  pids+=("$migrator")
+  wait "$migrator" || status=$?
+  migrator=
   [ $status -eq 0 ] || die "nbdmigrate ended with exit status $status"
 }
 
@@ -273,9 +300,9 @@ summary ()
 parse_options "$@"
 prepare
 trap clean_up EXIT
-trap 'say "interrupted"; exit 130' INT
-trap 'exit 143' TERM
-trap 'exit 129' HUP
+trap 'interrupted 130' INT
+trap 'interrupted 143' TERM
+trap 'interrupted 129' HUP
 make_room
 source_uri="nbd+unix:///?socket=$work/source.sock"
 destination_uri="nbd+unix:///?socket=$work/destination.sock"

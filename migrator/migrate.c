@@ -53,6 +53,8 @@ got_signal (struct watch *w, short revents)
   (void)revents;
   if (read (w->fd, &info, sizeof info) != sizeof info)
     return;
+  if (m->stop == STOP_CANCELLED)
+    return; /* it is ending already */
   if (m->stop == STOP_NO)
     m->stop = STOP_CANCELLED;
   say_info ("interrupted by %s: letting requests in flight end",

@@ -42,6 +42,10 @@ interrupted ()
   kill_bg "$1" "$1"
   wait_bg "$1" || status=$?
   [ $status -eq "$2" ] || fail "$1: exit status $status"
+  tr '\r' '\n' < "$tmp/$1.log" | tail -n 2
+  [ "$(tail -n 1 "$tmp/$1.log")" = "demo: interrupted: removing everything" ] ||
+    fail "$1: that is not the last line"
+  ! grep -q "nbdmigrate: " "$tmp/$1.log" || fail "$1: nbdmigrate advises"
   nothing_left
 }
 
@@ -53,6 +57,11 @@ is_copying ()
 echo "-- interrupted"
 interrupted INT 130
 interrupted TERM 143
+
+echo "-- help"
+"${demo[@]}" --help > "$tmp/help" || fail "exit status $?"
+head -n 1 "$tmp/help" | grep -q '^examples/demo.sh \[--no-install\]'
+grep -q -- '--rate=SIZE' "$tmp/help"
 
 echo "-- in vain"
 expect_status 2 "${demo[@]}" --nonsense 2> "$tmp/usage.log"
