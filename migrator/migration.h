@@ -14,7 +14,7 @@
  *   converge.c   the policy: another pass, cut over, or give up
  *   migrate.c    start and end, and what is said then
  *
- * meter.c measures; progress.c and events.c show.
+ * meter.c measures; progress.c, progress-text.c and events.c show.
  */
 
 #ifndef NBDMIGRATE_MIGRATION_H

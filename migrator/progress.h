@@ -22,9 +22,4 @@ extern void progress_end (struct migration *m, bool completed);
 /* For --json and for 'nbdmigrate status' in another terminal. */
 extern json_t *progress_json (struct migration *m);
 
-/* One line of text, without a newline, from such an object; the caller frees
- * it.  columns: its room, 0 for no bar.
- */
-extern char *progress_text (const json_t *progress, unsigned columns);
-
 #endif /* NBDMIGRATE_PROGRESS_H */

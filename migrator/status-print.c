@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "cleanup.h"
-#include "progress.h"
+#include "progress-text.h"
 #include "status-print.h"
 #include "units.h"
 
@@ -129,7 +129,7 @@ print_text (const char *where, const json_t *s)
     print_guest (json_object_get (s, "guest"));
   print_relay (s, json_object_get (s, "relay"));
   if (running && json_is_object (progress)) {
-    CLEANUP_FREE char *text = progress_text (progress, 0);
+    CLEANUP_FREE char *text = progress_text (progress, false, 0);
 
     if (text != NULL)
       printf ("%-12s %s\n", "progress", text);

@@ -51,7 +51,10 @@ events_are '.[0].disks | length == 1 and (.[0].source | type == "string") and
 has phase phase:string pass:number remaining_bytes:number
 has progress phase:string pass:number percent:number copied_bytes:number \
   remaining_bytes:number bytes_per_second:number \
-  dirty_bytes_per_second:number finish:string max_pause_ms:number rate:number
+  dirty_bytes_per_second:number finish:string max_pause_ms:number rate:number \
+  wait:boolean disk_count:number
+events_are 'map(select(.event == "progress")) |
+            all((.wait | not) and .disk_count == 1)'
 has pause begin_time:number end_time:number pause_ms:number result:string
 has completed "${common[@]}"
 events_are '.[0].event == "started" and .[-1].event == "completed"'
