@@ -4,11 +4,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cleanup.h"
 #include "progress-text.h"
 #include "status-print.h"
 #include "units.h"
+
+#define LABEL "%-12s "
+#define LABEL_WIDTH 13
 
 static uint64_t
 number (const json_t *o, const char *name)
@@ -29,7 +33,7 @@ print_bytes (const char *label, const json_t *o, const char *name)
 {
   char text[UNITS_TEXT_MAX];
 
-  printf ("%-12s %s\n", label, units_format_bytes (text, number (o, name)));
+  printf (LABEL "%s\n", label, units_format_bytes (text, number (o, name)));
 }
 
 static const char *
@@ -55,18 +59,20 @@ describe (const json_t *s)
   return "none";
 }
 
+/* In two lines, as one would be too long for a terminal. */
 static void
 print_guest (const json_t *guest)
 {
-  char written[UNITS_TEXT_MAX], read_bytes[UNITS_TEXT_MAX];
+  char text[UNITS_TEXT_MAX];
 
-  printf ("%-12s %" PRIu64 " writes (%s), %" PRIu64 " zeroes, %" PRIu64
-          " trims, %" PRIu64 " flushes, %" PRIu64 " reads (%s)\n",
-          "requests", number (guest, "writes"),
-          units_format_bytes (written, number (guest, "written_bytes")),
-          number (guest, "zeroes"), number (guest, "trims"),
-          number (guest, "flushes"), number (guest, "reads"),
-          units_format_bytes (read_bytes, number (guest, "read_bytes")));
+  printf (LABEL "writes %" PRIu64 " (%s), ", "requests",
+          number (guest, "writes"),
+          units_format_bytes (text, number (guest, "written_bytes")));
+  printf ("reads %" PRIu64 " (%s)\n", number (guest, "reads"),
+          units_format_bytes (text, number (guest, "read_bytes")));
+  printf (LABEL "zeroes %" PRIu64 ", trims %" PRIu64 ", flushes %" PRIu64 "\n",
+          "", number (guest, "zeroes"), number (guest, "trims"),
+          number (guest, "flushes"));
 }
 
 /* After a pivot: how the destination is doing.  'relay' is NULL in what comes
@@ -76,14 +82,18 @@ static void
 print_relay (const json_t *s, const json_t *relay)
 {
   const bool up = json_is_true (json_object_get (relay, "up"));
+  const uint64_t losses = number (relay, "losses");
 
   if (json_is_null (relay) &&
       strcmp (string (s, "owner", "unknown"), "destination") == 0)
-    printf ("%-12s not connected yet, the next client makes it try\n", "relay");
+    printf (LABEL "not connected yet, the next client makes it try\n", "relay");
   if (!json_is_object (relay))
     return;
-  printf ("%-12s %s, lost %" PRIu64 " times\n", "relay",
-          up ? "connected" : "connecting again", number (relay, "losses"));
+  printf (LABEL "%s, ", "relay", up ? "connected" : "connecting again");
+  if (losses == 0)
+    printf ("never lost\n");
+  else
+    printf ("lost %" PRIu64 " time%s\n", losses, losses == 1 ? "" : "s");
 }
 
 /* The values in force, whoever set them. */
@@ -91,50 +101,89 @@ static void
 print_limits (const json_t *progress)
 {
   const uint64_t rate = number (progress, "rate");
+  const bool wait = json_is_true (json_object_get (progress, "wait"));
   char text[UNITS_TEXT_MAX];
 
-  printf ("%-12s %s%s\n", "rate",
+  printf (LABEL "%s%s\n", "rate",
           rate ? units_format_bytes (text, rate) : "unlimited",
           rate ? "/s" : "");
-  printf ("%-12s %s\n", "max pause",
+  printf (LABEL "%s\n", "max pause",
           units_format_ms (text, number (progress, "max_pause_ms")));
-  printf ("%-12s %s\n", "finish", string (progress, "finish", "?"));
+  printf (LABEL "%s%s\n", "finish", string (progress, "finish", "?"),
+          wait ? ", when 'nbdmigrate finish' asks for it" : "");
+}
+
+/* Behind the label and the prefix; 0: there is no limit. */
+static unsigned
+room_for_text (unsigned columns, const char *prefix)
+{
+  const size_t used = LABEL_WIDTH + strlen (prefix);
+
+  if (columns == 0)
+    return 0;
+  return columns > used ? columns - (unsigned)used : 1;
+}
+
+static void
+print_progress (const json_t *progress)
+{
+  const unsigned terminal = progress_columns (STDOUT_FILENO);
+  const uint64_t disks = number (progress, "disk_count");
+  CLEANUP_FREE char *text = NULL;
+  char all[48] = "";
+
+  /* The other lines are about one disk. */
+  if (disks > 1)
+    snprintf (all, sizeof all, "%" PRIu64 " disks: ", disks);
+  text = progress_text (progress, false, room_for_text (terminal, all));
+  if (text != NULL)
+    printf (LABEL "%s%s\n", "progress", all, text);
+  print_limits (progress);
+}
+
+/* What is tracked means something only to a migration that runs, or could go
+ * on.
+ */
+static void
+print_tracked (const json_t *s)
+{
+  const char *last_end = string (s, "last_end", "");
+  char rate[UNITS_TEXT_MAX];
+
+  if (json_is_true (json_object_get (s, "session"))) {
+    print_bytes ("dirty", s, "dirty_bytes");
+    print_bytes ("remaining", s, "remaining_bytes");
+    printf (LABEL "%s/s\n", "dirty rate",
+            units_format_bytes (rate, number (s, "dirty_bytes_per_second")));
+    printf (LABEL "%s\n", "gate", string (s, "gate", "?"));
+  }
+  else if (strcmp (last_end, "interrupted") == 0 ||
+           strcmp (last_end, "detached") == 0)
+    print_bytes ("to copy", s, "remaining_bytes");
 }
 
 static void
 print_text (const char *where, const json_t *s)
 {
   const json_t *progress = json_object_get (s, "progress");
-  const bool running = json_is_true (json_object_get (s, "session"));
-  char rate[UNITS_TEXT_MAX];
 
-  printf ("%-12s %s\n", "disk", where);
+  printf (LABEL "%s\n", "disk", where);
   if (string (s, "export", "")[0] != '\0')
-    printf ("%-12s %s\n", "export", string (s, "export", ""));
-  printf ("%-12s %s\n", "owner", string (s, "owner", "unknown"));
+    printf (LABEL "%s\n", "export", string (s, "export", ""));
+  printf (LABEL "%s\n", "owner", string (s, "owner", "unknown"));
   if (json_is_integer (json_object_get (s, "disk_bytes")))
     print_bytes ("size", s, "disk_bytes");
-  printf ("%-12s %s\n", "migration", describe (s));
-  if (json_object_get (s, "destination") != NULL &&
-      !json_is_null (json_object_get (s, "destination")))
-    printf ("%-12s %s\n", "destination", string (s, "destination", ""));
-  if (json_is_true (json_object_get (s, "tracking"))) {
-    print_bytes ("dirty", s, "dirty_bytes");
-    print_bytes ("remaining", s, "remaining_bytes");
-    printf ("%-12s %s/s\n", "dirty rate",
-            units_format_bytes (rate, number (s, "dirty_bytes_per_second")));
-    printf ("%-12s %s\n", "gate", string (s, "gate", "?"));
-  }
+  printf (LABEL "%s\n", "migration", describe (s));
+  if (json_is_string (json_object_get (s, "destination")))
+    printf (LABEL "%s\n", "destination", string (s, "destination", ""));
+  if (json_is_true (json_object_get (s, "tracking")))
+    print_tracked (s);
   if (json_is_object (json_object_get (s, "guest")))
     print_guest (json_object_get (s, "guest"));
   print_relay (s, json_object_get (s, "relay"));
-  if (running && json_is_object (progress)) {
-    CLEANUP_FREE char *text = progress_text (progress, false, 0);
-
-    if (text != NULL)
-      printf ("%-12s %s\n", "progress", text);
-    print_limits (progress);
-  }
+  if (json_is_true (json_object_get (s, "session")) &&
+      json_is_object (progress))
+    print_progress (progress);
 }
 
 static int

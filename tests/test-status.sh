@@ -35,6 +35,16 @@ status_says ()
   done
 }
 
+# status_omits WORD...: of what it said last.
+status_omits ()
+{
+  local word
+
+  for word; do
+    ! grep -q -- "^$word " "$tmp/status.text" || fail "status says: $word"
+  done
+}
+
 echo "-- before"
 status_says source
 status_is '.owner == "source" and .tracking == false and .session == false and
@@ -55,14 +65,17 @@ status_is ".session == true and .tracking == true and
            .destination == \"$(uri destination)\" and
            .progress.phase == \"bulk\" and .progress.percent < 100 and
            .progress.rate == 4194304 and .remaining_bytes > 0"
-status_says bulk '4.0 MiB/s' '%'
+status_says bulk '4.0 MiB/s' '%' '^dirty rate' '^gate  *open' '^remaining'
+[ "$(grep '^requests' "$tmp/status.text" | wc -L)" -le 60 ] ||
+  fail "a line is too long"
 
 echo "-- interrupted"
 kill_bg migrator TERM
 expect_status 3 wait_bg migrator
 status_is '.session == false and .tracking == true and
            .last_end == "interrupted"'
-status_says interrupted
+status_says interrupted '^to copy'
+status_omits 'dirty rate' gate
 
 echo "-- after"
 start_migrate --finish=detach --rate=16M --progress=9 \
@@ -70,7 +83,8 @@ start_migrate --finish=detach --rate=16M --progress=9 \
 wait_bg migrator || fail "the migration ended with exit status $?"
 status_is '.session == false and .last_end == "detached" and
            .owner == "source"'
-status_says detached
+status_says detached '^to copy  *0 B'
+status_omits 'dirty rate' gate dirty remaining
 
 echo "-- progress"
 event 'map(select(.event == "progress"))' | jq -e '
@@ -80,3 +94,12 @@ event 'map(select(.event == "progress"))' | jq -e '
 grep -qx '100/100' "$tmp/progress"
 ! grep -qvx '[0-9]*/100' "$tmp/progress" ||
   fail "not N/100: $(cat "$tmp/progress")"
+
+echo "-- a handover, and taken back"
+must_migrate --finish=handover "$(uri proxy)" "$(uri destination)"
+status_says '^owner  *fenced'
+status_omits 'dirty rate' gate dirty 'to copy'
+"$nbdmigrate" reopen "$(uri proxy)"
+status_is '.owner == "source" and .last_end == "none"'
+status_says '^migration  *none'
+status_omits 'dirty rate' gate dirty 'to copy'

@@ -59,7 +59,10 @@ start_migrate --finish=detach --rate=$crawl --max-pause=300ms \
   "$S1" "$D1" "$S2" "$D2"
 wait_for is_phase bulk
 has_status "$S2" ".progress.rate == $crawl and .progress.max_pause_ms == 300"
-"$nbdmigrate" status "$S2" | grep -q '^rate  *64.0 KiB/s'
+"$nbdmigrate" status "$S2" > "$tmp/status"
+grep -q '^rate  *64.0 KiB/s' "$tmp/status"
+grep -q '^finish  *detach$' "$tmp/status"
+grep -q '^progress  *2 disks: bulk' "$tmp/status"
 "$nbdmigrate" set "$S2" rate=128K max-pause=100ms
 wait_for has_status "$S1" '.progress.rate == 131072'
 has_status "$S1" '.progress.max_pause_ms == 100'

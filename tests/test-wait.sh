@@ -47,8 +47,9 @@ start_guest guest "$(uri proxy)" --initial "$pattern" --rate 2M
 echo "-- ready, and in sync"
 wait_ready --finish=detach
 "$nbdmigrate" status "$(uri proxy)" | tee "$tmp/status"
-grep -q '^progress .*ready' "$tmp/status"
-grep -q '^finish  *detach' "$tmp/status"
+grep -q '^progress .*ready in sync' "$tmp/status"
+grep -q "^finish  *detach, when 'nbdmigrate finish'" "$tmp/status"
+has_status '.progress.wait'
 guest_goes_on guest 100
 wait_for is_ready
 stop_guest guest
