@@ -67,6 +67,12 @@ meter_start_pass (struct meter *m, uint64_t total_bytes)
   m->percent = 0;
 }
 
+void
+meter_forget_pace (struct meter *m)
+{
+  m->recent_copied = m->recent_moved = m->recent_us = 0;
+}
+
 uint64_t
 meter_pass_bytes (const struct meter *m)
 {

@@ -41,6 +41,9 @@ extern uint64_t meter_bandwidth (const struct meter *m);
 extern uint64_t meter_throughput (const struct meter *m);
 extern uint64_t meter_pace (const struct meter *m);
 
+/* What comes is of another kind: the pace so far says nothing of it. */
+extern void meter_forget_pace (struct meter *m);
+
 extern void meter_start_pass (struct meter *m, uint64_t total_bytes);
 extern uint64_t meter_pass_bytes (const struct meter *m);
 

@@ -91,6 +91,8 @@ pass_run (struct migration *m, enum pass_kind kind, int64_t deadline_us)
   size_t i;
 
   drive_measure (m);
+  if (m->phase == PHASE_VERIFY) /* nothing that went before tells its pace */
+    meter_forget_pace (&m->meter);
   meter_start_pass (&m->meter, kind == PASS_COPY     ? pass_remaining (m)
                                : kind == PASS_VERIFY ? pass_unverified (m)
                                                      : pass_quarantined (m));

@@ -48,6 +48,20 @@ must_migrate --finish=detach --verify --digest "$S" "$D"
 [ "$(completed 'disks[0].sha256')" = "$(digest_of "$S")" ]
 stop_all
 
+echo "-- the progress is that of the comparison, not of the little copied"
+rm -r "$tmp/proxy.dir"
+start_proxy proxy memory $size
+fill "$S" 2 > "$tmp/fill.out"
+start_nbdkit destination --filter=rate memory $size rate=32M
+must_migrate --finish=detach --verify "$S" "$D"
+event 'map(select(.event == "progress" and .phase == "verify")) | last |
+       "\(.bytes_per_second) \(.pass_bytes)"' > "$tmp/rate"
+cat "$tmp/rate"
+read -r rate compared < "$tmp/rate"
+# 32 Mbit/s are 4 MiB/s.
+((rate > 2000000 && compared > 0)) || fail "that is not the rate of reading back"
+stop_all
+
 echo "-- under load: no false alarm"
 for finish in detach pivot; do
   start_source

@@ -88,6 +88,13 @@ test_bandwidth (void)
   CU_ASSERT (meter_throughput (&m) < 51000000);
   CU_ASSERT (meter_pace (&m) > 149000000);
   CU_ASSERT (meter_pace (&m) < 151000000);
+
+  meter_forget_pace (&m);
+  CU_ASSERT_EQUAL (meter_pace (&m), 0);
+  CU_ASSERT_EQUAL (meter_throughput (&m), 0);
+  CU_ASSERT (meter_bandwidth (&m) > 99000000);
+  meter_update (&m, copied, moved + 1000000, now + 100000);
+  CU_ASSERT_EQUAL (meter_pace (&m), 10000000);
 }
 
 /* The line becomes ten times slower: after ten seconds that is what it says,
