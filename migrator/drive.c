@@ -180,7 +180,7 @@ heartbeat (struct migration *m)
 void
 drive_measure (struct migration *m)
 {
-  uint64_t copied = 0, moved = 0;
+  uint64_t copied = 0, compared = 0, moved = 0;
   size_t i;
 
   for (i = 0; i < m->nr_disks; ++i) {
@@ -191,11 +191,12 @@ drive_measure (struct migration *m)
       continue;
     copier_get_stats (d->copier, &s);
     copied += s.copied_bytes;
+    compared += s.compared_bytes;
     moved += s.moved_bytes;
     meter_busy (&m->meter, s.busy_us - d->busy_us);
     d->busy_us = s.busy_us;
   }
-  meter_update (&m->meter, copied, moved, loop_now_us ());
+  meter_update (&m->meter, copied, compared, moved, loop_now_us ());
 }
 
 static int64_t

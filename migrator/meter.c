@@ -14,22 +14,24 @@ meter_busy (struct meter *m, uint64_t busy_us)
 }
 
 void
-meter_update (struct meter *m, uint64_t copied_bytes, uint64_t moved_bytes,
-              int64_t now_us)
+meter_update (struct meter *m, uint64_t copied_bytes, uint64_t compared_bytes,
+              uint64_t moved_bytes, int64_t now_us)
 {
   const double copied = (double)(copied_bytes - m->copied_bytes);
+  const double compared = (double)(compared_bytes - m->compared_bytes);
   const double moved = (double)(moved_bytes - m->moved_bytes);
   const double busy = (double)m->busiest_us;
   const double us = m->updated_us ? (double)(now_us - m->updated_us) : 0;
   const double decay_busy = exp2 (-busy / HALF_LIFE_US);
   const double decay = exp2 (-us / HALF_LIFE_US);
 
-  m->recent_bytes = m->recent_bytes * decay_busy + copied;
+  m->recent_bytes = m->recent_bytes * decay_busy + copied + compared;
   m->recent_busy_us = m->recent_busy_us * decay_busy + busy;
   m->recent_copied = m->recent_copied * decay + copied;
   m->recent_moved = m->recent_moved * decay + moved;
   m->recent_us = m->recent_us * decay + us;
   m->copied_bytes = copied_bytes;
+  m->compared_bytes = compared_bytes;
   m->moved_bytes = moved_bytes;
   m->busiest_us = 0;
   m->updated_us = now_us;

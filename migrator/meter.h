@@ -14,7 +14,7 @@
 
 struct meter {
   /* Totals of all disks when meter_update was last called. */
-  uint64_t copied_bytes, moved_bytes;
+  uint64_t copied_bytes, compared_bytes, moved_bytes;
   uint64_t busiest_us; /* since then, of the busiest disk */
   int64_t updated_us;
   /* Decaying sums. */
@@ -32,9 +32,10 @@ struct meter {
  */
 extern void meter_busy (struct meter *m, uint64_t busy_us);
 extern void meter_update (struct meter *m, uint64_t copied_bytes,
-                          uint64_t moved_bytes, int64_t now_us);
+                          uint64_t compared_bytes, uint64_t moved_bytes,
+                          int64_t now_us);
 
-/* Copy bandwidth in bytes per second, 0: not known yet. */
+/* Bandwidth of copying and comparing in bytes per second, 0: not known yet. */
 extern uint64_t meter_bandwidth (const struct meter *m);
 
 /* Bytes per second by the clock, of late: sent as data; done in any way. */

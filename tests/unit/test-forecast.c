@@ -74,13 +74,13 @@ test_bandwidth (void)
   int64_t now;
 
   CU_ASSERT_EQUAL (meter_bandwidth (&m), 0);
-  meter_update (&m, 0, 0, SECOND);
+  meter_update (&m, 0, 0, 0, SECOND);
   for (now = SECOND; now < 31 * SECOND;) {
     now += 100000;
     meter_busy (&m, 50000);
     copied += 5000000;
     moved += 15000000; /* with holes */
-    meter_update (&m, copied, moved, now);
+    meter_update (&m, copied, 0, moved, now);
   }
   CU_ASSERT (meter_bandwidth (&m) > 99000000);
   CU_ASSERT (meter_bandwidth (&m) < 101000000);
@@ -93,7 +93,7 @@ test_bandwidth (void)
   CU_ASSERT_EQUAL (meter_pace (&m), 0);
   CU_ASSERT_EQUAL (meter_throughput (&m), 0);
   CU_ASSERT (meter_bandwidth (&m) > 99000000);
-  meter_update (&m, copied, moved + 1000000, now + 100000);
+  meter_update (&m, copied, 0, moved + 1000000, now + 100000);
   CU_ASSERT_EQUAL (meter_pace (&m), 10000000);
 }
 
@@ -108,15 +108,15 @@ test_recent (void)
   int64_t now = SECOND;
   unsigned i;
 
-  meter_update (&m, 0, 0, now);
+  meter_update (&m, 0, 0, 0, now);
   for (i = 0; i < 200; ++i) {
     copied += i < 100 ? 10000000 : 1000000;
     meter_busy (&m, 100000);
-    meter_update (&m, copied, copied, now += 100000);
+    meter_update (&m, copied, 0, copied, now += 100000);
   }
   CU_ASSERT (meter_bandwidth (&m) > 10000000);
   CU_ASSERT (meter_bandwidth (&m) < 15000000);
-  meter_update (&m, copied, copied, now + 3600 * SECOND);
+  meter_update (&m, copied, 0, copied, now + 3600 * SECOND);
   CU_ASSERT (meter_bandwidth (&m) > 10000000);
   CU_ASSERT_EQUAL (meter_throughput (&m), 0);
 }
@@ -132,19 +132,41 @@ test_several_disks (void)
   int64_t now = SECOND;
   unsigned i;
 
-  meter_update (&m, 0, 0, now);
+  meter_update (&m, 0, 0, 0, now);
   for (i = 0; i < 300; ++i) {
     const bool large = i < 200, small = i < 100 || i >= 200;
 
     meter_busy (&m, large ? 100000 : 0);
     meter_busy (&m, small ? 100000 : 0);
     copied += (large ? 10000000 : 0) + (small ? 10000000 : 0);
-    meter_update (&m, copied, copied, now += 100000);
+    meter_update (&m, copied, 0, copied, now += 100000);
     if (i == 99)
       CU_ASSERT (meter_bandwidth (&m) > 199000000);
   }
   CU_ASSERT (meter_bandwidth (&m) > 99000000);
   CU_ASSERT (meter_bandwidth (&m) < 110000000);
+}
+
+/* A minute of reading back says how fast that is, and does not make the copying
+ * look slow.
+ */
+static void
+test_reading_back (void)
+{
+  struct meter m = { 0 };
+  uint64_t compared = 0;
+  int64_t now = SECOND;
+  unsigned i;
+
+  meter_update (&m, 0, 0, 0, now);
+  for (i = 0; i < 600; ++i) {
+    compared += 8000000;
+    meter_busy (&m, 100000);
+    meter_update (&m, 0, compared, compared, now += 100000);
+  }
+  CU_ASSERT (meter_bandwidth (&m) > 79000000);
+  CU_ASSERT (meter_bandwidth (&m) < 81000000);
+  CU_ASSERT_EQUAL (meter_throughput (&m), 0);
 }
 
 static void
@@ -154,11 +176,11 @@ test_percent (void)
   uint64_t moved;
   unsigned last = 0;
 
-  meter_update (&m, 0, 777, SECOND);
+  meter_update (&m, 0, 0, 777, SECOND);
   CU_ASSERT_EQUAL (meter_percent (&m), 0); /* no pass yet */
   meter_start_pass (&m, 1000);
   for (moved = 0; moved <= 1500; moved += 10) {
-    meter_update (&m, 0, 777 + moved, SECOND);
+    meter_update (&m, 0, 0, 777 + moved, SECOND);
     CU_ASSERT (meter_percent (&m) >= last);
     last = meter_percent (&m);
     CU_ASSERT (last == (moved < 990 ? moved / 10 : 99));
@@ -179,6 +201,7 @@ main (void)
     { "bandwidth, throughput and pace", test_bandwidth },
     { "recent bytes weigh more", test_recent },
     { "several disks", test_several_disks },
+    { "reading back", test_reading_back },
     { "percent", test_percent },
     CU_TEST_INFO_NULL,
   };
