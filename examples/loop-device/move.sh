@@ -93,7 +93,7 @@ fio --name=guest --ioengine=nbd --uri="$uri" --rw=randwrite --bs=4k \
   > "$work/fio.log" 2>&1 &
 guest=$!
 pids+=("$guest")
-until "$nbdmigrate" status "$uri" | grep -q 'requests *[1-9]'; do
+until "$nbdmigrate" status "$uri" | grep -q 'writes [1-9]'; do
   kill -0 "$guest"
   sleep 0.1
 done
