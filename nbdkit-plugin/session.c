@@ -192,8 +192,10 @@ session_end (struct export *e)
   s->client = NULL;
   if (s->last_end == RECORD_END_NONE)
     s->last_end = RECORD_END_INTERRUPTED;
-  else if (s->last_end == RECORD_END_DETACHED)
+  else if (s->last_end == RECORD_END_DETACHED) {
+    tracker_set_written (e->tracker, true); /* R18, R20: it may be used now */
     session_note_end (e, RECORD_END_DETACHED); /* not in the pause */
+  }
   settle_destination (e);
   /* Wishes were for this migrator: the next one must not be cancelled by
    * what somebody asked of this one.  The progress would be stale.

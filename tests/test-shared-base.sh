@@ -110,16 +110,17 @@ top_bytes ()
 }
 [ "$(top_bytes "$tmp/destination.qcow2")" -eq $((expected + 3 * 128 * 1024)) ]
 
-echo "-- a new overlay in the same place"
-start_destination destination
-must_migrate --finish=detach --restart --shared-base="$B" "$S" "$D"
+# Parts that were left to the base, too.
+echo "-- the destination is used after the detach, and copied to again"
+start_destination used
+must_migrate --finish=detach --shared-base="$B" "$S" "$D"
+qemu-io -f raw -c "write -P 77 16M 1M" "$(uri behind)" > "$tmp/used.out"
+must_migrate --finish=detach --shared-base="$B" "$S" "$D"
 same_content "$S" "$D"
-sent=$(wire_bytes "$tmp/requests")
-[ "$sent" -eq $expected ] || fail "$sent bytes were sent instead of $expected"
-stop_destination destination
+stop_destination used
 
 echo "-- interrupted, and run again"
-start_destination destination
+start_destination interrupted
 start_migrate --finish=detach --restart --rate=512K --shared-base="$B" \
   "$S" "$D"
 wait_for has_status "$S" \
@@ -130,7 +131,7 @@ must_migrate --finish=detach --shared-base="$B" "$S" "$D"
 same_content "$S" "$D"
 sent=$(wire_bytes "$tmp/requests")
 ((sent <= 2 * expected)) || fail "$sent bytes were sent instead of $expected"
-stop_destination destination
+stop_destination interrupted
 
 echo "-- a new overlay elsewhere, after the proxy was started again"
 end_bg proxy
