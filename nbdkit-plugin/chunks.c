@@ -422,6 +422,10 @@ chunks_differ (struct chunks *c, const struct extents *e,
     if (append_untouched (c, &e->v[i], in_flight, wrong) == -1)
       return -1;
   chunks_failed (c, e, false);
+  /* R18: whatever was promised of the destination there is not so. */
+  for (size_t i = 0; i < e->n; i++)
+    bitmap_set (&c->written, e->v[i].offset >> c->shift,
+                chunks_for (c, e->v[i].length));
   return 0;
 }
 

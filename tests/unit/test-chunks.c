@@ -214,6 +214,7 @@ end_lease_step (struct chunks *c, struct model *m, uint64_t *rnd)
     m->c[i].l = false;
     m->c[i].u |= kind == 0 || kind == 5 || (kind == 3 && m->c[i].q);
     m->c[i].w &= kind != 5 || m->c[i].d;
+    m->c[i].w |= kind == 4;
     m->c[i].d |= kind == 1 || kind == 2 || kind == 4;
     m->c[i].q = kind == 2 || (m->c[i].q && kind != 3);
   }
