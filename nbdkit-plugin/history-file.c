@@ -15,7 +15,6 @@
 
 #define HEADING "nbdmigrate destinations 1\n"
 #define ENDING "end\n"
-#define TEMPORARY ".new"
 
 char *
 history_path (const char *dir, const char *export_name)
@@ -137,8 +136,11 @@ static int
 replace (const struct history *h, const char *path, bool sync)
 {
   CLEANUP_FREE char *temporary = NULL;
+  const char *name = strrchr (path, '/') + 1;
 
-  if (asprintf (&temporary, "%s" TEMPORARY, path) == -1) {
+  /* No export's history has a name like it. */
+  if (asprintf (&temporary, "%.*s.new-%s", (int)(name - path), path, name) ==
+      -1) {
     temporary = NULL;
     return -1;
   }

@@ -211,7 +211,7 @@ test_file (void)
 
   CU_ASSERT_EQUAL (meet (&h, "nbd://a", A), PAST_NOTHING);
   CU_ASSERT_EQUAL (meet (&h, "nbd://b", B), PAST_NOTHING);
-  CU_ASSERT_EQUAL (history_write (&h, "file", true), 0);
+  CU_ASSERT_EQUAL (history_write (&h, "./file", true), 0);
   history_init (&again);
   history_read (&again, "file");
   CU_ASSERT_TRUE (again.complete);
@@ -222,11 +222,11 @@ test_file (void)
   history_destroy (&again);
 
   h.complete = false;
-  CU_ASSERT_EQUAL (history_write (&h, "file", true), 0);
+  CU_ASSERT_EQUAL (history_write (&h, "./file", true), 0);
   CU_ASSERT_FALSE (is_there ("file"));
-  CU_ASSERT_EQUAL (history_write (&h, "file", true), 0);
+  CU_ASSERT_EQUAL (history_write (&h, "./file", true), 0);
   h.complete = true;
-  CU_ASSERT_EQUAL (history_write (&h, "nowhere/file", false), -1);
+  CU_ASSERT_EQUAL (history_write (&h, "./nowhere/file", false), -1);
   history_destroy (&h);
 }
 
@@ -240,7 +240,7 @@ test_damaged_file (void)
   FILE *file;
 
   CU_ASSERT_EQUAL (meet (&h, "nbd://a", A), PAST_NOTHING);
-  CU_ASSERT_EQUAL (history_write (&h, "file", false), 0);
+  CU_ASSERT_EQUAL (history_write (&h, "./file", false), 0);
   history_destroy (&h);
   file = fopen ("file", "r");
   length = fread (text, 1, sizeof text, file);
