@@ -196,6 +196,7 @@ commit_all (struct migration *m)
   enum cut_over result;
   size_t i;
 
+  m->committing = true;
   drive_ask_all (m, "commit", commit_arguments);
   for (i = 0; i < m->nr_disks; ++i)
     m->disks[i].outcome = answered (&m->disks[i]);
@@ -203,6 +204,7 @@ commit_all (struct migration *m)
   result = judge_commits (m);
   if (result != CUT_DONE)
     roll_back_all (m); /* R10: all or none */
+  m->committing = result == CUT_DONE;
   if (any_ended_as (m, OUTCOME_LOST) || any_ended_as (m, OUTCOME_UNKNOWN) ||
       (result != CUT_DONE && any_ended_as (m, OUTCOME_COMMITTED)))
     return CUT_UNKNOWN;

@@ -86,27 +86,16 @@ wish_max_pause (struct migration *m, uint64_t max_pause_ms)
   say_info ("the pause may now be %s long", text);
 }
 
-/* Nothing can be changed any more. */
-static bool
-is_done (const struct migration *m)
-{
-  size_t i;
-
-  for (i = 0; i < m->nr_disks; ++i)
-    if (m->disks[i].outcome == OUTCOME_COMMITTED)
-      return true;
-  return m->phase == PHASE_DONE;
-}
-
 static void
 take_wishes (struct migration *m, json_t *wishes)
 {
   char text[UNITS_TEXT_MAX];
   uint64_t value;
 
-  if (json_object_size (wishes) > 0 && is_done (m)) {
+  if (json_object_size (wishes) > 0 &&
+      (m->committing || m->phase == PHASE_DONE)) {
     say_info ("a request to change or end the migration came too late: it is "
-              "done");
+              "being cut over, or was");
     return;
   }
   if (protocol_get_u64 (wishes, "rate", &value) == 1) {

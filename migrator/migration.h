@@ -152,6 +152,7 @@ struct migration {
   int64_t started_us;    /* monotonic */
   int64_t next_heartbeat_us;
   int64_t next_show_us;
+  bool committing; /* asked for, on whichever disk */
   bool complete;   /* cut over: only a digest can be missing */
   bool forget;     /* cancelled by request: stop tracking, too */
   double pause_ms; /* of the cut-over, as the guest saw it */
