@@ -293,34 +293,43 @@ disk_open (struct disk *d)
 
 /* ---- begin ------------------------------------------------------------- */
 
+/* A server that admits fewer connections is left with one; but what was written
+ * over connections to different disks would be spread over them, and even one
+ * connection might be to the wrong one.
+ */
 static int
-widen (struct disk *d)
+widen_one (struct disk *d, struct endpoint *e, const char *what,
+           const struct connection_options *options, unsigned wanted)
 {
-  const struct options *o = d->m->options;
-  const unsigned chosen =
-    d->m->nr_disks < MANY_DISKS ? CONNECTIONS : CONNECTIONS / 4;
-  const unsigned wanted = o->connections ? o->connections : chosen;
   enum endpoint_widened widened;
   char *why;
 
-  if (endpoint_widen (d->source, &d->m->loop, &source_options, wanted,
-                      d->m->signals.fd, &why) != ENDPOINT_WIDENED)
-    return connect_failed (d, d->pair->source, "source", why);
-  widened = endpoint_widen (d->destination, &d->m->loop, &destination_options,
-                            wanted, d->m->signals.fd, &why);
+  widened =
+    endpoint_widen (e, &d->m->loop, options, wanted, d->m->signals.fd, &why);
   if (widened == ENDPOINT_WIDENED)
     return 0;
-  /* What was written over connections to different disks would be spread over
-   * them; even one connection might be to the wrong one.
-   */
-  if (widened == ENDPOINT_DIFFERS || o->connections != 0 || why == NULL ||
-      strcmp (why, "interrupted") == 0)
-    return connect_failed (d, d->pair->destination, "destination", why);
-  say_info ("the destination %s admits fewer than %u connections: going on "
-            "with one (%s)",
-            d->pair->destination, wanted, why);
+  if (widened == ENDPOINT_DIFFERS || d->m->options->connections != 0 ||
+      why == NULL || strcmp (why, "interrupted") == 0)
+    return connect_failed (d, e->uri, what, why);
+  say_info ("the %s %s admits fewer than %u connections: going on with one "
+            "(%s)",
+            what, e->uri, wanted, why);
   free (why);
   return 0;
+}
+
+static int
+widen (struct disk *d)
+{
+  const unsigned chosen =
+    d->m->nr_disks < MANY_DISKS ? CONNECTIONS : CONNECTIONS / 4;
+  const unsigned wanted =
+    d->m->options->connections ? d->m->options->connections : chosen;
+
+  if (widen_one (d, d->source, "source", &source_options, wanted) == -1)
+    return -1;
+  return widen_one (d, d->destination, "destination", &destination_options,
+                    wanted);
 }
 
 static int
