@@ -50,6 +50,7 @@ struct copier {
   unsigned lookups;     /* block status requests under way */
   struct op_queue source_ops, destination_ops; /* wait for a connection */
   unsigned nr_destination_ops;
+  uint64_t zero_bytes_max; /* of one request; see note_zero_time */
   unsigned jobs;
   uint64_t job_bytes;
   bool obey_rate;
@@ -73,6 +74,7 @@ enum op_kind { OP_READ_SOURCE, OP_READ_DESTINATION, OP_WRITE, OP_ZERO };
 /* One NBD request of a job. */
 struct op {
   struct io io;
+  int64_t begin_us;
   struct job *job;
   enum op_kind kind;
   char *buf; /* into a buffer of the job */

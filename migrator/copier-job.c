@@ -65,6 +65,21 @@ op_words (enum op_kind kind)
   abort ();
 }
 
+/* As long as the answers come soon: a request of minutes would look like a
+ * server that has gone, and every flush would wait for it.
+ */
+static void
+note_zero_time (struct copier *c, const struct op *op)
+{
+  const int64_t us = loop_now_us () - op->begin_us;
+
+  if (us < 500000 && op->length == c->zero_bytes_max &&
+      c->zero_bytes_max * 2 <= CONNECTION_RANGE_MAX)
+    c->zero_bytes_max *= 2;
+  else if (us > 2000000 && c->zero_bytes_max / 2 >= c->options.request_bytes)
+    c->zero_bytes_max /= 2;
+}
+
 static void
 op_ended (struct io *io)
 {
@@ -83,8 +98,10 @@ op_ended (struct io *io)
   }
   else if (op->kind == OP_WRITE)
     c->stats.copied_bytes += op->length;
-  else if (op->kind == OP_ZERO)
+  else if (op->kind == OP_ZERO) {
     c->stats.zeroed_bytes += op->length;
+    note_zero_time (c, op);
+  }
   free (op);
   if (--job->pending == 0)
     job_advance (job);
@@ -94,6 +111,7 @@ void
 op_submit (struct op *op, struct connection *conn)
 {
   op->io.ended = op_ended;
+  op->begin_us = loop_now_us ();
   switch (op->kind) {
   case OP_READ_SOURCE:
   case OP_READ_DESTINATION:

@@ -29,6 +29,12 @@
 #define WRITE_BACK_BYTES (UINT64_C (128) * 1024 * 1024)
 
 #define ZERO_UNIT (64 * 1024)
+
+/* The length of the first requests to write zeroes, a multiple of any chunk.  A
+ * server that makes holes of them answers at once, and they become longer; one
+ * that writes them out may need seconds for each.
+ */
+#define ZERO_BYTES_MIN (UINT64_C (64) << 20)
 #define GRAIN 4096 /* what file systems allocate */
 
 static uint64_t
@@ -157,6 +163,7 @@ copier_new (struct loop *loop, struct endpoint *source,
   c->source_ops.last = &c->source_ops.first;
   c->destination_ops.last = &c->destination_ops.first;
   c->obey_rate = true;
+  c->zero_bytes_max = ZERO_BYTES_MIN;
   return c;
 }
 
@@ -434,7 +441,7 @@ job_bytes_max (const struct copier *c, const struct segment *s)
       return c->options.request_bytes;
     whole = last - s->offset;
   }
-  return whole < CONNECTION_RANGE_MAX ? whole : CONNECTION_RANGE_MAX;
+  return whole < c->zero_bytes_max ? whole : c->zero_bytes_max;
 }
 
 static bool
