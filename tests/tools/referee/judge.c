@@ -96,14 +96,16 @@ print_state (const struct record *r, size_t cell, uint32_t k)
              op->ended_us / 1000000, op->ended_us % 1000000);
 }
 
-/* The state that what was read belongs to, if any. */
+/* The state that what was read belongs to, if any; an initial content of which
+ * nothing is known (--initial any) explains nothing.
+ */
 static bool
 find_state (const struct record *r, size_t cell, const uint8_t *buf,
             uint32_t *k)
 {
   for (*k = r->cells[cell].n + 1; (*k)-- > 0;)
     if (judge_state (r, cell, *k, buf))
-      return true;
+      return *k > 0 || r->initial.kind != INITIAL_ANY;
   return false;
 }
 
