@@ -252,6 +252,13 @@ server_is_up ()
 
 # ---- guests ----------------------------------------------------------------
 
+# What a guest may do whose disk lies in a qcow2 image: all but zeroing without
+# holes.  QEMU (7.2) loses data when that, zeroing with holes and writes meet in
+# one cluster at the same time; a referee directly at qemu-nbd, without any of
+# nbdmigrate, shows it within seconds (run --kinds rwWzZf --align 512).
+# shellcheck disable=SC2034
+kinds_for_qcow2=(--kinds rwWztf)
+
 # start_guest NAME URI ARGUMENT...: the referee's guest, its record in
 # $tmp/NAME.record; returns when it has done some work.
 start_guest ()

@@ -12,7 +12,7 @@ set -euo pipefail
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-.}/tests/functions.sh"
 requires nbdkit jq qemu-nbd qemu-img qemu-io qemu-storage-daemon fio nbdcopy \
-  nbd-server nbdsh
+  nbdinfo nbd-server nbdsh
 fio --enghelp | grep -qw nbd || skip "fio has no nbd engine"
 PATH=/usr/bin:$PATH # nbdsh wants the distribution's Python
 nbdsh -c 'exit (0)' 2> "$tmp/nbdsh.log" || skip "nbdsh does not run"
@@ -74,9 +74,15 @@ start_storage_daemon ()
   destination="nbd+unix:///disk?socket=$tmp/qsd.sock"
 }
 
+nbd_server_is_up ()
+{
+  nbdinfo --size "$destination" > "$tmp/nbdinfo.out" 2>&1
+}
+
 # It goes into the background by itself.
 start_nbd_server ()
 {
+  rm -f "$tmp/nbd-server.pid" "$tmp/nbd-server.sock"
   cat > "$tmp/nbd-server.conf" <<END
 [generic]
     unixsock = $tmp/nbd-server.sock
@@ -86,17 +92,21 @@ start_nbd_server ()
     fua = true
     trim = true
 END
+  at_end stop_nbd_server
   nbd-server -C "$tmp/nbd-server.conf" -p "$tmp/nbd-server.pid" \
     2> "$tmp/nbd-server.log"
-  wait_for is_file "$tmp/nbd-server.pid"
-  at_end stop_nbd_server
   destination="nbd+unix:///disk?socket=$tmp/nbd-server.sock"
+  wait_for nbd_server_is_up
 }
 
-# It removes its own pid file.
 stop_nbd_server ()
 {
-  [ ! -e "$tmp/nbd-server.pid" ] || kill "$(cat "$tmp/nbd-server.pid")"
+  local pid
+
+  is_file "$tmp/nbd-server.pid" || return 0
+  pid=$(cat "$tmp/nbd-server.pid")
+  ! is_running "$pid" || kill "$pid"
+  wait_for has_ended "$pid"
 }
 
 # loop FILE: its device in $loop.
@@ -127,7 +137,9 @@ start_guest_of_kind ()
 {
   rm -f "$tmp/enough" "$tmp/guest.record"
   case $1 in
-  referee) start_guest guest "$(uri proxy)" --initial any --align 512 ;;
+  referee)
+    start_guest guest "$(uri proxy)" --initial any --align 512 \
+      "${kinds_for_qcow2[@]}" ;;
   fio)
     start_bg guest fio --name=guest --ioengine=nbd --uri="$(uri proxy)" \
       --rw=randwrite --bsrange=4k-64k --iodepth=16 --size=$size --loops=8 \

@@ -16,6 +16,7 @@ round=0
 
 start_source ()
 {
+  kinds=()
   truncate -s $size "$tmp/source$round"
   case $1 in
   file)
@@ -33,6 +34,7 @@ start_source ()
       --filter=multi-conn file "$tmp/source$round" \
       zeromode=none multi-conn-mode=disable ;;
   nbd) # a relay to a server that has qcow2
+    kinds=("${kinds_for_qcow2[@]}")
     qemu-img create -q -f qcow2 "$tmp/source$round.qcow2" $size
     start_qemu_nbd behind -e 16 -f qcow2 --discard=unmap \
       "$tmp/source$round.qcow2"
@@ -78,7 +80,7 @@ try ()
   start_source "$1"
   start_destination "$2"
   fill "$(uri proxy)" 50 > "$tmp/fill.out"
-  start_guest "guest$round" "$(uri proxy)" --initial "$pattern"
+  start_guest "guest$round" "$(uri proxy)" --initial "$pattern" "${kinds[@]}"
   must_migrate --finish=detach "$(uri proxy)" "$(uri destination)"
   guest_goes_on "guest$round"
   verify_cut "guest$round" "$(uri destination)"

@@ -67,11 +67,12 @@ begin ()
 # Three times away while the guest is at work.
 crash_it ()
 {
-  local start=$1 i
+  local start=$1 i kinds=()
 
   echo "-- killed and started again: $start"
   begin "$start"
-  start_guest guest "$(uri proxy)" --depth 16
+  [ "$start" != start_qcow2 ] || kinds=("${kinds_for_qcow2[@]}")
+  start_guest guest "$(uri proxy)" --depth 16 "${kinds[@]}"
   for i in 1 2 3; do
     guest_goes_on guest 100
     crash_bg destination

@@ -38,6 +38,7 @@ start_destination ()
 
   truncate -s $size "$image"
   destination=$(uri destination)
+  kinds=()
   case $1 in
   file)
     start_nbdkit destination file "$image" ;;
@@ -65,6 +66,7 @@ start_destination ()
   qemu-raw)
     start_qemu_nbd destination -e 16 -f raw --discard=unmap "$image" ;;
   qemu-qcow2)
+    kinds=("${kinds_for_qcow2[@]}")
     rm "$image"
     qemu-img create -q -f qcow2 "$image" $size
     start_qemu_nbd destination -e 16 -f qcow2 --discard=unmap "$image" ;;
@@ -94,7 +96,8 @@ try ()
   start_destination "$2"
   shift 2
   fill "$(uri proxy)" 50 > "$tmp/fill.out"
-  start_guest "guest$round" "$(uri proxy)" --initial "$pattern" --depth 16
+  start_guest "guest$round" "$(uri proxy)" --initial "$pattern" --depth 16 \
+    "${kinds[@]}"
   must_migrate "$@" "$(uri proxy)" "$destination"
   guest_goes_on "guest$round" 300
   [ "$(completed finish)" = pivot ]

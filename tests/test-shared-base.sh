@@ -147,7 +147,7 @@ stop_destination elsewhere
 
 echo "-- a guest writes, zeroes and trims everywhere meanwhile"
 nbdcopy "$S" "$tmp/before.raw"
-start_guest guest "$S" --initial any --rate 4M
+start_guest guest "$S" --initial any --rate 4M "${kinds_for_qcow2[@]}"
 for finish in detach pivot; do
   start_destination "for-$finish"
   must_migrate --finish=$finish --shared-base="$B" "$S" "$D"
