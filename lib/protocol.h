@@ -23,15 +23,6 @@
 #define PROTOCOL_FDS_MAX 64             /* descriptors with one line */
 #define PROTOCOL_EXTENTS_MAX 8192       /* ranges in one line */
 
-/* The line in the export description that leads to the control socket:
- * "nbdmigrate: control=PATH", the one that says which disk it is:
- * "nbdmigrate: id=HEX", and after a pivot "nbdmigrate: relay=yes".  Where one
- * proxy stands before another the outer one's lines come last.
- */
-#define PROTOCOL_ANNOUNCE_CONTROL "nbdmigrate: control="
-#define PROTOCOL_ANNOUNCE_ID "nbdmigrate: id="
-#define PROTOCOL_ANNOUNCE_RELAY "nbdmigrate: relay="
-
 /* Collects what arrives until a line is whole.  The members are its own. */
 struct line_reader {
   char *data;

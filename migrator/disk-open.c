@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "announcement.h"
 #include "cleanup.h"
 #include "migration.h"
 #include "protocol.h"
@@ -71,8 +72,7 @@ open_source (struct disk *d)
   if (d->m->options->control != NULL)
     d->control_path = strdup (d->m->options->control);
   else
-    d->control_path =
-      endpoint_announcement (d->source, PROTOCOL_ANNOUNCE_CONTROL);
+    d->control_path = endpoint_announcement (d->source, ANNOUNCE_CONTROL);
   if (d->control_path != NULL)
     return 0;
   drive_fail (d->m,
@@ -103,8 +103,7 @@ open_control (struct disk *d)
 static int
 check_attached (struct disk *d, const struct control_answer *a)
 {
-  CLEANUP_FREE char *announced =
-    endpoint_announcement (d->source, PROTOCOL_ANNOUNCE_ID);
+  CLEANUP_FREE char *announced = endpoint_announcement (d->source, ANNOUNCE_ID);
   const char *id = json_string_value (json_object_get (a->value, "id"));
   const char *owner = json_string_value (json_object_get (a->value, "owner"));
   uint64_t disk_bytes = 0;
@@ -215,12 +214,10 @@ static int
 check_destination (struct disk *d)
 {
   const struct endpoint *e = d->destination;
-  CLEANUP_FREE char *id = endpoint_announcement (e, PROTOCOL_ANNOUNCE_ID);
-  CLEANUP_FREE char *source_id =
-    endpoint_announcement (d->source, PROTOCOL_ANNOUNCE_ID);
+  CLEANUP_FREE char *id = endpoint_announcement (e, ANNOUNCE_ID);
+  CLEANUP_FREE char *source_id = endpoint_announcement (d->source, ANNOUNCE_ID);
 
-  CLEANUP_FREE char *relays =
-    endpoint_announcement (e, PROTOCOL_ANNOUNCE_RELAY);
+  CLEANUP_FREE char *relays = endpoint_announcement (e, ANNOUNCE_RELAY);
 
   if (id != NULL && source_id != NULL && strcmp (id, source_id) == 0)
     return refuse_destination (d, "it is the source itself");

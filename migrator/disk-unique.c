@@ -14,9 +14,9 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "announcement.h"
 #include "cleanup.h"
 #include "migration.h"
-#include "protocol.h"
 
 struct peer {
   struct sockaddr_storage address;
@@ -56,8 +56,8 @@ same_server (const struct endpoint *a, const struct endpoint *b)
 static bool
 same_disk (const struct endpoint *a, const struct endpoint *b)
 {
-  CLEANUP_FREE char *id_a = endpoint_announcement (a, PROTOCOL_ANNOUNCE_ID);
-  CLEANUP_FREE char *id_b = endpoint_announcement (b, PROTOCOL_ANNOUNCE_ID);
+  CLEANUP_FREE char *id_a = endpoint_announcement (a, ANNOUNCE_ID);
+  CLEANUP_FREE char *id_b = endpoint_announcement (b, ANNOUNCE_ID);
 
   if (id_a != NULL && id_b != NULL && strcmp (id_a, id_b) == 0)
     return true;

@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "announcement.h"
 #include "cleanup.h"
 #include "endpoint.h"
 #include "nbd-error.h"
-#include "protocol.h"
 
 /* What servers must accept when they state no maximum (NBD protocol, "Block
  * size constraints").
@@ -129,8 +129,8 @@ facts_differ (const struct endpoint *a, const struct endpoint *b, char **why)
 static bool
 ids_differ (const struct endpoint *a, const struct endpoint *b, char **why)
 {
-  CLEANUP_FREE char *first = endpoint_announcement (a, PROTOCOL_ANNOUNCE_ID);
-  CLEANUP_FREE char *other = endpoint_announcement (b, PROTOCOL_ANNOUNCE_ID);
+  CLEANUP_FREE char *first = endpoint_announcement (a, ANNOUNCE_ID);
+  CLEANUP_FREE char *other = endpoint_announcement (b, ANNOUNCE_ID);
 
   if (strcmp (first ? first : "", other ? other : "") == 0)
     return false;
@@ -242,15 +242,5 @@ endpoint_check_timeout (struct endpoint *e, int64_t now_us,
 char *
 endpoint_announcement (const struct endpoint *e, const char *key)
 {
-  const size_t n = strlen (key);
-  const char *line = e->description, *found = NULL;
-
-  while (line != NULL) {
-    if (strncmp (line, key, n) == 0)
-      found = line + n;
-    line = strchr (line, '\n');
-    if (line != NULL)
-      line++;
-  }
-  return found ? strndup (found, strcspn (found, "\n")) : NULL;
+  return announcement_find (e->description, key);
 }

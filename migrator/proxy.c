@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "announcement.h"
 #include "cleanup.h"
 #include "endpoint.h"
 #include "exports.h"
@@ -91,7 +92,7 @@ find_control (struct proxy *p, const struct endpoint *e)
   CLEANUP_FREE char *announced = NULL;
 
   if (p->control == NULL) {
-    announced = endpoint_announcement (e, PROTOCOL_ANNOUNCE_CONTROL);
+    announced = endpoint_announcement (e, ANNOUNCE_CONTROL);
     if (announced == NULL) {
       say_error ("%s announces no control socket: it must be served by nbdkit "
                  "--filter=migrate (or give --control=SOCKET)",

@@ -17,6 +17,7 @@
 
 #include <nbdkit-filter.h>
 
+#include "announcement.h"
 #include "cleanup.h"
 #include "config.h"
 #include "control.h"
@@ -24,7 +25,6 @@
 #include "directory.h"
 #include "export.h"
 #include "hangup.h"
-#include "protocol.h"
 #include "quit.h"
 #include "relay.h"
 #include "request.h"
@@ -232,10 +232,10 @@ migrate_export_description (nbdkit_next *next, void *handle)
 {
   const struct handle *h = handle;
   const bool relays = tracker_owner (h->export->tracker) == OWNER_DESTINATION;
-  const char *relay = relays ? "\n" PROTOCOL_ANNOUNCE_RELAY "yes" : "";
-  const size_t ours =
-    1 + strlen (PROTOCOL_ANNOUNCE_CONTROL) + strlen (config.control) + 1 +
-    strlen (PROTOCOL_ANNOUNCE_ID) + strlen (h->export->id) + strlen (relay);
+  const char *relay = relays ? "\n" ANNOUNCE_RELAY "yes" : "";
+  const size_t ours = 1 + strlen (ANNOUNCE_CONTROL) + strlen (config.control) +
+                      1 + strlen (ANNOUNCE_ID) + strlen (h->export->id) +
+                      strlen (relay);
   const char *text;
   size_t len;
 
@@ -244,8 +244,8 @@ migrate_export_description (nbdkit_next *next, void *handle)
   len = text ? strlen (text) : 0;
   if (len > DESCRIPTION_MAX - ours)
     len = cut_text (text, DESCRIPTION_MAX - ours);
-  return nbdkit_printf_intern ("%.*s%s" PROTOCOL_ANNOUNCE_CONTROL
-                               "%s\n" PROTOCOL_ANNOUNCE_ID "%s%s",
+  return nbdkit_printf_intern ("%.*s%s" ANNOUNCE_CONTROL "%s\n" ANNOUNCE_ID
+                               "%s%s",
                                (int)len, text ? text : "", len > 0 ? "\n" : "",
                                config.control, h->export->id, relay);
 }

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What a proxy says of itself in its export description, a line each. */
+
+#ifndef NBDMIGRATE_ANNOUNCEMENT_H
+#define NBDMIGRATE_ANNOUNCEMENT_H
+
+#define ANNOUNCE_CONTROL "nbdmigrate: control=" /* path of the control socket  \
+                                                 */
+#define ANNOUNCE_ID "nbdmigrate: id="           /* which disk it is, in hex */
+#define ANNOUNCE_RELAY "nbdmigrate: relay="     /* "yes": after a pivot */
+
+/* What the description (may be NULL) says for this key, NULL if nothing (or no
+ * memory); the caller frees it.  Where one proxy stands before another the
+ * outer one's lines come last, and count.
+ */
+extern char *announcement_find (const char *description, const char *key);
+
+#endif /* NBDMIGRATE_ANNOUNCEMENT_H */
