@@ -27,6 +27,14 @@ call_fail (struct call *call, const char *error_class, const char *fmt, ...)
   return NULL;
 }
 
+bool
+call_is_alive (void *opaque)
+{
+  const struct call *call = opaque;
+
+  return !client_is_gone (call->client);
+}
+
 static int
 missing (struct call *call, const char *name, bool required)
 {

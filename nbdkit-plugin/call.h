@@ -46,6 +46,11 @@ extern int call_token (struct call *call, uint64_t *token);
 /* "finish": "pivot", "handover" or "detach". */
 extern int call_finish (struct call *call, bool required, const char **mode);
 
+/* For a struct relay_waiter whose 'opaque' is the call: the peer is there, and
+ * this server does not quit.
+ */
+extern bool call_is_alive (void *call);
+
 /* Whether the client is (still) the session of its export, otherwise
  * call_fail.  The session lock must be held.
  */

@@ -104,12 +104,13 @@ command_release (struct call *call)
 static json_t *
 connect_relay (struct call *call, const char *uri)
 {
+  const struct relay_waiter waiter = { call_is_alive, call };
   struct export *e = call->export;
   CLEANUP_FREE char *why = NULL;
   struct relay *relay;
 
   pthread_mutex_unlock (&e->session.lock);
-  relay = destination_connect (e, uri, &why);
+  relay = destination_connect (e, uri, &waiter, &why);
   call->gone = client_is_gone (call->client);
   pthread_mutex_lock (&e->session.lock);
   if (relay == NULL)

@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Commands for the operator: they work whoever has the session. */
+/* Commands for the operator: they work whoever has the session.
+ *
+ * 'reopen' may wait for a destination for seconds.  The session lock is free
+ * then, so that clients, 'status' and the end of nbdkit need not wait.  The
+ * owner stays what it was: a session begins only where the source owns the
+ * disk, and no other reopen passes.
+ */
 
 #include <stdlib.h>
 #include <string.h>
@@ -87,26 +93,45 @@ serve_from_source (struct call *call)
   return answer (OWNER_SOURCE);
 }
 
-/* Where the destination is: said with the command, or remembered.  NULL after
- * call_fail.
+/* ---- A destination ----------------------------------------------------- */
+
+/* Where the destination is: said with the command, or remembered.  The caller
+ * frees it.  NULL after call_fail.
  */
-static const char *
+static char *
 get_destination (struct call *call)
 {
   const char *uri = call->export->session.destination;
+  char *copy;
 
   if (call_string (call, "destination", false, &uri) == -1)
     return NULL;
   if (uri == NULL)
-    call_fail (call, "BadArgument",
-               "reopen: the state file does not tell the destination's URI: "
-               "give it, as destination=URI");
-  return uri;
+    return call_fail (call, "BadArgument",
+                      "reopen: the state file does not tell the destination's "
+                      "URI: give it, as destination=URI");
+  copy = strdup (uri);
+  return copy != NULL ? copy : call_fail (call, "Failed", "reopen: no memory");
 }
 
-/* Record where the destination is.  Whatever happens the session tells what the
- * record says.
+/* Something will be written that no 'begin' has named (R18).  False after
+ * call_fail.
  */
+static bool
+forget_history (struct call *call)
+{
+  struct export *e = call->export;
+
+  history_forget (&e->session.history);
+  if (owner_record_history (e) == 0)
+    return true;
+  call_fail (call, "Failed",
+             "reopen: nothing was changed: the history of the destinations "
+             "could not be removed; nbdkit's own messages say why");
+  return false;
+}
+
+/* Whatever happens the session tells what the record says. */
 static enum owner_outcome
 record_destination (struct export *e, const char *uri)
 {
@@ -146,24 +171,73 @@ fail_to_connect (struct call *call, const char *why)
                     why ? why : "no memory");
 }
 
-/* Nobody is served, and there is no relay.  The destination must be there: a
- * wrong URI would be known only when the guest finds out.
- */
 static json_t *
-serve_from_destination (struct call *call, enum owner now)
+fail_in_use (struct call *call)
 {
+  return call_fail (call, "WrongOwner",
+                    "reopen: the disk is served from its destination %s "
+                    "already, and nothing was changed; if the same disk is "
+                    "to be reached at another address, end the server at "
+                    "the old one first",
+                    call->export->session.destination);
+}
+
+/* It could lead back here.  False after call_fail. */
+static bool
+does_not_relay (struct call *call, const char *uri, bool relays)
+{
+  if (!relays)
+    return true;
+  call_fail (call, "BadDestination",
+             "reopen: nothing was changed: %s is a proxy that relays to "
+             "another server itself: give the URI of that server",
+             uri);
+  return false;
+}
+
+/* ---- Nobody is connected to it ----------------------------------------- */
+
+/* The session lock is dropped meanwhile.  NULL after call_fail. */
+static struct relay *
+connect_relay (struct call *call, const char *uri)
+{
+  const struct relay_waiter waiter = { call_is_alive, call };
   struct export *e = call->export;
-  const char *uri = get_destination (call);
   CLEANUP_FREE char *why = NULL;
-  enum owner_outcome outcome;
+  struct relay_status status;
   struct relay *relay;
 
-  if (uri == NULL)
+  pthread_mutex_unlock (&e->session.lock);
+  relay = destination_connect (e, uri, &waiter, &why);
+  pthread_mutex_lock (&e->session.lock);
+  if (relay == NULL) {
+    fail_to_connect (call, why);
     return NULL;
-  relay = destination_connect (e, uri, &why);
-  if (relay == NULL)
-    return fail_to_connect (call, why);
-  outcome = record_destination (e, uri);
+  }
+  relay_get_status (relay, &status);
+  if (does_not_relay (call, uri, status.destination_relays))
+    return relay;
+  relay_close (relay);
+  return NULL;
+}
+
+/* Meanwhile a client may have been faster, at the address that was known. */
+static json_t *
+was_faster (struct call *call, const char *uri)
+{
+  if (strcmp (uri, call->export->session.destination) != 0)
+    return fail_in_use (call);
+  return answer (OWNER_DESTINATION);
+}
+
+/* The relay is taken. */
+static json_t *
+install_relay (struct call *call, enum owner now, const char *uri,
+               struct relay *relay)
+{
+  struct export *e = call->export;
+  const enum owner_outcome outcome = record_destination (e, uri);
+
   if (outcome != OWNER_RECORDED) {
     relay_close (relay);
     return fail_to_record (call, now, outcome);
@@ -172,80 +246,76 @@ serve_from_destination (struct call *call, enum owner now)
   e->session.last_end = RECORD_END_PIVOTED;
   tracker_set_owner (e->tracker, OWNER_DESTINATION, false);
   nbdkit_debug ("migrate: export \"%s\": reopened from the destination %s",
-                e->name, e->session.destination);
+                e->name, uri);
   return answer (OWNER_DESTINATION);
 }
 
-/* A first look at the place to which the relay is to go: it would not serve
- * smaller blocks than the guests have by now.  False after call_fail.
+/* There is no relay.  The destination must be there: a wrong URI would be known
+ * only when the guest finds out.
  */
-static bool
-may_move_to (struct call *call, const char *uri)
+static json_t *
+serve_from_destination (struct call *call, enum owner now)
 {
+  struct export *e = call->export;
+  CLEANUP_FREE char *uri = get_destination (call);
+  struct relay *relay;
+
+  if (uri == NULL)
+    return NULL;
+  relay = connect_relay (call, uri);
+  if (relay == NULL)
+    return NULL;
+  if (e->relay == NULL && forget_history (call))
+    return install_relay (call, now, uri, relay);
+  relay_close (relay);
+  return e->relay == NULL ? NULL : was_faster (call, uri);
+}
+
+/* ---- Guests are connected, and it is lost ------------------------------ */
+
+/* The relay is held and has connected there.  If the record may name either
+ * place it stays so, and guests wait, until this is tried again.
+ */
+static json_t *
+record_move (struct call *call, const char *uri)
+{
+  struct export *e = call->export;
+  const enum owner_outcome outcome = record_destination (e, uri);
+
+  if (outcome != OWNER_UNSURE)
+    relay_unhold (e->relay, outcome == OWNER_RECORDED);
+  if (outcome != OWNER_RECORDED)
+    return fail_to_record (call, OWNER_UNKNOWN, outcome);
+  nbdkit_debug ("migrate: export \"%s\": the destination is at %s now", e->name,
+                uri);
+  return answer (OWNER_DESTINATION);
+}
+
+/* A relay stays as long as the destination is the owner, and only a reopen
+ * could change that: it may be used while the session lock is dropped.  One
+ * that is held already stays so until it is sure where the disk is.
+ */
+static json_t *
+move_destination (struct call *call, const char *uri, bool was_held)
+{
+  const struct relay_waiter waiter = { call_is_alive, call };
   struct export *e = call->export;
   CLEANUP_FREE char *why = NULL;
-  struct relay_status now, then;
-  struct relay *relay = destination_connect (e, uri, &why);
+  bool held, connected, relays = false;
 
-  if (relay == NULL) {
+  pthread_mutex_unlock (&e->session.lock);
+  held = relay_hold (e->relay) == 0;
+  connected = held && relay_move (e->relay, uri, &waiter, &relays, &why) == 0;
+  pthread_mutex_lock (&e->session.lock);
+  if (!held)
+    return fail_in_use (call);
+  if (!connected)
     fail_to_connect (call, why);
-    return false;
-  }
-  relay_get_status (e->relay, &now);
-  relay_get_status (relay, &then);
-  relay_close (relay);
-  if (then.minimum_block_bytes <= now.minimum_block_bytes)
-    return true;
-  call_fail (call, "BadDestination",
-             "reopen: nothing was changed: the minimum block of %s is %u "
-             "bytes, and that of the destination was %u: connections of now "
-             "need the same or a smaller one",
-             uri, then.minimum_block_bytes, now.minimum_block_bytes);
-  return false;
-}
-
-/* The relay is held: it connects to nothing meanwhile.  If the record may name
- * either place it stays so, and guests wait, until this is tried again.
- */
-static json_t *
-move_held (struct call *call, const char *uri)
-{
-  struct export *e = call->export;
-  char *copy = strdup (uri);
-  enum owner_outcome outcome = OWNER_KEPT;
-
-  if (copy != NULL && may_move_to (call, uri))
-    outcome = record_destination (e, uri);
-  else {
-    free (copy);
-    relay_unhold (e->relay, NULL);
-    return NULL;
-  }
-  if (outcome == OWNER_RECORDED) {
-    relay_unhold (e->relay, copy);
-    nbdkit_debug ("migrate: export \"%s\": the destination is at %s now",
-                  e->name, e->session.destination);
-    return answer (OWNER_DESTINATION);
-  }
-  free (copy);
-  if (outcome == OWNER_KEPT)
-    relay_unhold (e->relay, NULL);
-  return fail_to_record (call, OWNER_UNKNOWN, outcome);
-}
-
-static json_t *
-move_destination (struct call *call, const char *uri)
-{
-  struct export *e = call->export;
-
-  if (relay_hold (e->relay) == -1)
-    return call_fail (call, "WrongOwner",
-                      "reopen: the disk is served from its destination %s "
-                      "already, and nothing was changed; if the same disk is "
-                      "to be reached at another address, end the server at "
-                      "the old one first",
-                      e->session.destination);
-  return move_held (call, uri);
+  else if (does_not_relay (call, uri, relays) && forget_history (call))
+    return record_move (call, uri);
+  if (!was_held)
+    relay_unhold (e->relay, false);
+  return NULL;
 }
 
 /* The wish is the owner already.  Another destination than the one in use must
@@ -255,20 +325,23 @@ static json_t *
 stay (struct call *call, enum owner now)
 {
   struct export *e = call->export;
-  const char *uri = e->session.destination;
+  CLEANUP_FREE char *uri = NULL;
   struct relay_status s;
 
   if (now != OWNER_DESTINATION)
     return answer (now);
   if (e->relay == NULL)
     return serve_from_destination (call, now);
-  if (call_string (call, "destination", false, &uri) == -1)
+  uri = get_destination (call);
+  if (uri == NULL)
     return NULL;
   relay_get_status (e->relay, &s);
   if (s.held || strcmp (uri, e->session.destination) != 0)
-    return move_destination (call, uri);
+    return move_destination (call, uri, s.held);
   return answer (now);
 }
+
+/* ---- reopen ------------------------------------------------------------ */
 
 /* The URI would be of no use for the source. */
 static bool
@@ -283,19 +356,10 @@ destination_fits (struct call *call, enum owner owner)
   return false;
 }
 
-json_t *
-command_reopen (struct call *call)
+/* The session lock is dropped while it connects; one at a time. */
+static json_t *
+reopen (struct call *call, enum owner now, enum owner owner)
 {
-  struct session *s = &call->export->session;
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&s->lock);
-  const enum owner now = tracker_owner (call->export->tracker);
-  const enum owner owner = get_owner (call, now);
-
-  if (owner == OWNER_UNKNOWN || !destination_fits (call, owner))
-    return NULL;
-  if (s->client)
-    return call_fail (call, "SessionBusy",
-                      "reopen: a migration of this disk is running");
   if (owner == now)
     return stay (call, now);
   /* A handover gave the disk to a guest elsewhere: only the source may be
@@ -308,4 +372,27 @@ command_reopen (struct call *call)
                       owner_name (now), owner_name (owner));
   return owner == OWNER_SOURCE ? serve_from_source (call)
                                : serve_from_destination (call, now);
+}
+
+json_t *
+command_reopen (struct call *call)
+{
+  struct session *s = &call->export->session;
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&s->lock);
+  const enum owner now = tracker_owner (call->export->tracker);
+  const enum owner owner = get_owner (call, now);
+  json_t *result;
+
+  if (owner == OWNER_UNKNOWN || !destination_fits (call, owner))
+    return NULL;
+  if (s->client)
+    return call_fail (call, "SessionBusy",
+                      "reopen: a migration of this disk is running");
+  if (s->reopening)
+    return call_fail (call, "SessionBusy",
+                      "reopen: another reopen of this disk is under way");
+  s->reopening = true;
+  result = reopen (call, now, owner);
+  s->reopening = false;
+  return result;
 }

@@ -15,17 +15,22 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "relay.h"
 #include "request.h"
 
 /* Connect to the URI and check it.  Blocks for seconds if the server does not
- * answer; needs no lock.  NULL with *why (the caller frees it) on error.
+ * answer, but not when this server quits or the waiter (may be NULL) has gone;
+ * needs no lock.  NULL with *why (the caller frees it) on error.
  */
 extern struct relay *destination_connect (const struct export *e,
-                                          const char *uri, char **why);
+                                          const char *uri,
+                                          const struct relay_waiter *waiter,
+                                          char **why);
 
 /* For a new client: if the destination is the owner, have it connected.  The
  * session lock must not be held: it is free while this waits, so that the
- * operator can name another address.  -1: error (reported).
+ * operator can name another address.  Clients that wait for the same attempt
+ * share its result.  -1: error (reported).
  */
 extern int destination_require (struct export *e);
 

@@ -241,6 +241,7 @@ export_free (struct export *e)
   session_destroy (&e->session);
   pthread_mutex_destroy (&e->source_lock);
   pthread_mutex_destroy (&e->connect_lock);
+  free (e->connect_why);
   free (e->name);
   free (e);
 }

@@ -61,8 +61,13 @@ struct export
    * started after the pivot and has not reached the destination yet.
    */
   struct relay *relay;
-  pthread_mutex_t connect_lock; /* one client at a time tries to */
-  unsigned relay_users;  /* atomic: requests that passed without the gate */
+  unsigned relay_users; /* atomic: requests that passed without the gate */
+
+  /* One client at a time tries to reach it, the others wait for the result. */
+  pthread_mutex_t connect_lock;
+  uint64_t connect_failures; /* under the session lock */
+  char *connect_why;         /* of the latest; under the connect lock */
+
   int64_t quiet_from_ms; /* constant: no session copies before (R17) */
 
   struct guest_counters guest;

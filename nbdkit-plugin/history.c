@@ -120,6 +120,13 @@ retire_latest (struct history *h)
 }
 
 void
+history_forget (struct history *h)
+{
+  h->complete = false;
+  retire_latest (h);
+}
+
+void
 history_init (struct history *h)
 {
   *h = (struct history){ .complete = false };
@@ -140,9 +147,8 @@ history_meet (struct history *h, const char *uri, const int *fds, size_t nr_fds)
 
   if (!names_collect (&now, uri, fds, nr_fds)) {
     /* Under a name that is not known here it may come again. */
-    h->complete = false;
     names_clear (&now);
-    retire_latest (h);
+    history_forget (h);
     return PAST_UNKNOWN;
   }
   past = past_of (h, &now);

@@ -56,6 +56,9 @@ extern void history_destroy (struct history *h);
 extern enum history_past history_meet (struct history *h, const char *uri,
                                        const int *fds, size_t nr_fds);
 
+/* Somebody else may have been written to: what was known counts no more. */
+extern void history_forget (struct history *h);
+
 /* One of an earlier destination's names.  False: no memory, or too many. */
 extern bool history_add_earlier (struct history *h, const void *bytes,
                                  size_t length);

@@ -17,14 +17,6 @@
 #include "nbd-error.h"
 #include "relay-internal.h"
 
-static char *
-copy_uri (struct relay *r)
-{
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
-
-  return strdup (r->uri);
-}
-
 static const char *
 libnbd_error (void)
 {
@@ -32,14 +24,14 @@ libnbd_error (void)
 }
 
 static int
-configure (struct connection *c)
+configure (struct connection *c, const char *uri)
 {
-  CLEANUP_FREE char *uri = copy_uri (c->relay);
   struct nbd_handle *nbd = c->nbd;
 
   /* A whole buffer of zeroes before each read would be for nothing. */
   if (nbd_set_pread_initialize (nbd, false) == -1 ||
       nbd_set_uri_allow_local_file (nbd, true) == -1 ||
+      nbd_set_full_info (nbd, true) == -1 || /* for the description */
       nbd_add_meta_context (nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) == -1)
     return -1;
   return nbd_aio_connect_uri (nbd, uri);
@@ -58,26 +50,27 @@ keep_alive (int fd)
 }
 
 static bool
-must_end (struct relay *r, bool (*urgent) (const struct relay *r))
+must_end (struct relay *r, const struct attempt *a)
 {
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
+  if (a->waiter != NULL && !a->waiter->alive (a->waiter->opaque))
+    return true;
 
-  return r->stopping || (urgent != NULL && urgent (r));
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
+  return r->stopping || (a->urgent != NULL && a->urgent (r));
 }
 
 /* NULL: it is ready.  Otherwise why not. */
 static const char *
-handshake (struct connection *c, int64_t deadline_ms,
-           bool (*urgent) (const struct relay *r))
+handshake (struct connection *c, const struct attempt *a)
 {
   while (nbd_aio_is_connecting (c->nbd)) {
-    const int64_t left = deadline_ms - clock_ms ();
+    const int64_t left = a->deadline_ms - clock_ms ();
 
     if (left <= 0)
       return "the server accepts connections but does not answer; if it "
              "serves one client at a time (the default of qemu-nbd), let it "
              "serve more (qemu-nbd -e 16)";
-    if (must_end (c->relay, urgent))
+    if (must_end (c->relay, a))
       return "interrupted";
     if (nbd_poll (c->nbd, left < RELAY_SLICE_MS ? left : RELAY_SLICE_MS) == -1)
       return libnbd_error ();
@@ -88,14 +81,17 @@ handshake (struct connection *c, int64_t deadline_ms,
 }
 
 static const char *
-establish (struct connection *c, int64_t deadline_ms,
-           bool (*urgent) (const struct relay *r))
+establish (struct connection *c, const struct attempt *a)
 {
   const char *why;
 
-  if (configure (c) == -1)
+  if (destination_uri_unverifiable (a->uri))
+    return "the host name in an X.509 certificate cannot be checked over this "
+           "kind of socket: use TCP, or TLS with a pre-shared key "
+           "(tls-psk-file=)";
+  if (configure (c, a->uri) == -1)
     return libnbd_error ();
-  why = handshake (c, deadline_ms, urgent);
+  why = handshake (c, a);
   if (why != NULL)
     return why;
   c->fd = nbd_aio_get_fd (c->nbd);
@@ -107,15 +103,14 @@ establish (struct connection *c, int64_t deadline_ms,
 }
 
 struct connection *
-relay_connect (struct relay *r, int64_t deadline_ms,
-               bool (*urgent) (const struct relay *r), char **why)
+relay_connect (struct relay *r, const struct attempt *a, char **why)
 {
   struct connection *c = connection_new (r, why);
   const char *failure;
 
   if (c == NULL)
     return NULL;
-  failure = establish (c, deadline_ms, urgent);
+  failure = establish (c, a);
   if (failure != NULL) {
     if (asprintf (why, "%s", failure) == -1)
       *why = NULL;

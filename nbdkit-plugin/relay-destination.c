@@ -6,6 +6,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "announcement.h"
+#include "cleanup.h"
 #include "relay-destination.h"
 
 #define MAXIMUM_UNKNOWN (32 * 1024 * 1024) /* what servers are to accept */
@@ -40,6 +42,15 @@ destination_uri_unverifiable (const char *uri)
          !has_parameter (uri, "tls-psk-file");
 }
 
+static bool
+announces_relay (struct nbd_handle *nbd)
+{
+  CLEANUP_FREE char *description = nbd_get_export_description (nbd);
+  CLEANUP_FREE char *found = announcement_find (description, ANNOUNCE_RELAY);
+
+  return found != NULL;
+}
+
 void
 destination_learn (struct nbd_handle *nbd, struct destination *d)
 {
@@ -66,6 +77,7 @@ destination_learn (struct nbd_handle *nbd, struct destination *d)
     .has_allocation =
       nbd_can_meta_context (nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) == 1,
     .multi_conn = nbd_can_multi_conn (nbd) == 1,
+    .relays = announces_relay (nbd),
   };
 }
 

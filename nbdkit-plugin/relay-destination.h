@@ -22,6 +22,7 @@ struct destination {
   bool can_cache;
   bool has_allocation; /* base:allocation was granted */
   bool multi_conn;
+  bool relays; /* it says that it is a proxy that relays itself */
 };
 
 /* Whether the certificate of a server named by this URI could not be checked

@@ -2,6 +2,7 @@
 /* What the relay's files share.
  *
  *   relay.c              open, stop, close, looking
+ *   relay-move.c         the destination is at another address
  *   relay-request.c      a guest's request: tried again when it was lost
  *   relay-try.c          one try of each kind of request: blocks, emulation
  *   relay-write.c        one write-type range: the log around the transfer
@@ -144,6 +145,8 @@ struct relay {
   enum relay_state state;         /* L */
   bool stopping;                  /* L */
   bool held;                      /* L: relay_hold: do not connect again */
+  struct connection *next;        /* L: relay_move: go on with this one */
+  char *next_uri;                 /* L: where it is, as long as it is there */
   bool trying;                    /* L: the keeper is connecting again */
   int64_t stop_ms;                /* L: no later than this, when stopping */
   uint64_t generation;            /* L: rises with each loss */
@@ -168,13 +171,29 @@ struct relay {
 
 /* ---- relay-connect.c --------------------------------------------------- */
 
-/* Connect, no later than 'deadline_ms' (monotonic clock), learn what is there
- * and check it; no thread yet.  NULL: *why.  Ends early when stopping, or when
- * 'urgent' (may be NULL; asked with the lock held) says so.
+struct attempt {
+  const char *uri;
+  int64_t deadline_ms; /* monotonic clock */
+
+  /* It ends early when stopping and when one of these says so; NULL: no. */
+  bool (*urgent) (const struct relay *r); /* asked with the lock held */
+  const struct relay_waiter *waiter;
+};
+
+/* Connect, learn what is there and check it; no thread yet.  NULL: *why. */
+extern struct connection *relay_connect (struct relay *r,
+                                         const struct attempt *a, char **why);
+
+/* The same for a relay that serves already: also the blocks must not have
+ * become larger.
  */
-extern struct connection *relay_connect (struct relay *r, int64_t deadline_ms,
-                                         bool (*urgent) (const struct relay *r),
-                                         char **why);
+extern struct connection *
+relay_connect_again (struct relay *r, const struct attempt *a, char **why);
+
+/* ---- relay-move.c ------------------------------------------------------ */
+
+/* The connection that relay_move has prepared, once, or NULL.  The caller's. */
+extern struct connection *relay_take_next (struct relay *r);
 
 /* ---- relay-connection.c ------------------------------------------------ */
 

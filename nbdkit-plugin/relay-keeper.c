@@ -99,29 +99,48 @@ come_up (struct relay *r, struct connection *c)
   pthread_cond_broadcast (&r->changed);
 }
 
+/* Without the lock. */
+static char *
+copy_uri (struct relay *r)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
+
+  return strdup (r->uri);
+}
+
 static bool
 is_held (const struct relay *r)
 {
   return r->held;
 }
 
+/* The connection that the operator had prepared, or a new one. */
+static struct connection *
+connect_again (struct relay *r, char **why)
+{
+  struct connection *c = relay_take_next (r);
+  CLEANUP_FREE char *uri = copy_uri (r);
+  const struct attempt attempt = {
+    .uri = uri,
+    .deadline_ms = clock_ms () + r->options.connect_ms,
+    .urgent = is_held,
+  };
+
+  if (c == NULL && uri != NULL)
+    c = relay_connect_again (r, &attempt, why);
+  return c;
+}
+
 /* One attempt.  -1: *why (NULL: no memory). */
 static int
 try_to_come_back (struct relay *r, char **why)
 {
-  struct connection *c =
-    relay_connect (r, clock_ms () + r->options.connect_ms, is_held, why);
+  struct connection *c;
 
+  *why = NULL;
+  c = connect_again (r, why);
   if (c == NULL)
     return -1;
-  if (c->destination.minimum > r->destination.minimum) {
-    /* Ranges are locked, and writes are logged, in the old blocks. */
-    if (asprintf (why, "its minimum block has grown from %u to %u bytes",
-                  r->destination.minimum, c->destination.minimum) == -1)
-      *why = NULL;
-    connection_close (c);
-    return -1;
-  }
   if (connection_start (c) == -1 || relay_replay (r, c) != 0) {
     *why = strdup ("it was lost again while unflushed writes were repeated");
     connection_close (c);
@@ -266,12 +285,16 @@ open_one_more (struct keeper *k)
 {
   struct relay *r = k->relay;
   const uint64_t generation = r->generation;
+  CLEANUP_FREE char *uri = strdup (r->uri), *why = NULL;
+  const struct attempt attempt = {
+    .uri = uri,
+    .deadline_ms = clock_ms () + MORE_CONNECT_MS,
+    .urgent = has_other_work,
+  };
   struct connection *c;
-  char *why = NULL;
 
   pthread_mutex_unlock (&r->lock);
-  c = relay_connect (r, clock_ms () + MORE_CONNECT_MS, has_other_work, &why);
-  free (why);
+  c = uri == NULL ? NULL : relay_connect (r, &attempt, &why);
   if (c != NULL && connection_start (c) == -1) {
     connection_close (c);
     c = NULL;

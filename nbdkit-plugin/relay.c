@@ -13,17 +13,19 @@
 #include "relay-internal.h"
 
 #define STOP_REQUESTS_MS 500
-#define HOLD_MORE_MS 1000
 
 /* Free what the relay holds; its threads are gone. */
 static void
 free_relay (struct relay *r)
 {
+  if (r->next != NULL)
+    connection_close (r->next);
   range_lock_destroy (&r->ranges);
   relay_log_free (r->log);
   pthread_mutex_destroy (&r->lock);
   pthread_cond_destroy (&r->changed);
   pthread_cond_destroy (&r->work);
+  free (r->next_uri);
   free (r->lost_why);
   free (r->uri);
   free (r);
@@ -81,12 +83,16 @@ start_keeper (struct relay *r)
 
 /* -1: *why, which may be NULL. */
 static int
-start (struct relay *r, char **why)
+start (struct relay *r, const struct relay_waiter *waiter, char **why)
 {
-  struct connection *c;
+  const struct attempt attempt = {
+    .uri = r->uri,
+    .deadline_ms = clock_ms () + r->options.connect_ms,
+    .waiter = waiter,
+  };
+  struct connection *c = relay_connect (r, &attempt, why);
   int e;
 
-  c = relay_connect (r, clock_ms () + r->options.connect_ms, NULL, why);
   if (c == NULL)
     return -1;
   e = connection_start (c) == -1 ? errno : 0;
@@ -109,25 +115,17 @@ start (struct relay *r, char **why)
 }
 
 struct relay *
-relay_open (const char *uri, const struct relay_options *options, char **why)
+relay_open (const char *uri, const struct relay_options *options,
+            const struct relay_waiter *waiter, char **why)
 {
   CLEANUP_FREE char *reason = NULL;
   struct relay *r;
 
   *why = NULL;
-  if (destination_uri_unverifiable (uri)) {
-    if (asprintf (why,
-                  "destination %s: the host name in an X.509 certificate "
-                  "cannot be checked over this kind of socket: use TCP, or "
-                  "TLS with a pre-shared key (tls-psk-file=)",
-                  uri) == -1)
-      *why = NULL;
-    return NULL;
-  }
   r = new_relay (uri, options);
   if (r == NULL)
     return NULL;
-  if (start (r, &reason) == -1) {
+  if (start (r, waiter, &reason) == -1) {
     if (asprintf (why, "destination %s: %s", uri,
                   reason ? reason : "no memory") == -1)
       *why = NULL;
@@ -158,39 +156,6 @@ relay_close (struct relay *r)
   free_relay (r);
 }
 
-/* An attempt to connect ends in time, but one that has connected and repeats
- * writes takes as long as the destination does.
- */
-int
-relay_hold (struct relay *r)
-{
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
-  const bool was_held = r->held;
-  const int64_t until = clock_ms () + r->options.connect_ms + HOLD_MORE_MS;
-
-  r->held = true;
-  while (r->trying && !r->stopping && clock_ms () < until)
-    relay_wait_changed (r);
-  if (r->state == STATE_DOWN && !r->trying)
-    return 0;
-  r->held = was_held;
-  pthread_cond_broadcast (&r->changed);
-  return -1;
-}
-
-void
-relay_unhold (struct relay *r, char *uri)
-{
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
-
-  if (uri != NULL) {
-    free (r->uri);
-    r->uri = uri;
-  }
-  r->held = false;
-  pthread_cond_broadcast (&r->changed);
-}
-
 uint64_t
 relay_error_generation (struct relay *r)
 {
@@ -214,6 +179,7 @@ relay_get_status (struct relay *r, struct relay_status *s)
     .error_generation = r->error_generation,
     .log_used_bytes = relay_log_used (r->log),
     .destination_bytes = r->destination.bytes,
+    .destination_relays = r->destination.relays,
     .minimum_block_bytes = r->destination.minimum,
     .maximum_block_bytes = r->destination.maximum,
   };

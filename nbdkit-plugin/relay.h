@@ -64,13 +64,25 @@ struct relay_options {
     .log_bytes = 64 * 1024 * 1024,                                             \
   }
 
+/* Who is waiting.  'alive' is asked about ten times a second, without any lock
+ * held, while a request waits for the destination's return, for an overlapping
+ * write or for room in the log; on false it fails with ESHUTDOWN.  (A request
+ * that the destination has got waits for the answer.)  In the same way it ends
+ * an attempt to connect.  May be NULL.
+ */
+struct relay_waiter {
+  bool (*alive) (void *opaque);
+  void *opaque;
+};
+
 /* Connect, check that the destination is fit to hold the disk (size, write
  * permission, flush, block sizes, verifiable TLS), and start the relay's
  * threads: not before the last fork.  NULL on error; *why says what is wrong
  * and what to do about it, the caller frees it (NULL: no memory).
  */
-extern struct relay *
-relay_open (const char *uri, const struct relay_options *options, char **why);
+extern struct relay *relay_open (const char *uri,
+                                 const struct relay_options *options,
+                                 const struct relay_waiter *waiter, char **why);
 
 /* All calls, waiting ones and later ones, fail with ESHUTDOWN: the server is
  * quitting.  Requests in flight get half a second to end.  Does not wait.
@@ -89,10 +101,18 @@ extern void relay_close (struct relay *r);
  */
 extern int relay_hold (struct relay *r);
 
-/* Look for it again: at this URI, which is taken, or (NULL) where it was.  It
- * must be the same disk; unflushed writes are sent again there.
+/* While it is held: connect to where the same disk is now, and check it.  That
+ * connection waits for relay_unhold.  *relays: it says that it is a proxy that
+ * relays itself.  -1: *why, as relay_open; it stays held.
  */
-extern void relay_unhold (struct relay *r, char *uri);
+extern int relay_move (struct relay *r, const char *uri,
+                       const struct relay_waiter *waiter, bool *relays,
+                       char **why);
+
+/* Look for it again: where relay_move was, or where it was before.  Unflushed
+ * writes are sent again there.
+ */
+extern void relay_unhold (struct relay *r, bool moved);
 
 /* ---- Requests ---------------------------------------------------------- */
 
@@ -100,16 +120,6 @@ extern void relay_unhold (struct relay *r, char *uri);
 #define RELAY_NO_HOLE 2u /* zero */
 #define RELAY_FAST_ZERO                                                        \
   4u /* zero: EOPNOTSUPP rather than slower than a write */
-
-/* Who is waiting.  'alive' is asked about ten times a second, without any lock
- * held, while a request waits for the destination's return, for an overlapping
- * write or for room in the log; on false it fails with ESHUTDOWN.  (A request
- * that the destination has got waits for the answer.)  May be NULL.
- */
-struct relay_waiter {
-  bool (*alive) (void *opaque);
-  void *opaque;
-};
 
 /* 0, or -1 with errno: what the destination answered, EIO (it was away for
  * too long), ESHUTDOWN (stopped, or the waiter is gone), ENOMEM.  The range
@@ -163,6 +173,7 @@ struct relay_status {
   uint64_t error_generation;
   size_t log_used_bytes;
   uint64_t destination_bytes;
+  bool destination_relays; /* it says that it is a proxy that relays itself */
   uint32_t minimum_block_bytes;
   uint32_t maximum_block_bytes;
 };

@@ -36,6 +36,8 @@ struct session {
   char *destination;      /* as 'begin' gave it last, or NULL */
   struct history history; /* of all of them, for R18 */
 
+  bool reopening; /* command_reopen connects, and has dropped the lock */
+
   json_t *progress; /* what the session published last, or NULL */
   json_t *wishes;   /* of others, for the next 'publish'; an object or NULL */
 };

@@ -433,6 +433,11 @@ must_migrate "$(uri proxy)" "$(uri destination)"
 stop_guest guest
 all_end
 start_moved 1 1
+refused 'history of the destinations could not be removed' reopen "$dir" \
+  owner=destination destination="$(uri moved)"
+end_bg proxy
+end_bg moved
+start_moved 2 2
 refused 'could not be recorded' reopen "$dir" owner=destination \
   destination="$(uri moved)"
 [ "$("$nbdmigrate" status --json "$dir" | jq -r .destination)" = \
@@ -441,7 +446,7 @@ end_bg proxy
 end_bg moved
 
 echo "-- and cannot be brought back"
-start_moved 1 1000
+start_moved 2 1000
 refused 'could not be recorded' reopen "$dir" owner=destination \
   destination="$(uri moved)"
 serves_nobody

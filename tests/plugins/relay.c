@@ -84,7 +84,7 @@ relay_after_fork (void)
   char *why;
 
   options.notice = say;
-  relay = relay_open (uri, &options, &why);
+  relay = relay_open (uri, &options, NULL, &why);
   if (relay == NULL) {
     nbdkit_error ("%s", why ? why : "no memory");
     free (why);

@@ -26,7 +26,7 @@ static struct relay *
 open_relay (const struct server *s, const struct relay_options *o)
 {
   char *why;
-  struct relay *r = relay_open (s->uri, o, &why);
+  struct relay *r = relay_open (s->uri, o, NULL, &why);
 
   if (r == NULL)
     printf ("(%s) ", why);

@@ -25,7 +25,7 @@ run_against (const char *args)
   o.disk_bytes = DISK_BYTES;
   o.chunk_bytes = 65536;
   o.log_bytes = 1024 * 1024;
-  r = relay_open (s.uri, &o, &why);
+  r = relay_open (s.uri, &o, NULL, &why);
   CU_ASSERT_PTR_NOT_NULL_FATAL (r);
   workers_start (&w, r, STEPS);
   workers_join (&w, false);
@@ -97,7 +97,7 @@ test_connections (void)
   server_start (&s, NULL);
   o.disk_bytes = FILE_BYTES;
   o.connections = 3;
-  r = relay_open (s.uri, &o, &why);
+  r = relay_open (s.uri, &o, NULL, &why);
   CU_ASSERT_PTR_NOT_NULL_FATAL (r);
   wait_for_connections (r, 3);
   CU_ASSERT_EQUAL (relay_sockets (r, fds, 8), 3);
@@ -119,7 +119,7 @@ test_connections (void)
 
   server_stop (&s, SIGTERM);
   server_start (&s, "multi-conn=0");
-  r = relay_open (s.uri, &o, &why);
+  r = relay_open (s.uri, &o, NULL, &why);
   CU_ASSERT_PTR_NOT_NULL_FATAL (r);
   CU_ASSERT_EQUAL (relay_flush (r, NULL, NULL), 0);
   relay_get_status (r, &st);
@@ -139,7 +139,7 @@ expect_refusal (const char *uri, const char *part)
   o.disk_bytes = FILE_BYTES;
   o.chunk_bytes = 65536;
   o.connect_ms = 500;
-  CU_ASSERT_PTR_NULL (relay_open (uri, &o, &why));
+  CU_ASSERT_PTR_NULL (relay_open (uri, &o, NULL, &why));
   CU_ASSERT_PTR_NOT_NULL_FATAL (why);
   if (strstr (why, part) == NULL || strstr (why, uri) == NULL) {
     printf ("(%s) ", why);
