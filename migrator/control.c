@@ -110,6 +110,13 @@ control_check_timeout (struct control *c, int64_t now_us, int64_t timeout_us)
     lose (c, "the proxy does not answer");
 }
 
+void
+control_give_up (struct control *c, const char *why)
+{
+  if (c->why == NULL)
+    lose (c, why);
+}
+
 static void
 got_message (struct control *c, json_t *message)
 {

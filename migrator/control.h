@@ -72,6 +72,9 @@ extern void control_wait (struct control *c, const char *command,
 extern void control_check_timeout (struct control *c, int64_t now_us,
                                    int64_t timeout_us);
 
+/* Treat the connection as ended, for this reason. */
+extern void control_give_up (struct control *c, const char *why);
+
 /* Why the connection ended, NULL while it lives. */
 extern const char *control_broken (const struct control *c);
 

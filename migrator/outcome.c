@@ -44,16 +44,21 @@ open_export (struct disk *d)
   close (timer);
 }
 
-/* As control_wait, while everything else goes on. */
+/* As control_wait, while everything else goes on.  A heartbeat that was sent
+ * before may have waited for longer: that is no reason not to ask.
+ */
 static void
 ask (struct disk *d, const char *command, json_t *arguments,
      struct control_answer *a)
 {
+  const int64_t deadline_us = loop_now_us () + ANSWER_US;
+
   control_ask (d->control, command, arguments, a);
-  while (!a->done) {
-    control_check_timeout (d->control, loop_now_us (), ANSWER_US);
+  do {
+    if (loop_now_us () >= deadline_us)
+      control_give_up (d->control, "the proxy did not answer in time");
     drive (d->m, 100);
-  }
+  } while (!a->done);
 }
 
 static int
