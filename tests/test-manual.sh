@@ -62,6 +62,12 @@ same "command" "--help" "nbdmigrate(1)" \
      3< <(sed -nE 's/^(Usage:)? +nbdmigrate ([a-z]+) .*/\2/p' "$tmp/help") \
      4< <(section nbdmigrate COMMANDS | sed -nE 's/^=item B<([a-z]+)>.*/\1/p')
 
+# What follows the command, up to the disk that it is about.
+usage='s/^(Usage:)? +nbdmigrate ([a-z]+ .*SOURCE[^ ]*).*/\2/p'
+same "usage" "--help" "nbdmigrate(1)" \
+     3< <(sed -nE "$usage" "$tmp/help") \
+     4< <(section nbdmigrate SYNOPSIS | sed -nE "$usage")
+
 same "key of set" "--help" "nbdmigrate(1)" \
      3< <(sed -nE 's/^Keys of set: ([^.]*)\..*/\1/p' "$tmp/help" |
             grep -oE '[a-z-]+') \
