@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Stands between a migrator and the control socket and loses the answer to its
- * first "commit".
+ * first "commit", or makes it wait.
  *
  * lose-answer SOCKET OWN-SOCKET before  the command does not arrive either
  *                               during  the command arrives, and the
  *                                       connection breaks at once
  *                               after   it breaks when the answer is there
  *                               forever the same, and nobody can connect again
+ * lose-answer SOCKET OWN-SOCKET until FILE  the answer, and all that comes
+ *                                       after it, waits until FILE exists
  *
  * One connection at a time.  Descriptors are passed on.
  */
@@ -24,7 +26,8 @@
 #include "protocol.h"
 
 static const char *when;
-static bool lost; /* it has happened: everything passes from here on */
+static bool lost;         /* it has happened: everything passes from here on */
+static const char *until; /* NULL: nothing waits, or not any more */
 
 static void __attribute__ ((noreturn)) die (const char *what)
 {
@@ -120,6 +123,15 @@ has_commit (const struct packet *p)
   return memmem (p->bytes, p->length, command, sizeof command - 1) != NULL;
 }
 
+/* Whether what the server says is to wait. */
+static bool
+must_wait (void)
+{
+  if (lost && until != NULL && access (until, F_OK) == 0)
+    until = NULL;
+  return lost && until != NULL;
+}
+
 /* Until one side closes, or the answer is to be lost. */
 static void
 relay (int client, int server)
@@ -129,13 +141,13 @@ relay (int client, int server)
   struct pollfd fds[2] = { { .fd = client, .events = POLLIN },
                            { .fd = server, .events = POLLIN } };
 
-  while (poll (fds, 2, -1) > 0) {
+  while (poll (fds, 2, must_wait () ? 10 : -1) >= 0) {
     if (fds[0].revents) {
       if (!receive (client, &p))
         return;
       asked += count_lines (&p);
       if (!lost && has_commit (&p)) {
-        commit = asked + 1; /* the greeting is one more */
+        commit = until ? 0 : asked + 1; /* the greeting is one more */
         lost = true;
         if (strcmp (when, "before") == 0) {
           close_passed (&p);
@@ -154,6 +166,7 @@ relay (int client, int server)
       if (!commit && !pass_on (client, &p))
         return;
     }
+    fds[1].events = must_wait () ? 0 : POLLIN;
   }
 }
 
@@ -163,11 +176,12 @@ main (int argc, char *argv[])
   struct sockaddr_un server_address, address;
   int listening, client, server;
 
-  if (argc != 4) {
-    fprintf (stderr, "usage: lose-answer SOCKET OWN-SOCKET WHEN\n");
+  if (argc != 4 && argc != 5) {
+    fprintf (stderr, "usage: lose-answer SOCKET OWN-SOCKET WHEN [FILE]\n");
     return 2;
   }
   when = argv[3];
+  until = argv[4];
   listening = make_socket (argv[2], &address);
   if (bind (listening, (struct sockaddr *)&address, sizeof address) == -1 ||
       listen (listening, 8) == -1)
