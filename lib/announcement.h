@@ -4,10 +4,11 @@
 #ifndef NBDMIGRATE_ANNOUNCEMENT_H
 #define NBDMIGRATE_ANNOUNCEMENT_H
 
-#define ANNOUNCE_CONTROL "nbdmigrate: control=" /* path of the control socket  \
-                                                 */
-#define ANNOUNCE_ID "nbdmigrate: id="           /* which disk it is, in hex */
-#define ANNOUNCE_RELAY "nbdmigrate: relay="     /* "yes": after a pivot */
+#define ANNOUNCE_CONTROL                                                       \
+  "nbdmigrate: control="                    /* path of the control socket      \
+                                             */
+#define ANNOUNCE_ID "nbdmigrate: id="       /* which disk it is, in hex */
+#define ANNOUNCE_RELAY "nbdmigrate: relay=" /* "yes": after a pivot */
 
 /* What the description (may be NULL) says for this key, NULL if nothing (or no
  * memory); the caller frees it.  Where one proxy stands before another the
