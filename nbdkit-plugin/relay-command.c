@@ -9,6 +9,7 @@
 #include "cleanup.h"
 #include "clock.h"
 #include "relay-internal.h"
+#include "relay-patience.h"
 
 /* A connection takes so many commands before the next one is used: fewer
  * threads wake up, and fewer connections need a flush.
@@ -271,6 +272,8 @@ relay_command_done (struct command *cmd, int error)
     b->result = error;
   if (is_write_type (cmd->kind))
     ++c->acknowledged;
+  if (cmd->kind == COMMAND_FLUSH)
+    c->flush_done_ms = clock_ms ();
   /* A flush carries in 'offset' what it covers. */
   if (cmd->kind == COMMAND_FLUSH && error == 0 && cmd->offset > c->flushed)
     c->flushed = cmd->offset;
@@ -289,9 +292,6 @@ batch_wake (struct batch *b)
     sem_post (&b->finished);
 }
 
-/* A flush brings no progress until the server's disk is done. */
-#define FLUSH_PATIENCE 6
-
 static bool
 is_flushing (const struct connection *c)
 {
@@ -307,18 +307,20 @@ is_flushing (const struct connection *c)
 static void
 check_overdue (struct relay *r, const struct command *cmd, int64_t now)
 {
-  const int64_t limit = r->options.request_timeout_ms;
-  const int64_t progress =
-    __atomic_load_n (&cmd->connection->progress_ms, __ATOMIC_RELAXED);
-  const bool flushing = is_flushing (cmd->connection);
-  const int64_t patience = flushing ? FLUSH_PATIENCE * limit : 4 * limit;
+  struct connection *c = cmd->connection;
+  const struct patience patience = {
+    .sent_ms = cmd->sent_ms,
+    .progress_ms = __atomic_load_n (&c->progress_ms, __ATOMIC_RELAXED),
+    .flushing = is_flushing (c),
+    .flush_done_ms = c->flush_done_ms,
+  };
+  const char *why =
+    patience_over (&patience, r->options.request_timeout_ms, now);
 
-  if (!flushing && now - progress >= limit)
-    relay_lose (cmd->connection, "the server does not answer");
-  else if (now - cmd->sent_ms >= patience)
-    relay_lose (cmd->connection, "the server left a request unanswered");
-  else if (r->stopping && now >= r->stop_ms)
-    relay_lose (cmd->connection, "stopping");
+  if (why == NULL && r->stopping && now >= r->stop_ms)
+    why = "stopping";
+  if (why != NULL)
+    relay_lose (c, why);
 }
 
 static void

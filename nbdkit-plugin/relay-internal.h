@@ -6,6 +6,7 @@
  *   relay-request.c      a guest's request: tried again when it was lost
  *   relay-try.c          one try of each kind of request: blocks, emulation
  *   relay-write.c        one write-type range: the log around the transfer
+ *   relay-patience.c     how long a server may keep a command waiting
  *   relay-transfer.c     a range becomes commands
  *   relay-command.c      commands on connections: send, wait
  *   relay-flush.c        a flush of the destination
@@ -124,6 +125,7 @@ struct connection {
   uint64_t acknowledged; /* L: count of writes answered */
   uint64_t flushed;      /* L: so many are covered by a flush here (R6) */
   int64_t progress_ms;   /* atomic: the last time something moved */
+  int64_t flush_done_ms; /* L: when the last flush was answered, 0: never */
 };
 
 enum relay_state { STATE_UP, STATE_DOWN };

@@ -39,9 +39,7 @@ struct relay_options {
   unsigned connect_ms;  /* for one attempt to connect */
   unsigned reconnect_ms;
   /* No progress on a connection for so long with requests in flight, or one
-   * request unanswered for four times as long: the destination is lost.  While
-   * a flush is in flight on it, after six times as long: it takes what the
-   * server's disk needs.
+   * request unanswered for longer: the destination is lost (relay-patience.h).
    */
   unsigned request_timeout_ms;
   /* A write whose outcome is unknown may still land for so long after the
