@@ -3,16 +3,16 @@
  *
  * One thread, one event loop.  The files build on each other in this order:
  *
- *   disk-open.c  one disk: both endpoints and the control connection, checked
+ *   disk-open.c    one disk: both endpoints and the control connection, checked
  *   disk-unique.c  no disk twice, in other words
- *   disk.c       its leases: taking, copying, reporting
- *   checkpoint.c flushes while a pass goes on
- *   drive.c      one round of everything; questions to all filters at once
- *   pass.c       copy and compare passes, destination flushes
- *   cut-over.c   hold, final pass, commit, release
- *   outcome.c    what became of a commit whose answer was lost
- *   converge.c   the policy: another pass, cut over, or give up
- *   migrate.c    start and end, and what is said then
+ *   disk.c         its leases: taking, copying, reporting
+ *   checkpoint.c   flushes while a pass goes on
+ *   drive.c        one round of everything; questions to all filters at once
+ *   pass.c         copy and compare passes, destination flushes
+ *   cut-over.c     hold, final pass, commit, release
+ *   outcome.c      what became of a commit whose answer was lost
+ *   converge.c     the policy: another pass, cut over, or give up
+ *   migrate.c      start and end, and what is said then
  *
  * meter.c measures; progress.c, progress-text.c and events.c show.
  */

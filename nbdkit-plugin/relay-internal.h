@@ -13,9 +13,10 @@
  *   relay-connection.c   one libnbd handle and its I/O thread
  *   relay-connect.c      making such a connection, within a deadline
  *   relay-loss.c         what happens at once when the destination is lost
- *   relay-keeper.c       the thread that connects again, and flushes at the
- * bound relay-replay.c       the log is sent again relay-log.c,
- * relay-range-lock.c, relay-destination.c   without threads
+ *   relay-keeper.c       the thread that connects again, and flushes in time
+ *   relay-replay.c       the log is sent again
+ *
+ * Without threads: relay-log.c, relay-range-lock.c, relay-destination.c.
  *
  * One lock, relay.lock, guards all that is marked L below, the log and the
  * range lock.  It is never held in a call to libnbd: a completion callback runs
