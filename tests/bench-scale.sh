@@ -25,13 +25,6 @@ large=${LARGE:-8T}
 small=${SMALL:-2G}
 data=${DATA:-1024}
 
-median ()
-{
-  printf '%s\n' "$@" | sort -g |
-    awk '{ v[NR] = $1 }
-         END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
-}
-
 # make_source NAME SIZE KIB: a sparse file with the data.  On a small disk the
 # pieces need some room around them.
 make_source ()

@@ -29,14 +29,6 @@ seconds=1.5 # of one measurement
 
 # ---- arithmetic ------------------------------------------------------------
 
-# median NUMBER...
-median ()
-{
-  printf '%s\n' "$@" | sort -g |
-    awk '{ v[NR] = $1 }
-         END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
-}
-
 # calculate EXPRESSION, with two decimals
 calculate ()
 {
@@ -173,12 +165,6 @@ bench_copy ()
 
 # ---- pause -----------------------------------------------------------------
 
-is_ready ()
-{
-  [ "$("$nbdmigrate" status --json "$(uri proxy)" |
-         jq -r .progress.phase)" = ready ]
-}
-
 # light_guest NAME: one write after the other; how long each of them took, with
 # its end in milliseconds since the epoch, goes to $tmp/NAME_clat.1.log.
 light_guest ()
@@ -240,7 +226,7 @@ bench_pause ()
 
 guest_writes ()
 {
-  "$nbdmigrate" status --json "$(uri proxy)" | jq .guest.writes
+  status .guest.writes
 }
 
 guest_is_at_work ()

@@ -5,18 +5,6 @@
 # functions.sh, which sets what is used here.
 # shellcheck disable=SC2154
 
-# status_of URI EXPRESSION: jq over what the proxy says of a disk.
-status_of ()
-{
-  "$nbdmigrate" status --json "$1" | jq -r "$2"
-}
-
-# has_status URI EXPRESSION: whether it is true.
-has_status ()
-{
-  [ "$(status_of "$1" "$2")" = true ]
-}
-
 # The URI of an export of a server: export_uri SERVER NAME.
 export_uri ()
 {

@@ -402,6 +402,39 @@ completed ()
   event "map(select(.event == \"completed\")) | last | .$1"
 }
 
+# ---- looking ---------------------------------------------------------------
+
+# status_of WHERE EXPRESSION: jq over what is known of a disk, by its URI or by
+# the proxy's directory.
+status_of ()
+{
+  "$nbdmigrate" status --json "$1" | jq -r "$2"
+}
+
+# has_status WHERE EXPRESSION: whether it is true.
+has_status ()
+{
+  [ "$(status_of "$1" "$2")" = true ]
+}
+
+# must_have_status WHERE EXPRESSION
+must_have_status ()
+{
+  has_status "$1" "$2" || fail "not so: $2 in $(status_of "$1" .)"
+}
+
+# status EXPRESSION: of the only disk of the proxy "proxy".
+status ()
+{
+  status_of "$(uri proxy)" "$1"
+}
+
+# A migration of it waits for "finish".
+is_ready ()
+{
+  [ "$(status .progress.phase)" = ready ]
+}
+
 # ---- verdicts --------------------------------------------------------------
 
 # verify_final GUEST URI ARGUMENT...: all that was acknowledged must be there.
@@ -448,4 +481,20 @@ expect_status ()
   "$@" || status=$?
   [ $status -eq "$expected" ] ||
     fail "exit status $status instead of $expected: $*"
+}
+
+# The time as the guest's record has it.
+now ()
+{
+  date +%s.%6N
+}
+
+# ---- figures ---------------------------------------------------------------
+
+# median NUMBER...
+median ()
+{
+  printf '%s\n' "$@" | sort -g |
+    awk '{ v[NR] = $1 }
+         END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
 }

@@ -24,12 +24,6 @@ said ()
     fail "this is not said: $text in $(cat "$tmp/said")"
 }
 
-# is PATH EXPRESSION: jq over the status.
-is ()
-{
-  "$nbdmigrate" status --json "$1" | jq -e "$2" > "$tmp/jq.out"
-}
-
 for name in a b; do
   truncate -s 1M "$tmp/$name"
 done
@@ -57,10 +51,10 @@ echo "-- a migration, steered by the directory"
 fill "$(uri proxy)" 100
 start_migrate --finish=detach --wait --rate=64K --max-pause=300ms \
   "$(uri proxy)" "$(uri destination)"
-wait_for is "$dir" '.progress.phase == "bulk"'
+wait_for has_status "$dir" '.progress.phase == "bulk"'
 "$nbdmigrate" set "$dir" rate=0
 said 2 'is no directory' set --export=a "$(uri proxy)" rate=0
-wait_for is "$dir" '.progress.phase == "ready"'
+wait_for has_status "$dir" '.progress.phase == "ready"'
 said 1 'a migration of this disk is running' reopen "$dir"
 "$nbdmigrate" finish --control="$dir/control" "$nobody" handover
 wait_bg migrator || fail "nbdmigrate ended with exit status $?"
@@ -68,7 +62,7 @@ said 1 'was handed over' cancel "$dir"
 
 echo "-- a handover is taken back"
 said 0 'is served from its source' reopen "$dir"
-is "$dir" '.owner == "source"'
+must_have_status "$dir" '.owner == "source"'
 end_bg proxy
 rm -r "$dir"
 

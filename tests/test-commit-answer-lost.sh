@@ -16,11 +16,6 @@ requires nbdkit jq
 size=$((2 * 1024 * 1024 + 512))
 dir=$tmp/proxy.dir
 
-status ()
-{
-  "$nbdmigrate" status --json "$(uri proxy)" | jq -r "$1"
-}
-
 is_socket ()
 {
   [ -S "$1" ]
@@ -29,11 +24,6 @@ is_socket ()
 has_line ()
 {
   grep -q "$1" "$tmp/steps" 2> /dev/null
-}
-
-is_ready ()
-{
-  [ "$(status .progress.phase)" = ready ]
 }
 
 # begin [NAME=VALUE...]: all anew; the variables are for the proxy.
@@ -129,7 +119,7 @@ tail -n 1 "$tmp/migrator.log" | grep -q 'not known'
 expect_status 137 wait_bg proxy
 wait_bg guest || fail "the guest ended with exit status $?"
 # What the migrator advises to do.
-[ "$("$nbdmigrate" status --json "$dir" | jq -r .owner)" = destination ]
+[ "$(status_of "$dir" .owner)" = destination ]
 verify_final guest "$(uri destination)" > "$tmp/verdict"
 end_bg destination
 

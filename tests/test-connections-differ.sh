@@ -109,7 +109,7 @@ done
 refused plain readonly "$S" "$B" destination read-only
 refused plain blocks "$S" "$B" destination 'minimum block: 1 and 512'
 refused proxy twin "$B" "$D" source \
-  "id: $("$nbdmigrate" status --json "$S" | jq -r .id)"
+  "id: $(status_of "$S" .id)"
 
 echo "-- two connections that reach the same disk"
 start_balancer plain large

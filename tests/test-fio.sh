@@ -23,8 +23,7 @@ start_nbdkit destination file "$tmp/destination"
 
 has_written ()
 {
-  [ "$("$nbdmigrate" status --json "$(uri proxy)" |
-         jq .guest.written_bytes)" -gt $((1024 * 1024)) ]
+  [ "$(status .guest.written_bytes)" -gt $((1024 * 1024)) ]
 }
 
 start_bg guest "${fio_job[@]}" --uri="$(uri proxy)" --rate=40M

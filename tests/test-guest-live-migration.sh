@@ -89,14 +89,9 @@ END
   chmod +x "$tmp/$1"
 }
 
-owner ()
-{
-  "$nbdmigrate" status --json "$(uri proxy)" | jq -r .owner
-}
-
 guest_is_back ()
 {
-  [ "$(owner)" = source ] || fail "the disk's owner is $(owner)"
+  [ "$(status .owner)" = source ] || fail "the disk's owner is $(status .owner)"
   guest_works guest
   guest_verify guest
 }
@@ -137,7 +132,7 @@ echo "-- the guest moves"
 start_destination_guest there-4
 orchestrate there-4 "$nbdmigrate"
 wait_bg guest
-[ "$(owner)" = fenced ]
+[ "$(status .owner)" = fenced ]
 guest_works there-4
 guest_verify there-4
 guest_works there-4

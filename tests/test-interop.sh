@@ -196,7 +196,7 @@ END
 
 written ()
 {
-  "$nbdmigrate" status --json "$(uri proxy)" | jq .guest.written_bytes
+  status .guest.written_bytes
 }
 
 # has_written BYTES: in all; a guest that ends by itself may have done it all.

@@ -25,11 +25,6 @@ has_copied ()
   return 1
 }
 
-status ()
-{
-  "$nbdmigrate" status --json "$(uri proxy)" | jq -r "$1"
-}
-
 session_is_over ()
 {
   [ "$(status .session)" = false ]

@@ -49,8 +49,7 @@ must_migrate "$(uri proxy3)" "$(uri destination)"
 guest_goes_on guest
 stop_guest guest
 verify_final guest "$(uri destination)"
-"$nbdmigrate" status --json "$(uri proxy1)" > "$tmp/status"
-jq -e ".relay.losses >= 1" "$tmp/status" > "$tmp/jq.out"
+must_have_status "$(uri proxy1)" '.relay.losses >= 1'
 for i in 1 2 3; do
   end_bg proxy$i
 done
@@ -68,7 +67,7 @@ guest_goes_on other
 stop_guest other
 verify_final other "$(uri last)"
 for name in outer inner; do
-  "$nbdmigrate" status --json "$(uri $name)" | jq -r .owner
+  status_of "$(uri $name)" .owner
 done > "$tmp/owners"
 [ "$(cat "$tmp/owners")" = $'destination\nsource' ]
 end_bg outer

@@ -18,16 +18,6 @@ truncate -s $size "$tmp/source" "$tmp/destination"
 printf 'as before' | dd of="$tmp/destination" conv=notrunc status=none
 untouched=$(sha256sum < "$tmp/destination")
 
-status ()
-{
-  "$nbdmigrate" status --json "$(uri proxy)" | jq -r "$1"
-}
-
-is_ready ()
-{
-  [ "$(status .progress.phase)" = ready ]
-}
-
 has_been_refused ()
 {
   grep -q "cannot finish .* by pivot: .*qemu-nbd -e" "$tmp/migrator.log"

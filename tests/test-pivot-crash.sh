@@ -21,11 +21,6 @@ size=$((1024 * 1024 + 512))
 image=("$tmp/source" "$tmp/destination")
 cases=0
 
-status ()
-{
-  "$nbdmigrate" status --json "$(uri proxy)" | jq -r "$1"
-}
-
 proxy_is_gone ()
 {
   has_ended "${pids[proxy]}"

@@ -19,11 +19,6 @@ requires nbdkit jq qemu-nbd qemu-img
 size=$((4 * 1024 * 1024 + 512))
 lossy=$BUILD/tests/nbdkit-lossy-plugin.so
 
-status ()
-{
-  "$nbdmigrate" status --json "$(uri proxy)" | jq -r "$1"
-}
-
 # lost_times N: and it has noticed.
 lost_times ()
 {
@@ -32,7 +27,7 @@ lost_times ()
 
 is_up ()
 {
-  [ "$(status .relay.up)" = true ]
+  has_status "$(uri proxy)" .relay.up
 }
 
 start_lossy ()
@@ -170,10 +165,6 @@ LD_PRELOAD=$BUILD/tests/crash-preload.so CRASH_DIR=$tmp/proxy.dir CRASH_AT=1 \
   CRASH_ARM=$tmp/arm CRASH_GO=$tmp/go CRASH_LOG=$tmp/steps \
   start_proxy proxy file "$tmp/source"
 start_guest guest "$(uri proxy)" --rate 4M
-is_ready ()
-{
-  [ "$(status .progress.phase)" = ready ]
-}
 start_migrate --wait --max-pause=5s "$(uri proxy)" "$(uri destination)"
 wait_for is_ready
 touch "$tmp/arm"

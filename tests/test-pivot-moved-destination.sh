@@ -31,25 +31,20 @@ refused ()
     fail "this is not said: $1 in $(cat "$tmp/said")"
 }
 
-is ()
-{
-  "$nbdmigrate" status --json "$dir" | jq -e "$1" > "$tmp/jq.out"
-}
-
 destination_is ()
 {
-  is '.owner == "destination" and .destination == "'"$(uri "$1")"'"' ||
-    fail "not at $1: $("$nbdmigrate" status --json "$dir")"
+  must_have_status "$dir" \
+    '.owner == "destination" and .destination == "'"$(uri "$1")"'"'
 }
 
 is_lost ()
 {
-  is '.relay.up == false'
+  has_status "$dir" '.relay.up == false'
 }
 
 is_up ()
 {
-  is '.relay.up'
+  has_status "$dir" .relay.up
 }
 
 truncate -s $size "$tmp/source" "$tmp/disk"

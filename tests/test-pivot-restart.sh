@@ -18,11 +18,6 @@ size=$((2 * 1024 * 1024 + 512))
 dir=$tmp/proxy.dir
 state=$dir/state
 
-status ()
-{
-  "$nbdmigrate" status --json "$(uri proxy)" | jq -r "$1"
-}
-
 # owner_is OWNER: of the proxy, running, and by its directory.
 owner_is ()
 {
@@ -30,7 +25,7 @@ owner_is ()
 
   owner=$(status .owner)
   [ "$owner" = "$1" ] || fail "the owner is $owner, not $1"
-  owner=$("$nbdmigrate" status --json "$dir" | jq -r .owner)
+  owner=$(status_of "$dir" .owner)
   [ "$owner" = "$1" ] || fail "by the directory the owner is $owner, not $1"
 }
 
@@ -39,9 +34,14 @@ offline_owner_is ()
 {
   local owner
 
-  owner=$("$nbdmigrate" status --json "$dir" 2> "$tmp/offline.log" |
-            jq -r .owner)
+  owner=$(status_of "$dir" .owner 2> "$tmp/offline.log")
   [ "$owner" = "$1" ] || fail "by the state file the owner is $owner, not $1"
+}
+
+# destination_is NAME: as the proxy's directory has it.
+destination_is ()
+{
+  must_have_status "$dir" ".destination == \"$(uri "$1")\""
 }
 
 # The guest finds the control socket and is served nothing, not even reads.
@@ -112,7 +112,7 @@ refused "destination $(uri destination) already, and nothing was changed" \
   reopen "$(uri proxy)" owner=destination destination="$(uri nobody)"
 refused 'goes with owner=destination only' \
   reopen "$(uri proxy)" destination="$(uri nobody)"
-[ "$(status .destination)" = "$(uri destination)" ]
+destination_is destination
 "$nbdmigrate" reopen "$(uri proxy)" owner=destination \
   destination="$(uri destination)"
 
@@ -132,24 +132,18 @@ all_end
 start_proxy proxy null size=$size
 expect_status 1 nbdinfo "$(uri proxy)" > "$tmp/info.out" 2>&1
 grep -q "which cannot be reached: .* reopen $dir" "$tmp/proxy.log"
-[ "$(jq -r .relay <("$nbdmigrate" status --json "$dir"))" = null ]
+must_have_status "$dir" '.relay == null'
 "$nbdmigrate" status "$dir" | grep -q '^relay  *not connected'
 start_nbdkit destination file "$tmp/destination"
 resume_guest "$(uri proxy)"
 verify_final guest "$(uri destination)"
 
-directory_says ()
-{
-  "$nbdmigrate" status --json "$dir" | jq -e "$1" > "$tmp/jq.out" ||
-    fail "not so: $1 in $("$nbdmigrate" status --json "$dir")"
-}
-
 echo "-- it is at another address now: before any client has come"
 all_end
 start_nbdkit moved file "$tmp/destination"
 start_proxy proxy null size=$size
-directory_says '.owner == "destination" and .relay == null and
-                .destination == "'"$(uri destination)"'"'
+must_have_status "$dir" '.owner == "destination" and .relay == null'
+destination_is destination
 refused 'nothing was changed' reopen "$dir" owner=destination
 refused 'up to date' reopen "$dir" owner=source
 refused 'nothing was changed' reopen "$dir" owner=destination \
@@ -159,11 +153,13 @@ refused 'nothing was changed' reopen "$dir" owner=destination \
   destination="$(uri small)"
 end_bg small
 refused 'served from its destination' cancel "$dir"
-directory_says '.relay == null and .destination == "'"$(uri destination)"'"'
+must_have_status "$dir" '.relay == null'
+destination_is destination
 "$nbdmigrate" reopen "$dir" owner=destination destination="$(uri moved)" \
   2> "$tmp/reopen.log"
 grep -q 'is served from its destination' "$tmp/reopen.log"
-directory_says '.relay.up and .destination == "'"$(uri moved)"'"'
+must_have_status "$dir" .relay.up
+destination_is moved
 resume_guest "$(uri proxy)"
 refused "destination $(uri moved) already" reopen "$dir" owner=destination \
   destination="$(uri destination)"
@@ -203,7 +199,8 @@ timeout 4 "$nbdmigrate" reopen "$dir" owner=destination \
 is_running "${pids[client]}" || fail "the client did not wait"
 wait_bg client || fail "the client was refused"
 resume_guest "$(uri proxy)"
-directory_says '.relay.up and .destination == "'"$(uri moved)"'"'
+must_have_status "$dir" .relay.up
+destination_is moved
 kill_bg destination CONT
 end_bg proxy
 end_bg destination
@@ -355,11 +352,6 @@ start_failing ()
     start_proxy proxy file "$tmp/source"
 }
 
-is_ready ()
-{
-  [ "$(status .progress.phase)" = ready ]
-}
-
 # Pivot, the record failing from the commit on.
 pivot_failing ()
 {
@@ -440,8 +432,7 @@ end_bg moved
 start_moved 2 2
 refused 'could not be recorded' reopen "$dir" owner=destination \
   destination="$(uri moved)"
-[ "$("$nbdmigrate" status --json "$dir" | jq -r .destination)" = \
-  "$(uri destination)" ]
+destination_is destination
 end_bg proxy
 end_bg moved
 
@@ -450,7 +441,7 @@ start_moved 2 1000
 refused 'could not be recorded' reopen "$dir" owner=destination \
   destination="$(uri moved)"
 serves_nobody
-"$nbdmigrate" status --json "$dir" | jq -e '.owner == "unknown"' > "$tmp/jq.out"
+must_have_status "$dir" '.owner == "unknown"'
 rm "$tmp/arm"
 "$nbdmigrate" reopen "$dir" owner=destination destination="$(uri moved)"
 verify_final guest "$(uri proxy)"

@@ -21,31 +21,11 @@ start_nbdkit destination2 memory $size
 pairs=("$(uri proxy1)" "$(uri destination1)"
        "$(uri proxy2)" "$(uri destination2)")
 
-# status N EXPRESSION
-status ()
+# both_are OWNER
+both_are ()
 {
-  "$nbdmigrate" status --json "$(uri "proxy$1")" | jq -r "$2"
-}
-
-is_ready ()
-{
-  [ "$(status 1 .progress.phase)" = ready ]
-}
-
-is_committed ()
-{
-  [ "$(status 1 .owner)" = destination ]
-}
-
-reads_there ()
-{
-  [ "$(status 1 .relay.requests_in_flight)" -gt 0 ]
-}
-
-both_on_the_source ()
-{
-  [ "$(status 1 .owner) $(status 2 .owner)" = "source source" ] ||
-    fail "not both disks are served from the source"
+  must_have_status "$(uri proxy1)" ".owner == \"$1\""
+  must_have_status "$(uri proxy2)" ".owner == \"$1\""
 }
 
 # fail_commit FIRST LAST: let these steps of the second commit fail.  It
@@ -60,12 +40,12 @@ fail_commit ()
   start_guest guest "$(uri proxy1)" --uri "$(uri proxy2)" --initial any \
     --rate 1M --kinds wWzZtf
   start_migrate --wait --max-pause=5s "${pairs[@]}"
-  wait_for is_ready
+  wait_for has_status "$(uri proxy1)" '.progress.phase == "ready"'
   touch "$tmp/arm"
   "$nbdmigrate" finish "$(uri proxy2)"
-  wait_for is_committed
+  wait_for has_status "$(uri proxy1)" '.owner == "destination"'
   start_bg reader qemu-io -f raw -c 'read 0 64k' -c flush "$(uri proxy1)"
-  wait_for reads_there
+  wait_for has_status "$(uri proxy1)" '.relay.requests_in_flight > 0'
   touch "$tmp/go"
 }
 
@@ -74,12 +54,12 @@ fail_commit 1 1
 expect_status 1 wait_bg migrator
 wait_bg reader || fail "a read was not answered"
 ! grep -i error "$tmp/reader.out" || fail "a read or a flush failed"
-both_on_the_source
+both_are source
 guest_goes_on guest
 
 echo "-- again"
 must_migrate "${pairs[@]}"
-[ "$(status 1 .owner) $(status 2 .owner)" = "destination destination" ]
+both_are destination
 guest_goes_on guest
 stop_guest guest
 end_bg proxy1

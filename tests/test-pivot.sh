@@ -73,11 +73,6 @@ start_destination ()
   esac
 }
 
-status ()
-{
-  "$nbdmigrate" status --json "$(uri proxy)" | jq -r "$1"
-}
-
 # verify_source: it is the disk as it was in the pause.
 verify_source ()
 {

@@ -27,11 +27,6 @@ run_guest ()
     --initial "$pattern" "$@"
 }
 
-now ()
-{
-  date +%s.%6N
-}
-
 # poke IMAGE OFFSET LENGTH [FROM]: other bytes, or those of another image.
 poke ()
 {

@@ -104,8 +104,7 @@ nothing_cut_over ()
 
   [ "$(owners)" = "source source" ] || fail "the owners are: $(owners)"
   for u in "$S1" "$S2"; do
-    has_status "$u" '.gate == "open" and .last_end == "interrupted"' ||
-      fail "$u: $("$nbdmigrate" status --json "$u")"
+    must_have_status "$u" '.gate == "open" and .last_end == "interrupted"'
   done
   guest_goes_on guest
   [ "$(event 'map(select(.event == "pause" and .result == "committed")) |

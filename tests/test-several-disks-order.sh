@@ -30,11 +30,6 @@ S1=$(uri proxy1) S2=$(uri proxy2)
 D1=$(uri destination1) D2=$(uri destination2)
 fill_all 50 "$S1" "$S2"
 
-now ()
-{
-  date +%s.%6N
-}
-
 # verdict STATUS AFTER BEFORE IMAGE IMAGE: of two files.
 verdict ()
 {

@@ -105,7 +105,7 @@ refused 1 "$(same "shared base" "${B[2]}" "$other")" "${pairs[@]}" \
 # A server of its own that says that it is a source.
 qemu-img create -q -f qcow2 "$tmp/mirror.qcow2" $size
 for i in 1 2; do
-  id=$("$nbdmigrate" status --json "${S[i]}" | jq -r .id)
+  id=$(status_of "${S[i]}" .id)
   start_qemu_nbd mirror -A -e 8 -f qcow2 -D "nbdmigrate: id=$id" \
     "$tmp/mirror.qcow2"
   refused 1 "$(same source "$(uri mirror)" "${S[i]}")" "${pairs[@]}" \
@@ -114,9 +114,7 @@ for i in 1 2; do
 done
 
 for i in 1 2; do
-  "$nbdmigrate" status --json "${S[i]}" |
-    jq -e '.tracking == false and .owner == "source"' > "$tmp/status" ||
-    fail "${S[i]} is being tracked"
+  must_have_status "${S[i]}" '.tracking == false and .owner == "source"'
 done
 
 # ---- swapped ---------------------------------------------------------------

@@ -92,10 +92,9 @@ wait_for is_phase bulk
 said 0 'is cancelled' cancel "$S2"
 expect_status 3 wait_bg migrator
 for u in "$S1" "$S2"; do
-  has_status "$u" '.tracking == false and .session == false and
-                   .owner == "source" and .last_end == "aborted" and
-                   .gate == "open"' ||
-    fail "$u: $("$nbdmigrate" status --json "$u")"
+  must_have_status "$u" '.tracking == false and .session == false and
+                         .owner == "source" and .last_end == "aborted" and
+                         .gate == "open"'
 done
 guest_goes_on guest
 

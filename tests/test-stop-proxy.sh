@@ -29,8 +29,7 @@ stop_all ()
 
 nothing_gets_through ()
 {
-  [ "$("$nbdmigrate" status --json "$(uri proxy)" |
-         jq -c '[.gate, .in_flight_requests]')" = '["closed",0]' ]
+  has_status "$(uri proxy)" '.gate == "closed" and .in_flight_requests == 0'
 }
 
 echo "-- idle"

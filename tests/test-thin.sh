@@ -98,11 +98,6 @@ guest ()
   qemu-io -f raw -d unmap "$@" "$(uri proxy)" > "$tmp/qemu-io.out"
 }
 
-is_ready ()
-{
-  has_status "$(uri proxy)" '.progress.phase == "ready"'
-}
-
 # Everything that was written so far has been copied.
 in_sync ()
 {

@@ -153,11 +153,6 @@ sed 's/^/   /' "$tmp/migrate.log"
 grep -q 'other bytes than were written, at offset' "$tmp/migrate.log"
 stop_all
 
-is_ready ()
-{
-  has_status "$S" '.progress.phase == "ready"'
-}
-
 echo "-- it forgets only what is written last: noticed in the pause"
 start_source
 start_nbdkit destination "$BUILD/tests/nbdkit-forgetful-plugin.so" \

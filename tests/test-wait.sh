@@ -15,23 +15,17 @@ requires nbdkit jq
 size=$((8 * 1024 * 1024 + 512))
 truncate -s $size "$tmp/source" "$tmp/destination"
 
-# has_status EXPRESSION: jq, true for the status of now.
-has_status ()
-{
-  "$nbdmigrate" status --json "$(uri proxy)" | jq -e "$1" > "$tmp/has"
-}
-
-is_ready ()
+still_ready ()
 {
   is_running "${pids[migrator]}" || fail "the migrator ended early"
-  has_status '.progress.phase == "ready"'
+  is_ready
 }
 
 # wait_ready ARGUMENT...: start, until it is ready.
 wait_ready ()
 {
   start_migrate --wait "$@" "$(uri proxy)" "$(uri destination)"
-  wait_for is_ready
+  wait_for still_ready
 }
 
 resumed ()
@@ -49,12 +43,13 @@ wait_ready --finish=detach
 "$nbdmigrate" status "$(uri proxy)" | tee "$tmp/status"
 grep -q '^progress .*ready in sync' "$tmp/status"
 grep -q "^finish  *detach, when 'nbdmigrate finish'" "$tmp/status"
-has_status '.progress.wait'
+must_have_status "$(uri proxy)" '.progress.wait'
 guest_goes_on guest 100
-wait_for is_ready
+wait_for still_ready
 stop_guest guest
-wait_for has_status '.remaining_bytes == 0 and .unflushed_bytes == 0'
-is_ready
+wait_for has_status "$(uri proxy)" \
+  '.remaining_bytes == 0 and .unflushed_bytes == 0'
+still_ready
 cmp "$tmp/source" "$tmp/destination"
 expect_status 1 "$nbdmigrate" reopen "$(uri proxy)" 2> "$tmp/reopen.log"
 grep -q 'migration of this disk is running' "$tmp/reopen.log"
@@ -66,14 +61,15 @@ wait_bg migrator || fail "the migrator ended with exit status $?"
 [ "$(completed finish)" = detach ]
 verify_cut guest "$(uri destination)"
 "$nbdmigrate" reopen "$(uri proxy)" # it is the owner, so nothing happens
-has_status '.last_end == "detached"'
+must_have_status "$(uri proxy)" '.last_end == "detached"'
 
 echo "-- cancel"
 wait_ready --incremental
 [ "$(resumed)" = true ]
 "$nbdmigrate" cancel "$(uri proxy)"
 expect_status 3 wait_bg migrator
-has_status '.tracking == false and .session == false and .owner == "source"'
+must_have_status "$(uri proxy)" \
+  '.tracking == false and .session == false and .owner == "source"'
 guest_goes_on guest
 
 echo "-- cancel, while the migrator is stopped"
@@ -81,7 +77,7 @@ wait_ready
 [ "$(resumed)" = false ]
 kill_bg migrator STOP
 "$nbdmigrate" cancel "$(uri proxy)"
-has_status '.tracking == false and .session == false'
+must_have_status "$(uri proxy)" '.tracking == false and .session == false'
 guest_goes_on guest
 kill_bg migrator CONT
 expect_status 1 wait_bg migrator
@@ -93,13 +89,14 @@ expect_status 3 wait_bg migrator
 wait_ready
 [ "$(resumed)" = true ]
 crash_bg migrator
-wait_for has_status '.session == false'
+wait_for has_status "$(uri proxy)" '.session == false'
 wait_ready
 [ "$(resumed)" = true ]
 
 echo "-- the destination is lost while there is nothing to copy"
 kill_bg guest STOP
-wait_for has_status '.remaining_bytes == 0 and .unflushed_bytes == 0'
+wait_for has_status "$(uri proxy)" \
+  '.remaining_bytes == 0 and .unflushed_bytes == 0'
 crash_bg destination
 expect_status 1 wait_bg migrator
 grep -q "keeping .* in sync: .*destination.sock broke" "$tmp/migrator.log"
@@ -117,7 +114,7 @@ start_nbdkit destination file "$tmp/destination"
 echo "-- finish comes before it is ready, with another mode"
 start_migrate --wait --finish=detach --digest --restart --rate=4M \
   "$(uri proxy)" "$(uri destination)"
-wait_for has_status '.progress.phase == "bulk"'
+wait_for has_status "$(uri proxy)" '.progress.phase == "bulk"'
 "$nbdmigrate" finish "$(uri proxy)" pivot
 "$nbdmigrate" set "$(uri proxy)" rate=0
 wait_bg migrator || fail "the migrator ended with exit status $?"
@@ -139,9 +136,11 @@ start_nbdkit destination --filter=rate memory $size rate=64M
 fill "$(uri proxy)" 50
 wait_ready --finish=detach --max-pause=50ms
 start_guest eager "$(uri proxy)" --initial "$pattern"
-wait_for has_status '.progress.pass >= 8 and .progress.phase == "dirty"'
+wait_for has_status "$(uri proxy)" \
+  '.progress.pass >= 8 and .progress.phase == "dirty"'
 stop_guest eager
-wait_for has_status '.progress.phase == "ready" and .remaining_bytes == 0'
+wait_for has_status "$(uri proxy)" \
+  '.progress.phase == "ready" and .remaining_bytes == 0'
 kill_bg migrator STOP
 fill "$(uri proxy)" 100
 "$nbdmigrate" finish "$(uri proxy)"
