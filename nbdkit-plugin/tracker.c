@@ -516,30 +516,31 @@ check_lease (struct tracker *t, const struct extents *e)
   return -1;
 }
 
-int
-tracker_done (struct tracker *t, const struct extents *e, uint64_t epoch)
+/* The chunks of a lease were dealt with; not so if the epoch is over (R6a). */
+static int
+end_lease (struct tracker *t, const struct extents *e, uint64_t epoch,
+           void (*end) (struct chunks *c, const struct extents *e))
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
   if (check_lease (t, e) == -1)
     return -1;
   if (epoch == t->epoch)
-    chunks_done (&t->chunks, e);
+    end (&t->chunks, e);
   else
-    chunks_failed (&t->chunks, e, false); /* R6a */
+    chunks_failed (&t->chunks, e, false);
   return 0;
+}
+
+int
+tracker_done (struct tracker *t, const struct extents *e, uint64_t epoch)
+{
+  return end_lease (t, e, epoch, chunks_done);
 }
 
 int
 tracker_skipped (struct tracker *t, const struct extents *e, uint64_t epoch)
 {
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
-  if (check_lease (t, e) == -1)
-    return -1;
-  if (epoch == t->epoch)
-    chunks_skipped (&t->chunks, e);
-  else
-    chunks_failed (&t->chunks, e, false); /* R6a */
-  return 0;
+  return end_lease (t, e, epoch, chunks_skipped);
 }
 
 int
