@@ -65,6 +65,32 @@ test_not_converging (void)
 
 /* ---- meter ------------------------------------------------------------- */
 
+/* A meter, and what it has been told. */
+struct measured {
+  struct meter m;
+  uint64_t copied, compared;
+  int64_t now;
+};
+
+static struct measured
+begin_measuring (void)
+{
+  struct measured d = { .now = SECOND };
+
+  meter_update (&d.m, 0, 0, 0, d.now);
+  return d;
+}
+
+/* A tenth of a second goes by, in which so much was done. */
+static void
+measure (struct measured *d, uint64_t copied, uint64_t compared)
+{
+  d->copied += copied;
+  d->compared += compared;
+  d->now += 100000;
+  meter_update (&d->m, d->copied, d->compared, d->copied + d->compared, d->now);
+}
+
 /* Half of the time something is under way, at 100 MB/s. */
 static void
 test_bandwidth (void)
@@ -103,22 +129,18 @@ test_bandwidth (void)
 static void
 test_recent (void)
 {
-  struct meter m = { 0 };
-  uint64_t copied = 0;
-  int64_t now = SECOND;
-  unsigned i;
+  struct measured d = begin_measuring ();
 
-  meter_update (&m, 0, 0, 0, now);
-  for (i = 0; i < 200; ++i) {
-    copied += i < 100 ? 10000000 : 1000000;
-    meter_busy (&m, 100000);
-    meter_update (&m, copied, 0, copied, now += 100000);
+  for (unsigned i = 0; i < 200; ++i) {
+    meter_busy (&d.m, 100000);
+    measure (&d, i < 100 ? 10000000 : 1000000, 0);
   }
-  CU_ASSERT (meter_bandwidth (&m) > 10000000);
-  CU_ASSERT (meter_bandwidth (&m) < 15000000);
-  meter_update (&m, copied, 0, copied, now + 3600 * SECOND);
-  CU_ASSERT (meter_bandwidth (&m) > 10000000);
-  CU_ASSERT_EQUAL (meter_throughput (&m), 0);
+  CU_ASSERT (meter_bandwidth (&d.m) > 10000000);
+  CU_ASSERT (meter_bandwidth (&d.m) < 15000000);
+  d.now += 3600 * SECOND;
+  measure (&d, 0, 0);
+  CU_ASSERT (meter_bandwidth (&d.m) > 10000000);
+  CU_ASSERT_EQUAL (meter_throughput (&d.m), 0);
 }
 
 /* Two disks at 100 MB/s each: first together, then a large one alone, then the
@@ -127,24 +149,19 @@ test_recent (void)
 static void
 test_several_disks (void)
 {
-  struct meter m = { 0 };
-  uint64_t copied = 0;
-  int64_t now = SECOND;
-  unsigned i;
+  struct measured d = begin_measuring ();
 
-  meter_update (&m, 0, 0, 0, now);
-  for (i = 0; i < 300; ++i) {
+  for (unsigned i = 0; i < 300; ++i) {
     const bool large = i < 200, small = i < 100 || i >= 200;
 
-    meter_busy (&m, large ? 100000 : 0);
-    meter_busy (&m, small ? 100000 : 0);
-    copied += (large ? 10000000 : 0) + (small ? 10000000 : 0);
-    meter_update (&m, copied, 0, copied, now += 100000);
+    meter_busy (&d.m, large ? 100000 : 0);
+    meter_busy (&d.m, small ? 100000 : 0);
+    measure (&d, (large ? 10000000 : 0) + (small ? 10000000 : 0), 0);
     if (i == 99)
-      CU_ASSERT (meter_bandwidth (&m) > 199000000);
+      CU_ASSERT (meter_bandwidth (&d.m) > 199000000);
   }
-  CU_ASSERT (meter_bandwidth (&m) > 99000000);
-  CU_ASSERT (meter_bandwidth (&m) < 110000000);
+  CU_ASSERT (meter_bandwidth (&d.m) > 99000000);
+  CU_ASSERT (meter_bandwidth (&d.m) < 110000000);
 }
 
 /* A minute of reading back says how fast that is, and does not make the copying
@@ -153,20 +170,15 @@ test_several_disks (void)
 static void
 test_reading_back (void)
 {
-  struct meter m = { 0 };
-  uint64_t compared = 0;
-  int64_t now = SECOND;
-  unsigned i;
+  struct measured d = begin_measuring ();
 
-  meter_update (&m, 0, 0, 0, now);
-  for (i = 0; i < 600; ++i) {
-    compared += 8000000;
-    meter_busy (&m, 100000);
-    meter_update (&m, 0, compared, compared, now += 100000);
+  for (unsigned i = 0; i < 600; ++i) {
+    meter_busy (&d.m, 100000);
+    measure (&d, 0, 8000000);
   }
-  CU_ASSERT (meter_bandwidth (&m) > 79000000);
-  CU_ASSERT (meter_bandwidth (&m) < 81000000);
-  CU_ASSERT_EQUAL (meter_throughput (&m), 0);
+  CU_ASSERT (meter_bandwidth (&d.m) > 79000000);
+  CU_ASSERT (meter_bandwidth (&d.m) < 81000000);
+  CU_ASSERT_EQUAL (meter_throughput (&d.m), 0);
 }
 
 static void

@@ -4,6 +4,22 @@
 #include "gate.h"
 #include "unit.h"
 
+/* A new gate, shut from 1000 to 2000.  Returns the token. */
+static uint64_t
+shut (struct gate *g)
+{
+  gate_init (g);
+  return gate_close (g, 1000, 2000);
+}
+
+/* As a commit does that is recorded, or is not. */
+static void
+commit (struct gate *g, int64_t patience_us, bool recorded)
+{
+  gate_commit (g, patience_us);
+  gate_committed (g, recorded);
+}
+
 static void
 test_open (void)
 {
@@ -23,10 +39,7 @@ static void
 test_close_and_open (void)
 {
   struct gate g;
-
-  gate_init (&g);
-
-  const uint64_t first = gate_close (&g, 1000, 2000);
+  const uint64_t first = shut (&g);
 
   CU_ASSERT_NOT_EQUAL (first, 0);
   CU_ASSERT_EQUAL (g.state, GATE_CLOSED);
@@ -51,10 +64,7 @@ static void
 test_deadline (void)
 {
   struct gate g;
-
-  gate_init (&g);
-
-  const uint64_t token = gate_close (&g, 1000, 2000);
+  const uint64_t token = shut (&g);
 
   CU_ASSERT_FALSE (gate_expire (&g, 1999));
   CU_ASSERT (gate_valid (&g, token));
@@ -73,10 +83,7 @@ static void
 test_commit (void)
 {
   struct gate g;
-
-  gate_init (&g);
-
-  const uint64_t token = gate_close (&g, 1000, 2000);
+  const uint64_t token = shut (&g);
 
   gate_commit (&g, 0);
   CU_ASSERT_EQUAL (g.state, GATE_COMMITTING);
@@ -96,10 +103,8 @@ test_committed_deadline (void)
 {
   struct gate g;
 
-  gate_init (&g);
-  gate_close (&g, 1000, 2000);
-  gate_commit (&g, 0);
-  gate_committed (&g, true);
+  shut (&g);
+  commit (&g, 0, true);
   CU_ASSERT_FALSE (gate_expire (&g, 1500));
   CU_ASSERT (gate_expire (&g, 2000)); /* it counts again */
   CU_ASSERT_EQUAL (g.state, GATE_OPEN);
@@ -112,10 +117,7 @@ static void
 test_patience (void)
 {
   struct gate g;
-
-  gate_init (&g);
-
-  const uint64_t token = gate_close (&g, 1000, 2000);
+  const uint64_t token = shut (&g);
 
   gate_commit (&g, 500);
   CU_ASSERT_EQUAL (gate_deadline_us (&g), 2000);
@@ -129,8 +131,7 @@ test_patience (void)
 
   /* Taken back, the deadline is what it was. */
   gate_close (&g, 4000, 5000);
-  gate_commit (&g, 500);
-  gate_committed (&g, true);
+  commit (&g, 500, true);
   gate_uncommit (&g);
   gate_committed (&g, false);
   CU_ASSERT_EQUAL (gate_deadline_us (&g), 5000);
@@ -138,8 +139,7 @@ test_patience (void)
 
   /* It was for that commit only. */
   gate_close (&g, 6000, 7000);
-  gate_commit (&g, 0);
-  gate_committed (&g, true);
+  commit (&g, 0, true);
   CU_ASSERT (gate_expire (&g, 7000));
 }
 
@@ -147,17 +147,12 @@ static void
 test_not_recorded (void)
 {
   struct gate g;
+  const uint64_t token = shut (&g);
 
-  gate_init (&g);
-
-  const uint64_t token = gate_close (&g, 1000, 2000);
-
-  gate_commit (&g, 0);
-  gate_committed (&g, false);
+  commit (&g, 0, false);
   CU_ASSERT_EQUAL (g.state, GATE_CLOSED);
   CU_ASSERT (gate_valid (&g, token));
-  gate_commit (&g, 0); /* once more */
-  gate_committed (&g, false);
+  commit (&g, 0, false); /* once more */
   CU_ASSERT (gate_expire (&g, 2000));
 }
 
@@ -165,13 +160,9 @@ static void
 test_rollback (void)
 {
   struct gate g;
+  const uint64_t token = shut (&g);
 
-  gate_init (&g);
-
-  const uint64_t token = gate_close (&g, 1000, 2000);
-
-  gate_commit (&g, 0);
-  gate_committed (&g, true);
+  commit (&g, 0, true);
   gate_uncommit (&g);
   CU_ASSERT_EQUAL (g.state, GATE_COMMITTING);
   CU_ASSERT_FALSE (gate_expire (&g, 3000)); /* R10: the old record first */
