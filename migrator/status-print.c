@@ -75,21 +75,34 @@ print_guest (const json_t *guest)
           number (guest, "flushes"));
 }
 
+/* What becomes of the guest's requests, if they go there at all. */
+static const char *
+describe_relay (const json_t *relay, bool relays)
+{
+  if (json_is_true (json_object_get (relay, "up")))
+    return "connected,";
+  if (!relays)
+    return "connecting again,";
+  return json_is_true (json_object_get (relay, "failing"))
+           ? "connecting again, guest requests fail until then;"
+           : "connecting again, guest requests wait;";
+}
+
 /* After a pivot: how the destination is doing.  'relay' is NULL in what comes
  * from a state file.
  */
 static void
 print_relay (const json_t *s, const json_t *relay)
 {
-  const bool up = json_is_true (json_object_get (relay, "up"));
+  const bool relays =
+    strcmp (string (s, "owner", "unknown"), "destination") == 0;
   const uint64_t losses = number (relay, "losses");
 
-  if (json_is_null (relay) &&
-      strcmp (string (s, "owner", "unknown"), "destination") == 0)
+  if (json_is_null (relay) && relays)
     printf (LABEL "not connected yet, the next client makes it try\n", "relay");
   if (!json_is_object (relay))
     return;
-  printf (LABEL "%s, ", "relay", up ? "connected" : "connecting again");
+  printf (LABEL "%s ", "relay", describe_relay (relay, relays));
   if (losses == 0)
     printf ("never lost\n");
   else

@@ -319,6 +319,9 @@ extern int relay_flush_once (struct relay *r, uint64_t generation,
 /* The connection is of no use any more; 'why' may be NULL.  L. */
 extern void relay_lose (struct connection *c, const char *why);
 
+/* Until when a request that meets the present loss only now may wait.  L. */
+extern int64_t relay_give_up_ms (const struct relay *r);
+
 /* Wait on 'changed', at most a slice.  False: it took that long.  L. */
 extern bool relay_wait_changed (struct relay *r);
 

@@ -69,6 +69,12 @@ relay_lose (struct connection *c, const char *why)
     r->lost_why = strdup (why);
 }
 
+int64_t
+relay_give_up_ms (const struct relay *r)
+{
+  return r->lost_ms + (int64_t)r->options.reconnect_ms;
+}
+
 bool
 relay_wait_changed (struct relay *r)
 {

@@ -49,9 +49,8 @@ static bool
 away_too_long (const struct request *q)
 {
   const struct relay *r = q->relay;
-  const int64_t until = q->give_up_ms != 0
-                          ? q->give_up_ms
-                          : r->lost_ms + (int64_t)r->options.reconnect_ms;
+  const int64_t until =
+    q->give_up_ms != 0 ? q->give_up_ms : relay_give_up_ms (r);
 
   return r->state == STATE_DOWN && clock_ms () >= until;
 }

@@ -171,6 +171,7 @@ relay_get_status (struct relay *r, struct relay_status *s)
 
   *s = (struct relay_status){
     .up = r->state == STATE_UP,
+    .failing = r->state == STATE_DOWN && clock_ms () >= relay_give_up_ms (r),
     .held = r->held,
     .connections = r->nr_connections,
     .losses = r->losses,

@@ -162,6 +162,7 @@ extern int relay_block_status (struct relay *r, uint64_t count, uint64_t offset,
 
 struct relay_status {
   bool up;
+  bool failing; /* away for too long: requests that come now fail with EIO */
   bool held;
   unsigned connections;
   unsigned requests_in_flight; /* commands sent and not answered */

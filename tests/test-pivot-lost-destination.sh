@@ -30,6 +30,14 @@ is_up ()
   has_status "$(uri proxy)" .relay.up
 }
 
+# relay_is REGEX: in the status for people.
+relay_is ()
+{
+  "$nbdmigrate" status "$(uri proxy)" > "$tmp/status"
+  grep -qx "relay  *$1" "$tmp/status" ||
+    fail "not so: $1 in $(grep '^relay' "$tmp/status")"
+}
+
 start_lossy ()
 {
   start_nbdkit destination "$lossy" file="$tmp/destination"
@@ -72,6 +80,9 @@ crash_it ()
     guest_goes_on guest 100
     crash_bg destination
     wait_for lost_times $i
+    must_have_status "$(uri proxy)" \
+      '.relay.up == false and .relay.failing == false'
+    relay_is "connecting again, guest requests wait; lost $i times*"
     $start
     wait_for is_up
     guest_goes_on guest 100
@@ -140,11 +151,16 @@ asked_for ()
 start_bg guest /usr/bin/python3 "$tmp/guest.py" "$(uri proxy)" "$tmp/fifo" \
   "$tmp/asked"
 wait_for asked_for kill
+must_have_status "$(uri proxy)" '.relay.failing == false'
 crash_bg destination
 : > "$tmp/fifo"
 wait_for asked_for start
+must_have_status "$(uri proxy)" '.relay.up == false and .relay.failing'
+relay_is 'connecting again, guest requests fail until then; lost 1 time'
 start_lossy
 wait_for is_up
+must_have_status "$(uri proxy)" '.relay.failing == false'
+relay_is 'connected, lost 1 time'
 : > "$tmp/fifo"
 wait_for asked_for crash
 crash_bg destination

@@ -371,8 +371,10 @@ test_away (void)
   server_start (&s, NULL);
   r = open_relay (&s, &o);
   CU_ASSERT_EQUAL (relay_write (r, block, sizeof block, 0, 0, NULL), 0);
+  CU_ASSERT_FALSE (status_of (r).failing);
   server_stop (&s, SIGKILL);
   expect_flush (r, NULL, EIO);
+  CU_ASSERT_TRUE (status_of (r).failing);
   errno = 0;
   CU_ASSERT_EQUAL (relay_read (r, back, sizeof back, 0, NULL), -1);
   CU_ASSERT_EQUAL (errno, EIO);
@@ -381,6 +383,7 @@ test_away (void)
   /* Back: the unflushed write is there, and the flush is no lie. */
   server_start (&s, NULL);
   wait_until_up (r, true);
+  CU_ASSERT_FALSE (status_of (r).failing);
   expect_flush (r, NULL, 0);
   server_stop (&s, SIGKILL);
   server_read_file (&s, back, sizeof back);
