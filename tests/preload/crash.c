@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Loaded into a proxy with LD_PRELOAD: stops it at a chosen step of its work on
- * the state file.
+ * the state file, the history of destinations, or both.
  *
  * A step is one call that changes the file or makes it durable: its creation,
- * truncation, write, sync, renaming, and the sync of the directory.  They are
- * counted from 1.
+ * truncation, write, sync, renaming, removal, and the sync of the directory.
+ * They are counted from 1.
  *
  *   CRASH_DIR=DIR    migrate-dir, as an absolute path
+ *   CRASH_FILES=KIND...
+ *                    "state", "history"; only the first one if not set
  *   CRASH_AT=N       the step; none: only count
  *   CRASH_TO=N       the last one, if they are several
  *   CRASH_HOW=before SIGKILL instead of the step
@@ -45,12 +47,19 @@ number (const char *name)
   return text != NULL ? (unsigned)atoi (text) : 0;
 }
 
+/* Whether the file that the variable names is there; true if it names none. */
+static bool
+is_there (const char *name)
+{
+  const char *path = getenv (name);
+
+  return path == NULL || access (path, F_OK) == 0;
+}
+
 static bool
 armed (void)
 {
-  const char *path = getenv ("CRASH_ARM");
-
-  return path == NULL || access (path, F_OK) == 0;
+  return is_there ("CRASH_ARM");
 }
 
 static bool
@@ -76,7 +85,24 @@ die_now (void)
   kill (getpid (), SIGKILL);
 }
 
-/* DIR itself, DIR/state*, DIR/.new-state*. */
+/* KIND* or .new-KIND*. */
+static bool
+is_of_our_kind (const char *name)
+{
+  static const char *const kinds[] = { "state", "history" };
+  const char *files = getenv ("CRASH_FILES");
+
+  if (files == NULL)
+    files = kinds[0];
+  if (strncmp (name, ".new-", 5) == 0)
+    name += 5;
+  for (size_t i = 0; i < 2; i++)
+    if (strncmp (name, kinds[i], strlen (kinds[i])) == 0)
+      return strstr (files, kinds[i]) != NULL;
+  return false;
+}
+
+/* DIR itself, or such a file in it. */
 static bool
 is_ours (const char *path)
 {
@@ -86,8 +112,7 @@ is_ours (const char *path)
 
   if (length == 0 || strncmp (path, dir, length) != 0)
     return false;
-  return *rest == '\0' || strncmp (rest, "/state", 6) == 0 ||
-         strncmp (rest, "/.new-state", 11) == 0;
+  return *rest == '\0' || (*rest == '/' && is_of_our_kind (rest + 1));
 }
 
 static bool
@@ -116,15 +141,6 @@ note (const char *name)
   fclose (f);
 }
 
-/* Whether the file that the variable names is there; true if it names none. */
-static bool
-is_there (const char *name)
-{
-  const char *path = getenv (name);
-
-  return path == NULL || access (path, F_OK) == 0;
-}
-
 static void
 wait_for_go (void)
 {
@@ -140,8 +156,6 @@ before (const char *name)
 {
   if (!armed ())
     return true;
-  if (!is_there ("CRASH_ARM"))
-    return true;
   ++steps;
   note (name);
   if (!chosen ())
@@ -153,6 +167,13 @@ before (const char *name)
     return true;
   errno = ENOSPC;
   return false;
+}
+
+/* Whether the step that comes now is to be done by half. */
+static bool
+half_only (void)
+{
+  return how ("torn") && number ("CRASH_AT") == steps + 1 && armed ();
 }
 
 static void
@@ -221,7 +242,7 @@ pwrite_step (const char *name, int fd, const void *buf, size_t n, off_t offset)
 
   if (offset >= OWNER_RECORD_BYTES || !is_our_fd (fd))
     return real (fd, buf, n, offset);
-  if (how ("torn") && number ("CRASH_AT") == steps + 1 && armed ())
+  if (half_only ())
     real (fd, buf, n / 2, offset);
   if (!before ("write"))
     return -1;
@@ -271,6 +292,36 @@ ftruncate64 (int fd, off64_t length)
   return truncate_step ("ftruncate64", fd, length);
 }
 
+/* The history is written through stdio, all at once. */
+
+typedef int fflush_fn (FILE *);
+
+static void
+flush_half (FILE *file, fflush_fn *real)
+{
+  const int fd = fileno (file);
+
+  real (file);
+  REAL ("ftruncate", truncate_fn *) (fd, lseek (fd, 0, SEEK_END) / 2);
+}
+
+int
+fflush (FILE *file)
+{
+  fflush_fn *const real = REAL ("fflush", fflush_fn *);
+  int r;
+
+  if (file == NULL || !is_our_fd (fileno (file)))
+    return real (file);
+  if (half_only ())
+    flush_half (file, real);
+  if (!before ("write"))
+    return EOF;
+  r = real (file);
+  after ();
+  return r;
+}
+
 typedef int sync_fn (int);
 
 static int
@@ -313,6 +364,23 @@ rename (const char *from, const char *to)
   if (!before ("rename"))
     return -1;
   r = real (from, to);
+  after ();
+  return r;
+}
+
+typedef int unlink_fn (const char *);
+
+int
+unlink (const char *path)
+{
+  unlink_fn *const real = REAL ("unlink", unlink_fn *);
+  int r;
+
+  if (!is_ours (path))
+    return real (path);
+  if (!before ("remove"))
+    return -1;
+  r = real (path);
   after ();
   return r;
 }
