@@ -342,9 +342,13 @@ find_exactly (const char *name)
 static struct export *
 find_or_make (nbdkit_backend *backend, int readonly, const char *name)
 {
-  struct export *e = find_exactly (name);
+  struct export *e;
 
-  if (e || !name_is_usable (name) || !name_is_allowed (name))
+  /* Also one that is there: a record may have loaded it. */
+  if (!name_is_usable (name) || !name_is_allowed (name))
+    return NULL;
+  e = find_exactly (name);
+  if (e)
     return e;
 
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&open_lock);
@@ -361,15 +365,6 @@ export_open (nbdkit_backend *backend, int readonly, const char *name)
 }
 
 /* ---- For the control socket -------------------------------------------- */
-
-/* Whether a client that asks for this name could get it, as far as is known
- * before the first one has come.
- */
-static bool
-name_is_plausible (const char *name)
-{
-  return *name == '\0' || config.named_exports;
-}
 
 static bool
 is_recorded_at_destination (const char *name)
@@ -392,7 +387,7 @@ export_find_or_load (const char *name)
 {
   struct export *e = export_find (name);
 
-  if (e || !name_is_plausible (name) || !is_recorded_at_destination (name))
+  if (e || !is_recorded_at_destination (name))
     return e;
 
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&open_lock);

@@ -107,3 +107,18 @@ said 0 "export 'b') is served from its destination" reopen --export=b "$dir" \
   owner=destination destination="$(uri moved)"
 said 0 "$(uri moved)" status "$B"
 end_bg proxy
+
+echo "-- the plugin's default export has a name"
+named=(--filter=exportname memory 1M exportname=disk default-export=disk)
+rm -rf "$dir"
+start_proxy proxy "${named[@]}"
+start_nbdkit destination memory 1M
+must_migrate "$(uri proxy)" "$(uri destination)"
+end_bg proxy
+end_bg destination
+start_proxy proxy "${named[@]}"
+said 0 'is served from its destination' reopen "$dir" owner=destination \
+  destination="$(uri moved)"
+said 0 "$(uri moved)" status "$(uri proxy)"
+expect_status 1 nbdinfo --size "nbd+unix:///other?socket=$tmp/proxy.sock" \
+  > "$tmp/said" 2>&1
