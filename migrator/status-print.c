@@ -79,13 +79,18 @@ print_guest (const json_t *guest)
 static const char *
 describe_relay (const json_t *relay, bool relays)
 {
+  const bool held = json_is_true (json_object_get (relay, "held"));
+  const bool failing = json_is_true (json_object_get (relay, "failing"));
+
   if (json_is_true (json_object_get (relay, "up")))
     return "connected,";
   if (!relays)
     return "connecting again,";
-  return json_is_true (json_object_get (relay, "failing"))
-           ? "connecting again, guest requests fail until then;"
-           : "connecting again, guest requests wait;";
+  if (held)
+    return failing ? "held until 'reopen' is repeated, guest requests fail;"
+                   : "held until 'reopen' is repeated, guest requests wait;";
+  return failing ? "connecting again, guest requests fail until then;"
+                 : "connecting again, guest requests wait;";
 }
 
 /* After a pivot: how the destination is doing.  'relay' is NULL in what comes

@@ -300,6 +300,12 @@ cancel (struct proxy *p)
   control_wait (p->control, "abort", NULL, ANSWER_MS, &a);
   if (a.value != NULL)
     return say_cancelled (p, a.value, r == 1);
+  if (strcmp (a.error_class, "Committing") == 0) {
+    say_error ("too late to cancel: %s is being cut over; 'nbdmigrate status' "
+               "tells in the end from where it is served",
+               p->uri);
+    return EXIT_FAILED;
+  }
   say_error ("cancelling the migration of %s: %s", p->uri, a.desc);
   return EXIT_FAILED;
 }
@@ -355,8 +361,11 @@ reopen (struct proxy *p, const json_t *args)
     say_error ("reopening %s: %s", p->uri, a.desc);
     return EXIT_FAILED;
   }
-  say_info ("%s is served from its %s", p->uri,
-            json_string_value (json_object_get (a.value, "owner")));
+  say_info ("%s is served from its %s%s", p->uri,
+            json_string_value (json_object_get (a.value, "owner")),
+            json_is_false (json_object_get (a.value, "connected"))
+              ? ", to which the proxy is connecting again"
+              : "");
   return EXIT_DONE;
 }
 

@@ -32,6 +32,18 @@ describe (struct export *e)
                     s->destination);
 }
 
+/* Several disks change their owners all or none: nobody but their migration may
+ * end that (R10).  It takes no longer than the gate may be shut.
+ */
+static bool
+is_committing (struct export *e)
+{
+  struct tracker_status t;
+
+  tracker_get_status (e->tracker, &t);
+  return t.gate == GATE_COMMITTING || t.gate == GATE_COMMITTED;
+}
+
 json_t *
 command_abort (struct call *call)
 {
@@ -39,9 +51,16 @@ command_abort (struct call *call)
   struct session *s = &e->session;
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&s->lock);
   struct client *victim = s->client;
-  json_t *found = describe (e);
-  const bool tracking = json_is_true (json_object_get (found, "tracking"));
+  json_t *found;
+  bool tracking;
 
+  if (is_committing (e))
+    return call_fail (call, "Committing",
+                      "abort: the disk is changing its owner just now, which "
+                      "its migration may still take back; 'status' tells the "
+                      "owner in the end");
+  found = describe (e);
+  tracking = json_is_true (json_object_get (found, "tracking"));
   session_end (e);
   /* Still under the lock, so it cannot have been freed (control.h). */
   if (victim && victim != call->client)
@@ -71,10 +90,12 @@ get_owner (struct call *call, enum owner now)
   return OWNER_UNKNOWN;
 }
 
+/* 'connected': guests are served now. */
 static json_t *
-answer (enum owner owner)
+answer (enum owner owner, bool connected)
 {
-  return json_pack ("{s:s}", "owner", owner_name (owner));
+  return json_pack ("{s:s, s:b}", "owner", owner_name (owner), "connected",
+                    (int)connected);
 }
 
 /* R20: every chunk becomes dirty. */
@@ -90,7 +111,7 @@ serve_from_source (struct call *call)
   e->session.last_end = RECORD_END_NONE;
   tracker_set_owner (e->tracker, OWNER_SOURCE, true);
   nbdkit_debug ("migrate: export \"%s\": reopened from the source", e->name);
-  return answer (OWNER_SOURCE);
+  return answer (OWNER_SOURCE, true);
 }
 
 /* ---- A destination ----------------------------------------------------- */
@@ -227,7 +248,7 @@ was_faster (struct call *call, const char *uri)
 {
   if (strcmp (uri, call->export->session.destination) != 0)
     return fail_in_use (call);
-  return answer (OWNER_DESTINATION);
+  return answer (OWNER_DESTINATION, true);
 }
 
 /* The relay is taken. */
@@ -247,7 +268,7 @@ install_relay (struct call *call, enum owner now, const char *uri,
   tracker_set_owner (e->tracker, OWNER_DESTINATION, false);
   nbdkit_debug ("migrate: export \"%s\": reopened from the destination %s",
                 e->name, uri);
-  return answer (OWNER_DESTINATION);
+  return answer (OWNER_DESTINATION, true);
 }
 
 /* There is no relay.  The destination must be there: a wrong URI would be known
@@ -282,13 +303,18 @@ record_move (struct call *call, const char *uri)
   struct export *e = call->export;
   const enum owner_outcome outcome = record_destination (e, uri);
 
-  if (outcome != OWNER_UNSURE)
-    relay_unhold (e->relay, outcome == OWNER_RECORDED);
-  if (outcome != OWNER_RECORDED)
+  if (outcome == OWNER_UNSURE)
+    return call_fail (call, "Failed",
+                      "reopen: whether %s or %s is recorded as the destination "
+                      "is not sure (nbdkit's own messages say why): guests "
+                      "wait, and neither is used, until reopen is repeated",
+                      e->session.destination, uri);
+  relay_unhold (e->relay, outcome == OWNER_RECORDED);
+  if (outcome == OWNER_KEPT)
     return fail_to_record (call, OWNER_UNKNOWN, outcome);
   nbdkit_debug ("migrate: export \"%s\": the destination is at %s now", e->name,
                 uri);
-  return answer (OWNER_DESTINATION);
+  return answer (OWNER_DESTINATION, true);
 }
 
 /* A relay stays as long as the destination is the owner, and only a reopen
@@ -329,7 +355,7 @@ stay (struct call *call, enum owner now)
   struct relay_status s;
 
   if (now != OWNER_DESTINATION)
-    return answer (now);
+    return answer (now, true);
   if (e->relay == NULL)
     return serve_from_destination (call, now);
   uri = get_destination (call);
@@ -338,7 +364,7 @@ stay (struct call *call, enum owner now)
   relay_get_status (e->relay, &s);
   if (s.held || strcmp (uri, e->session.destination) != 0)
     return move_destination (call, uri, s.held);
-  return answer (now);
+  return answer (now, s.up);
 }
 
 /* ---- reopen ------------------------------------------------------------ */
@@ -362,9 +388,14 @@ reopen (struct call *call, enum owner now, enum owner owner)
 {
   if (owner == now)
     return stay (call, now);
-  /* A handover gave the disk to a guest elsewhere: only the source may be
-   * taken back, and nothing after a pivot, when the source is out of date.
+  /* A handover gave the disk to a guest elsewhere, which writes to the
+   * destination if it lives: only the source may be taken back.
    */
+  if (now == OWNER_FENCED && owner == OWNER_DESTINATION)
+    return call_fail (call, "WrongOwner",
+                      "reopen: the disk was handed over to a guest elsewhere, "
+                      "which may be writing to the destination: it can only "
+                      "be taken back to the source");
   if (now == OWNER_DESTINATION || now == OWNER_SOURCE)
     return call_fail (call, "WrongOwner",
                       "reopen: the disk is served from the %s, and the %s is "

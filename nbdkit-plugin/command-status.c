@@ -139,9 +139,9 @@ relay_status (struct export *e)
   if (e->relay == NULL)
     return json_null ();
   relay_get_status (e->relay, &s);
-  return json_pack ("{s:b, s:b, s:i, s:i, s:I, s:I, s:I}", "up", (int)s.up,
-                    "failing", (int)s.failing, "connections",
-                    (int)s.connections, "requests_in_flight",
+  return json_pack ("{s:b, s:b, s:b, s:i, s:i, s:I, s:I, s:I}", "up", (int)s.up,
+                    "held", (int)s.held, "failing", (int)s.failing,
+                    "connections", (int)s.connections, "requests_in_flight",
                     (int)s.requests_in_flight, "losses", (json_int_t)s.losses,
                     "replayed_writes", (json_int_t)s.replayed_writes,
                     "unflushed_log_bytes", (json_int_t)s.log_used_bytes);

@@ -34,6 +34,11 @@ echo "-- a guest at the destination"
   --ops 2000
 verify_final guest "$(uri destination)"
 
+echo "-- it is not brought back over that guest's head"
+expect_status 1 "$nbdmigrate" reopen "$(uri proxy)" owner=destination \
+  2> "$tmp/reopen.log"
+grep -qF "handed over to a guest elsewhere" "$tmp/reopen.log"
+
 echo "-- there is nothing left to cancel"
 expect_status 1 "$nbdmigrate" cancel "$(uri proxy)" 2> "$tmp/cancel.log"
 grep -qF "was handed over" "$tmp/cancel.log"

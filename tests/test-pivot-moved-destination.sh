@@ -114,12 +114,14 @@ wait_for is_lost
 start_nbdkit four file "$tmp/disk"
 if [ -n "$preload" ]; then
   touch "$tmp/arm"
-  refused 'could not be recorded' four
+  refused 'is not sure' four
   # Both are there, and none is used.
   start_nbdkit three file "$tmp/disk"
   refused 'nothing was changed' nobody
   refused 'own messages say why' four
   is_lost || fail "it is used before it is recorded"
+  has_status "$dir" .relay.held || fail "nobody is told that it is held"
+  "$nbdmigrate" status "$dir" | grep -q "until 'reopen' is repeated"
   rm "$tmp/arm"
   move_to four
   crash_bg three
