@@ -393,6 +393,16 @@ begun (void *opaque, const struct control_answer *a)
   protocol_get_u64 (a->value, "remaining_bytes", &d->remaining_bytes);
 }
 
+/* --verify: an earlier run, which may not have read it back, has copied a part
+ * of the disk, or left it out, and no more is known of which part it was.
+ */
+static void
+verify_all_if_resumed (struct disk *d)
+{
+  if (d->m->options->verify && d->resumed)
+    bitmap_set (&d->unverified, 0, d->unverified.bits);
+}
+
 int
 disk_begin (struct disk *d)
 {
@@ -430,6 +440,7 @@ disk_begin (struct disk *d)
     free (b.desc);
     return -1;
   }
+  verify_all_if_resumed (d);
   return 0;
 }
 

@@ -77,7 +77,7 @@ struct disk {
   bool take_pending;
   uint64_t take_bytes;
 
-  struct bitmap unverified; /* --verify: copied, not yet read back */
+  struct bitmap unverified; /* --verify: of any run, not yet read back */
 
   /* Ended parts, not yet reported to the filter. */
   struct extents skipped, done, failed, unknown, equal, different;
@@ -184,7 +184,7 @@ extern bool disk_is_connected (const struct disk *d);
 /* The copier's callback: a part of a leased range ended. */
 extern copier_ended disk_part_ended;
 
-/* Bytes copied and not yet read back; 0 without --verify. */
+/* Bytes copied or left out and not yet read back; 0 without --verify. */
 extern uint64_t disk_unverified_bytes (const struct disk *d);
 
 extern void disk_start_pass (struct disk *d, enum pass_kind kind);

@@ -5,7 +5,8 @@
 # --verify reads back and compares what was copied before the cut-over, while
 # the guest writes: no false alarm, and every destination that does not return
 # what it was given is found out, with the offset, before the cut-over and with
-# exit status 1.  --digest tells the SHA-256 of the destination.
+# exit status 1; also when an earlier run copied it, or left it out.  --digest
+# tells the SHA-256 of the destination.
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
@@ -166,5 +167,41 @@ expect_status 1 wait_bg migrator
 found_out $((1024 * 1024)) migrator
 rm "$tmp/forget"
 must_migrate --finish=pivot --verify "$S" "$D"
+same_content "$S" "$D"
+stop_all
+
+# ---- what an earlier run did -----------------------------------------------
+
+for option in --finish=pivot --incremental; do
+  echo "-- copied before, without --verify; now $option"
+  start_source
+  start_nbdkit destination "$BUILD/tests/nbdkit-forgetful-plugin.so" \
+    size=$size bad=1M
+  if [ $option = --incremental ]; then
+    must_migrate --finish=detach "$S" "$D"
+  else
+    start_migrate --wait "$S" "$D"
+    wait_for is_ready
+    kill_bg migrator INT
+    expect_status 3 wait_bg migrator
+  fi
+  expect_status 1 migrate --verify "$option" "$S" "$D"
+  grep -q 'goes on from the run before' "$tmp/migrate.log"
+  found_out $((1024 * 1024)) migrate
+  stop_all
+done
+
+# The first difference ends a run before it comes to the second.
+echo "-- left out by a run that was wrong about zeroes, and by the next one"
+size=$((256 * 1024 * 1024))
+rm -r "$tmp/proxy.dir"
+start_proxy proxy memory $size
+start_nbdkit destination data size=$size \
+  data="\"not zero\" @$((size - chunk)) \"not zero\""
+for bad in 0 $((size - chunk)); do
+  expect_status 1 migrate --verify --destination-is-zero "$S" "$D"
+  found_out $bad migrate
+done
+must_migrate --verify --destination-is-zero "$S" "$D"
 same_content "$S" "$D"
 stop_all
