@@ -55,9 +55,9 @@ struct connection_options {
   const char *depth_context; /* another context to ask for, or NULL */
 };
 
-/* Connect to the URI, waiting for at most CONNECTION_CONNECT_MS.  NULL with
- * *why (the caller frees it) on error.  interrupt_fd (or -1) becoming readable
- * ends the wait as well.
+/* Connect to the URI, waiting for at most CONNECTION_CONNECT_MS, which the loop
+ * does not run.  NULL with *why (the caller frees it) on error.  interrupt_fd
+ * (or -1) becoming readable ends the wait as well.
  */
 extern struct connection *
 connection_open (struct loop *loop, const char *uri,

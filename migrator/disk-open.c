@@ -288,7 +288,7 @@ disk_open (struct disk *d)
   return open_base (d);
 }
 
-/* ---- begin ------------------------------------------------------------- */
+/* ---- more connections -------------------------------------------------- */
 
 /* A server that admits fewer connections is left with one; but what was written
  * over connections to different disks would be spread over them, and even one
@@ -370,6 +370,19 @@ note_detach (struct disk *d)
     d->detached_to = strdup (to);
 }
 
+int
+disk_widen (struct disk *d)
+{
+  if (widen (d) == -1 || make_copier (d) == -1)
+    return -1;
+  d->swept = true; /* nothing is taken before the first pass */
+  if (d->m->options->incremental)
+    note_detach (d);
+  return 0;
+}
+
+/* ---- begin ------------------------------------------------------------- */
+
 struct begin_answer {
   struct disk *d;
   bool done;
@@ -411,16 +424,11 @@ disk_begin (struct disk *d)
   int fds[ENDPOINT_CONNECTIONS_MAX];
   unsigned i;
 
-  if (widen (d) == -1 || make_copier (d) == -1)
-    return -1;
   /* The filter gets our sockets to the destination, so that it can make sure
    * that nothing of ours is written after the session's end (R7).
    */
   for (i = 0; i < d->destination->nr_connections; ++i)
     fds[i] = d->destination->connections[i]->sock;
-  d->swept = true; /* nothing is taken before the first pass */
-  if (o->incremental)
-    note_detach (d);
   control_send (d->control, "begin",
                 json_pack ("{s:s, s:b, s:b}", "destination",
                            d->pair->destination, "restart", o->restart,

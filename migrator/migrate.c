@@ -118,6 +118,9 @@ open_disks (struct migration *m)
   if (disk_check_unique (m) == -1)
     return -1;
   for (i = 0; i < m->nr_disks; ++i)
+    if (disk_widen (&m->disks[i]) == -1)
+      return -1;
+  for (i = 0; i < m->nr_disks; ++i)
     if (disk_begin (&m->disks[i]) == -1)
       return -1;
   if (converge_prepare (m) == 0)

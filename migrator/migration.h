@@ -171,7 +171,12 @@ extern int disk_open (struct disk *d);
 extern int disk_check_unique (struct migration *m);
 
 /* Second step, once all disks of the migration passed the first: the other
- * connections, tracking on (R1).
+ * connections.  This may wait for long, and no heartbeat goes out meanwhile: no
+ * disk may have a session yet.
+ */
+extern int disk_widen (struct disk *d);
+
+/* Third step, once all disks passed the second: the session, tracking on (R1).
  */
 extern int disk_begin (struct disk *d);
 extern void disk_close (struct disk *d);
