@@ -23,6 +23,11 @@
 #define PROTOCOL_FDS_MAX 64             /* descriptors with one line */
 #define PROTOCOL_EXTENTS_MAX 8192       /* ranges in one line */
 
+/* Disks of one migration.  Before the first 'begin' it has a connection for
+ * each, maybe all to one proxy, which must bear as many that are idle.
+ */
+#define PROTOCOL_DISKS_MAX 100
+
 /* Collects what arrives until a line is whole.  The members are its own. */
 struct line_reader {
   char *data;

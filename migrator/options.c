@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "options.h"
+#include "protocol.h"
 #include "say.h"
 #include "units.h"
 #include "uri.h"
@@ -374,6 +375,11 @@ parse_pairs (struct options *o, int n, char *args[])
   }
   if (n % 2 != 0) {
     say_usage ("the DESTINATION of '%s' is missing", args[n - 1]);
+    return -1;
+  }
+  if (n / 2 > PROTOCOL_DISKS_MAX) {
+    say_usage ("%d disks are too many: one migration moves at most %d", n / 2,
+               PROTOCOL_DISKS_MAX);
     return -1;
   }
   o->pairs = calloc ((size_t)n / 2, sizeof *o->pairs);

@@ -34,7 +34,7 @@
 #include "control.h"
 #include "export.h"
 
-#define CLIENTS_MAX 32
+#define CLIENTS_MAX (PROTOCOL_DISKS_MAX + 28)
 #define PENDING_FDS_MAX (2 * PROTOCOL_FDS_MAX) /* all clients together */
 #define SEND_TIMEOUT_S 5
 #define LONG_LINE 65536 /* bytes */
