@@ -229,6 +229,23 @@ reported (void *opaque, const struct control_answer *a)
                 a->desc);
 }
 
+/* What may be the cause, and what to do then. */
+static const char *
+wrong_hint (const struct disk *d)
+{
+  if (d->base != NULL)
+    return "; is --shared-base that of this disk, and are the destination's "
+           "backing images the same as the source's?  Correct that, then use "
+           "--restart";
+  if (d->m->options->destination_is_zero)
+    return "; was the whole destination zero, as --destination-is-zero says?  "
+           "If not, leave that option out and use --restart";
+  if (d->resumed)
+    return "; an earlier run may have left it out, or somebody else may have "
+           "written there since: use --restart";
+  return "";
+}
+
 /* Where no guest wrote meanwhile, a difference is the destination's fault.  In
  * quarantine it is what was feared and is copied again; after our own flushed
  * copy it means that the destination does not keep what it is given.
@@ -238,6 +255,7 @@ compared (void *opaque, const struct control_answer *a)
 {
   CLEANUP_EXTENTS struct extents wrong = EXTENTS_EMPTY;
   struct disk *d = opaque;
+  const char *hint = wrong_hint (d);
   const char *why;
 
   reported (opaque, a);
@@ -249,14 +267,10 @@ compared (void *opaque, const struct control_answer *a)
   else if (wrong.n > 0)
     drive_fail (d->m,
                 "verifying %s: the destination %s returns other bytes than "
-                "were written, at offset %" PRIu64 " (%" PRIu64 " bytes)%s",
-                d->pair->source, d->pair->destination, wrong.v[0].offset,
-                wrong.v[0].length,
-                d->base == NULL
-                  ? ""
-                  : "; is --shared-base that of this disk, and are the "
-                    "destination's backing images the same as the source's?  "
-                    "Correct that, then use --restart");
+                "%s, at offset %" PRIu64 " (%" PRIu64 " bytes)%s",
+                d->pair->source, d->pair->destination,
+                *hint ? "the source" : "were written", wrong.v[0].offset,
+                wrong.v[0].length, hint);
 }
 
 /* At most PROTOCOL_EXTENTS_MAX ranges a line. */

@@ -103,12 +103,15 @@ grep -q 'everything is done but the digest' "$tmp/migrator.log"
 has_status "$S" '.last_end == "detached"'
 stop_all
 
-# found_out OFFSET: by the last run, before the cut-over.
+# found_out OFFSET NAME [TEXT]: by the last run, before the cut-over, and said
+# in NAME.log: with that text, or that it was written.
 found_out ()
 {
   local first=$(($1 / chunk * chunk))
 
   sed 's/^/   /' "$tmp/$2.log"
+  grep -qE -- "other bytes than ${3:-were written}" "$tmp/$2.log" ||
+    fail "what is said of the cause is not true"
   grep -qE "offset $first \\($chunk|offset $first \\($((size % chunk)) " \
     "$tmp/$2.log" || fail "the offset $first is not told"
   grep -qF "$D" "$tmp/$2.log"
@@ -145,13 +148,17 @@ must_migrate --finish=detach --digest "$S" "$D"
 [ "$(completed 'disks[0].sha256')" != "$(digest_of "$S")" ]
 stop_all
 
+not_zero='the source, .* leave that option out and use --restart'
+
 echo "-- a destination that is not zero, although that was said"
 start_source
 start_nbdkit destination memory $size
 "$referee" pattern --uri "$D" --seed 5 --density 100
 expect_status 1 migrate --finish=detach --verify --destination-is-zero "$S" "$D"
 sed 's/^/   /' "$tmp/migrate.log"
-grep -q 'other bytes than were written, at offset' "$tmp/migrate.log"
+grep -q "$not_zero" "$tmp/migrate.log"
+must_migrate --finish=detach --verify --restart "$S" "$D"
+same_content "$S" "$D"
 stop_all
 
 echo "-- it forgets only what is written last: noticed in the pause"
@@ -187,7 +194,7 @@ for option in --finish=pivot --incremental; do
   fi
   expect_status 1 migrate --verify "$option" "$S" "$D"
   grep -q 'goes on from the run before' "$tmp/migrate.log"
-  found_out $((1024 * 1024)) migrate
+  found_out $((1024 * 1024)) migrate 'the source, .* an earlier run'
   stop_all
 done
 
@@ -200,7 +207,7 @@ start_nbdkit destination data size=$size \
   data="\"not zero\" @$((size - chunk)) \"not zero\""
 for bad in 0 $((size - chunk)); do
   expect_status 1 migrate --verify --destination-is-zero "$S" "$D"
-  found_out $bad migrate
+  found_out $bad migrate "$not_zero"
 done
 must_migrate --verify --destination-is-zero "$S" "$D"
 same_content "$S" "$D"
