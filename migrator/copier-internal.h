@@ -44,6 +44,8 @@ struct copier {
   struct copier_options options;
   uint64_t zero_unit; /* shorter holes and runs of zeroes are data */
   uint64_t grain;     /* where a hole may begin and end */
+  uint64_t copy_bytes, compare_bytes; /* of one job, at most */
+  uint64_t request_bytes;             /* of one request with data, at most */
   struct part *parts[COPIER_PARTS];
   struct queue unknown; /* block status must be asked */
   struct queue ready;   /* kind known */

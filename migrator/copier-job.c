@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* One job: a run of units from the read to the destination's answer.
  *
- * A job is at most request_bytes long (zero jobs more).  Its requests are split
- * at the servers' maxima.  Where the disk's end is not aligned to the
- * destination's minimum block, the last block is read first and only our part
- * of it is replaced; the lease makes that safe (R4, R19).
+ * A job is at most copy_bytes long (zero jobs more), or compare_bytes.  Its
+ * requests are split at request_bytes and the servers' maxima.  Where the
+ * disk's end is not aligned to the destination's minimum block, the last block
+ * is read first and only our part of it is replaced; the lease makes that safe
+ * (R4, R19).
  */
 
 #include <assert.h>
@@ -76,7 +77,7 @@ note_zero_time (struct copier *c, const struct op *op)
   if (us < 500000 && op->length == c->zero_bytes_max &&
       c->zero_bytes_max * 2 <= CONNECTION_RANGE_MAX)
     c->zero_bytes_max *= 2;
-  else if (us > 2000000 && c->zero_bytes_max / 2 >= c->options.request_bytes)
+  else if (us > 2000000 && c->zero_bytes_max / 2 >= c->copy_bytes)
     c->zero_bytes_max /= 2;
 }
 
@@ -147,16 +148,18 @@ add_op (struct job *job, enum op_kind kind, char *buf, uint64_t offset,
   c->nr_destination_ops++;
 }
 
-/* Reads and writes of a buffer, split at the server's maximum. */
+/* Reads and writes of a buffer, split at the server's maximum and ours. */
 static void
 add_ops (struct job *job, enum op_kind kind, char *buf, uint64_t offset,
          uint64_t length)
 {
   const struct endpoint *e =
     kind == OP_READ_SOURCE ? job->c->source : job->c->destination;
+  const uint64_t ours = job->c->request_bytes;
+  const uint64_t most = ours < e->maximum_bytes ? ours : e->maximum_bytes;
 
   while (length > 0) {
-    const uint64_t n = length < e->maximum_bytes ? length : e->maximum_bytes;
+    const uint64_t n = length < most ? length : most;
 
     add_op (job, kind, buf, offset, n);
     buf += n;

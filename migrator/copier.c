@@ -133,6 +133,20 @@ op_queue_pop (struct op_queue *q)
 
 /* ---- life -------------------------------------------------------------- */
 
+/* What is compared is whole chunks, what is copied is whole units for zeroes
+ * and data; a request may be shorter than either, but begins and ends at a
+ * block.
+ */
+static void
+set_lengths (struct copier *c)
+{
+  const uint64_t asked = c->options.request_bytes;
+
+  c->compare_bytes = round_up (asked, c->options.chunk_bytes);
+  c->copy_bytes = round_up (asked, c->zero_unit);
+  c->request_bytes = asked < c->grain ? c->grain : asked / c->grain * c->grain;
+}
+
 struct copier *
 copier_new (struct loop *loop, struct endpoint *source,
             struct endpoint *destination, const struct copier_options *options)
@@ -145,8 +159,6 @@ copier_new (struct loop *loop, struct endpoint *source,
   c->source = source;
   c->destination = destination;
   c->options = *options;
-  c->options.request_bytes =
-    round_up (options->request_bytes, options->chunk_bytes);
   c->zero_unit =
     options->chunk_bytes < ZERO_UNIT ? options->chunk_bytes : ZERO_UNIT;
   if (c->zero_unit < destination->minimum_bytes)
@@ -158,6 +170,7 @@ copier_new (struct loop *loop, struct endpoint *source,
     c->grain = destination->minimum_bytes;
   if (c->grain < source->minimum_bytes)
     c->grain = source->minimum_bytes;
+  set_lengths (c);
   queue_init (&c->unknown);
   queue_init (&c->ready);
   c->source_ops.last = &c->source_ops.first;
@@ -432,13 +445,15 @@ job_bytes_max (const struct copier *c, const struct segment *s)
   const uint64_t end = s->offset + s->length;
   uint64_t whole = s->length;
 
+  if (s->kind == SEGMENT_COMPARE)
+    return c->compare_bytes;
   if (s->kind != SEGMENT_ZERO || !c->destination->can_zero)
-    return c->options.request_bytes;
+    return c->copy_bytes;
   if (end % c->destination->minimum_bytes != 0) {
     const uint64_t last = (end - 1) / unit * unit;
 
     if (last <= s->offset)
-      return c->options.request_bytes;
+      return c->copy_bytes;
     whole = last - s->offset;
   }
   return whole < c->zero_bytes_max ? whole : c->zero_bytes_max;
@@ -461,7 +476,7 @@ may_begin (struct copier *c)
   if (endpoint_idle (c->source, DEPTH) == NULL)
     return false;
   if (c->jobs > 0 &&
-      c->job_bytes + c->options.request_bytes > c->options.in_flight_bytes)
+      c->job_bytes + job_bytes_max (c, s) > c->options.in_flight_bytes)
     return false;
   return !c->obey_rate || bucket_ready (c->options.bucket, loop_now_us ());
 }
@@ -494,7 +509,7 @@ feed_lookups (struct copier *c)
 
   /* Stay ahead of the copying, but not far: what is known gets old. */
   if (c->unknown.first == NULL || c->lookups == LOOKUPS || c->error != NULL ||
-      c->ready.bytes > 16 * c->options.request_bytes)
+      c->ready.bytes > 16 * c->copy_bytes)
     return false;
   e = lookup_endpoint (c, c->unknown.first->touched);
   conn = endpoint_idle (e, DEPTH);

@@ -8,7 +8,7 @@
  *
  * A range goes through these steps:
  *
- *   queued -> [block status] -> segments (data or zero) -> jobs of at most
+ *   queued -> [block status] -> segments (data or zero) -> jobs of about
  *   request_bytes -> read -> writes and write-zeroes -> ended
  *
  * Block status is asked here, after the range was leased, never earlier (R1).
@@ -38,7 +38,7 @@ typedef void copier_ended (void *opaque, uint64_t offset, uint64_t length,
 
 struct copier_options {
   uint64_t chunk_bytes;
-  uint64_t request_bytes;   /* of a job, rounded to whole chunks */
+  uint64_t request_bytes;   /* of a read or write, and of most jobs */
   uint64_t in_flight_bytes; /* of all jobs; one job is always allowed */
   bool destination_is_zero; /* where a range is not 'touched' (R18) */
   struct endpoint *base;    /* for --shared-base, or NULL; not owned */

@@ -48,13 +48,26 @@ read_ended (struct io *io)
   s->full = true;
 }
 
+/* What one request reads, whole blocks of the destination. */
+static uint64_t
+piece_bytes (const struct disk *d)
+{
+  const struct endpoint *e = d->destination;
+  const uint64_t asked = d->m->options->request_bytes, block = e->minimum_bytes;
+  const uint64_t piece =
+    e->maximum_bytes < SLOT_BYTES ? e->maximum_bytes : SLOT_BYTES;
+
+  if (asked == 0 || asked >= piece)
+    return piece;
+  return asked < block ? block : asked / block * block;
+}
+
 /* Slot i gets every SLOTS-th piece of the disk, so order needs no list. */
 static void
 start_reads (struct reader *r)
 {
   const struct endpoint *e = r->d->destination;
-  const uint64_t piece =
-    e->maximum_bytes < SLOT_BYTES ? e->maximum_bytes : SLOT_BYTES;
+  const uint64_t piece = piece_bytes (r->d);
 
   while (r->next < r->d->disk_bytes) {
     struct slot *s = &r->slots[r->next / piece % SLOTS];
