@@ -394,6 +394,7 @@ begun (void *opaque, const struct control_answer *a)
 {
   struct begin_answer *b = opaque;
   struct disk *d = b->d;
+  const char *past;
 
   b->done = true;
   if (a->value == NULL) {
@@ -402,6 +403,8 @@ begun (void *opaque, const struct control_answer *a)
   }
   d->begun = true;
   d->resumed = json_is_true (json_object_get (a->value, "resumed"));
+  past = json_string_value (json_object_get (a->value, "past"));
+  d->past_unknown = past != NULL && strcmp (past, "unknown") == 0;
   protocol_get_u64 (a->value, "epoch", &d->epoch);
   protocol_get_u64 (a->value, "remaining_bytes", &d->remaining_bytes);
 }
@@ -416,11 +419,27 @@ verify_all_if_resumed (struct disk *d)
     bitmap_set (&d->unverified, 0, d->unverified.bits);
 }
 
+/* On what ranges may be left out; the caller frees it. */
+static char *
+promise (const struct disk *d)
+{
+  const struct options *o = d->m->options;
+  const char *base =
+    o->nr_shared_bases > 0 ? o->shared_bases[d - d->m->disks] : NULL;
+  char *text;
+
+  if (asprintf (&text, "%s%s%s", o->destination_is_zero ? "zero " : "",
+                base ? "base " : "", base ? base : "") == -1)
+    return NULL;
+  return text;
+}
+
 int
 disk_begin (struct disk *d)
 {
   const struct options *o = d->m->options;
   struct begin_answer b = { .d = d };
+  CLEANUP_FREE char *promised = promise (d);
   int fds[ENDPOINT_CONNECTIONS_MAX];
   unsigned i;
 
@@ -430,9 +449,10 @@ disk_begin (struct disk *d)
   for (i = 0; i < d->destination->nr_connections; ++i)
     fds[i] = d->destination->connections[i]->sock;
   control_send (d->control, "begin",
-                json_pack ("{s:s, s:b, s:b}", "destination",
-                           d->pair->destination, "restart", o->restart,
-                           "incremental", o->incremental),
+                json_pack ("{s:s, s:s, s:b, s:b}", "destination",
+                           d->pair->destination, "promise",
+                           promised ? promised : "no memory", "restart",
+                           o->restart, "incremental", o->incremental),
                 fds, i, begun, &b);
   while (!b.done && d->m->stop == STOP_NO)
     drive (d->m, 100);

@@ -235,14 +235,13 @@ wrong_hint (const struct disk *d)
 {
   if (d->base != NULL)
     return "; is --shared-base that of this disk, and are the destination's "
-           "backing images the same as the source's?  Correct that, then use "
-           "--restart";
+           "backing images the same as the source's?";
   if (d->m->options->destination_is_zero)
     return "; was the whole destination zero, as --destination-is-zero says?  "
-           "If not, leave that option out and use --restart";
+           "If not, leave that option out";
   if (d->resumed)
-    return "; an earlier run may have left it out, or somebody else may have "
-           "written there since: use --restart";
+    return "; it did not keep what an earlier run wrote, or somebody else has "
+           "written there since";
   return "";
 }
 
@@ -264,13 +263,16 @@ compared (void *opaque, const struct control_answer *a)
   if (protocol_parse_extents (json_object_get (a->value, "wrong"), &wrong,
                               &why) == -1)
     drive_fail (d->m, "verifying %s: %s", d->pair->source, why);
-  else if (wrong.n > 0)
+  else if (wrong.n > 0) {
+    d->m->distrusted = true;
     drive_fail (d->m,
                 "verifying %s: the destination %s returns other bytes than "
-                "%s, at offset %" PRIu64 " (%" PRIu64 " bytes)%s",
+                "%s, at offset %" PRIu64 " (%" PRIu64 " bytes)%s; the next "
+                "run copies everything",
                 d->pair->source, d->pair->destination,
                 *hint ? "the source" : "were written", wrong.v[0].offset,
                 wrong.v[0].length, hint);
+  }
 }
 
 /* At most PROTOCOL_EXTENTS_MAX ranges a line. */

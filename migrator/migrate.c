@@ -142,7 +142,8 @@ end_sessions (struct migration *m)
     CLEANUP_ANSWER struct control_answer a = { 0 };
 
     if (d->begun && control_broken (d->control) == NULL)
-      control_wait (d->control, m->forget ? "abort" : "end", NULL, 5000, &a);
+      control_wait (d->control, m->forget || m->distrusted ? "abort" : "end",
+                    NULL, 5000, &a);
     d->begun = false;
   }
 }
@@ -280,6 +281,21 @@ say_not_incremental (const struct disk *d)
               d->pair->source, d->detached_to, d->pair->destination);
 }
 
+/* R18: the user's word would not do. */
+static void
+say_past_unknown (const struct disk *d)
+{
+  const char *option = d->base != NULL ? "--shared-base"
+                       : d->m->options->destination_is_zero
+                         ? "--destination-is-zero"
+                         : NULL;
+
+  if (d->past_unknown && option != NULL)
+    say_info ("%s may have been written to before, or nobody knows: %s is not "
+              "relied upon, and everything is written",
+              d->pair->destination, option);
+}
+
 static void
 say_resumed (const struct migration *m)
 {
@@ -288,6 +304,8 @@ say_resumed (const struct migration *m)
 
   for (i = 0; i < m->nr_disks; ++i) {
     const struct disk *d = &m->disks[i];
+
+    say_past_unknown (d);
 
     if (d->resumed)
       say_info ("%s goes on from the run before: %s to copy", d->pair->source,

@@ -65,6 +65,7 @@ struct disk {
   uint64_t max_gate_ms;
   uint64_t epoch; /* of the destination connections (R6a) */
   bool resumed;
+  bool past_unknown;    /* the filter does not know what the destination held */
   char *detached_to;    /* --incremental: where to before us, or NULL */
   bool attached;        /* the filter told about it */
   bool owned_elsewhere; /* not by the source: an earlier run cut over */
@@ -155,6 +156,7 @@ struct migration {
   bool committing; /* asked for, on whichever disk */
   bool complete;   /* cut over: only a digest can be missing */
   bool forget;     /* cancelled by request: stop tracking, too */
+  bool distrusted; /* --verify failed: what was copied must not count */
   double pause_ms; /* of the cut-over, as the guest saw it */
 };
 

@@ -111,21 +111,21 @@ record_destination (struct call *call)
 static int
 begin_session (struct call *call, bool *resumed)
 {
-  const char *destination;
-  bool restart = false, incremental = false;
+  struct session_request request = { .promise = "" };
   int fds[PROTOCOL_FDS_MAX];
   ssize_t n;
 
-  if (call_string (call, "destination", true, &destination) == -1 ||
-      call_bool (call, "restart", false, &restart) == -1 ||
-      call_bool (call, "incremental", false, &incremental) == -1)
+  if (call_string (call, "destination", true, &request.destination) == -1 ||
+      call_string (call, "promise", false, &request.promise) == -1 ||
+      call_bool (call, "restart", false, &request.restart) == -1 ||
+      call_bool (call, "incremental", false, &request.incremental) == -1)
     return -1;
-  if (!uri_is_nbd (destination)) {
+  if (!uri_is_nbd (request.destination)) {
     call_fail (call, "BadArgument", "\"destination\": %s is no NBD URI",
-               destination);
+               request.destination);
     return -1;
   }
-  if (strlen (destination) > DESTINATION_MAX) {
+  if (strlen (request.destination) > DESTINATION_MAX) {
     call_fail (call, "BadArgument", "\"destination\" is longer than %d bytes",
                DESTINATION_MAX);
     return -1;
@@ -133,22 +133,36 @@ begin_session (struct call *call, bool *resumed)
   if (!may_begin (call))
     return -1;
   n = take_sockets (call, fds);
-  if (n == -1 || session_begin (call->export, call->client, destination,
-                                restart, incremental, fds, n, resumed) == -1)
+  if (n == -1 || session_begin (call->export, call->client, &request, fds, n,
+                                resumed) == -1)
     return -1;
   return record_destination (call);
+}
+
+static const char *
+past_name (enum history_past past)
+{
+  static const char *const names[] = {
+    [PAST_NOTHING] = "nothing",
+    [PAST_LATEST] = "latest",
+    [PAST_UNKNOWN] = "unknown",
+  };
+
+  return names[past];
 }
 
 json_t *
 command_begin (struct call *call)
 {
+  struct export *e = call->export;
   struct tracker_status s;
   bool resumed;
 
   if (begin_session (call, &resumed) == -1 || !wait_settled (call))
     return NULL;
-  tracker_get_status (call->export->tracker, &s);
-  return json_pack ("{s:b, s:I, s:I, s:I}", "resumed", (int)resumed, "epoch",
+  tracker_get_status (e->tracker, &s);
+  return json_pack ("{s:b, s:s, s:I, s:I, s:I}", "resumed", (int)resumed,
+                    "past", past_name (e->session.past), "epoch",
                     (json_int_t)s.epoch, "dirty_bytes",
                     (json_int_t)s.dirty_bytes, "remaining_bytes",
                     (json_int_t)s.remaining_bytes);

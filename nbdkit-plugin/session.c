@@ -38,6 +38,7 @@ session_destroy (struct session *s)
   for (size_t i = 0; i < s->nr_fds; i++)
     close (s->fds[i]);
   free (s->destination);
+  free (s->promise);
   history_destroy (&s->history);
   json_decref (s->progress);
   json_decref (s->wishes);
@@ -83,11 +84,14 @@ static void
 note_destination (struct export *e)
 {
   struct session *s = &e->session;
-  const enum history_past past =
-    history_meet (&s->history, s->destination, s->fds, s->nr_fds);
 
-  if (past != PAST_LATEST)
-    tracker_set_written (e->tracker, past == PAST_UNKNOWN);
+  s->past = history_meet (&s->history, s->destination, s->fds, s->nr_fds);
+  if (s->past != PAST_LATEST) {
+    s->latest_in_use = false;
+    tracker_set_written (e->tracker, s->past == PAST_UNKNOWN);
+  }
+  else if (s->latest_in_use)
+    s->past = PAST_UNKNOWN;
 }
 
 static void
@@ -105,16 +109,30 @@ session_replace_fds (struct export *e, const int *fds, size_t nr_fds)
   note_destination (e); /* a name may lead elsewhere now */
 }
 
+/* What was left out because of a promise does not count for who makes another
+ * one, or none.  (Who asks for an incremental copy says that the destination
+ * was whole.)
+ */
+static bool
+is_promise_kept (const struct session *s, const char *promise)
+{
+  return s->promise == NULL || *s->promise == '\0' ||
+         strcmp (s->promise, promise) == 0;
+}
+
 /* R20; the tracker refuses as well if it was off meanwhile. */
 static bool
-may_resume (const struct export *e, bool same, bool restart, bool incremental)
+may_resume (const struct export *e, bool same,
+            const struct session_request *request)
 {
-  const enum record_end end = e->session.last_end;
+  const struct session *s = &e->session;
 
-  if (restart || !same)
+  if (request->restart || !same)
     return false;
-  return end == RECORD_END_INTERRUPTED ||
-         (end == RECORD_END_DETACHED && incremental);
+  return s->last_end == RECORD_END_DETACHED
+           ? request->incremental
+           : s->last_end == RECORD_END_INTERRUPTED &&
+               is_promise_kept (s, request->promise);
 }
 
 static void
@@ -126,24 +144,30 @@ forget_messages (struct session *s)
 }
 
 int
-session_begin (struct export *e, struct client *client, const char *destination,
-               bool restart, bool incremental, const int *fds, size_t nr_fds,
-               bool *resumed)
+session_begin (struct export *e, struct client *client,
+               const struct session_request *request, const int *fds,
+               size_t nr_fds, bool *resumed)
 {
   struct session *s = &e->session;
-  const bool same = s->destination && strcmp (s->destination, destination) == 0;
-  char *copy = strdup (destination);
+  const bool same =
+    s->destination && strcmp (s->destination, request->destination) == 0;
+  char *destination = strdup (request->destination);
+  char *promise = strdup (request->promise);
   bool resume;
 
   keep_fds (s, fds, nr_fds);
-  if (copy == NULL) {
+  if (destination == NULL || promise == NULL) {
+    free (destination);
+    free (promise);
     drop_fds (s, NULL, 0);
     errno = ENOMEM;
     return -1;
   }
-  resume = may_resume (e, same, restart, incremental);
+  resume = may_resume (e, same, request);
   free (s->destination);
-  s->destination = copy;
+  s->destination = destination;
+  free (s->promise);
+  s->promise = promise;
   s->client = client;
   s->last_end = RECORD_END_NONE;
   forget_messages (s);
@@ -193,7 +217,8 @@ session_end (struct export *e)
   if (s->last_end == RECORD_END_NONE)
     s->last_end = RECORD_END_INTERRUPTED;
   else if (s->last_end == RECORD_END_DETACHED) {
-    tracker_set_written (e->tracker, true); /* R18, R20: it may be used now */
+    s->latest_in_use = true; /* R18, R20: and W is kept accordingly */
+    tracker_set_written (e->tracker, true);
     session_note_end (e, RECORD_END_DETACHED); /* not in the pause */
   }
   settle_destination (e);

@@ -35,6 +35,9 @@ struct session {
   enum record_end last_end;
   char *destination;      /* as 'begin' gave it last, or NULL */
   struct history history; /* of all of them, for R18 */
+  enum history_past past; /* of the present session's */
+  char *promise;      /* what 'begin' was told to be there already, or NULL */
+  bool latest_in_use; /* the latest one was detached: others write there */
 
   bool reopening; /* command_reopen connects, and has dropped the lock */
 
@@ -48,6 +51,13 @@ extern void session_destroy (struct session *s);
 /* The client's connection has ended: so does its session, if it has one. */
 extern void session_leave (struct export *e, const struct client *client);
 
+/* What 'begin' asks for (nbdmigrate-control(7)). */
+struct session_request {
+  const char *destination; /* URI */
+  const char *promise;     /* "": none */
+  bool restart, incremental;
+};
+
 /* The session lock must be held when you call any function below this line. */
 
 /* Make the client the session, and start tracking.  There must be none.  The
@@ -55,9 +65,8 @@ extern void session_leave (struct export *e, const struct client *client);
  * earlier session goes on (R20).  -1 with errno: no memory.
  */
 extern int session_begin (struct export *e, struct client *client,
-                          const char *destination, bool restart,
-                          bool incremental, const int *fds, size_t nr_fds,
-                          bool *resumed);
+                          const struct session_request *request, const int *fds,
+                          size_t nr_fds, bool *resumed);
 
 /* The new sockets of a session whose destination was lost (R6a).  Old ones
  * that are not among them are shut down.  They become the session's.

@@ -105,6 +105,29 @@ zeroes_arrive ()
   end_bg "$name"
 }
 
+echo "-- copied, left out, interrupted, and the option is withdrawn"
+# What was left out on a wrong promise must not count.
+start_destination wrong
+"$referee" pattern --uri "$(uri wrong)" --seed 1 --density 100
+qemu-io -f raw -c "write -P 1 0 8M" "$(uri proxy)" > "$tmp/write.out"
+start_migrate --finish=detach --destination-is-zero --wait "$(uri proxy)" \
+  "$(uri wrong)"
+wait_for has_status "$(uri proxy)" '.progress.phase == "ready"'
+crash_bg migrator
+must_migrate --finish=detach "$(uri proxy)" "$(uri wrong)"
+[ "$(completed resumed)" = false ]
+same_content "$(uri proxy)" "$(uri wrong)"
+
+echo "-- and it is found out by --verify"
+start_destination bad
+"$referee" pattern --uri "$(uri bad)" --seed 1 --density 100
+expect_status 1 migrate --finish=detach --destination-is-zero --verify \
+  "$(uri proxy)" "$(uri bad)"
+must_migrate --finish=detach "$(uri proxy)" "$(uri bad)"
+same_content "$(uri proxy)" "$(uri bad)"
+end_bg wrong
+end_bg bad
+
 echo "-- copied elsewhere meanwhile"
 copied first
 start_nbdkit second memory $size
@@ -156,6 +179,7 @@ copied eighth
 start_again
 start_destination ninth
 copy_to "$(uri ninth)"
+! grep 'not relied upon' "$tmp/migrate.log" || fail "it is a new one"
 same_content "$(uri proxy)" "$(uri ninth)"
 [ "$(completed skipped_bytes)" -gt 0 ]
 [ "$(requests Zero)" -eq 0 ]
@@ -168,6 +192,7 @@ sed -i '$d' "$tmp/proxy.dir/history"
 start_again
 start_destination tenth
 copy_to "$(uri tenth)"
+grep -q 'destination-is-zero is not relied upon' "$tmp/migrate.log"
 same_content "$(uri proxy)" "$(uri tenth)"
 [ "$(completed skipped_bytes)" -eq 0 ]
 [ "$(requests Zero)" -gt 0 ]

@@ -141,7 +141,7 @@ grep -q 'returns other bytes .* --shared-base' "$tmp/migrate.log"
 digests | cmp - "$tmp/before"
 
 echo "-- nothing is wrong with them in their order"
-must_migrate --finish=detach --verify --restart "${both[@]}" "${pairs[@]}"
+must_migrate --finish=detach --verify "${both[@]}" "${pairs[@]}"
 for i in 1 2; do
   same_content "${S[i]}" "${D[i]}"
 done

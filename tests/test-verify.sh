@@ -148,7 +148,7 @@ must_migrate --finish=detach --digest "$S" "$D"
 [ "$(completed 'disks[0].sha256')" != "$(digest_of "$S")" ]
 stop_all
 
-not_zero='the source, .* leave that option out and use --restart'
+not_zero='the source, .* leave that option out; the next run copies'
 
 echo "-- a destination that is not zero, although that was said"
 start_source
@@ -157,7 +157,7 @@ start_nbdkit destination memory $size
 expect_status 1 migrate --finish=detach --verify --destination-is-zero "$S" "$D"
 sed 's/^/   /' "$tmp/migrate.log"
 grep -q "$not_zero" "$tmp/migrate.log"
-must_migrate --finish=detach --verify --restart "$S" "$D"
+must_migrate --finish=detach --verify "$S" "$D"
 same_content "$S" "$D"
 stop_all
 
@@ -194,7 +194,7 @@ for option in --finish=pivot --incremental; do
   fi
   expect_status 1 migrate --verify "$option" "$S" "$D"
   grep -q 'goes on from the run before' "$tmp/migrate.log"
-  found_out $((1024 * 1024)) migrate 'the source, .* an earlier run'
+  found_out $((1024 * 1024)) migrate 'the source, .* what an earlier run wrote'
   stop_all
 done
 
