@@ -115,14 +115,33 @@ wait_for ()
   done
 }
 
+# process_stat PID: the state of a process and its parent, and more.
+process_stat ()
+{
+  { read -r stat < "/proc/$1/stat"; } 2> /dev/null || return 1
+  stat=${stat##*) }
+}
+
 # A process that has ended but was not waited for has ended.
 is_running ()
 {
   local stat
 
-  { read -r stat < "/proc/$1/stat"; } 2> /dev/null || return 1
-  stat=${stat##*) }
-  [ "${stat:0:1}" != Z ]
+  process_stat "$1" && [ "${stat:0:1}" != Z ]
+}
+
+# The same for one that was started here.  The shell takes note of its end at
+# once, and from then on its number may be that of a stranger.
+is_child ()
+{
+  local stat
+
+  process_stat "$1" && [[ $stat == [!Z]" $$ "* ]]
+}
+
+is_no_child ()
+{
+  ! is_child "$1"
 }
 
 has_ended ()
@@ -155,7 +174,7 @@ wait_bg ()
 {
   local pid=${pids[$1]} status=0
 
-  wait_for has_ended "$pid"
+  wait_for is_no_child "$pid"
   wait "$pid" 2> /dev/null || status=$?
   unset "pids[$1]"
   return $status
@@ -164,6 +183,10 @@ wait_bg ()
 # kill_bg NAME SIGNAL
 kill_bg ()
 {
+  if ! is_child "${pids[$1]}"; then
+    echo "$1 has ended by itself: no signal $2" >&2
+    return 1
+  fi
   kill -"$2" "${pids[$1]}"
 }
 
@@ -172,8 +195,8 @@ end_bg ()
 {
   local name=$1 pid=${pids[$1]} status=0 end=$((SECONDS + 15))
 
-  kill -TERM "$pid" 2> /dev/null
-  while is_running "$pid"; do
+  ! is_child "$pid" || kill -TERM "$pid" 2> /dev/null || :
+  while is_child "$pid"; do
     if ((SECONDS >= end)); then
       echo "FAILED: $name did not end on SIGTERM" >&2
       kill -KILL "$pid"
@@ -197,7 +220,7 @@ crash_bg ()
 {
   local pid=${pids[$1]}
 
-  kill -KILL "$pid"
+  ! is_child "$pid" || kill -KILL "$pid"
   wait "$pid" 2> /dev/null || :
   unset "pids[$1]"
 }
