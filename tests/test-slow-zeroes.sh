@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# timeout: 120
 #
 # Requests to write zeroes become longer only where the answers come soon.  A
 # destination that writes zeroes out takes its time for each: eight long ones
 # would look like a server that has gone, and no flush would come between them.
-# (Here each takes just longer than what counts as soon.)
+# (Here each takes just longer than what counts as soon.)  Where they are slow
+# they become shorter, but not once for each of those in flight.
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
@@ -14,11 +16,20 @@ requires nbdkit jq
 MiB=$((1024 * 1024))
 size=$((1536 * MiB))
 
-# copy_zeroes DELAY: what was asked for at a time is in $longest.
-copy_zeroes ()
+# Lengths of all requests to write zeroes, a line for each.
+lengths ()
 {
   local count
 
+  while read -r count; do
+    echo $((count))
+  done < <(sed -n 's/.* Zero id=.* count=\(0x[0-9a-f]*\) .*/\1/p' \
+             "$tmp/requests")
+}
+
+# copy_zeroes DELAY: what was asked for at a time is in $longest.
+copy_zeroes ()
+{
   rm -rf "$tmp/proxy.dir" "$tmp/requests"
   start_proxy proxy memory $size
   start_nbdkit destination --filter=log --filter=delay memory $size \
@@ -27,11 +38,7 @@ copy_zeroes ()
   end_bg proxy
   end_bg destination
   [ "$(completed zeroed_bytes)" -eq $size ]
-  longest=0
-  while read -r count; do
-    ((count <= longest)) || longest=$((count))
-  done < <(sed -n 's/.* Zero id=.* count=\(0x[0-9a-f]*\) .*/\1/p' \
-             "$tmp/requests")
+  longest=$(lengths | sort -n | tail -n 1)
   echo "delay $1: at most $((longest / MiB)) MiB at a time," \
        "$(completed duration_ms) ms"
 }
@@ -40,3 +47,24 @@ copy_zeroes 0
 ((longest > 64 * MiB)) || fail "they do not become longer"
 copy_zeroes 700ms
 ((longest <= 64 * MiB)) || fail "they become longer although they are slow"
+
+has_asked ()
+{
+  [ "$(lengths | wc -l)" -ge "$1" ]
+}
+
+# Eight are in flight and twice as many wait: the first answer to a request of
+# full length is seen in what is asked for last.
+echo "-- slow: half as long"
+rm -rf "$tmp/proxy.dir" "$tmp/requests"
+start_proxy proxy memory 8G
+start_nbdkit destination --filter=log --filter=delay memory 8G \
+  delay-zero=2100ms logfile="$tmp/requests"
+start_migrate --finish=detach "$(uri proxy)" "$(uri destination)"
+wait_for has_asked 56
+lengths | head -n 56 | uniq -c
+lengths | head -n 56 | sort -n > "$tmp/lengths"
+[ "$(head -n 1 "$tmp/lengths")" -eq $((32 * MiB)) ] ||
+  fail "they become shorter more than once for the same"
+kill_bg migrator INT
+expect_status 3 wait_bg migrator
