@@ -14,6 +14,15 @@
 #include "say.h"
 #include "uri.h"
 
+void
+proxy_say_no_control (const char *path, const char *what, const char *why)
+{
+  say_error ("connecting to the control socket %s of %s: %s; the proxy must be "
+             "running, and nbdmigrate must run on its host, as its user or "
+             "root",
+             path, what, why ? why : strerror (errno));
+}
+
 static int
 open_control (struct proxy *p, const char *path)
 {
@@ -22,10 +31,7 @@ open_control (struct proxy *p, const char *path)
   p->control = control_open (&p->loop, path, CONTROL_GREETING_MS, &why);
   if (p->control != NULL)
     return 0;
-  say_error ("connecting to the control socket %s of %s: %s; the proxy must be "
-             "running, and nbdmigrate must run on its host, as its user or "
-             "root",
-             path, p->uri, why ? why : strerror (errno));
+  proxy_say_no_control (path, p->uri, why);
   free (why);
   return -1;
 }

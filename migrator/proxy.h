@@ -26,6 +26,10 @@ extern int proxy_open (struct proxy *p, const char *source,
                        const char *control_path, const char *export);
 extern void proxy_close (struct proxy *p);
 
+/* That its control socket, of the disk or directory 'what', cannot be had. */
+extern void proxy_say_no_control (const char *path, const char *what,
+                                  const char *why);
+
 /* What to do when connecting to a source failed for that reason; or "". */
 extern const char *proxy_hint (const char *why);
 

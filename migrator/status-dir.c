@@ -10,6 +10,7 @@
 #include "control.h"
 #include "exports.h"
 #include "options.h"
+#include "proxy.h"
 #include "record.h"
 #include "say.h"
 #include "status-dir.h"
@@ -137,18 +138,23 @@ say_nothing_found (const char *dir)
 }
 
 int
-status_of_directory (const char *dir, bool json)
+status_of_directory (const char *dir, const char *control_path, bool json)
 {
-  CLEANUP_FREE char *path = exports_control_path (dir), *why = NULL;
+  CLEANUP_FREE char *path =
+    control_path ? strdup (control_path) : exports_control_path (dir);
+  CLEANUP_FREE char *why = NULL;
   struct control *c;
   struct loop loop;
-  int n;
+  int n = -1;
 
   if (path == NULL)
     return EXIT_FAILED;
   loop_init (&loop);
   c = control_open (&loop, path, CONTROL_GREETING_MS, &why);
-  n = show_all (c, dir, json);
+  if (c == NULL && control_path != NULL)
+    proxy_say_no_control (path, dir, why);
+  else
+    n = show_all (c, dir, json);
   control_close (c);
   loop_destroy (&loop);
   if (n == 0)

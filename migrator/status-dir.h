@@ -8,7 +8,10 @@
 
 #include <stdbool.h>
 
-/* Returns the exit status. */
-extern int status_of_directory (const char *dir, bool json);
+/* With the control socket's path given (otherwise NULL) a proxy must be there.
+ * Returns the exit status.
+ */
+extern int status_of_directory (const char *dir, const char *control_path,
+                                bool json);
 
 #endif /* NBDMIGRATE_STATUS_DIR_H */

@@ -52,7 +52,7 @@ status_main (int argc, char *argv[])
     return EXIT_USAGE;
   }
   if (is_directory (argv[optind]))
-    return status_of_directory (argv[optind], json);
+    return status_of_directory (argv[optind], control, json);
   status = proxy_open (&p, argv[optind], control, NULL);
   if (status == EXIT_DONE)
     status = ask (&p, json);

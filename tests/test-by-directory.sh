@@ -47,6 +47,14 @@ said 1 'nothing to cancel' cancel --control="$dir/control" "$nobody"
 said 0 'is served from its source' reopen --control="$dir/control" "$nobody"
 said 1 'nobody.sock' status "$nobody"
 
+echo "-- --control, and a directory"
+mkdir "$tmp/elsewhere"
+said 0 'owner        source' status --control="$dir/control" "$tmp/elsewhere"
+said 1 'nothing to cancel' cancel --control="$dir/control" "$tmp/elsewhere"
+for command in status cancel; do # not the one in the directory instead
+  said 1 "$tmp/nobody.sock of $dir" $command --control="$tmp/nobody.sock" "$dir"
+done
+
 echo "-- a migration, steered by the directory"
 fill "$(uri proxy)" 100
 start_migrate --finish=detach --wait --rate=64K --max-pause=300ms \
