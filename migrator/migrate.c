@@ -25,6 +25,9 @@
 #include "say.h"
 #include "units.h"
 
+/* How long the proxies may take to end their sessions. */
+#define END_US (INT64_C (5) * 1000000)
+
 const char *
 phase_name (enum phase phase)
 {
@@ -129,23 +132,39 @@ open_disks (struct migration *m)
   return -1;
 }
 
+static void
+ask_to_end (struct disk *d)
+{
+  const bool forget = d->m->forget || d->m->distrusted;
+
+  control_answer_clear (&d->answer);
+  d->answer.done = !d->begun || control_broken (d->control) != NULL;
+  if (!d->answer.done)
+    control_ask (d->control, forget ? "abort" : "end", NULL, &d->answer);
+  d->begun = false;
+}
+
 /* End the sessions in good order; tracking goes on unless it is to be
- * forgotten.
+ * forgotten.  All of them at once: no heartbeat goes out any more, and those
+ * whose proxy answers must not run out while another one is waited for.
  */
 static void
 end_sessions (struct migration *m)
 {
+  const int64_t deadline_us = loop_now_us () + END_US;
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i) {
-    struct disk *d = &m->disks[i];
-    CLEANUP_ANSWER struct control_answer a = { 0 };
+  for (i = 0; i < m->nr_disks; ++i)
+    ask_to_end (&m->disks[i]);
+  for (i = 0; i < m->nr_disks; ++i)
+    while (!m->disks[i].answer.done) {
+      const int64_t left_us = deadline_us - loop_now_us ();
+      const int ms = left_us > 0 ? (int)(left_us / 1000) : 0;
 
-    if (d->begun && control_broken (d->control) == NULL)
-      control_wait (d->control, m->forget || m->distrusted ? "abort" : "end",
-                    NULL, 5000, &a);
-    d->begun = false;
-  }
+      if (loop_run_once (&m->loop, ms) == -1 || left_us <= 0)
+        control_give_up (m->disks[i].control,
+                         "the proxy did not answer in time");
+    }
 }
 
 static const char *
