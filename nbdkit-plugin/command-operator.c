@@ -73,11 +73,15 @@ command_abort (struct call *call)
   return found;
 }
 
-/* Which owner is wished; OWNER_UNKNOWN after call_fail. */
+/* Which owner is wished; OWNER_UNKNOWN after call_fail.  There may be only one
+ * that can be.
+ */
 static enum owner
 get_owner (struct call *call, enum owner now)
 {
-  const char *text = now == OWNER_UNKNOWN ? NULL : "source";
+  const char *text = now == OWNER_UNKNOWN       ? NULL
+                     : now == OWNER_DESTINATION ? "destination"
+                                                : "source";
 
   if (call_string (call, "owner", text == NULL, &text) == -1)
     return OWNER_UNKNOWN;

@@ -119,7 +119,7 @@ destination_require (struct export *e)
     return 0;
   nbdkit_error ("migrate: export \"%s\" was pivoted to %s, which cannot be "
                 "reached: %s; clients are refused until it can, or until "
-                "'nbdmigrate reopen %s owner=destination destination=URI' "
+                "'nbdmigrate reopen %s destination=URI' "
                 "tells where it is now",
                 e->name, uri ? uri : "?",
                 e->connect_why ? e->connect_why : "no memory", config.dir);

@@ -219,7 +219,7 @@ come_back (struct keeper *k)
     pthread_cond_broadcast (&r->changed);
     if (result == 0)
       break;
-    if (!said && clock_ms () >= limit) {
+    if (!said && !r->held && clock_ms () >= limit) {
       said = true;
       relay_notice_locked (r,
                            "still away after %u ms: guest requests fail now "

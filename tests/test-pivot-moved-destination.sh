@@ -20,7 +20,7 @@ dir=$tmp/proxy.dir
 # move_to NAME: what reopen says of it.
 move_to ()
 {
-  "$nbdmigrate" reopen "$dir" owner=destination destination="$(uri "$1")" \
+  "$nbdmigrate" reopen "$dir" destination="$(uri "$1")" \
     > "$tmp/said" 2>&1
 }
 

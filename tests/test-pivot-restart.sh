@@ -111,7 +111,8 @@ echo "-- what is served cannot be given another destination"
 refused "destination $(uri destination) already, and nothing was changed" \
   reopen "$(uri proxy)" owner=destination destination="$(uri nobody)"
 refused 'goes with owner=destination only' \
-  reopen "$(uri proxy)" destination="$(uri nobody)"
+  reopen "$(uri proxy)" owner=source destination="$(uri nobody)"
+refused 'the source is not up to date' reopen "$(uri proxy)" owner=source
 destination_is destination
 "$nbdmigrate" reopen "$(uri proxy)" owner=destination \
   destination="$(uri destination)"
