@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# Move a disk live, on this machine: a source behind the proxy, a guest that
+# Copy a disk live, on this machine: a source behind the proxy, a guest that
 # writes to it all the time, a destination server, and nbdmigrate between them.
+# The guest stays at the source, so that both sides can be compared.
 #
 #   examples/demo.sh [--no-install] [--size=SIZE] [--rate=SIZE] [--seed=N]
 #
@@ -224,15 +225,17 @@ start_everything ()
   wait_until "$guest" "the guest" guest_has_written
 }
 
+# With --finish=detach both sides can be compared afterwards.
 migrate ()
 {
   local status=0
+  local options=(--finish=detach --destination-is-zero --rate="$rate")
 
-  say "nbdmigrate $source_uri \\"
-  say "           $destination_uri"
+  say "nbdmigrate ${options[*]} \\"
+  say "    $source_uri \\"
+  say "    $destination_uri"
   # In a session of its own: Ctrl-C is for the demonstration only.
-  setsid "$build/nbdmigrate" --finish=detach --progress --json --rate="$rate" \
-    --destination-is-zero \
+  setsid "$build/nbdmigrate" "${options[@]}" --progress --json \
     "$source_uri" "$destination_uri" < /dev/null > "$work/events.json" &
   migrator=$!
   pids+=("$migrator")
