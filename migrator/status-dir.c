@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "cleanup.h"
 #include "control.h"
@@ -17,6 +18,19 @@
 #include "status-print.h"
 
 #define ANSWER_MS 5000
+
+/* Who may not look must not be told that there is nothing, or that the owner is
+ * unknown.  True after saying so.
+ */
+static bool
+is_forbidden (const char *path, int mode)
+{
+  if (path == NULL || access (path, mode) == 0 || errno != EACCES)
+    return false;
+  say_error ("cannot read %s: %s; run it as root or as the proxy's user", path,
+             strerror (EACCES));
+  return true;
+}
 
 /* ---- what the state file says ------------------------------------------ */
 
@@ -31,15 +45,30 @@ record_json (const char *export, const struct record *rec)
                     rec->destination[0] ? rec->destination : NULL);
 }
 
+static char *
+record_path (const char *dir, const char *export)
+{
+  CLEANUP_FREE char *name = record_file_name (export);
+  char *path;
+
+  if (name == NULL || asprintf (&path, "%s/%s", dir, name) == -1)
+    return NULL;
+  return path;
+}
+
 static int
 show_record (const char *dir, const char *export, bool json)
 {
-  CLEANUP_FREE char *why = NULL;
+  CLEANUP_FREE char *path = record_path (dir, export), *why = NULL;
   CLEANUP_JSON json_t *status = NULL;
   struct record_file *f = record_new (dir, export, false);
   enum record_status r = RECORD_UNREADABLE;
   struct record rec;
 
+  if (is_forbidden (path, R_OK)) {
+    record_free (f);
+    return -1;
+  }
   if (f != NULL)
     r = record_peek (f, 0, &rec, &why);
   record_free (f);
@@ -147,7 +176,7 @@ status_of_directory (const char *dir, const char *control_path, bool json)
   struct loop loop;
   int n = -1;
 
-  if (path == NULL)
+  if (path == NULL || is_forbidden (path, W_OK))
     return EXIT_FAILED;
   loop_init (&loop);
   c = control_open (&loop, path, CONTROL_GREETING_MS, &why);

@@ -74,6 +74,32 @@ must_have_status "$dir" '.owner == "source"'
 end_bg proxy
 rm -r "$dir"
 
+echo "-- somebody else may look at the directory, but not at what is in it"
+if [ "$(id -u)" -eq 0 ] && command -v setpriv > "$tmp/setpriv"; then
+  chmod 711 "$tmp"
+  cp "$nbdmigrate" "$tmp/program" # where anybody may run it
+  # stranger_said TEXT ARGUMENT...
+  stranger_said ()
+  {
+    local text=$1
+
+    shift
+    expect_status 1 setpriv --reuid=65534 --clear-groups "$tmp/program" "$@" \
+      > "$tmp/said" 2>&1
+    grep -qF -- "$text" "$tmp/said" ||
+      fail "this is not said: $text in $(cat "$tmp/said")"
+    ! grep -q reopen "$tmp/said" || fail "reopen is recommended"
+  }
+  start_proxy proxy file "$tmp/a"
+  must_migrate --finish=detach "$(uri proxy)" "$(uri destination)"
+  stranger_said "$dir/control: Permission denied; run it as root" status "$dir"
+  chmod 755 "$dir"
+  stranger_said "$dir/control: Permission denied; run it as root" status "$dir"
+  end_bg proxy
+  stranger_said "$dir/state: Permission denied; run it as root" status "$dir"
+  rm -r "$dir"
+fi
+
 echo "-- two disks of one proxy"
 mkdir "$tmp/disks"
 mv "$tmp/a" "$tmp/b" "$tmp/disks"
