@@ -27,8 +27,7 @@ struct slot {
 struct reader {
   struct disk *d;
   struct slot slots[SLOTS];
-  uint64_t next;     /* where the next read begins */
-  uint64_t digested; /* how far the digest has come */
+  uint64_t next; /* where the next read begins */
   gnutls_hash_hd_t hash;
 };
 
@@ -99,7 +98,7 @@ take_full (struct reader *r)
     for (i = 0; i < SLOTS; ++i) {
       struct slot *s = &r->slots[i];
 
-      if (!s->full || s->offset != r->digested)
+      if (!s->full || s->offset != r->d->digested_bytes)
         continue;
       if (s->io.error != 0) {
         drive_fail (r->d->m,
@@ -108,7 +107,7 @@ take_full (struct reader *r)
         return -1;
       }
       gnutls_hash (r->hash, s->buf, s->length);
-      r->digested += s->length;
+      r->d->digested_bytes += s->length;
       s->full = false;
       progress = true;
     }
@@ -132,7 +131,7 @@ read_all (struct reader *r)
 {
   const struct migration *m = r->d->m;
 
-  while (r->digested < r->d->disk_bytes) {
+  while (r->d->digested_bytes < r->d->disk_bytes) {
     if (endpoint_idle (r->d->destination, UINT32_MAX) == NULL) {
       drive_fail (r->d->m, "reading %s for its digest: %s",
                   r->d->pair->destination, endpoint_broken (r->d->destination));
@@ -140,8 +139,13 @@ read_all (struct reader *r)
     }
     start_reads (r);
     drive (r->d->m, 100);
-    if (take_full (r) == -1 || m->stop != STOP_NO)
+    if (take_full (r) == -1)
       return -1;
+    if (m->stop != STOP_NO) {
+      drive_fail (r->d->m, "reading %s for its digest was interrupted",
+                  r->d->pair->destination);
+      return -1;
+    }
   }
   return 0;
 }

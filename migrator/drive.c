@@ -176,6 +176,7 @@ drive_measure (struct migration *m)
     struct disk *d = &m->disks[i];
     struct copier_stats s;
 
+    moved += d->digested_bytes;
     if (d->copier == NULL)
       continue;
     copier_get_stats (d->copier, &s);

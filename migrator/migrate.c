@@ -31,8 +31,8 @@
 const char *
 phase_name (enum phase phase)
 {
-  static const char *const names[] = { "connect", "bulk",  "dirty", "verify",
-                                       "ready",   "final", "done" };
+  static const char *const names[] = { "connect", "bulk",  "dirty",  "verify",
+                                       "ready",   "final", "digest", "done" };
 
   return names[phase];
 }
@@ -273,18 +273,25 @@ say_summary (const struct migration *m)
 }
 
 /* The digests of the destinations, while nobody writes to them: not if 'finish'
- * chose another end, when a guest may.
+ * chose another end, when a guest may.  The migration is over for everybody
+ * else by then, who need not wait for it, nor could change it.
  */
 static int
 digest_all (struct migration *m)
 {
+  uint64_t bytes = 0;
   size_t i;
 
-  if (!m->options->digest || m->finish != FINISH_DETACH)
-    return EXIT_DONE;
+  end_sessions (m);
+  for (i = 0; i < m->nr_disks; ++i)
+    bytes += m->disks[i].disk_bytes;
+  migrate_enter (m, PHASE_DIGEST);
+  drive_measure (m);
+  meter_forget_pace (&m->meter);
+  meter_start_pass (&m->meter, bytes);
   for (i = 0; i < m->nr_disks; ++i)
     if (digest_disk (&m->disks[i]) == -1)
-      return m->stop == STOP_CANCELLED ? EXIT_CANCELLED : EXIT_FAILED;
+      return EXIT_FAILED;
   return EXIT_DONE;
 }
 
@@ -360,10 +367,12 @@ run (struct migration *m)
   if (status == EXIT_CANCELLED && drained && !m->forget)
     pass_flush (m);
   if (status == EXIT_DONE) {
-    migrate_enter (m, PHASE_DONE);
     m->complete = true;
-    status = digest_all (m);
+    if (m->options->digest && m->finish == FINISH_DETACH)
+      status = digest_all (m);
   }
+  if (status == EXIT_DONE)
+    migrate_enter (m, PHASE_DONE);
   return status;
 }
 

@@ -107,6 +107,7 @@ struct disk {
   uint64_t dirty_rate; /* bytes per second */
 
   char digest[DIGEST_TEXT_BYTES]; /* --digest; empty if not asked for */
+  uint64_t digested_bytes;        /* how far it is */
 
   struct control_answer answer; /* to the last drive_ask_all */
 };
@@ -120,6 +121,7 @@ enum phase {
   PHASE_VERIFY,
   PHASE_READY, /* --wait: converged, kept in sync */
   PHASE_FINAL,
+  PHASE_DIGEST, /* --digest: cut over, and our sessions have ended */
   PHASE_DONE,
 };
 

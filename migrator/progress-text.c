@@ -102,11 +102,11 @@ set_field (struct line *l, enum field_kind kind, const char *fmt, ...)
   va_end (args);
 }
 
-/* While it reads back nothing is copied: what counts is what is compared. */
+/* While it only reads nothing is copied: what counts is what is compared. */
 static uint64_t
 left_bytes (const json_t *p)
 {
-  if (is_phase (p, "verify"))
+  if (is_phase (p, "verify") || is_phase (p, "digest"))
     return number (p, "pass_total_bytes") - number (p, "pass_bytes");
   return number (p, "remaining_bytes");
 }
@@ -117,11 +117,13 @@ fill_fields (struct line *l, const json_t *p)
   char a[UNITS_TEXT_MAX], b[UNITS_TEXT_MAX];
 
   set_field (l, FIELD_SPEED, "%s/s", brief (a, number (p, "bytes_per_second")));
-  set_field (l, FIELD_DIRTY, "dirty %s/s",
-             brief (a, number (p, "dirty_bytes_per_second")));
   set_field (l, FIELD_LEFT, "left %s", brief (a, left_bytes (p)));
-  set_field (l, FIELD_PAUSE, "pause %s",
-             brief_ms (a, p, "predicted_pause_ms", false));
+  if (!is_phase (p, "digest")) { /* what the guest does is of no account */
+    set_field (l, FIELD_DIRTY, "dirty %s/s",
+               brief (a, number (p, "dirty_bytes_per_second")));
+    set_field (l, FIELD_PAUSE, "pause %s",
+               brief_ms (a, p, "predicted_pause_ms", false));
+  }
   /* It waits, and the passes meanwhile lead nowhere. */
   if (is_phase (p, "ready"))
     return;

@@ -65,19 +65,32 @@ predicted_ms (const struct migration *m, uint64_t dirty_rate, uint64_t eta_ms)
 static uint64_t
 bytes_per_second (const struct migration *m)
 {
-  return m->phase == PHASE_VERIFY ? meter_pace (&m->meter)
-                                  : meter_throughput (&m->meter);
+  return m->phase == PHASE_VERIFY || m->phase == PHASE_DIGEST
+           ? meter_pace (&m->meter)
+           : meter_throughput (&m->meter);
+}
+
+/* In all passes. */
+static uint64_t
+moved_bytes (const struct migration *m)
+{
+  uint64_t bytes = m->meter.moved_bytes;
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i)
+    bytes -= m->disks[i].digested_bytes;
+  return bytes;
 }
 
 json_t *
 progress_json (struct migration *m)
 {
   const bool done = m->phase == PHASE_DONE;
+  const bool cut_over = done || m->phase == PHASE_DIGEST;
   /* While it waits in sync, there is as little left to do as at the end. */
   const bool over = done || m->phase == PHASE_READY;
   const uint64_t pace = meter_pace (&m->meter);
-  const uint64_t total =
-    done ? m->meter.moved_bytes : m->meter.pass_total_bytes;
+  const uint64_t total = done ? moved_bytes (m) : m->meter.pass_total_bytes;
   const uint64_t bytes = done ? total : meter_pass_bytes (&m->meter);
   const uint64_t eta_ms = over || pace == 0 ? 0 : (total - bytes) * 1000 / pace;
   uint64_t dirty_rate = 0, pause_ms;
@@ -86,7 +99,7 @@ progress_json (struct migration *m)
   for (i = 0; i < m->nr_disks; ++i)
     dirty_rate += m->disks[i].dirty_rate;
   pause_ms =
-    done ? (uint64_t)m->pause_ms + 1 : predicted_ms (m, dirty_rate, eta_ms);
+    cut_over ? (uint64_t)m->pause_ms + 1 : predicted_ms (m, dirty_rate, eta_ms);
   return json_pack (
     "{s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:s, s:b, s:I, "
     "s:I, s:I}",
@@ -96,7 +109,7 @@ progress_json (struct migration *m)
     (json_int_t)m->meter.copied_bytes, "bytes_per_second",
     (json_int_t)bytes_per_second (m), "dirty_bytes_per_second",
     (json_int_t)dirty_rate, "remaining_bytes",
-    (json_int_t)(done ? 0 : pass_remaining (m)), "predicted_pause_ms",
+    (json_int_t)(cut_over ? 0 : pass_remaining (m)), "predicted_pause_ms",
     or_null (pause_ms, pause_ms != FORECAST_NEVER), "eta_ms",
     or_null (eta_ms, pace > 0 || over), "finish", finish_name (m->finish),
     "wait", (int)m->wait, "max_pause_ms", (json_int_t)m->max_pause_ms, "rate",

@@ -32,11 +32,18 @@ session_init (struct session *s)
   history_init (&s->history);
 }
 
-void
-session_destroy (struct session *s)
+static void
+close_fds (struct session *s)
 {
   for (size_t i = 0; i < s->nr_fds; i++)
     close (s->fds[i]);
+  s->nr_fds = 0;
+}
+
+void
+session_destroy (struct session *s)
+{
+  close_fds (s);
   free (s->destination);
   free (s->promise);
   history_destroy (&s->history);
@@ -75,6 +82,20 @@ drop_fds (struct session *s, const int *keep, size_t nr_keep)
     close (s->fds[i]);
   }
   s->nr_fds = 0;
+}
+
+/* After a detach a migrator that has leased nothing since has nothing to write.
+ * It may still read, for a digest.
+ */
+static bool
+is_done_writing (struct export *e)
+{
+  struct tracker_status t;
+
+  if (e->session.last_end != RECORD_END_DETACHED)
+    return false;
+  tracker_get_status (e->tracker, &t);
+  return t.leased_bytes == 0;
 }
 
 /* R18: W stays right only for the destination it was kept for.  It is cleared
@@ -210,7 +231,10 @@ session_end (struct export *e)
   if (s->client == NULL)
     return;
   /* First of all: what was written is known only once nothing can be. */
-  drop_fds (s, NULL, 0);
+  if (is_done_writing (e))
+    close_fds (s);
+  else
+    drop_fds (s, NULL, 0);
   tracker_end_session (e->tracker); /* R7 */
   client_set_session (s->client, false);
   s->client = NULL;

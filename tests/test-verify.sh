@@ -93,14 +93,31 @@ echo "-- interrupted in the digest: the detach is done all the same"
 start_source
 start_nbdkit destination --filter=delay memory $size delay-read=1
 start_migrate --finish=detach --digest "$S" "$D"
-wait_for has_status "$S" '.progress.phase == "done"'
+in_digest ()
+{
+  has_event progress && event '.[-1] | .event == "progress" and
+    .phase == "digest" and .bytes_per_second > 0' | grep -qx true
+}
+wait_for in_digest
+echo "for everybody else it is over"
+must_have_status "$S" '.session == false and .tracking and
+                       .last_end == "detached"'
+for command in 'set rate=1M' 'finish pivot'; do
+  read -r name argument <<< "$command"
+  expect_status 1 "$nbdmigrate" "$name" "$S" "$argument" 2> "$tmp/said"
+  grep -q 'no migration of .* is running' "$tmp/said" ||
+    fail "$name: $(cat "$tmp/said")"
+done
 kill_bg migrator INT
-expect_status 3 wait_bg migrator
+expect_status 1 wait_bg migrator
 cat "$tmp/migrator.log"
+event '.[-1] | .event == "failed" and .status == 1 and
+       (.error | test ("digest was interrupted"))' | grep -qx true
 grep -q 'everything is done but the digest' "$tmp/migrator.log"
 ! grep -q 'same command again' "$tmp/migrator.log" ||
   fail "it says that it is not done"
-has_status "$S" '.last_end == "detached"'
+must_migrate --finish=detach --incremental "$S" "$D"
+[ "$(event '.[0].disks[0].resumed')" = true ]
 stop_all
 
 # found_out OFFSET NAME [TEXT]: by the last run, before the cut-over, and said

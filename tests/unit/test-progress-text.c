@@ -87,6 +87,8 @@ test_phases (void)
   expect ("verify", false, 0,
           "verify   9% 200M/2.0G 104M/s dirty 0B/s left 1.8G pause 1ms ETA "
           "18s");
+  /* The guest and its pause are of no account any more. */
+  expect ("digest", false, 0, "digest   9% 200M/2.0G 104M/s left 1.8G ETA 18s");
 }
 
 int
