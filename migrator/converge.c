@@ -176,20 +176,20 @@ static void
 obey_finish_wish (struct migration *m)
 {
   const enum finish before = m->finish;
+  const bool waited = m->wait;
   const struct disk *d;
 
   if (!m->finish_wished)
     return;
-  m->finish_wished = false;
+  m->finish_wished = m->wait = false;
   m->finish = m->finish_wish;
-  if (converge_prepare (m) == 0) {
-    m->wait = false;
+  if (converge_prepare (m) == 0)
     return;
-  }
   d = drive_refused (m);
   say_error ("cannot finish %s by %s: %s", d->pair->source,
              finish_name (m->finish), d->answer.desc);
   m->finish = before;
+  m->wait = waited;
 }
 
 /* ---- convergence ------------------------------------------------------- */

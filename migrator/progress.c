@@ -82,6 +82,13 @@ moved_bytes (const struct migration *m)
   return bytes;
 }
 
+/* What holds, or was wished and will be tried next. */
+static enum finish
+finish_in_force (const struct migration *m)
+{
+  return m->finish_wished ? m->finish_wish : m->finish;
+}
+
 json_t *
 progress_json (struct migration *m)
 {
@@ -111,9 +118,11 @@ progress_json (struct migration *m)
     (json_int_t)dirty_rate, "remaining_bytes",
     (json_int_t)(cut_over ? 0 : pass_remaining (m)), "predicted_pause_ms",
     or_null (pause_ms, pause_ms != FORECAST_NEVER), "eta_ms",
-    or_null (eta_ms, pace > 0 || over), "finish", finish_name (m->finish),
-    "wait", (int)m->wait, "max_pause_ms", (json_int_t)m->max_pause_ms, "rate",
-    (json_int_t)m->bucket.rate, "disk_count", (json_int_t)m->nr_disks);
+    or_null (eta_ms, pace > 0 || over), "finish",
+    finish_name (finish_in_force (m)), "wait",
+    (int)(m->wait && !m->finish_wished), "max_pause_ms",
+    (json_int_t)m->max_pause_ms, "rate", (json_int_t)m->bucket.rate,
+    "disk_count", (json_int_t)m->nr_disks);
 }
 
 /* ---- shown ------------------------------------------------------------- */

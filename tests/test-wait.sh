@@ -112,10 +112,13 @@ guest_goes_on guest
 start_nbdkit destination file "$tmp/destination"
 
 echo "-- finish comes before it is ready, with another mode"
-start_migrate --wait --finish=detach --digest --restart --rate=4M \
+start_migrate --wait --finish=detach --digest --restart --rate=1M \
   "$(uri proxy)" "$(uri destination)"
 wait_for has_status "$(uri proxy)" '.progress.phase == "bulk"'
+must_have_status "$(uri proxy)" '.progress.wait'
 "$nbdmigrate" finish "$(uri proxy)" pivot
+wait_for has_status "$(uri proxy)" '.progress | .phase == "bulk" and
+  .finish == "pivot" and (.wait | not)' # it is told before the pass ends
 "$nbdmigrate" set "$(uri proxy)" rate=0
 wait_bg migrator || fail "the migrator ended with exit status $?"
 [ "$(completed finish)" = pivot ]
