@@ -202,12 +202,8 @@ say_not_converged (struct migration *m, const char *what)
   const uint64_t best = m->forecast.best_ms < m->predicted_ms
                           ? m->forecast.best_ms
                           : m->predicted_ms;
-  uint64_t dirty_rate = 0;
   CLEANUP_FREE char *reason = NULL;
-  size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i)
-    dirty_rate += m->disks[i].dirty_rate;
   if (best != FORECAST_NEVER)
     units_format_ms (needed,
                      best > m->max_pause_ms ? best : 2 * m->max_pause_ms);
@@ -215,7 +211,7 @@ say_not_converged (struct migration *m, const char *what)
                 "%s: a pause of about %s would have been needed, --max-pause "
                 "is %s; %s/s become dirty anew, the copy runs at %s/s",
                 what, needed, units_format_ms (limit, m->max_pause_ms),
-                units_format_bytes (dirty, dirty_rate),
+                units_format_bytes (dirty, pass_dirty_rate (m)),
                 units_format_bytes (speed, meter_bandwidth (&m->meter))) == -1)
     reason = NULL;
   event_policy ("give-up", reason ? reason : what);

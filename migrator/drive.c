@@ -101,6 +101,8 @@ take_wishes (struct migration *m, json_t *wishes)
   if (protocol_get_u64 (wishes, "rate", &value) == 1) {
     bucket_set_rate (&m->bucket, value, loop_now_us ());
     forecast_init (&m->forecast); /* it may converge now */
+    m->outrun_since_us = 0;
+    m->outrun_said = false;
     if (value == 0)
       say_info ("the rate is now unlimited");
     else
@@ -128,6 +130,20 @@ published (void *opaque, const struct control_answer *a)
                 a->desc);
 }
 
+/* What is dirty and not of this pass, as of now: what the filter says and how
+ * far the pass is belong together.
+ */
+static void
+note_behind (struct migration *m)
+{
+  const uint64_t remaining = pass_remaining (m);
+  uint64_t left;
+
+  drive_measure (m);
+  left = meter_pass_total (&m->meter, remaining) - meter_pass_bytes (&m->meter);
+  m->behind_bytes = remaining > left ? remaining - left : 0;
+}
+
 static void
 got_status (void *opaque, const struct control_answer *a)
 {
@@ -139,6 +155,7 @@ got_status (void *opaque, const struct control_answer *a)
   protocol_get_u64 (a->value, "remaining_bytes", &d->remaining_bytes);
   protocol_get_u64 (a->value, "quarantined_bytes", &d->quarantined_bytes);
   protocol_get_u64 (a->value, "dirty_bytes_per_second", &d->dirty_rate);
+  note_behind (d->m);
 }
 
 static void

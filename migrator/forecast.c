@@ -17,6 +17,12 @@ forecast_pause_ms (const struct forecast_input *in)
   return ((uint64_t)us + 999) / 1000;
 }
 
+bool
+forecast_is_outrun (uint64_t dirty_rate, uint64_t copy_rate)
+{
+  return copy_rate > 0 && dirty_rate >= copy_rate - copy_rate / 10;
+}
+
 void
 forecast_init (struct forecast *f)
 {

@@ -26,6 +26,12 @@ struct forecast_input {
  */
 extern uint64_t forecast_pause_ms (const struct forecast_input *in);
 
+/* Whether a guest that makes so much dirty a second leaves the copy no chance:
+ * nine tenths of its speed count, as a guest that has made all dirty it ever
+ * writes to can only repeat what was copied meanwhile.
+ */
+extern bool forecast_is_outrun (uint64_t dirty_rate, uint64_t copy_rate);
+
 /* Remembers the best prediction so far. */
 struct forecast {
   uint64_t best_ms;

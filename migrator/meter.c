@@ -78,22 +78,33 @@ meter_forget_pace (struct meter *m)
 uint64_t
 meter_pass_bytes (const struct meter *m)
 {
-  const uint64_t bytes = m->moved_bytes - m->pass_begin_bytes;
+  return m->moved_bytes - m->pass_begin_bytes;
+}
 
-  /* The guest may dirty more while the pass is under way. */
-  return bytes < m->pass_total_bytes ? bytes : m->pass_total_bytes;
+bool
+meter_overran (const struct meter *m)
+{
+  return meter_pass_bytes (m) > m->pass_total_bytes;
+}
+
+uint64_t
+meter_pass_total (const struct meter *m, uint64_t left_bytes)
+{
+  return meter_overran (m) ? meter_pass_bytes (m) + left_bytes
+                           : m->pass_total_bytes;
 }
 
 unsigned
-meter_percent (struct meter *m)
+meter_percent (struct meter *m, uint64_t left_bytes)
 {
+  const uint64_t total = meter_pass_total (m, left_bytes);
   double percent = 0;
 
-  if (m->pass_total_bytes > 0)
-    percent = (double)meter_pass_bytes (m) * 100 / (double)m->pass_total_bytes;
+  if (total > 0)
+    percent = (double)meter_pass_bytes (m) * 100 / (double)total;
   if (percent > 99)
     percent = 99;
-  if (percent > m->percent)
+  if (percent > m->percent || meter_overran (m))
     m->percent = (unsigned)percent;
   return m->percent;
 }

@@ -22,8 +22,8 @@ struct meter {
   double recent_copied, recent_moved, recent_us;
   /* The pass. */
   uint64_t pass_begin_bytes; /* moved_bytes when it began */
-  uint64_t pass_total_bytes;
-  unsigned percent; /* never runs backwards within a pass */
+  uint64_t pass_total_bytes; /* as it was expected */
+  unsigned percent;          /* runs backwards only when that was too little */
 };
 
 /* Bring it up to date with the totals so far.  Before, meter_busy for each
@@ -45,10 +45,15 @@ extern uint64_t meter_pace (const struct meter *m);
 /* What comes is of another kind: the pace so far says nothing of it. */
 extern void meter_forget_pace (struct meter *m);
 
+/* A pass of so much, as far as is known.  The guest may add to it while it is
+ * under way; once more was done than that, all that is left counts as its rest.
+ */
 extern void meter_start_pass (struct meter *m, uint64_t total_bytes);
 extern uint64_t meter_pass_bytes (const struct meter *m);
+extern bool meter_overran (const struct meter *m);
+extern uint64_t meter_pass_total (const struct meter *m, uint64_t left_bytes);
 
 /* 0 to 99; 100 is for who knows that the pass is complete. */
-extern unsigned meter_percent (struct meter *m);
+extern unsigned meter_percent (struct meter *m, uint64_t left_bytes);
 
 #endif /* NBDMIGRATE_METER_H */

@@ -147,6 +147,9 @@ struct migration {
   size_t turn;     /* which disk is served first in the next round */
   unsigned passes; /* complete sweeps, the bulk pass included */
   struct meter meter;
+  uint64_t behind_bytes;   /* dirty, but left to the next pass */
+  int64_t outrun_since_us; /* the guest has been too fast since, or 0 */
+  bool outrun_said;
   struct forecast forecast;
   bool verified;         /* --verify: the first reading back was done */
   unsigned missed_gates; /* in a row */
@@ -257,6 +260,7 @@ extern int pass_flush (struct migration *m);
 extern int pass_refresh (struct migration *m);
 
 extern uint64_t pass_remaining (const struct migration *m);
+extern uint64_t pass_dirty_rate (const struct migration *m);
 extern uint64_t pass_quarantined (const struct migration *m);
 extern uint64_t pass_unverified (const struct migration *m);
 

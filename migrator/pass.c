@@ -5,8 +5,11 @@
 
 #include "migration.h"
 #include "protocol.h"
+#include "say.h"
+#include "units.h"
 
 #define ROUND_MS 100
+#define OUTRUN_US (INT64_C (3) * 1000000) /* longer than a burst */
 #define DRAIN_US (INT64_C (5) * 1000000)
 
 uint64_t
@@ -17,6 +20,17 @@ pass_remaining (const struct migration *m)
 
   for (i = 0; i < m->nr_disks; ++i)
     bytes += m->disks[i].remaining_bytes;
+  return bytes;
+}
+
+uint64_t
+pass_dirty_rate (const struct migration *m)
+{
+  uint64_t bytes = 0;
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i)
+    bytes += m->disks[i].dirty_rate;
   return bytes;
 }
 
@@ -85,6 +99,65 @@ break_off (struct migration *m)
     copier_drop_queue (m->disks[i].copier);
 }
 
+/* ---- a guest that is too fast ------------------------------------------ */
+
+/* How fast the present pass can go: zeroes cost little, and what was measured
+ * while something was under way knows nothing of the rate.
+ */
+static uint64_t
+copy_rate (const struct migration *m)
+{
+  const uint64_t pace = meter_pace (&m->meter);
+  uint64_t limit = meter_bandwidth (&m->meter);
+
+  if (m->bucket.rate > 0 && m->bucket.rate < limit)
+    limit = m->bucket.rate;
+  return pace > limit ? pace : limit;
+}
+
+/* A small set that is written again and again does no harm: the pause copies
+ * it.
+ */
+static bool
+is_outrun (const struct migration *m)
+{
+  const struct forecast_input rest = {
+    .remaining_bytes = pass_remaining (m),
+    .bytes_per_second = meter_bandwidth (&m->meter),
+    .flush_us = m->flush_us,
+  };
+
+  return forecast_is_outrun (pass_dirty_rate (m), copy_rate (m)) &&
+         forecast_pause_ms (&rest) > m->max_pause_ms;
+}
+
+/* Long before it is given up, which a slow pass puts off for hours. */
+static void
+watch_guest (struct migration *m)
+{
+  char dirty[UNITS_TEXT_MAX], speed[UNITS_TEXT_MAX];
+  const int64_t now = loop_now_us ();
+
+  if (m->outrun_said || m->phase == PHASE_FINAL)
+    return;
+  if (!is_outrun (m))
+    m->outrun_since_us = 0;
+  else if (m->outrun_since_us == 0)
+    m->outrun_since_us = now;
+  else if (now - m->outrun_since_us >= OUTRUN_US) {
+    m->outrun_said = true;
+    say_info ("the guest writes faster than the copy goes (%s/s become dirty, "
+              "%s/s are copied): at this rate it does not converge%s",
+              units_format_bytes (dirty, pass_dirty_rate (m)),
+              units_format_bytes (speed, copy_rate (m)),
+              m->bucket.rate > 0
+                ? "; 'nbdmigrate set' with rate=SIZE can raise the limit"
+                : "");
+  }
+}
+
+/* ---- passes ------------------------------------------------------------ */
+
 bool
 pass_run (struct migration *m, enum pass_kind kind, int64_t deadline_us)
 {
@@ -96,10 +169,12 @@ pass_run (struct migration *m, enum pass_kind kind, int64_t deadline_us)
   meter_start_pass (&m->meter, kind == PASS_COPY     ? pass_remaining (m)
                                : kind == PASS_VERIFY ? pass_unverified (m)
                                                      : pass_quarantined (m));
+  m->behind_bytes = 0;
   for (i = 0; i < m->nr_disks; ++i)
     disk_start_pass (&m->disks[i], kind);
   while (m->stop == STOP_NO && running (m)) {
     drive (m, ROUND_MS);
+    watch_guest (m);
     if (deadline_us != 0 && loop_now_us () >= deadline_us) {
       stop_taking (m);
       return false;

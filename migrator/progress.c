@@ -41,24 +41,62 @@ progress_init (bool bar, int fd)
 /* ---- as JSON ----------------------------------------------------------- */
 
 static json_t *
-or_null (uint64_t value, bool known)
+or_null (uint64_t ms)
 {
-  return known ? json_integer ((json_int_t)value) : json_null ();
+  return ms == FORECAST_NEVER ? json_null () : json_integer ((json_int_t)ms);
 }
 
-/* Before the first prediction: what this pass will leave behind. */
+/* What the present pass has still to do, should it be more than expected. */
 static uint64_t
-predicted_ms (const struct migration *m, uint64_t dirty_rate, uint64_t eta_ms)
+left_of_pass (const struct migration *m)
 {
-  const uint64_t bandwidth = meter_bandwidth (&m->meter);
+  switch (m->phase) {
+  case PHASE_VERIFY:
+    return pass_unverified (m);
+  case PHASE_DIGEST:
+    return 0;
+  default:
+    return pass_remaining (m);
+  }
+}
+
+/* Not if the guest has added to the pass: it may go on doing so. */
+static uint64_t
+eta_ms (const struct migration *m)
+{
+  const uint64_t pace = meter_pace (&m->meter);
   double ms;
 
-  if (m->predicted_ms != FORECAST_NEVER)
-    return m->predicted_ms;
-  if (bandwidth == 0)
+  if (pace == 0 || meter_overran (&m->meter))
     return FORECAST_NEVER;
-  ms = (double)dirty_rate * (double)eta_ms / (double)bandwidth;
-  return (uint64_t)ms + m->flush_us / 1000 + 1;
+  ms = (double)(m->meter.pass_total_bytes - meter_pass_bytes (&m->meter));
+  ms = ms * 1000 / (double)pace;
+  return ms < 1e15 ? (uint64_t)ms : FORECAST_NEVER;
+}
+
+/* While a pass copies: of what it will leave behind, or, if that cannot be
+ * known, of what is left now.
+ */
+static uint64_t
+predicted_ms (const struct migration *m)
+{
+  const uint64_t eta = eta_ms (m), dirty_rate = pass_dirty_rate (m);
+  struct forecast_input in = {
+    .remaining_bytes = pass_remaining (m),
+    .bytes_per_second = meter_bandwidth (&m->meter),
+    .flush_us = m->flush_us,
+  };
+
+  if (m->phase != PHASE_BULK && m->phase != PHASE_DIRTY)
+    return m->predicted_ms;
+  if (in.bytes_per_second == 0)
+    return FORECAST_NEVER;
+  if (eta != FORECAST_NEVER)
+    in.remaining_bytes =
+      m->behind_bytes + (uint64_t)((double)dirty_rate * (double)eta / 1000);
+  if (m->options->verify)
+    in.remaining_bytes *= 2;
+  return forecast_pause_ms (&in);
 }
 
 /* Reading back sends no data. */
@@ -96,29 +134,24 @@ progress_json (struct migration *m)
   const bool cut_over = done || m->phase == PHASE_DIGEST;
   /* While it waits in sync, there is as little left to do as at the end. */
   const bool over = done || m->phase == PHASE_READY;
-  const uint64_t pace = meter_pace (&m->meter);
-  const uint64_t total = done ? moved_bytes (m) : m->meter.pass_total_bytes;
-  const uint64_t bytes = done ? total : meter_pass_bytes (&m->meter);
-  const uint64_t eta_ms = over || pace == 0 ? 0 : (total - bytes) * 1000 / pace;
-  uint64_t dirty_rate = 0, pause_ms;
-  size_t i;
+  const uint64_t bytes = done ? moved_bytes (m) : meter_pass_bytes (&m->meter);
+  const uint64_t total =
+    done ? bytes : meter_pass_total (&m->meter, left_of_pass (m));
+  const uint64_t eta = over ? 0 : eta_ms (m);
+  const uint64_t pause =
+    cut_over ? (uint64_t)m->pause_ms + 1 : predicted_ms (m);
 
-  for (i = 0; i < m->nr_disks; ++i)
-    dirty_rate += m->disks[i].dirty_rate;
-  pause_ms =
-    cut_over ? (uint64_t)m->pause_ms + 1 : predicted_ms (m, dirty_rate, eta_ms);
   return json_pack (
     "{s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:s, s:b, s:I, "
     "s:I, s:I}",
     "phase", phase_name (m->phase), "pass", (int)m->passes + 1, "percent",
-    over ? 100 : (int)meter_percent (&m->meter), "pass_bytes",
+    over ? 100 : (int)meter_percent (&m->meter, left_of_pass (m)), "pass_bytes",
     (json_int_t)bytes, "pass_total_bytes", (json_int_t)total, "copied_bytes",
     (json_int_t)m->meter.copied_bytes, "bytes_per_second",
     (json_int_t)bytes_per_second (m), "dirty_bytes_per_second",
-    (json_int_t)dirty_rate, "remaining_bytes",
+    (json_int_t)pass_dirty_rate (m), "remaining_bytes",
     (json_int_t)(cut_over ? 0 : pass_remaining (m)), "predicted_pause_ms",
-    or_null (pause_ms, pause_ms != FORECAST_NEVER), "eta_ms",
-    or_null (eta_ms, pace > 0 || over), "finish",
+    or_null (pause), "eta_ms", or_null (eta), "finish",
     finish_name (finish_in_force (m)), "wait",
     (int)(m->wait && !m->finish_wished), "max_pause_ms",
     (json_int_t)m->max_pause_ms, "rate", (json_int_t)m->bucket.rate,
@@ -167,7 +200,7 @@ progress_show (struct migration *m)
   if (bar_shown)
     draw_line (m);
   if (lines_fd >= 0)
-    print_percent ((int)meter_percent (&m->meter));
+    print_percent ((int)meter_percent (&m->meter, left_of_pass (m)));
 }
 
 void

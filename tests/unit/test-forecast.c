@@ -188,18 +188,52 @@ test_percent (void)
   uint64_t moved;
   unsigned last = 0;
 
+  CU_ASSERT_EQUAL (meter_percent (&m, 0), 0); /* no pass yet */
   meter_update (&m, 0, 0, 777, SECOND);
-  CU_ASSERT_EQUAL (meter_percent (&m), 0); /* no pass yet */
   meter_start_pass (&m, 1000);
-  for (moved = 0; moved <= 1500; moved += 10) {
+  for (moved = 0; moved <= 1000; moved += 10) {
     meter_update (&m, 0, 0, 777 + moved, SECOND);
-    CU_ASSERT (meter_percent (&m) >= last);
-    last = meter_percent (&m);
+    /* What is left is of no account: it may be behind. */
+    CU_ASSERT (meter_percent (&m, moved * 2) >= last);
+    last = meter_percent (&m, 0);
     CU_ASSERT (last == (moved < 990 ? moved / 10 : 99));
+    CU_ASSERT_EQUAL (meter_pass_total (&m, 500), 1000);
   }
   CU_ASSERT_EQUAL (meter_pass_bytes (&m), 1000);
   meter_start_pass (&m, 50);
-  CU_ASSERT_EQUAL (meter_percent (&m), 0);
+  CU_ASSERT_EQUAL (meter_percent (&m, 0), 0);
+}
+
+/* The guest adds to a pass while it is under way. */
+static void
+test_overrun (void)
+{
+  struct meter m = { 0 };
+
+  meter_update (&m, 0, 0, 777, SECOND);
+  meter_start_pass (&m, 258);
+  meter_update (&m, 0, 0, 777 + 258, SECOND);
+  CU_ASSERT_FALSE (meter_overran (&m));
+  CU_ASSERT_EQUAL (meter_percent (&m, 616), 99);
+  meter_update (&m, 0, 0, 777 + 520, SECOND);
+  CU_ASSERT_TRUE (meter_overran (&m));
+  CU_ASSERT_EQUAL (meter_pass_bytes (&m), 520);
+  CU_ASSERT_EQUAL (meter_pass_total (&m, 616), 1136);
+  CU_ASSERT_EQUAL (meter_percent (&m, 616), 45);
+  CU_ASSERT_EQUAL (meter_percent (&m, 0), 99); /* nor is it complete */
+  meter_start_pass (&m, 0);
+  CU_ASSERT_FALSE (meter_overran (&m));
+  CU_ASSERT_EQUAL (meter_percent (&m, 616), 0);
+}
+
+static void
+test_outrun (void)
+{
+  CU_ASSERT_FALSE (forecast_is_outrun (0, 0));
+  CU_ASSERT_FALSE (forecast_is_outrun (100, 0)); /* not known yet */
+  CU_ASSERT_FALSE (forecast_is_outrun (899, 1000));
+  CU_ASSERT_TRUE (forecast_is_outrun (900, 1000));
+  CU_ASSERT_TRUE (forecast_is_outrun (2000, 1000));
 }
 
 int
@@ -215,6 +249,8 @@ main (void)
     { "several disks", test_several_disks },
     { "reading back", test_reading_back },
     { "percent", test_percent },
+    { "a pass that grows", test_overrun },
+    { "a guest that is too fast", test_outrun },
     CU_TEST_INFO_NULL,
   };
 

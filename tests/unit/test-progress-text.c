@@ -42,6 +42,21 @@ test_all (void)
           "pass 2   9% 200M/2.0G 104M/s dirty 0B/s left 77M pause 1ms ETA 18s");
 }
 
+/* The guest adds to the pass: its end cannot be known. */
+static void
+test_no_end (void)
+{
+  CLEANUP_JSON json_t *p = progress ("bulk");
+  CLEANUP_FREE char *text = NULL;
+
+  json_object_set_new (p, "eta_ms", json_null ());
+  json_object_set_new (p, "predicted_pause_ms", json_null ());
+  text = progress_text (p, false, 0);
+  CU_ASSERT_PTR_NOT_NULL_FATAL (text);
+  CU_ASSERT_STRING_EQUAL (
+    text, "bulk   9% 200M/2.0G 104M/s dirty 0B/s left 77M pause ? ETA ?");
+}
+
 static void
 test_bar (void)
 {
@@ -96,6 +111,7 @@ main (void)
 {
   CU_TestInfo tests[] = {
     { "everything", test_all },
+    { "no end in sight", test_no_end },
     { "a bar where there is room", test_bar },
     { "whole fields are left out", test_narrow },
     { "it fits", test_every_width },
