@@ -127,7 +127,8 @@ grep -q 'no digest: .* pivot' "$tmp/migrator.log" ||
 guest_goes_on guest
 stop_guest guest
 verify_final guest "$(uri destination)"
-expect_status 1 "$nbdmigrate" reopen "$(uri proxy)" 2> "$tmp/reopen.log"
+expect_status 1 "$nbdmigrate" reopen "$(uri proxy)" owner=source \
+  2> "$tmp/reopen.log"
 grep -q 'not up to date' "$tmp/reopen.log"
 end_bg proxy
 
