@@ -331,6 +331,17 @@ fill ()
 }
 export pattern=zero # used by tests
 
+# logged_lengths KIND FILE: of all such requests in nbdkit's log filter's file,
+# in bytes, a line for each.
+logged_lengths ()
+{
+  local count
+
+  while read -r count; do
+    echo $((count))
+  done < <(sed -n "s/.* $1 id=.* count=\(0x[0-9a-f]*\) .*/\1/p" "$2")
+}
+
 # ---- the control socket ----------------------------------------------------
 
 # start_talker NAME: a conversation with the control socket of a proxy.

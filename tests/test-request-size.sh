@@ -24,23 +24,12 @@ start_all ()
     logfile="$tmp/requests.destination"
 }
 
-# lengths KIND SIDE: of all requests.
-lengths ()
-{
-  local count
-
-  while read -r count; do
-    echo $((count))
-  done < <(sed -n "s/.* $1 id=.* count=\(0x[0-9a-f]*\) .*/\1/p" \
-             "$tmp/requests.$2")
-}
-
 # longest_is BYTES KIND SIDE: that, or a little less.
 longest_is ()
 {
   local longest
 
-  longest=$(lengths "$2" "$3" | sort -n | tail -n 1)
+  longest=$(logged_lengths "$2" "$tmp/requests.$3" | sort -n | tail -n 1)
   echo "   $2 $3: at most $longest bytes"
   ((longest <= $1 && longest > $1 * 3 / 4)) ||
     fail "$2 requests to the $3 are not at most $1"

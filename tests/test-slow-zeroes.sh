@@ -16,15 +16,9 @@ requires nbdkit jq
 MiB=$((1024 * 1024))
 size=$((1536 * MiB))
 
-# Lengths of all requests to write zeroes, a line for each.
 lengths ()
 {
-  local count
-
-  while read -r count; do
-    echo $((count))
-  done < <(sed -n 's/.* Zero id=.* count=\(0x[0-9a-f]*\) .*/\1/p' \
-             "$tmp/requests")
+  logged_lengths Zero "$tmp/requests"
 }
 
 # copy_zeroes DELAY: what was asked for at a time is in $longest.
