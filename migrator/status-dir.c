@@ -34,15 +34,35 @@ is_forbidden (const char *path, int mode)
 
 /* ---- what the state file says ------------------------------------------ */
 
-static json_t *
-record_json (const char *export, const struct record *rec)
+/* The control connection, or why there is none. */
+struct found {
+  struct control *control;
+  char *why;
+};
+
+/* A socket that is not there or that nobody listens on is what a proxy leaves
+ * that has ended; anything else may be one that hangs.
+ */
+static const char *
+describe_proxy (const struct found *f)
 {
-  return json_pack ("{s:s, s:b, s:s, s:I, s:I, s:s, s:s?}", "export", export,
-                    "running", 0, "owner", owner_name (rec->owner),
-                    "disk_bytes", (json_int_t)rec->disk_bytes, "chunk_bytes",
-                    (json_int_t)rec->chunk_bytes, "last_end",
-                    record_end_name (rec->last_end), "destination",
-                    rec->destination[0] ? rec->destination : NULL);
+  if (f->control != NULL)
+    return "running";
+  if (f->why == NULL || strcmp (f->why, strerror (ENOENT)) == 0 ||
+      strcmp (f->why, strerror (ECONNREFUSED)) == 0)
+    return "not running";
+  return "not answering";
+}
+
+static json_t *
+record_json (const char *export, const char *proxy, const struct record *rec)
+{
+  return json_pack (
+    "{s:s, s:b, s:s, s:s, s:I, s:I, s:s, s:s?}", "export", export, "running", 0,
+    "proxy", proxy, "owner", owner_name (rec->owner), "disk_bytes",
+    (json_int_t)rec->disk_bytes, "chunk_bytes", (json_int_t)rec->chunk_bytes,
+    "last_end", record_end_name (rec->last_end), "destination",
+    rec->destination[0] ? rec->destination : NULL);
 }
 
 static char *
@@ -57,8 +77,10 @@ record_path (const char *dir, const char *export)
 }
 
 static int
-show_record (const char *dir, const char *export, bool json)
+show_record (const struct found *found, const char *dir, const char *export,
+             bool json)
 {
+  const char *proxy = describe_proxy (found);
   CLEANUP_FREE char *path = record_path (dir, export), *why = NULL;
   CLEANUP_JSON json_t *status = NULL;
   struct record_file *f = record_new (dir, export, false);
@@ -73,12 +95,12 @@ show_record (const char *dir, const char *export, bool json)
     r = record_peek (f, 0, &rec, &why);
   record_free (f);
   if (r == RECORD_OK)
-    status = record_json (export, &rec);
+    status = record_json (export, proxy, &rec);
   else {
     say_error ("export '%s' in %s: the owner is unknown: %s", export, dir,
                why ? why : strerror (errno));
-    status = json_pack ("{s:s, s:b, s:s}", "export", export, "running", 0,
-                        "owner", owner_name (OWNER_UNKNOWN));
+    status = json_pack ("{s:s, s:b, s:s, s:s}", "export", export, "running", 0,
+                        "proxy", proxy, "owner", owner_name (OWNER_UNKNOWN));
   }
   return status ? status_print (dir, status, json) : -1;
 }
@@ -89,16 +111,18 @@ show_record (const char *dir, const char *export, bool json)
  * was pivoted: then its state file tells all there is.
  */
 static int
-show_export (struct control *c, const char *dir, const char *name, bool json)
+show_export (const struct found *found, const char *dir, const char *name,
+             bool json)
 {
+  struct control *const c = found->control;
   CLEANUP_ANSWER struct control_answer a = { 0 }, status = { 0 };
 
   if (c == NULL)
-    return show_record (dir, name, json);
+    return show_record (found, dir, name, json);
   control_wait (c, "attach", json_pack ("{s:s}", "export", name), ANSWER_MS,
                 &a);
   if (a.error_class != NULL && strcmp (a.error_class, "ExportNotFound") == 0)
-    return show_record (dir, name, json);
+    return show_record (found, dir, name, json);
   if (a.value != NULL)
     control_wait (c, "status", NULL, ANSWER_MS, &status);
   if (status.value == NULL) {
@@ -109,12 +133,11 @@ show_export (struct control *c, const char *dir, const char *name, bool json)
   return status_print (dir, status.value, json);
 }
 
-/* -1: an error was said; otherwise how many disks were shown.  'c' is NULL if
- * no proxy is running.
- */
+/* -1: an error was said; otherwise how many disks were shown. */
 static int
-show_all (struct control *c, const char *dir, bool json)
+show_all (const struct found *found, const char *dir, bool json)
 {
+  struct control *const c = found->control;
   CLEANUP_JSON json_t *names =
     exports_of_directory (dir, c ? control_exports (c) : NULL);
   const json_t *name;
@@ -125,7 +148,7 @@ show_all (struct control *c, const char *dir, bool json)
   json_array_foreach (names, i, name) {
     if (i > 0 && !json)
       putchar ('\n'); /* between two disks */
-    if (show_export (c, dir, json_string_value (name), json) == -1)
+    if (show_export (found, dir, json_string_value (name), json) == -1)
       return -1;
   }
   return (int)json_array_size (names);
@@ -171,20 +194,20 @@ status_of_directory (const char *dir, const char *control_path, bool json)
 {
   CLEANUP_FREE char *path =
     control_path ? strdup (control_path) : exports_control_path (dir);
-  CLEANUP_FREE char *why = NULL;
-  struct control *c;
+  struct found found;
   struct loop loop;
   int n = -1;
 
   if (path == NULL || is_forbidden (path, W_OK))
     return EXIT_FAILED;
   loop_init (&loop);
-  c = control_open (&loop, path, CONTROL_GREETING_MS, &why);
-  if (c == NULL && control_path != NULL)
-    proxy_say_no_control (path, dir, why);
+  found.control = control_open (&loop, path, CONTROL_GREETING_MS, &found.why);
+  if (found.control == NULL && control_path != NULL)
+    proxy_say_no_control (path, dir, found.why);
   else
-    n = show_all (c, dir, json);
-  control_close (c);
+    n = show_all (&found, dir, json);
+  control_close (found.control);
+  free (found.why);
   loop_destroy (&loop);
   if (n == 0)
     n = say_nothing_found (dir);

@@ -180,6 +180,21 @@ print_tracked (const json_t *s)
     print_bytes ("to copy", s, "remaining_bytes");
 }
 
+/* Who answered is running, and "running" is said in what comes from a state
+ * file only.
+ */
+static void
+print_proxy (const json_t *s)
+{
+  const char *proxy = string (s, "proxy", "running");
+  const bool known = json_object_get (s, "running") == NULL;
+
+  printf (LABEL "%s%s\n", "proxy", proxy,
+          !known && strcmp (proxy, "running") == 0
+            ? "; no client has opened this disk yet"
+            : "");
+}
+
 static void
 print_text (const char *where, const json_t *s)
 {
@@ -188,6 +203,7 @@ print_text (const char *where, const json_t *s)
   printf (LABEL "%s\n", "disk", where);
   if (string (s, "export", "")[0] != '\0')
     printf (LABEL "%s\n", "export", string (s, "export", ""));
+  print_proxy (s);
   printf (LABEL "%s\n", "owner", string (s, "owner", "unknown"));
   if (json_is_integer (json_object_get (s, "disk_bytes")))
     print_bytes ("size", s, "disk_bytes");

@@ -125,13 +125,22 @@ start_proxy proxy file dir="$tmp/disks" migrate-named-exports=true
 "$nbdmigrate" status --json "$dir" | jq -s -e 'length == 2 and
   (map(.export) | sort) == ["a", "b"] and
   (map(select(.export == "a")) | .[0].running) == false' > "$tmp/jq.out"
+"$nbdmigrate" status "$dir" > "$tmp/said"
+grep '^proxy ' "$tmp/said" | sort | tr -s ' ' | paste -sd, > "$tmp/proxy"
+[ "$(cat "$tmp/proxy")" = \
+  'proxy running,proxy running; no client has opened this disk yet' ] ||
+  fail "the proxy: $(cat "$tmp/proxy")"
 said 1 'no client has opened it' reopen --export=a "$dir"
 
 echo "-- pivoted, and started again without its destination"
 end_bg destination
 start_nbdkit destination memory 1M
 must_migrate "$B" "$(uri destination)"
+kill_bg proxy STOP
+said 0 'proxy        not answering' status "$dir"
+kill_bg proxy CONT
 end_bg proxy
+said 0 'proxy        not running' status "$dir"
 end_bg destination
 start_proxy proxy file dir="$tmp/disks" migrate-named-exports=true
 said 1 'nothing was changed' reopen --export=b "$dir" owner=destination
