@@ -14,13 +14,31 @@
 #include "say.h"
 #include "uri.h"
 
+/* How libnbd begins when it cannot even connect there. */
+static const char connect_prefix[] = "connect: ";
+
+static bool
+cannot_connect (const char *why)
+{
+  return why != NULL &&
+         strncmp (why, connect_prefix, strlen (connect_prefix)) == 0;
+}
+
+static bool
+is_forbidden (const char *why)
+{
+  return why != NULL && strstr (why, strerror (EACCES)) != NULL;
+}
+
 void
 proxy_say_no_control (const char *path, const char *what, const char *why)
 {
-  say_error ("connecting to the control socket %s of %s: %s; the proxy must be "
-             "running, and nbdmigrate must run on its host, as its user or "
-             "root",
-             path, what, why ? why : strerror (errno));
+  say_error ("connecting to the control socket %s of %s: %s; %s", path, what,
+             why ? why : strerror (errno),
+             is_forbidden (why)
+               ? "run it as root or as the proxy's user"
+               : "the proxy must be running, and nbdmigrate must run on its "
+                 "host, as its user or root");
 }
 
 static int
@@ -70,24 +88,34 @@ attach (struct proxy *p, const char *export_name)
 bool
 proxy_unreachable (const char *why)
 {
-  /* How libnbd begins when nobody listens there. */
-  return why != NULL && strncmp (why, "connect: ", strlen ("connect: ")) == 0;
+  return cannot_connect (why) && !is_forbidden (why);
 }
 
+#define NOBODY                                                                 \
+  "if this has worked before, the proxy serves the disk to nobody now: after " \
+  "a pivot the destination may be away, or it cannot tell who owns the disk; " \
+  "'nbdmigrate status DIR' with its migrate-dir and nbdkit's own messages "    \
+  "tell"
+#define NAMES                                                                  \
+  "'nbdinfo --list' tells the exports there are (one with a name, "            \
+  "nbd+unix:///NAME?socket=..., needs migrate-named-exports=true of the "      \
+  "proxy)"
+
+/* The likelier first: who gives a name may have mistaken it. */
 const char *
 proxy_hint (const char *why)
 {
   if (proxy_unreachable (why))
     return "; is the proxy running?  'nbdmigrate status DIR' with its "
            "migrate-dir reads its records";
+  if (cannot_connect (why))
+    return "; run it as root or as the proxy's user";
   /* What libnbd says when the server refuses to open the export. */
   if (why == NULL || strstr (why, "no export named") == NULL)
     return "";
-  return "; 'nbdinfo --list' tells the exports it has (one with a name, "
-         "nbd+unix:///NAME?socket=..., needs migrate-named-exports=true of the "
-         "proxy); if this one should be there, nbdkit's own messages tell why "
-         "it is not served, and 'nbdmigrate status DIR' with its migrate-dir "
-         "tells who owns the disk; 'nbdmigrate reopen DIR' settles it";
+  if (strstr (why, "no export named ''") != NULL)
+    return "; " NOBODY "; otherwise " NAMES;
+  return "; " NAMES "; " NOBODY;
 }
 
 /* ---- by URI ------------------------------------------------------------- */

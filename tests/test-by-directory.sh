@@ -95,6 +95,14 @@ if [ "$(id -u)" -eq 0 ] && command -v setpriv > "$tmp/setpriv"; then
   stranger_said "$dir/control: Permission denied; run it as root" status "$dir"
   chmod 755 "$dir"
   stranger_said "$dir/control: Permission denied; run it as root" status "$dir"
+  for command in cancel 'set rate=1M' finish; do
+    # shellcheck disable=SC2086 # the argument follows DIR
+    set -- $command
+    stranger_said 'Permission denied; run it as root' "$1" "$dir" "${@:2}"
+  done
+  chmod 600 "$tmp/proxy.sock"
+  stranger_said 'Permission denied; run it as root' status "$(uri proxy)"
+  ! grep -q 'is the proxy running' "$tmp/said" || fail "it is asked if it runs"
   end_bg proxy
   stranger_said "$dir/state: Permission denied; run it as root" status "$dir"
   rm -r "$dir"
@@ -144,6 +152,8 @@ said 0 'proxy        not running' status "$dir"
 end_bg destination
 start_proxy proxy file dir="$tmp/disks" migrate-named-exports=true
 said 1 'nothing was changed' reopen --export=b "$dir" owner=destination
+said 1 "needs migrate-named-exports=true of the proxy); if this has worked" \
+  status "$B"
 start_nbdkit moved memory 1M
 said 1 "export 'b') was pivoted" cancel --export=b "$dir"
 said 0 "export 'b') is served from its destination" reopen --export=b "$dir" \
@@ -160,6 +170,10 @@ must_migrate "$(uri proxy)" "$(uri destination)"
 end_bg proxy
 end_bg destination
 start_proxy proxy "${named[@]}"
+said 1 "no export named ''" status "$(uri proxy)"
+grep -q 'DIR.*tell; otherwise .*named-exports' "$tmp/said" ||
+  fail "the likelier is not said first: $(cat "$tmp/said")"
+! grep -q reopen "$tmp/said" || fail "a command is told that fails as it stands"
 said 0 'is served from its destination' reopen "$dir" owner=destination \
   destination="$(uri moved)"
 said 0 "$(uri moved)" status "$(uri proxy)"
