@@ -11,8 +11,8 @@
 #include "record-internal.h"
 
 #define SETTLE                                                                 \
-  "; nobody is served until \"nbdmigrate reopen\" with owner=source or "       \
-  "owner=destination settles who has the present data"
+  "; nobody is served until \"nbdmigrate reopen DIR owner=source\", or "       \
+  "owner=destination, settles who has the present data"
 
 struct view {
   enum slot_state state[2];

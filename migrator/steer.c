@@ -244,12 +244,12 @@ say_too_late (const struct proxy *p, const json_t *found, const char *what)
                what, p->uri, member (found, "destination"));
   else if (strcmp (owner, "fenced") == 0)
     say_error ("%s: %s was handed over, and its guest is to use the "
-               "destination %s; if it never did, 'nbdmigrate reopen' takes "
-               "the disk back",
+               "destination %s; if it never did, 'nbdmigrate reopen DIR' "
+               "takes the disk back",
                what, p->uri, member (found, "destination"));
   else
     say_error ("%s: the owner of %s is unknown; settle it with 'nbdmigrate "
-               "reopen'",
+               "reopen DIR owner=source', or owner=destination",
                what, p->uri);
   return EXIT_FAILED;
 }

@@ -181,7 +181,8 @@ record_new_owner (struct call *call, enum owner owner, enum record_end end)
   tracker_commit_end (e->tracker, true, OWNER_UNKNOWN);
   return call_fail (call, "OwnerUnknown",
                     "the state file could neither be written nor be brought "
-                    "back: nobody is served until 'nbdmigrate reopen'");
+                    "back: nobody is served until 'nbdmigrate reopen DIR "
+                    "owner=source', or owner=destination, settles it");
 }
 
 /* The guest must not be sent to a destination that is away just now. */

@@ -83,8 +83,14 @@ get_owner (struct call *call, enum owner now)
                      : now == OWNER_DESTINATION ? "destination"
                                                 : "source";
 
-  if (call_string (call, "owner", text == NULL, &text) == -1)
+  if (call_string (call, "owner", false, &text) == -1)
     return OWNER_UNKNOWN;
+  if (text == NULL) {
+    call_fail (call, "BadArgument",
+               "who owns the disk is not known: say it, with owner=source or "
+               "owner=destination; nbdkit's own messages say why");
+    return OWNER_UNKNOWN;
+  }
   if (strcmp (text, "source") == 0)
     return OWNER_SOURCE;
   if (strcmp (text, "destination") == 0)

@@ -81,8 +81,11 @@ owner_fits (struct export *e)
   nbdkit_error ("migrate: export \"%s\" is not served, its owner is unknown: "
                 "the record in %s is about a disk of %" PRIu64
                 " bytes, this one has %" PRIu64
-                "; settle it with 'nbdmigrate reopen'",
-                e->name, config.dir, e->recorded_bytes, e->disk_bytes);
+                "; if it is the same disk, with another size now, and no guest "
+                "has used a destination, settle it with 'nbdmigrate "
+                "reopen%s%s %s owner=source'",
+                e->name, config.dir, e->recorded_bytes, e->disk_bytes,
+                e->name[0] ? " --export=" : "", e->name, config.dir);
   return false;
 }
 

@@ -339,6 +339,11 @@ truncate -s +4096 "$tmp/source"
 start_proxy proxy file "$tmp/source"
 serves_nobody
 owner_is unknown
+refused 'owner=source or owner=destination' reopen "$dir"
+grep -qF "'nbdmigrate reopen $dir owner=source'" "$tmp/proxy.log" ||
+  fail "it is not said how to settle it"
+"$nbdmigrate" reopen "$dir" owner=source
+[ "$(nbdinfo --size "$(uri proxy)")" -eq $((size + 4096)) ]
 all_end
 
 # ---- the record cannot be written -------------------------------------------
