@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -10,6 +11,12 @@
 #include "migration.h"
 #include "progress.h"
 #include "say.h"
+
+/* All that a double is sure of: 0.741, not 0.74099999999999999.  Of the time
+ * since the epoch that leaves this much of a second.
+ */
+#define DIGITS 15
+#define PER_SECOND 1e5
 
 static bool enabled;
 
@@ -39,7 +46,8 @@ emit (const char *event, json_t *members)
   if (line != NULL && members != NULL)
     json_object_update (line, members);
   json_decref (members);
-  text = line ? json_dumps (line, JSON_COMPACT) : NULL;
+  text = line ? json_dumps (line, JSON_COMPACT | JSON_REAL_PRECISION (DIGITS))
+              : NULL;
   if (text == NULL)
     return;
   if (printf ("%s\n", text) >= 0 && fflush (stdout) == 0)
@@ -122,13 +130,17 @@ event_policy (const char *decision, const char *reason)
           json_pack ("{s:s, s:s}", "decision", decision, "reason", reason));
 }
 
+/* The pause lies between these times, also when they are rounded. */
 void
 event_pause (const struct migration *m, double begin_time, bool committed)
 {
   if (enabled)
-    emit ("pause", json_pack ("{s:f, s:f, s:f, s:s}", "begin_time", begin_time,
-                              "end_time", event_now (), "pause_ms", m->pause_ms,
-                              "result", committed ? "committed" : "expired"));
+    emit ("pause",
+          json_pack ("{s:f, s:f, s:f, s:s}", "begin_time",
+                     floor (begin_time * PER_SECOND) / PER_SECOND, "end_time",
+                     ceil (event_now () * PER_SECOND) / PER_SECOND, "pause_ms",
+                     m->pause_ms, "result",
+                     committed ? "committed" : "expired"));
 }
 
 /* What both ends of a migration tell. */

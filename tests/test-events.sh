@@ -66,6 +66,8 @@ events_are 'map(select(.event == "pause"))[-1] |
 # shellcheck disable=SC2016
 events_are '(map(select(.event == "pause"))[-1].pause_ms) as $pause |
             map(select(.event == "completed"))[-1].pause_ms == $pause'
+! grep -E '"(pause_ms|time|begin_time|end_time)": *[0-9]*\.[0-9]{6}' \
+  "$tmp/events" || fail "digits that mean nothing are printed"
 events_are '.[-1].finish == "detach" and .[-1].disk_bytes == 4194304'
 [ "$(grep -c . "$tmp/events")" -eq "$(event length)" ] ||
   fail "some lines are no JSON objects"
