@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -53,6 +54,36 @@ add_recorded (DIR *d, json_t *names)
   }
 }
 
+static int
+compare (const void *a, const void *b)
+{
+  return strcmp (json_string_value (*(json_t *const *)a),
+                 json_string_value (*(json_t *const *)b));
+}
+
+/* Neither the order in which they were opened nor that of the directory means
+ * anything.  Stolen.
+ */
+static json_t *
+sorted (json_t *names)
+{
+  const size_t n = json_array_size (names);
+  CLEANUP_FREE json_t **v = calloc (n + 1, sizeof *v);
+  json_t *result;
+  size_t i;
+
+  if (v == NULL)
+    return names;
+  for (i = 0; i < n; ++i)
+    v[i] = json_array_get (names, i);
+  qsort (v, n, sizeof *v, compare);
+  result = json_array ();
+  for (i = 0; i < n; ++i)
+    json_array_append (result, v[i]);
+  json_decref (names);
+  return result;
+}
+
 json_t *
 exports_of_directory (const char *dir, const json_t *opened)
 {
@@ -68,5 +99,5 @@ exports_of_directory (const char *dir, const json_t *opened)
     json_array_extend (names, (json_t *)opened);
   add_recorded (d, names);
   closedir (d);
-  return names;
+  return sorted (names);
 }

@@ -68,7 +68,7 @@ try_to_attach (struct proxy *p, const char *export_name)
   }
   if (a.error_class != NULL && strcmp (a.error_class, "ExportNotFound") == 0)
     return 1;
-  say_error ("choosing the export '%s' of %s: %s", export_name, p->uri, a.desc);
+  say_error ("finding the disk of %s: %s", p->uri, a.desc);
   return -1;
 }
 
@@ -78,10 +78,11 @@ attach (struct proxy *p, const char *export_name)
   const int r = try_to_attach (p, export_name);
 
   if (r == 1)
-    say_error ("choosing the export '%s' of %s: no client has opened it since "
-               "the proxy was started, so the proxy does not know the disk; "
-               "name its URI, or connect a client",
-               export_name, p->uri);
+    say_error (
+      "finding the disk of %s: no client has opened it since the proxy "
+      "was started, so the proxy does not know it; name its URI, or "
+      "connect a client",
+      p->uri);
   return r == 0 ? 0 : -1;
 }
 

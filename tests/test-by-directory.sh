@@ -8,7 +8,7 @@
 set -euo pipefail
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-.}/tests/functions.sh"
-requires nbdkit jq
+requires nbdkit nbdinfo jq
 
 dir=$tmp/proxy.dir
 nobody="nbd+unix:///?socket=$tmp/nobody.sock"
@@ -112,6 +112,7 @@ echo "-- two disks of one proxy"
 mkdir "$tmp/disks"
 mv "$tmp/a" "$tmp/b" "$tmp/disks"
 start_proxy proxy file dir="$tmp/disks" migrate-named-exports=true
+nbdinfo --size "nbd+unix:///b?socket=$tmp/proxy.sock" > "$tmp/size"
 A="nbd+unix:///a?socket=$tmp/proxy.sock"
 B="nbd+unix:///b?socket=$tmp/proxy.sock"
 must_migrate --finish=handover "$A" "$(uri destination)"
@@ -122,7 +123,9 @@ said 1 "has 2 disks" cancel "$dir"
 said 1 "has 2 disks" reopen "$dir"
 said 1 "export 'a') was handed over" cancel --export=a "$dir"
 said 0 'since the detach' cancel --export=b "$dir"
-said 1 "export 'c'" cancel --export=c "$dir"
+said 1 "the disk of $dir (export 'c'): no client" cancel --export=c "$dir"
+[ "$(status_of "$dir" .export | paste -sd,)" = a,b ] || # not as they were opened
+  fail "the disks of a proxy are not in order"
 said 0 "export 'a') is served from its source" reopen --export=a "$dir"
 said 1 'nothing to cancel' cancel --control="$dir/control" "$A"
 
