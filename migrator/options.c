@@ -274,6 +274,41 @@ options_help (void)
   return fflush (stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
 }
 
+static size_t
+name_length (const char *option)
+{
+  return strcspn (option, "=");
+}
+
+/* What getopt_long does not tell apart: an option that it did not like, in
+ * words.
+ */
+static void
+say_bad_option (const char *text, const struct option *known)
+{
+  const char *name = text + strspn (text, "-");
+  const size_t n = name_length (name);
+  const struct option *o;
+  unsigned begin_so = 0;
+
+  for (o = known; o->name != NULL; ++o) {
+    if (strncmp (o->name, name, n) != 0)
+      continue;
+    begin_so++;
+    if (strlen (o->name) == n) {
+      begin_so = 1;
+      break;
+    }
+  }
+  if (begin_so == 0)
+    say_usage ("there is no option '%s'", text);
+  else if (begin_so == 1)
+    say_usage ("the option '%.*s' takes no value", (int)(name - text + n),
+               text);
+  else
+    say_usage ("the option '%.*s' is ambiguous", (int)(name - text + n), text);
+}
+
 int
 options_next (int argc, char *argv[], const struct option *known)
 {
@@ -284,8 +319,7 @@ options_next (int argc, char *argv[], const struct option *known)
   else if (opt == '?' && optopt > 0 && optopt < OPTIONS_FIRST)
     say_usage ("there is no option '-%c'", optopt);
   else if (opt == '?')
-    say_usage ("there is no option '%s', or it is ambiguous or takes no value",
-               argv[optind - 1]);
+    say_bad_option (argv[optind - 1], known);
   return opt;
 }
 
@@ -358,6 +392,24 @@ is_word (const char *text)
   return text[strspn (text, "abcdefghijklmnopqrstuvwxyz-")] == '\0';
 }
 
+static void
+say_bad_word (const char *text)
+{
+  static const char *const commands[] = { "status", "set", "finish", "cancel",
+                                          "reopen" };
+  size_t i;
+
+  for (i = 0; i < sizeof commands / sizeof commands[0]; ++i)
+    if (strcmp (text, commands[i]) == 0) {
+      say_usage ("the command '%s' must come first: its options follow it",
+                 text);
+      return;
+    }
+  say_usage ("'%s' is neither an NBD URI nor a command; the commands, which "
+             "come first, are status, set, finish, cancel and reopen",
+             text);
+}
+
 static int
 parse_pairs (struct options *o, int n, char *args[])
 {
@@ -368,9 +420,7 @@ parse_pairs (struct options *o, int n, char *args[])
     return -1;
   }
   if (is_word (args[0])) {
-    say_usage ("'%s' is neither an NBD URI nor a command; the commands, which "
-               "come first, are status, set, finish, cancel and reopen",
-               args[0]);
+    say_bad_word (args[0]);
     return -1;
   }
   if (n % 2 != 0) {

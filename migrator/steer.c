@@ -67,6 +67,21 @@ parse (struct request *r, int argc, char *argv[], int min_args, int max_args)
   return -1;
 }
 
+/* What is given twice may be a slip: which of them was meant?  -1 after saying
+ * so.
+ */
+static int
+add_once (json_t *o, const char *name, json_t *value, const char *text)
+{
+  if (json_object_get (o, name) != NULL) {
+    json_decref (value);
+    say_usage ("%.*s is given twice", (int)strcspn (text, "="), text);
+    return -1;
+  }
+  json_object_set_new (o, name, value);
+  return 0;
+}
+
 /* ---- wishes ------------------------------------------------------------ */
 
 /* Leave a wish; stolen.  1: a migrator is there to read it, 0: there is none,
@@ -104,15 +119,13 @@ add_setting (json_t *wishes, const char *setting, uint64_t *max_pause_ms)
   if (strncmp (setting, "rate=", 5) == 0) {
     if (options_bytes ("rate", setting + 5, &value) == -1)
       return -1;
-    json_object_set_new (wishes, "rate", json_integer ((json_int_t)value));
-    return 0;
+    return add_once (wishes, "rate", json_integer ((json_int_t)value), setting);
   }
   if (strncmp (setting, "max-pause=", 10) == 0) {
     if (options_pause ("max-pause", setting + 10, max_pause_ms) == -1)
       return -1;
-    json_object_set_new (wishes, "max_pause_ms",
-                         json_integer ((json_int_t)*max_pause_ms));
-    return 0;
+    return add_once (wishes, "max_pause_ms",
+                     json_integer ((json_int_t)*max_pause_ms), setting);
   }
   say_usage ("set: '%s' is neither rate=SIZE nor max-pause=DURATION", setting);
   return -1;
@@ -334,16 +347,15 @@ add_reopen_argument (json_t *args, const char *text)
 {
   if (strcmp (text, "owner=source") == 0 ||
       strcmp (text, "owner=destination") == 0) {
-    json_object_set_new (args, "owner", json_string (text + strlen ("owner=")));
-    return 0;
+    return add_once (args, "owner", json_string (text + strlen ("owner=")),
+                     text);
   }
   if (strncmp (text, "destination=", 12) == 0) {
     CLEANUP_FREE char *uri = options_uri ("destination", text + 12);
 
     if (uri == NULL)
       return -1;
-    json_object_set_new (args, "destination", json_string (uri));
-    return 0;
+    return add_once (args, "destination", json_string (uri), text);
   }
   say_usage ("reopen: '%s' must be owner=source, owner=destination or "
              "destination=URI",

@@ -97,7 +97,14 @@ refused 2 /dev/sda 'neither an NBD URI nor a directory' -- status /dev/sda
 refused 2 /nowhere 'neither an NBD URI nor a directory' -- set /nowhere rate=1M
 refused 2 statsu command status set finish cancel reopen -- statsu "$S"
 refused 2 statsu command -- statsu
-refused 2 "'status'" 'come first' -- --json status "$S"
+refused 2 "the command 'status' must come first" -- --json status "$S"
+refused 2 "the option '--verify' takes no value" -- --verify=yes "$S" "$D"
+refused 2 "the option '--veri' takes no value" -- --veri=yes "$S" "$D"
+refused 2 "the option '--re' is ambiguous" -- --re "$S" "$D"
+refused 2 "there is no option '--verify-all'" -- --verify-all "$S" "$D"
+refused 2 'rate is given twice' -- set "$S" rate=5M rate=6M
+refused 2 'max-pause is given twice' -- set "$S" max-pause=5s rate=1 max-pause=6s
+refused 2 'owner is given twice' -- reopen "$S" owner=source owner=destination
 refused 2 '1 time for 2 disks' -- --shared-base=nbd://a "$S" "$D" nbd://b nbd://c
 refused 2 '2 times for 1 disk;' -- --shared-base=nbd://a --shared-base=nbd://b \
   "$S" "$D"
