@@ -242,6 +242,16 @@ connection_check_timeout (struct connection *c, int64_t now_us,
     }
 }
 
+int64_t
+connection_oldest_us (const struct connection *c)
+{
+  const struct io *io = c->ios;
+
+  while (io != NULL && io->next != NULL)
+    io = io->next; /* new ones come first */
+  return io != NULL ? io->started_us : 0;
+}
+
 /* ---- requests ---------------------------------------------------------- */
 
 static void
@@ -257,6 +267,7 @@ run_ended (struct deferred *d)
   if (io->next)
     io->next->prev = io->prev;
   c->in_flight--;
+  c->answered_us = loop_now_us ();
   if (io->error != 0 && is_broken (c->nbd)) {
     note_why (c, NULL);
     io->lost = true;

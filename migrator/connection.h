@@ -36,10 +36,11 @@ struct connection {
   struct nbd_handle *nbd;
   int sock; /* for shutting down; owned by nbd */
   unsigned in_flight;
-  struct io *ios; /* the requests in flight */
-  bool flush_due; /* flush it as soon as it is idle */
-  bool written;   /* something was written since the last flush (R6) */
-  char *why;      /* why it broke, owned; NULL while it works */
+  struct io *ios;      /* the requests in flight */
+  int64_t answered_us; /* when the last one ended */
+  bool flush_due;      /* flush it as soon as it is idle */
+  bool written;        /* something was written since the last flush (R6) */
+  char *why;           /* why it broke, owned; NULL while it works */
 };
 
 #define CONNECTION_CONNECT_MS 10000
@@ -83,6 +84,9 @@ struct patience {
 /* Break it if a request is older than that. */
 extern void connection_check_timeout (struct connection *c, int64_t now_us,
                                       const struct patience *p);
+
+/* When its oldest request in flight began; 0: there is none. */
+extern int64_t connection_oldest_us (const struct connection *c);
 
 extern void connection_read (struct connection *c, struct io *io, void *buf,
                              uint32_t bytes, uint64_t offset);

@@ -239,6 +239,26 @@ endpoint_check_timeout (struct endpoint *e, int64_t now_us,
     connection_check_timeout (e->connections[i], now_us, p);
 }
 
+int64_t
+endpoint_silent_us (const struct endpoint *e, int64_t now_us)
+{
+  int64_t oldest_us = 0, answered_us = 0;
+  unsigned i;
+
+  for (i = 0; i < e->nr_connections; ++i) {
+    const struct connection *c = e->connections[i];
+    const int64_t us = connection_oldest_us (c);
+
+    if (us != 0 && (oldest_us == 0 || us < oldest_us))
+      oldest_us = us;
+    if (c->answered_us > answered_us)
+      answered_us = c->answered_us;
+  }
+  if (oldest_us == 0)
+    return 0;
+  return now_us - (oldest_us > answered_us ? oldest_us : answered_us);
+}
+
 char *
 endpoint_announcement (const struct endpoint *e, const char *key)
 {

@@ -67,6 +67,11 @@ extern const char *endpoint_broken (const struct endpoint *e);
 extern void endpoint_check_timeout (struct endpoint *e, int64_t now_us,
                                     const struct patience *p);
 
+/* For how long the server has answered nothing although it was asked; 0 if
+ * nothing is in flight.
+ */
+extern int64_t endpoint_silent_us (const struct endpoint *e, int64_t now_us);
+
 /* The value of the last line that begins with 'key' in the export description;
  * the caller frees it.  NULL if there is no such line (or no memory).
  */

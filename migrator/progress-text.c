@@ -82,6 +82,7 @@ struct line {
   char head[32];
   char percent[16];
   char fields[FIELDS][2 * UNITS_TEXT_MAX]; /* empty: left out */
+  char note[64];                           /* the same */
 };
 
 static bool
@@ -132,6 +133,26 @@ fill_fields (struct line *l, const json_t *p)
   set_field (l, FIELD_ETA, "ETA %s", brief_ms (a, p, "eta_ms", true));
 }
 
+/* A server that does not answer: nothing else explains why all stands still,
+ * and what was measured before says nothing of now.
+ */
+static void
+note_silence (struct line *l, const json_t *p)
+{
+  static const enum field_kind stale[] = { FIELD_SPEED, FIELD_DIRTY,
+                                           FIELD_PAUSE, FIELD_ETA };
+  const char *side = json_string_value (json_object_get (p, "silent"));
+  size_t i;
+
+  if (side == NULL)
+    return;
+  for (i = 0; i < sizeof stale / sizeof stale[0]; ++i)
+    l->fields[stale[i]][0] = '\0';
+  snprintf (l->note, sizeof l->note,
+            " no answer from the %.16s for %" PRIu64 " s", side,
+            number (p, "silent_ms") / 1000);
+}
+
 static void
 fill_line (struct line *l, const json_t *p, const char *phase)
 {
@@ -147,12 +168,13 @@ fill_line (struct line *l, const json_t *p, const char *phase)
     snprintf (l->percent, sizeof l->percent, "%3u%%",
               (unsigned)number (p, "percent"));
   fill_fields (l, p);
+  note_silence (l, p);
 }
 
 static unsigned
 width (const struct line *l)
 {
-  size_t n = strlen (l->head) + strlen (l->percent);
+  size_t n = strlen (l->head) + strlen (l->percent) + strlen (l->note);
   unsigned i;
 
   for (i = 0; i < FIELDS; ++i)
@@ -201,6 +223,7 @@ assemble (const struct line *l, const char *bar)
   for (i = 0; i < FIELDS; ++i)
     if (l->fields[order[i]][0] != '\0')
       fprintf (fp, " %s", l->fields[order[i]]);
+  fputs (l->note, fp);
   if (fclose (fp) == 0)
     return text;
   free (text);

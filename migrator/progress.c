@@ -38,6 +38,39 @@ progress_init (bool bar, int fd)
   say_set_clear (clear_line);
 }
 
+/* ---- a server that does not answer ------------------------------------- */
+
+/* Shorter silence is nothing to talk about. */
+#define SILENT_US (INT64_C (3) * 1000000)
+
+struct silence {
+  const char *side; /* NULL: all servers answer */
+  int64_t us;
+};
+
+static void
+listen_to (struct silence *s, const char *side, const struct endpoint *e)
+{
+  const int64_t us = e ? endpoint_silent_us (e, loop_now_us ()) : 0;
+
+  if (us >= SILENT_US && us > s->us)
+    *s = (struct silence){ .side = side, .us = us };
+}
+
+static struct silence
+find_silence (const struct migration *m)
+{
+  struct silence s = { .side = NULL };
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i) {
+    listen_to (&s, "source", m->disks[i].source);
+    listen_to (&s, "destination", m->disks[i].destination);
+    listen_to (&s, "base", m->disks[i].base);
+  }
+  return s;
+}
+
 /* ---- as JSON ----------------------------------------------------------- */
 
 static json_t *
@@ -137,13 +170,14 @@ progress_json (struct migration *m)
   const uint64_t bytes = done ? moved_bytes (m) : meter_pass_bytes (&m->meter);
   const uint64_t total =
     done ? bytes : meter_pass_total (&m->meter, left_of_pass (m));
+  const struct silence silence = find_silence (m);
   const uint64_t eta = over ? 0 : eta_ms (m);
   const uint64_t pause =
     cut_over ? (uint64_t)m->pause_ms + 1 : predicted_ms (m);
 
   return json_pack (
     "{s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:s, s:b, s:I, "
-    "s:I, s:I}",
+    "s:I, s:I, s:s?, s:I}",
     "phase", phase_name (m->phase), "pass", (int)m->passes + 1, "percent",
     over ? 100 : (int)meter_percent (&m->meter, left_of_pass (m)), "pass_bytes",
     (json_int_t)bytes, "pass_total_bytes", (json_int_t)total, "copied_bytes",
@@ -155,7 +189,8 @@ progress_json (struct migration *m)
     finish_name (finish_in_force (m)), "wait",
     (int)(m->wait && !m->finish_wished), "max_pause_ms",
     (json_int_t)m->max_pause_ms, "rate", (json_int_t)m->bucket.rate,
-    "disk_count", (json_int_t)m->nr_disks);
+    "disk_count", (json_int_t)m->nr_disks, "silent", silence.side, "silent_ms",
+    (json_int_t)(silence.us / 1000));
 }
 
 /* ---- shown ------------------------------------------------------------- */

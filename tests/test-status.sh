@@ -95,6 +95,19 @@ grep -qx '100/100' "$tmp/progress"
 ! grep -qvx '[0-9]*/100' "$tmp/progress" ||
   fail "not N/100: $(cat "$tmp/progress")"
 
+echo "-- a destination that does not answer"
+start_migrate --finish=detach --restart --rate=1M \
+  "$(uri proxy)" "$(uri destination)"
+wait_for is_copying
+kill_bg destination STOP
+wait_for has_status "$(uri proxy)" \
+  '.progress | .silent == "destination" and .silent_ms >= 3000'
+status_says 'no answer from the destination for [0-9]* s'
+kill_bg destination CONT
+wait_for has_status "$(uri proxy)" '.progress.silent == null'
+"$nbdmigrate" set "$(uri proxy)" rate=0
+wait_bg migrator || fail "the migration ended with exit status $?"
+
 echo "-- a handover, and taken back"
 must_migrate --finish=handover "$(uri proxy)" "$(uri destination)"
 status_says '^owner  *fenced'

@@ -58,6 +58,28 @@ test_no_end (void)
 }
 
 static void
+expect_silent (unsigned columns, const char *expected)
+{
+  CLEANUP_JSON json_t *p = progress ("bulk");
+  CLEANUP_FREE char *text = NULL;
+
+  json_object_set_new (p, "silent", json_string ("destination"));
+  json_object_set_new (p, "silent_ms", json_integer (7900));
+  text = progress_text (p, true, columns);
+  CU_ASSERT_PTR_NOT_NULL_FATAL (text);
+  CU_ASSERT_STRING_EQUAL (text, expected);
+}
+
+static void
+test_silent (void)
+{
+  expect_silent (70, "bulk   9% 200M/2.0G left 77M no answer from the "
+                     "destination for 7 s");
+  expect_silent (60, "bulk   9% 200M/2.0G no answer from the destination for "
+                     "7 s");
+}
+
+static void
 test_bar (void)
 {
   expect ("bulk", true, 77,
@@ -112,6 +134,7 @@ main (void)
   CU_TestInfo tests[] = {
     { "everything", test_all },
     { "no end in sight", test_no_end },
+    { "a server is silent", test_silent },
     { "a bar where there is room", test_bar },
     { "whole fields are left out", test_narrow },
     { "it fits", test_every_width },
