@@ -30,17 +30,25 @@ D1=$(uri destination1) D2=$(uri destination2)
 fill_all 100 "$S1" "$S2"
 start_guest_on guest "$S1" "$S2" -- --initial "$pattern" --rate 1M
 
+# work_of URI: bytes left, and bytes copied that no flush has covered yet.
+work_of ()
+{
+  status_of "$1" '"\(.remaining_bytes) \(.unflushed_bytes)"'
+}
+
 # Both have begun, and neither was half done before the other had.  The migrator
-# stands still while it is looked at.
+# stands still while it is looked at.  What is copied can be dirty again, so that
+# as much is left as before: what is not flushed yet tells that it has begun.
 both_under_way ()
 {
-  local left1 left2 begun1 begun2
+  local left1 left2 unflushed1 unflushed2 begun1 begun2
 
   kill_bg migrator STOP
-  left1=$(status_of "$S1" .remaining_bytes)
-  left2=$(status_of "$S2" .remaining_bytes)
+  read -r left1 unflushed1 < <(work_of "$S1")
+  read -r left2 unflushed2 < <(work_of "$S2")
   kill_bg migrator CONT
-  begun1=$((left1 < size1 - 2 * MiB)) begun2=$((left2 < size2 - 2 * MiB))
+  begun1=$((unflushed1 > MiB || left1 < size1 - 2 * MiB))
+  begun2=$((unflushed2 > MiB || left2 < size2 - 2 * MiB))
   (((begun1 || left2 > size2 / 2) && (begun2 || left1 > size1 / 2))) ||
     fail "one disk waited for the other (left: $left1 and $left2 bytes)"
   ((begun1 && begun2))
