@@ -133,7 +133,8 @@ check_attached (struct disk *d, const struct control_answer *a)
     d->owned_elsewhere = true;
     drive_fail (d->m,
                 "the disk %s is not served from its source any more (owner: "
-                "%s), so there is nothing to migrate",
+                "%s), so it cannot be migrated from here; nbdmigrate(1) tells "
+                "under 'Moving a disk again' from where it can",
                 d->pair->source, owner);
     return -1;
   }
