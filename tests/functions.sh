@@ -162,9 +162,12 @@ start_bg ()
   local name=$1
 
   shift
+  # Emptied here: what an earlier one of this name said must not be taken for
+  # what this one says.
+  : > "$tmp/$name.out"
+  : > "$tmp/$name.log"
   # The shell would have it ignore SIGINT.
-  env --default-signal=INT,QUIT "$@" \
-    > "$tmp/$name.out" 2> "$tmp/$name.log" &
+  env --default-signal=INT,QUIT "$@" >> "$tmp/$name.out" 2>> "$tmp/$name.log" &
   pids[$name]=$!
   names+=("$name")
 }
