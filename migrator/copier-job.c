@@ -67,19 +67,19 @@ op_words (enum op_kind kind)
 }
 
 /* As long as the answers come soon: a request of minutes would look like a
- * server that has gone, and every flush would wait for it.  Those that were in
- * flight already when the length changed say nothing of the new one.
+ * server that has gone, and every flush would wait for it.  However many of one
+ * length are answered late, the next ones are half as long as they were.
  */
 static void
 note_zero_time (struct copier *c, const struct op *op)
 {
   const int64_t us = loop_now_us () - op->begin_us;
 
-  if (op->length != c->zero_bytes_max)
-    return;
-  if (us < 500000 && c->zero_bytes_max * 2 <= CONNECTION_RANGE_MAX)
+  if (us < 500000 && op->length == c->zero_bytes_max &&
+      c->zero_bytes_max * 2 <= CONNECTION_RANGE_MAX)
     c->zero_bytes_max *= 2;
-  else if (us > 2000000 && c->zero_bytes_max / 2 >= c->copy_bytes)
+  while (us > 2000000 && c->zero_bytes_max > op->length / 2 &&
+         c->zero_bytes_max / 2 >= c->copy_bytes)
     c->zero_bytes_max /= 2;
 }
 
