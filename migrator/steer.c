@@ -378,6 +378,9 @@ reopen (struct proxy *p, const json_t *args)
             json_is_false (json_object_get (a.value, "connected"))
               ? ", to which the proxy is connecting again"
               : "");
+  if (json_object_get (args, "destination") != NULL)
+    say_info ("the server at the old address must have ended: a write in its "
+              "queue would land on what guests write from now on");
   return EXIT_DONE;
 }
 
