@@ -316,7 +316,7 @@ say_past_unknown (const struct disk *d)
                          ? "--destination-is-zero"
                          : NULL;
 
-  if (d->past_unknown && option != NULL)
+  if (d->past_unknown && option != NULL && !d->resumed)
     say_info ("%s may have been written to before, or nobody knows: %s is not "
               "relied upon, and everything is written",
               d->pair->destination, option);

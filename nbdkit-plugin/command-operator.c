@@ -119,6 +119,7 @@ serve_from_source (struct call *call)
                       "reopen: the owner could not be recorded in the state "
                       "file; nbdkit's own messages say why");
   e->session.last_end = RECORD_END_NONE;
+  e->session.latest_in_use = true; /* somebody may have used it */
   tracker_set_owner (e->tracker, OWNER_SOURCE, true);
   nbdkit_debug ("migrate: export \"%s\": reopened from the source", e->name);
   return answer (OWNER_SOURCE, true);
@@ -213,17 +214,41 @@ fail_in_use (struct call *call)
                     call->export->session.destination);
 }
 
-/* It could lead back here.  False after call_fail. */
+/* It must not lead back here.  False after call_fail.  The destination of the
+ * record may relay: it was a proxy, and was pivoted since.
+ */
 static bool
-does_not_relay (struct call *call, const char *uri, bool relays)
+leads_elsewhere (struct call *call, const char *uri,
+                 const struct relay_peer *peer)
 {
-  if (!relays)
+  const struct export *e = call->export;
+  const char *known = e->session.destination;
+
+  if (strcmp (peer->id, e->id) == 0) {
+    call_fail (call, "BadDestination",
+               "reopen: nothing was changed: %s is this proxy itself, and not "
+               "its destination",
+               uri);
+    return false;
+  }
+  if (!peer->relays || (known != NULL && strcmp (uri, known) == 0))
     return true;
   call_fail (call, "BadDestination",
              "reopen: nothing was changed: %s is a proxy that relays to "
              "another server itself: give the URI of that server",
              uri);
   return false;
+}
+
+/* It may take a while, and nobody is to wait for that: the session lock is
+ * dropped meanwhile.
+ */
+static void
+close_relay (struct export *e, struct relay *relay)
+{
+  pthread_mutex_unlock (&e->session.lock);
+  relay_close (relay);
+  pthread_mutex_lock (&e->session.lock);
 }
 
 /* ---- Nobody is connected to it ----------------------------------------- */
@@ -246,9 +271,9 @@ connect_relay (struct call *call, const char *uri)
     return NULL;
   }
   relay_get_status (relay, &status);
-  if (does_not_relay (call, uri, status.destination_relays))
+  if (leads_elsewhere (call, uri, &status.peer))
     return relay;
-  relay_close (relay);
+  close_relay (e, relay);
   return NULL;
 }
 
@@ -270,8 +295,9 @@ install_relay (struct call *call, enum owner now, const char *uri,
   const enum owner_outcome outcome = record_destination (e, uri);
 
   if (outcome != OWNER_RECORDED) {
-    relay_close (relay);
-    return fail_to_record (call, now, outcome);
+    fail_to_record (call, now, outcome);
+    close_relay (e, relay);
+    return NULL;
   }
   e->relay = relay;
   e->session.last_end = RECORD_END_PIVOTED;
@@ -290,6 +316,7 @@ serve_from_destination (struct call *call, enum owner now)
   struct export *e = call->export;
   CLEANUP_FREE char *uri = get_destination (call);
   struct relay *relay;
+  json_t *result;
 
   if (uri == NULL)
     return NULL;
@@ -298,8 +325,9 @@ serve_from_destination (struct call *call, enum owner now)
     return NULL;
   if (e->relay == NULL && forget_history (call))
     return install_relay (call, now, uri, relay);
-  relay_close (relay);
-  return e->relay == NULL ? NULL : was_faster (call, uri);
+  result = e->relay == NULL ? NULL : was_faster (call, uri);
+  close_relay (e, relay);
+  return result;
 }
 
 /* ---- Guests are connected, and it is lost ------------------------------ */
@@ -337,17 +365,18 @@ move_destination (struct call *call, const char *uri, bool was_held)
   const struct relay_waiter waiter = { call_is_alive, call };
   struct export *e = call->export;
   CLEANUP_FREE char *why = NULL;
-  bool held, connected, relays = false;
+  struct relay_peer peer;
+  bool held, connected;
 
   pthread_mutex_unlock (&e->session.lock);
   held = relay_hold (e->relay) == 0;
-  connected = held && relay_move (e->relay, uri, &waiter, &relays, &why) == 0;
+  connected = held && relay_move (e->relay, uri, &waiter, &peer, &why) == 0;
   pthread_mutex_lock (&e->session.lock);
   if (!held)
     return fail_in_use (call);
   if (!connected)
     fail_to_connect (call, why);
-  else if (does_not_relay (call, uri, relays) && forget_history (call))
+  else if (leads_elsewhere (call, uri, &peer) && forget_history (call))
     return record_move (call, uri);
   if (!was_held)
     relay_unhold (e->relay, false);

@@ -82,7 +82,7 @@ install (struct export *e, struct relay *relay, const char *uri)
     unused = NULL;
   }
   ok = !is_missing (e);
-  if (!ok)
+  if (!ok && is_alive (NULL)) /* one who gave up speaks for nobody else */
     e->connect_failures++;
   pthread_mutex_unlock (&e->session.lock);
   if (unused != NULL)

@@ -42,13 +42,16 @@ destination_uri_unverifiable (const char *uri)
          !has_parameter (uri, "tls-psk-file");
 }
 
-static bool
-announces_relay (struct nbd_handle *nbd)
+static void
+learn_peer (struct nbd_handle *nbd, struct relay_peer *peer)
 {
   CLEANUP_FREE char *description = nbd_get_export_description (nbd);
-  CLEANUP_FREE char *found = announcement_find (description, ANNOUNCE_RELAY);
+  CLEANUP_FREE char *id = announcement_find (description, ANNOUNCE_ID);
+  CLEANUP_FREE char *relay = announcement_find (description, ANNOUNCE_RELAY);
 
-  return found != NULL;
+  if (id != NULL && strlen (id) < sizeof peer->id)
+    strcpy (peer->id, id);
+  peer->relays = relay != NULL;
 }
 
 void
@@ -77,8 +80,8 @@ destination_learn (struct nbd_handle *nbd, struct destination *d)
     .has_allocation =
       nbd_can_meta_context (nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) == 1,
     .multi_conn = nbd_can_multi_conn (nbd) == 1,
-    .relays = announces_relay (nbd),
   };
+  learn_peer (nbd, &d->peer);
 }
 
 static int __attribute__ ((format (printf, 2, 3)))

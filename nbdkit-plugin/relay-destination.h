@@ -9,6 +9,8 @@
 
 #include <libnbd.h>
 
+#include "relay.h"
+
 struct destination {
   uint64_t bytes;
   uint32_t minimum; /* blocks; both a power of two or a multiple of one */
@@ -22,7 +24,7 @@ struct destination {
   bool can_cache;
   bool has_allocation; /* base:allocation was granted */
   bool multi_conn;
-  bool relays; /* it says that it is a proxy that relays itself */
+  struct relay_peer peer;
 };
 
 /* Whether the certificate of a server named by this URI could not be checked

@@ -57,13 +57,13 @@ relay_connect_again (struct relay *r, const struct attempt *a, char **why)
 /* Whether it has been prepared before, and not been used (its record failed).
  */
 static bool
-is_prepared (struct relay *r, const char *uri, bool *relays)
+is_prepared (struct relay *r, const char *uri, struct relay_peer *peer)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
 
   if (r->next == NULL || strcmp (r->next_uri, uri) != 0)
     return false;
-  *relays = r->next->destination.relays;
+  *peer = r->next->destination.peer;
   return true;
 }
 
@@ -85,7 +85,7 @@ set_next (struct relay *r, struct connection *c, char *uri)
 
 int
 relay_move (struct relay *r, const char *uri, const struct relay_waiter *waiter,
-            bool *relays, char **why)
+            struct relay_peer *peer, char **why)
 {
   const struct attempt attempt = {
     .uri = uri,
@@ -96,7 +96,7 @@ relay_move (struct relay *r, const char *uri, const struct relay_waiter *waiter,
   char *copy;
 
   *why = NULL;
-  if (is_prepared (r, uri, relays))
+  if (is_prepared (r, uri, peer))
     return 0;
   copy = strdup (uri);
   c = copy == NULL ? NULL : relay_connect_again (r, &attempt, why);
@@ -104,7 +104,7 @@ relay_move (struct relay *r, const char *uri, const struct relay_waiter *waiter,
     free (copy);
     return -1;
   }
-  *relays = c->destination.relays;
+  *peer = c->destination.peer;
   set_next (r, c, copy);
   return 0;
 }

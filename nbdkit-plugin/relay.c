@@ -180,7 +180,7 @@ relay_get_status (struct relay *r, struct relay_status *s)
     .error_generation = r->error_generation,
     .log_used_bytes = relay_log_used (r->log),
     .destination_bytes = r->destination.bytes,
-    .destination_relays = r->destination.relays,
+    .peer = r->destination.peer,
     .minimum_block_bytes = r->destination.minimum,
     .maximum_block_bytes = r->destination.maximum,
   };

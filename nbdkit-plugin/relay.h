@@ -32,6 +32,14 @@
 
 struct relay;
 
+/* What a destination says of itself in its description. */
+#define RELAY_PEER_ID_SIZE 17
+
+struct relay_peer {
+  char id[RELAY_PEER_ID_SIZE]; /* of the disk, "": it is no proxy */
+  bool relays;                 /* a proxy that relays to another server */
+};
+
 struct relay_options {
   uint64_t disk_bytes;
   uint64_t chunk_bytes; /* a larger minimum block is refused (R19); 0: any */
@@ -100,12 +108,11 @@ extern void relay_close (struct relay *r);
 extern int relay_hold (struct relay *r);
 
 /* While it is held: connect to where the same disk is now, and check it.  That
- * connection waits for relay_unhold.  *relays: it says that it is a proxy that
- * relays itself.  -1: *why, as relay_open; it stays held.
+ * connection waits for relay_unhold.  -1: *why, as relay_open; it stays held.
  */
 extern int relay_move (struct relay *r, const char *uri,
-                       const struct relay_waiter *waiter, bool *relays,
-                       char **why);
+                       const struct relay_waiter *waiter,
+                       struct relay_peer *peer, char **why);
 
 /* Look for it again: where relay_move was, or where it was before.  Unflushed
  * writes are sent again there.
@@ -172,7 +179,7 @@ struct relay_status {
   uint64_t error_generation;
   size_t log_used_bytes;
   uint64_t destination_bytes;
-  bool destination_relays; /* it says that it is a proxy that relays itself */
+  struct relay_peer peer;
   uint32_t minimum_block_bytes;
   uint32_t maximum_block_bytes;
 };

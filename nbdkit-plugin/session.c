@@ -95,7 +95,7 @@ is_done_writing (struct export *e)
   if (e->session.last_end != RECORD_END_DETACHED)
     return false;
   tracker_get_status (e->tracker, &t);
-  return t.leased_bytes == 0;
+  return t.leased_bytes == 0 && t.quarantined_bytes == 0;
 }
 
 /* R18: W stays right only for the destination it was kept for.  It is cleared

@@ -99,6 +99,19 @@ for i in 1 2 3 4 5 6 7 8; do
 done
 [ "$(attempts)" -lt 8 ] || fail "each client made its own attempt"
 
+echo "-- one of them gives up, and another one is served"
+before=$(attempts)
+start_bg hasty nbdinfo --size "$(uri proxy)"
+wait_for log_has $((before + 1)) ': connecting to'
+start_bg patient nbdinfo --size "$(uri proxy)"
+wait_for log_has 10 'migrate: open readonly'
+crash_bg hasty
+wait_for log_has $((before + 2)) ': connecting to'
+kill_bg silent CONT
+wait_bg patient || fail "it was refused because of the other"
+restart_proxy
+kill_bg silent STOP
+
 echo "-- others need not wait for a reopen"
 start_bg reopen "$nbdmigrate" reopen "$dir" owner=destination
 wait_for log_has $(($(attempts) + 1)) ': connecting to'
@@ -111,6 +124,28 @@ end_bg proxy
 ! wait_bg reopen || fail "it was reopened"
 kill_bg silent CONT
 end_bg silent
+
+echo "-- the owner is not known, and the proxy itself is named"
+: > "$dir/state"
+start_proxy proxy null size=$size
+expect_status 1 "$nbdmigrate" reopen "$(uri proxy)" owner=destination \
+  destination="$(uri proxy)" > "$tmp/said" 2>&1
+grep -qF 'is this proxy itself' "$tmp/said"
+end_bg proxy
+
+echo "-- the destination is a proxy that was pivoted since"
+rm -rf "$dir"
+start_nbdkit last memory $size
+start_proxy next memory $size
+start_proxy proxy memory $size
+must_migrate "$(uri proxy)" "$(uri next)"
+must_migrate "$(uri next)" "$(uri last)"
+restart_proxy
+"$nbdmigrate" reopen "$dir"
+same_content "$(uri proxy)" "$(uri last)"
+end_bg proxy
+end_bg next
+end_bg last
 
 echo "-- a destination that no migration has named is not known to be zero"
 begin
