@@ -78,7 +78,7 @@ start_nbdkit coarse --filter=blocksize-policy memory $((8 * 1024 * 1024)) \
   blocksize-minimum=4096 blocksize-preferred=4096
 refused 'minimum block' coarse
 end_bg coarse
-refused 'is a proxy that relays' proxy
+refused 'is this proxy itself' proxy
 destination_is one
 
 echo "-- the guest goes on at another one"

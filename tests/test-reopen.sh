@@ -143,6 +143,14 @@ must_migrate "$(uri next)" "$(uri last)"
 restart_proxy
 "$nbdmigrate" reopen "$dir"
 same_content "$(uri proxy)" "$(uri last)"
+
+echo "-- where there is no record, it might lead back here"
+end_bg proxy
+: > "$dir/state"
+start_proxy proxy null size=$size
+expect_status 1 "$nbdmigrate" reopen "$(uri proxy)" owner=destination \
+  destination="$(uri next)" > "$tmp/said" 2>&1
+grep -qF 'is a proxy that relays' "$tmp/said"
 end_bg proxy
 end_bg next
 end_bg last
