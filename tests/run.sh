@@ -5,7 +5,8 @@
 # or integration test (test-X); without any, all of them.
 #
 #   BUILD=DIR             where make built (default: build)
-#   JOBS=N                how many tests at a time (default: 1)
+#   JOBS=N                how many tests at a time (default: 2; most of them
+#                         wait most of the time)
 #   SKIP_IS_FAILURE=1     a skipped test counts as failed
 #   TIMEOUT_FACTOR=N      multiplies every test's time limit (sanitizers)
 #   SANITIZER=asan|tsan   load this runtime into nbdkit; a report of it, also
@@ -25,7 +26,7 @@ BUILD=$(cd "$BUILD" && pwd)
 export SRCDIR BUILD LC_ALL=C
 cd "$SRCDIR" || exit 1
 
-jobs=${JOBS:-1}
+jobs=${JOBS:-2}
 logs=$BUILD/tests/logs
 running=()  # process ids
 passed=0 failed=0 skipped=0
