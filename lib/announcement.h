@@ -4,11 +4,12 @@
 #ifndef NBDMIGRATE_ANNOUNCEMENT_H
 #define NBDMIGRATE_ANNOUNCEMENT_H
 
-#define ANNOUNCE_CONTROL                                                       \
-  "nbdmigrate: control="                    /* path of the control socket      \
-                                             */
-#define ANNOUNCE_ID "nbdmigrate: id="       /* which disk it is, in hex */
-#define ANNOUNCE_RELAY "nbdmigrate: relay=" /* "yes": after a pivot */
+/* The path of the control socket; which disk it is, in hexadecimal; and after a
+ * pivot "yes".
+ */
+#define ANNOUNCE_CONTROL "nbdmigrate: control="
+#define ANNOUNCE_ID "nbdmigrate: id="
+#define ANNOUNCE_RELAY "nbdmigrate: relay="
 
 /* What the description (may be NULL) says for this key, NULL if nothing (or no
  * memory); the caller frees it.  Where one proxy stands before another the

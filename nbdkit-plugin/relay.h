@@ -108,7 +108,8 @@ extern void relay_close (struct relay *r);
 extern int relay_hold (struct relay *r);
 
 /* While it is held: connect to where the same disk is now, and check it.  That
- * connection waits for relay_unhold.  -1: *why, as relay_open; it stays held.
+ * connection waits for relay_unhold.  *peer: what is there.  -1: *why, as
+ * relay_open; it stays held.
  */
 extern int relay_move (struct relay *r, const char *uri,
                        const struct relay_waiter *waiter,
