@@ -45,7 +45,7 @@ all: $(B)/nbdmigrate $(B)/nbdkit-migrate-filter.so man
 # ---- objects ---------------------------------------------------------------
 
 src_lib      := $(wildcard lib/*.c)
-src_filter   := $(wildcard nbdkit-plugin/*.c)
+src_filter   := $(wildcard nbdkit-plugin/*/*.c)
 src_migrator := $(wildcard migrator/*.c)
 obj_lib      := $(src_lib:%.c=$(B)/obj/%.o)
 obj_filter   := $(src_filter:%.c=$(B)/obj/%.o)
@@ -55,7 +55,7 @@ pkg_cflags = $(shell pkg-config --cflags $(1))
 pkg_libs   = $(shell pkg-config --libs $(1))
 
 $(obj_lib): PKG_CFLAGS := $(call pkg_cflags,$(PKGS_LIB))
-$(obj_filter): PKG_CFLAGS := $(call pkg_cflags,$(PKGS_FILTER))
+$(obj_filter): PKG_CFLAGS := $(call pkg_cflags,$(PKGS_FILTER)) -Inbdkit-plugin
 $(obj_migrator): PKG_CFLAGS := $(call pkg_cflags,$(PKGS_MIGRATOR))
 
 $(B)/obj/%.o: %.c Makefile
@@ -67,9 +67,9 @@ $(B)/nbdmigrate: $(obj_migrator) $(obj_lib)
 	  $(call pkg_libs,$(PKGS_MIGRATOR)) -lm
 
 # nodelete: nbdkit unloads filters before a sanitizer writes its report.
-$(B)/nbdkit-migrate-filter.so: $(obj_filter) $(obj_lib) nbdkit-plugin/filter.syms
+$(B)/nbdkit-migrate-filter.so: $(obj_filter) $(obj_lib) nbdkit-plugin/filter/filter.syms
 	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared \
-	  -Wl,--version-script=nbdkit-plugin/filter.syms \
+	  -Wl,--version-script=nbdkit-plugin/filter/filter.syms \
 	  $(if $(SANITIZE),-Wl$(comma)-z$(comma)nodelete) -o $@ \
 	  $(obj_filter) $(obj_lib) $(call pkg_libs,libnbd jansson gnutls)
 
@@ -79,7 +79,7 @@ include tests/tests.mk
 # ---- housekeeping ----------------------------------------------------------
 
 .PHONY: format check-format install clean
-c_files = $(wildcard lib/*.[ch] nbdkit-plugin/*.[ch] migrator/*.[ch] \
+c_files = $(wildcard lib/*.[ch] nbdkit-plugin/*/*.[ch] migrator/*.[ch] \
             tests/*.[ch] tests/*/*.[ch] examples/*/*.[ch])
 format:
 	clang-format -i $(c_files)

@@ -132,14 +132,14 @@ done
 
 same "command" "commands.c" "nbdmigrate-control(7)" \
      3< <(sed -nE 's/^ *\{ "([a-z-]+)", command_.*/\1/p' \
-              "$SRCDIR/nbdkit-plugin/commands.c") \
+              "$SRCDIR/nbdkit-plugin/control/commands.c") \
      4< <(for part in "Finding out" "Moving the disk" \
                       "Pausing and cutting over" "From outside"; do
             items nbdmigrate-control "$part" B
           done)
 
 same "error class" "the filter" "nbdmigrate-control(7)" \
-     3< <(cat "$SRCDIR"/nbdkit-plugin/*.c | tr -s '\n ' ' ' |
+     3< <(cat "$SRCDIR"/nbdkit-plugin/*/*.c | tr -s '\n ' ' ' |
             grep -oE '(call_fail \( ?call|complain \(c|protocol_error \(), ?"[A-Z][A-Za-z]+"|protocol_error \("[A-Z][A-Za-z]+"' |
             grep -oE '"[A-Za-z]+"' | tr -d '"') \
      4< <(items nbdmigrate-control ERRORS B)

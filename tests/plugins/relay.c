@@ -17,7 +17,7 @@
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
-#include "../../nbdkit-plugin/relay.h"
+#include "../../nbdkit-plugin/relay/relay.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 

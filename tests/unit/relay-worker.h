@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <pthread.h>
 
-#include "relay.h"
+#include "relay/relay.h"
 #include "server.h"
 #include "unit.h"
 

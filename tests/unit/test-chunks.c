@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "chunks.h"
+#include "tracker/chunks.h"
 #include "unit.h"
 
 #define CHUNK UINT64_C (16)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The dirty rate, on a clock of its own. */
 
-#include "dirtyrate.h"
+#include "tracker/dirtyrate.h"
 #include "unit.h"
 
 static void

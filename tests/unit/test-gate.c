@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The gate's state machine, on a clock of its own (R8, R10). */
 
-#include "gate.h"
+#include "tracker/gate.h"
 #include "unit.h"
 
 /* A new gate, shut from 1000 to 2000.  Returns the token. */

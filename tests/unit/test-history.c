@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#include "history-file.h"
-#include "history.h"
+#include "state/history-file.h"
+#include "state/history.h"
 #include "unit.h"
 
 /* Made below the current directory, which is a temporary one. */

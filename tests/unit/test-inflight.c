@@ -3,7 +3,7 @@
 
 #include <stdbool.h>
 
-#include "inflight.h"
+#include "tracker/inflight.h"
 #include "unit.h"
 
 static void

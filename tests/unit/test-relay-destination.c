@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "relay-destination.h"
+#include "relay/destination.h"
 #include "unit.h"
 
 static const struct destination good = {

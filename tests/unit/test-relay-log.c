@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "relay-log.h"
+#include "relay/log.h"
 #include "unit.h"
 
 #define LOG_BYTES 65536

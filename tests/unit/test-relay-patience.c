@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* How long a server may keep a command waiting. */
 
-#include "relay-patience.h"
+#include "relay/patience.h"
 #include "unit.h"
 
 #define LIMIT 100

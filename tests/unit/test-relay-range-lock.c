@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Ranges under way (R19) and suspects (R17). */
 
-#include "relay-range-lock.h"
+#include "relay/range-lock.h"
 #include "unit.h"
 
 static void

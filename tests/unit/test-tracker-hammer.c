@@ -31,7 +31,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tracker.h"
+#include "tracker/tracker.h"
 #include "unit.h"
 
 #define CHUNK 32

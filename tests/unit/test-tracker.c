@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "tracker.h"
+#include "tracker/tracker.h"
 #include "unit.h"
 
 #define CHUNK UINT64_C (64)

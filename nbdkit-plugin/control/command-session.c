@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Commands that begin, feed and end a session. */
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "call.h"
+#include "cleanup.h"
+#include "base/clock.h"
+#include "export/owner.h"
+#include "uri.h"
+
+#define SLICE_MS 50 /* of a wait: how often the peer is looked at */
+
+/* Both are repeated by 'status', which has to fit into a line. */
+#define DESTINATION_MAX 2048 /* bytes */
+#define PROGRESS_MAX 65536   /* bytes, as JSON */
+
+/* The destination sockets that came with the command (R7).  How many, or -1
+ * after call_fail.
+ */
+static ssize_t
+take_sockets (struct call *call, int fds[PROTOCOL_FDS_MAX])
+{
+  const size_t n = line_reader_take_fds (&call->client->reader, fds);
+  bool ok = n > 0;
+
+  for (size_t i = 0; i < n; i++) {
+    struct stat st;
+
+    ok = ok && fstat (fds[i], &st) == 0 && S_ISSOCK (st.st_mode);
+  }
+  if (ok)
+    return n;
+  for (size_t i = 0; i < n; i++)
+    close (fds[i]);
+  call_fail (call, "BadArgument",
+             "the sockets of the connections to the destination must come "
+             "with this command (SCM_RIGHTS), and nothing else");
+  return -1;
+}
+
+/* Whether a session may begin (R16). */
+static bool
+may_begin (struct call *call)
+{
+  struct export *e = call->export;
+  const enum owner owner = tracker_owner (e->tracker);
+
+  if (e->session.client) {
+    call_fail (call, "SessionBusy",
+               e->session.client == call->client
+                 ? "this connection is the session of the disk already"
+                 : "another migration of this disk is running");
+    return false;
+  }
+  if (owner != OWNER_SOURCE) {
+    call_fail (call, "WrongOwner",
+               "the disk cannot be moved from here: its owner is \"%s\", not "
+               "the source",
+               owner_name (owner));
+    return false;
+  }
+  return true;
+}
+
+/* R1: until every request that passed before has ended.  R17: and until no
+ * write of a migration that an earlier run of this proxy saw begin, and not
+ * end, can land any more.  The session lock is dropped meanwhile.  False after
+ * call_fail, or if nobody is there.
+ */
+static bool
+wait_settled (struct call *call)
+{
+  struct export *e = call->export;
+  bool settled;
+
+  do {
+    pthread_mutex_unlock (&e->session.lock);
+    settled = tracker_wait_settled (e->tracker, SLICE_MS);
+    call->gone = client_is_gone (call->client);
+    pthread_mutex_lock (&e->session.lock);
+    if (call->gone || !call_is_session (call))
+      return false;
+  } while (!settled || clock_ms () < e->quiet_from_ms);
+  return true;
+}
+
+/* That this destination may have been written to must survive a restart of the
+ * proxy (R18).
+ */
+static int
+record_destination (struct call *call)
+{
+  struct export *e = call->export;
+
+  if (owner_record_history (e) == 0 &&
+      owner_record (e, OWNER_SOURCE, RECORD_END_INTERRUPTED) == OWNER_RECORDED)
+    return 0;
+  session_end (e);
+  call_fail (call, "Failed",
+             "the state file could not be written; nbdkit's own messages say "
+             "why");
+  return -1;
+}
+
+/* Check the arguments and make the client the session. */
+static int
+begin_session (struct call *call, bool *resumed)
+{
+  struct session_request request = { .promise = "" };
+  int fds[PROTOCOL_FDS_MAX];
+  ssize_t n;
+
+  if (call_string (call, "destination", true, &request.destination) == -1 ||
+      call_string (call, "promise", false, &request.promise) == -1 ||
+      call_bool (call, "restart", false, &request.restart) == -1 ||
+      call_bool (call, "incremental", false, &request.incremental) == -1)
+    return -1;
+  if (!uri_is_nbd (request.destination)) {
+    call_fail (call, "BadArgument", "\"destination\": %s is no NBD URI",
+               request.destination);
+    return -1;
+  }
+  if (strlen (request.destination) > DESTINATION_MAX) {
+    call_fail (call, "BadArgument", "\"destination\" is longer than %d bytes",
+               DESTINATION_MAX);
+    return -1;
+  }
+  if (!may_begin (call))
+    return -1;
+  n = take_sockets (call, fds);
+  if (n == -1 || session_begin (call->export, call->client, &request, fds, n,
+                                resumed) == -1)
+    return -1;
+  return record_destination (call);
+}
+
+static const char *
+past_name (enum history_past past)
+{
+  static const char *const names[] = {
+    [PAST_NOTHING] = "nothing",
+    [PAST_LATEST] = "latest",
+    [PAST_UNKNOWN] = "unknown",
+  };
+
+  return names[past];
+}
+
+json_t *
+command_begin (struct call *call)
+{
+  struct export *e = call->export;
+  struct tracker_status s;
+  bool resumed;
+
+  if (begin_session (call, &resumed) == -1 || !wait_settled (call))
+    return NULL;
+  tracker_get_status (e->tracker, &s);
+  return json_pack ("{s:b, s:s, s:I, s:I, s:I}", "resumed", (int)resumed,
+                    "past", past_name (e->session.past), "epoch",
+                    (json_int_t)s.epoch, "dirty_bytes",
+                    (json_int_t)s.dirty_bytes, "remaining_bytes",
+                    (json_int_t)s.remaining_bytes);
+}
+
+json_t *
+command_lost (struct call *call)
+{
+  struct export *e = call->export;
+  int fds[PROTOCOL_FDS_MAX];
+  const ssize_t n = take_sockets (call, fds);
+
+  if (n == -1)
+    return NULL;
+  session_replace_fds (e, fds, n);
+  if (owner_record_history (e) == -1)
+    return call_fail (call, "Failed",
+                      "the history of the destinations could not be written; "
+                      "nbdkit's own messages say why");
+  return json_pack ("{s:I}", "epoch", (json_int_t)tracker_lost (e->tracker));
+}
+
+static int
+keep_progress (struct call *call)
+{
+  struct session *s = &call->export->session;
+  json_t *progress = json_object_get (call->args, "progress");
+
+  if (progress == NULL)
+    return 0;
+  if (!json_is_object (progress) ||
+      json_dumpb (progress, NULL, 0, JSON_COMPACT) > PROGRESS_MAX) {
+    call_fail (call, "BadArgument",
+               "\"progress\" must be an object of at most %d bytes",
+               PROGRESS_MAX);
+    return -1;
+  }
+  json_decref (s->progress);
+  s->progress = json_incref (progress);
+  return 0;
+}
+
+json_t *
+command_publish (struct call *call)
+{
+  struct session *s = &call->export->session;
+  json_t *wishes;
+
+  if (keep_progress (call) == -1)
+    return NULL;
+  wishes = s->wishes ? s->wishes : json_object ();
+  s->wishes = NULL; /* handed over once */
+  return json_pack ("{s:o}", "wishes", wishes);
+}
+
+json_t *
+command_end (struct call *call)
+{
+  session_end (call->export);
+  return json_object ();
+}

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Commands for anyone: choosing an export, looking at it, wishing. */
+
+#include <string.h>
+
+#include "call.h"
+#include "cleanup.h"
+#include "base/config.h"
+#include "export/owner.h"
+#include "relay/relay.h"
+
+/* Whether the client is the session of the export it is attached to. */
+static bool
+has_session (struct call *call)
+{
+  struct export *e = call->export;
+
+  if (e == NULL)
+    return false;
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
+  return e->session.client == call->client;
+}
+
+json_t *
+command_attach (struct call *call)
+{
+  const char *name = "";
+  struct export *e;
+
+  if (call_string (call, "export", false, &name) == -1)
+    return NULL;
+  if (has_session (call))
+    return call_fail (call, "SessionBusy",
+                      "this connection is the session of export \"%s\": end "
+                      "that first",
+                      call->export->name);
+  e = export_find_or_load (name);
+  if (e == NULL)
+    return call_fail (call, "ExportNotFound",
+                      "no client has opened an export \"%s\" yet", name);
+  call->client->export = e;
+
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
+  return json_pack ("{s:s, s:s, s:I, s:I, s:s, s:I, s:b}", "export", e->name,
+                    "id", e->id, "disk_bytes", (json_int_t)e->disk_bytes,
+                    "chunk_bytes", (json_int_t)e->chunk_bytes, "owner",
+                    owner_name (tracker_owner (e->tracker)), "max_gate_ms",
+                    (json_int_t)config.max_gate_ms, "session",
+                    e->session.client != NULL);
+}
+
+static json_t *
+guest_status (const struct guest_counters *g)
+{
+#define VALUE(member)                                                          \
+  (json_int_t) __atomic_load_n (&g->member, __ATOMIC_RELAXED)
+  return json_pack (
+    "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "reads", VALUE (reads),
+    "read_bytes", VALUE (read_bytes), "writes", VALUE (writes), "written_bytes",
+    VALUE (written_bytes), "zeroes", VALUE (zeroes), "zeroed_bytes",
+    VALUE (zeroed_bytes), "trims", VALUE (trims), "trimmed_bytes",
+    VALUE (trimmed_bytes), "flushes", VALUE (flushes));
+#undef VALUE
+}
+
+static const char *
+gate_name (enum gate_state gate)
+{
+  static const char *const names[] = {
+    [GATE_OPEN] = "open",
+    [GATE_CLOSED] = "closed",
+    [GATE_COMMITTING] = "committing",
+    [GATE_COMMITTED] = "committed",
+  };
+
+  return names[gate];
+}
+
+static json_t *
+tracker_status (struct tracker *t)
+{
+  struct tracker_status s;
+
+  tracker_get_status (t, &s);
+
+  const struct {
+    const char *name;
+    uint64_t value;
+  } numbers[] = {
+    { "disk_bytes", s.disk_bytes },
+    { "chunk_bytes", s.chunk_bytes },
+    { "epoch", s.epoch },
+    { "dirty_bytes", s.dirty_bytes },
+    { "leased_bytes", s.leased_bytes },
+    { "unflushed_bytes", s.unflushed_bytes },
+    { "quarantined_bytes", s.quarantined_bytes },
+    { "remaining_bytes", s.remaining_bytes },
+    { "in_flight_bytes", s.in_flight_bytes },
+    { "in_flight_requests", s.in_flight_requests },
+    { "dirtied_bytes", s.dirtied_bytes },
+    { "dirty_bytes_per_second", s.dirty_rate },
+    { "gates_expired", s.gates_expired },
+    { "last_pause_us", s.last_pause_us },
+  };
+  json_t *json =
+    json_pack ("{s:s, s:b, s:s}", "owner", owner_name (s.owner), "tracking",
+               (int)s.tracking, "gate", gate_name (s.gate));
+
+  for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+    json_object_set_new (json, numbers[i].name,
+                         json_integer (numbers[i].value));
+  return json;
+}
+
+/* What is guarded by the session lock.  Copies: the answer is written after
+ * the lock was dropped.
+ */
+static json_t *
+session_status (struct export *e)
+{
+  struct session *s = &e->session;
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&s->lock);
+
+  return json_pack (
+    "{s:s, s:s, s:b, s:s?, s:s, s:o, s:o}", "export", e->name, "id", e->id,
+    "session", s->client != NULL, "destination", s->destination, "last_end",
+    record_end_name (s->last_end), "progress",
+    s->progress ? json_deep_copy (s->progress) : json_null (), "wishes",
+    s->wishes ? json_deep_copy (s->wishes) : json_object ());
+}
+
+/* The way to the destination, if there is one. */
+static json_t *
+relay_status (struct export *e)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
+  struct relay_status s;
+
+  if (e->relay == NULL)
+    return json_null ();
+  relay_get_status (e->relay, &s);
+  return json_pack ("{s:b, s:b, s:b, s:i, s:i, s:I, s:I, s:I}", "up", (int)s.up,
+                    "held", (int)s.held, "failing", (int)s.failing,
+                    "connections", (int)s.connections, "requests_in_flight",
+                    (int)s.requests_in_flight, "losses", (json_int_t)s.losses,
+                    "replayed_writes", (json_int_t)s.replayed_writes,
+                    "unflushed_log_bytes", (json_int_t)s.log_used_bytes);
+}
+
+json_t *
+command_status (struct call *call)
+{
+  struct export *e = call->export;
+  /* In this order: with no session, the owner that follows is final (R11). */
+  json_t *json = session_status (e);
+  CLEANUP_JSON json_t *tracker = tracker_status (e->tracker);
+
+  if (json == NULL || json_object_update (json, tracker) == -1 ||
+      json_object_set_new (json, "relay", relay_status (e)) == -1 ||
+      json_object_set_new (json, "guest", guest_status (&e->guest)) == -1) {
+    json_decref (json);
+    return NULL;
+  }
+  return json;
+}
+
+/* ---- wish -------------------------------------------------------------- */
+
+/* Only members that are known are kept, so they cannot pile up. */
+static int
+check_wishes (struct call *call)
+{
+  static const char *const converge_names[] = { "auto", "mirror", "throttle",
+                                                "off" };
+  const char *finish, *converge = "auto";
+  uint64_t number;
+  bool cancel = true, known = false;
+
+  if (call_u64 (call, "rate", false, &number) == -1 ||
+      call_u64 (call, "max_pause_ms", false, &number) == -1 ||
+      call_finish (call, false, &finish) == -1 ||
+      call_bool (call, "cancel", false, &cancel) == -1 ||
+      call_string (call, "converge", false, &converge) == -1)
+    return -1;
+  for (size_t i = 0; i < 4; i++)
+    known = known || strcmp (converge, converge_names[i]) == 0;
+  if (!known)
+    call_fail (call, "BadArgument",
+               "\"converge\" must be auto, mirror, throttle or off, not "
+               "\"%s\"",
+               converge);
+  else if (!cancel)
+    call_fail (call, "BadArgument", "\"cancel\" can only be true");
+  return call->error ? -1 : 0;
+}
+
+static int
+keep_wishes (struct session *s, const json_t *args)
+{
+  static const char *const names[] = { "rate", "max_pause_ms", "finish",
+                                       "cancel", "converge" };
+
+  if (s->wishes == NULL && (s->wishes = json_object ()) == NULL)
+    return -1;
+  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+    json_t *value = json_object_get (args, names[i]);
+
+    if (value && json_object_set (s->wishes, names[i], value) == -1)
+      return -1;
+  }
+  return 0;
+}
+
+json_t *
+command_wish (struct call *call)
+{
+  struct session *s = &call->export->session;
+
+  if (check_wishes (call) == -1)
+    return NULL;
+
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&s->lock);
+  if (s->client && keep_wishes (s, call->args) == -1)
+    return NULL;
+  return json_pack ("{s:b}", "session", s->client != NULL);
+}

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Beginning and ending a session.
+ *
+ * A session can be ended by its own thread (the connection broke, or was
+ * silent) and by another's (abort).  Whoever does it holds the session lock,
+ * and every command of a session runs under that lock and looks first whether
+ * it still is the session.  So nothing can be leased on behalf of a session
+ * that has ended.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <nbdkit-filter.h>
+
+#include "cleanup.h"
+#include "control.h"
+#include "export/destination.h"
+#include "export/export.h"
+#include "export/owner.h"
+#include "session.h"
+
+void
+session_init (struct session *s)
+{
+  memset (s, 0, sizeof *s);
+  pthread_mutex_init (&s->lock, NULL);
+  history_init (&s->history);
+}
+
+static void
+close_fds (struct session *s)
+{
+  for (size_t i = 0; i < s->nr_fds; i++)
+    close (s->fds[i]);
+  s->nr_fds = 0;
+}
+
+void
+session_destroy (struct session *s)
+{
+  close_fds (s);
+  free (s->destination);
+  free (s->promise);
+  history_destroy (&s->history);
+  json_decref (s->progress);
+  json_decref (s->wishes);
+  pthread_mutex_destroy (&s->lock);
+}
+
+static bool
+same_socket (int a, int b)
+{
+  struct stat sa, sb;
+
+  return fstat (a, &sa) == 0 && fstat (b, &sb) == 0 && sa.st_dev == sb.st_dev &&
+         sa.st_ino == sb.st_ino;
+}
+
+static bool
+is_among (int fd, const int *fds, size_t nr_fds)
+{
+  for (size_t i = 0; i < nr_fds; i++)
+    if (same_socket (fd, fds[i]))
+      return true;
+  return false;
+}
+
+/* Shutting down acts on the connection, whoever else has a descriptor of it:
+ * after this the migrator cannot write any more (R7).
+ */
+static void
+drop_fds (struct session *s, const int *keep, size_t nr_keep)
+{
+  for (size_t i = 0; i < s->nr_fds; i++) {
+    if (!is_among (s->fds[i], keep, nr_keep))
+      shutdown (s->fds[i], SHUT_RDWR);
+    close (s->fds[i]);
+  }
+  s->nr_fds = 0;
+}
+
+/* After a detach a migrator that has leased nothing since has nothing to write.
+ * It may still read, for a digest.
+ */
+static bool
+is_done_writing (struct export *e)
+{
+  struct tracker_status t;
+
+  if (e->session.last_end != RECORD_END_DETACHED)
+    return false;
+  tracker_get_status (e->tracker, &t);
+  return t.leased_bytes == 0 && t.quarantined_bytes == 0;
+}
+
+/* R18: W stays right only for the destination it was kept for.  It is cleared
+ * only if nothing was ever written to this one.
+ */
+static void
+note_destination (struct export *e)
+{
+  struct session *s = &e->session;
+
+  s->past = history_meet (&s->history, s->destination, s->fds, s->nr_fds);
+  if (s->past != PAST_LATEST) {
+    s->latest_in_use = false;
+    tracker_set_written (e->tracker, s->past == PAST_UNKNOWN);
+  }
+  else if (s->latest_in_use)
+    s->past = PAST_UNKNOWN;
+}
+
+static void
+keep_fds (struct session *s, const int *fds, size_t nr_fds)
+{
+  memcpy (s->fds, fds, nr_fds * sizeof *fds);
+  s->nr_fds = nr_fds;
+}
+
+void
+session_replace_fds (struct export *e, const int *fds, size_t nr_fds)
+{
+  drop_fds (&e->session, fds, nr_fds);
+  keep_fds (&e->session, fds, nr_fds);
+  note_destination (e); /* a name may lead elsewhere now */
+}
+
+/* What was left out because of a promise does not count for who makes another
+ * one, or none.  (Who asks for an incremental copy says that the destination
+ * was whole.)
+ */
+static bool
+is_promise_kept (const struct session *s, const char *promise)
+{
+  return s->promise == NULL || *s->promise == '\0' ||
+         strcmp (s->promise, promise) == 0;
+}
+
+/* R20; the tracker refuses as well if it was off meanwhile. */
+static bool
+may_resume (const struct export *e, bool same,
+            const struct session_request *request)
+{
+  const struct session *s = &e->session;
+
+  if (request->restart || !same)
+    return false;
+  return s->last_end == RECORD_END_DETACHED
+           ? request->incremental
+           : s->last_end == RECORD_END_INTERRUPTED &&
+               is_promise_kept (s, request->promise);
+}
+
+static void
+forget_messages (struct session *s)
+{
+  json_decref (s->progress);
+  json_decref (s->wishes);
+  s->progress = s->wishes = NULL;
+}
+
+int
+session_begin (struct export *e, struct client *client,
+               const struct session_request *request, const int *fds,
+               size_t nr_fds, bool *resumed)
+{
+  struct session *s = &e->session;
+  const bool same =
+    s->destination && strcmp (s->destination, request->destination) == 0;
+  char *destination = strdup (request->destination);
+  char *promise = strdup (request->promise);
+  bool resume;
+
+  keep_fds (s, fds, nr_fds);
+  if (destination == NULL || promise == NULL) {
+    free (destination);
+    free (promise);
+    drop_fds (s, NULL, 0);
+    errno = ENOMEM;
+    return -1;
+  }
+  resume = may_resume (e, same, request);
+  free (s->destination);
+  s->destination = destination;
+  free (s->promise);
+  s->promise = promise;
+  s->client = client;
+  s->last_end = RECORD_END_NONE;
+  forget_messages (s);
+  client_set_session (client, true);
+  note_destination (e);
+  *resumed = tracker_begin (e->tracker, resume, same); /* R1 */
+  nbdkit_debug ("migrate: export \"%s\": session begins, to %s%s", e->name,
+                destination, *resumed ? ", resumed" : "");
+  return 0;
+}
+
+/* After a pivot there is nothing to track any more; otherwise the filter needs
+ * no connection to the destination any more.
+ */
+static void
+settle_destination (struct export *e)
+{
+  if (tracker_owner (e->tracker) == OWNER_DESTINATION) {
+    tracker_stop (e->tracker);
+    return;
+  }
+  destination_close (e);
+}
+
+void
+session_note_end (struct export *e, enum record_end end)
+{
+  e->session.last_end = end;
+  if (e->session.destination == NULL) /* nothing ever began */
+    return;
+  /* If it fails, a restarted proxy takes it for an interruption: safe. */
+  owner_record (e, OWNER_SOURCE, end);
+}
+
+void
+session_end (struct export *e)
+{
+  struct session *s = &e->session;
+
+  if (s->client == NULL)
+    return;
+  /* First of all: what was written is known only once nothing can be. */
+  if (is_done_writing (e))
+    close_fds (s);
+  else
+    drop_fds (s, NULL, 0);
+  tracker_end_session (e->tracker); /* R7 */
+  client_set_session (s->client, false);
+  s->client = NULL;
+  if (s->last_end == RECORD_END_NONE)
+    s->last_end = RECORD_END_INTERRUPTED;
+  else if (s->last_end == RECORD_END_DETACHED) {
+    s->latest_in_use = true; /* R18, R20: and W is kept accordingly */
+    tracker_set_written (e->tracker, true);
+    session_note_end (e, RECORD_END_DETACHED); /* not in the pause */
+  }
+  settle_destination (e);
+  /* Wishes were for this migrator: the next one must not be cancelled by
+   * what somebody asked of this one.  The progress would be stale.
+   */
+  forget_messages (s);
+  nbdkit_debug ("migrate: export \"%s\": session ends, %s", e->name,
+                record_end_name (s->last_end));
+}
+
+void
+session_leave (struct export *e, const struct client *client)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
+
+  if (e->session.client == client)
+    session_end (e);
+}

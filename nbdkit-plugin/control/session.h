@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The session of an export: the one control connection that moves the disk
+ * (R16), and what is left of it when it has ended (R7).
+ */
+
+#ifndef NBDMIGRATE_SESSION_H
+#define NBDMIGRATE_SESSION_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "state/history.h"
+#include "protocol.h"
+#include "record.h"
+
+struct client;
+struct export;
+
+#define SESSION_SILENCE_MS 10000 /* R7 */
+
+struct session {
+  pthread_mutex_t lock; /* for all that follows */
+
+  struct client *client;     /* who has it, NULL if nobody */
+  int fds[PROTOCOL_FDS_MAX]; /* its destination sockets; owned */
+  size_t nr_fds;
+
+  /* How the latest session ended; while there is one, what its commit has
+   * made of it, or RECORD_END_NONE.
+   */
+  enum record_end last_end;
+  char *destination;      /* as 'begin' gave it last, or NULL */
+  struct history history; /* of all of them, for R18 */
+  enum history_past past; /* of the present session's */
+  char *promise;      /* what 'begin' was told to be there already, or NULL */
+  bool latest_in_use; /* the latest one was detached: others write there */
+
+  bool reopening; /* command_reopen connects, and has dropped the lock */
+
+  json_t *progress; /* what the session published last, or NULL */
+  json_t *wishes;   /* of others, for the next 'publish'; an object or NULL */
+};
+
+extern void session_init (struct session *s);
+extern void session_destroy (struct session *s);
+
+/* The client's connection has ended: so does its session, if it has one. */
+extern void session_leave (struct export *e, const struct client *client);
+
+/* What 'begin' asks for (nbdmigrate-control(7)). */
+struct session_request {
+  const char *destination; /* URI */
+  const char *promise;     /* "": none */
+  bool restart, incremental;
+};
+
+/* The session lock must be held when you call any function below this line. */
+
+/* Make the client the session, and start tracking.  There must be none.  The
+ * descriptors become the session's, also on error.  *resumed: the work of an
+ * earlier session goes on (R20).  -1 with errno: no memory.
+ */
+extern int session_begin (struct export *e, struct client *client,
+                          const struct session_request *request, const int *fds,
+                          size_t nr_fds, bool *resumed);
+
+/* The new sockets of a session whose destination was lost (R6a).  Old ones
+ * that are not among them are shut down.  They become the session's.
+ */
+extern void session_replace_fds (struct export *e, const int *fds,
+                                 size_t nr_fds);
+
+/* How it ended, where the source stays the owner: also in the record, if that
+ * can be written.
+ */
+extern void session_note_end (struct export *e, enum record_end end);
+
+/* End it (R7); nothing happens if there is none.  The client's connection
+ * stays as it is.
+ */
+extern void session_end (struct export *e);
+
+#endif /* NBDMIGRATE_SESSION_H */

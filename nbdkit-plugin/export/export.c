@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The list of exports, and how one comes into being.
+ *
+ * When a name is opened for the first time, a context of the plugin is opened
+ * to look at it.  With multi-conn it is closed again, and each connection gets
+ * its own as usual.  Without multi-conn two contexts might not see each
+ * other's writes, so the migrator's reads could miss what the guest wrote: all
+ * connections share one context then, which lives until .cleanup.
+ *
+ * The context that is looked at belongs to the connection, as some plugins
+ * need its export name.  The shared one cannot have one before nbdkit 1.43.9,
+ * so it is for the default export only.
+ */
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include <jansson.h>
+
+#include "cleanup.h"
+#include "base/config.h"
+#include "export.h"
+#include "destination.h"
+#include "owner.h"
+#include "record.h"
+#include "relay/relay.h"
+
+#define EXPORTS_MAX 1024
+
+/* Whether a shared context knows its export name. */
+#if NBDKIT_VERSION_MAJOR > 1 || NBDKIT_VERSION_MINOR > 43 ||                   \
+  (NBDKIT_VERSION_MINOR == 43 && NBDKIT_VERSION_MICRO >= 9)
+#define SHARED_HAS_NAME 1
+#else
+#define SHARED_HAS_NAME 0
+#endif
+
+/* Held while a new export is made, which may call the plugin. */
+static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Protects the list and the default name; held for short times only. */
+static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct export *list;
+static size_t nr_exports;
+static char *default_name;
+
+static bool serialise_requests;
+
+void
+exports_init (int thread_model)
+{
+  serialise_requests = thread_model < NBDKIT_THREAD_MODEL_PARALLEL;
+}
+
+/* The list lock must be held. */
+static struct export *
+find (const char *name)
+{
+  struct export *e = list;
+
+  while (e && strcmp (e->name, name) != 0)
+    e = e->next;
+  return e;
+}
+
+struct export *
+export_find (const char *name)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&list_lock);
+  struct export *e = find (name);
+
+  if (e == NULL && *name == '\0' && default_name)
+    e = find (default_name);
+  return e;
+}
+
+void
+export_set_default (const char *name)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&list_lock);
+
+  if (default_name == NULL || strcmp (default_name, name) != 0) {
+    free (default_name);
+    default_name = strdup (name);
+  }
+}
+
+void
+export_foreach (void (*f) (struct export *e, void *opaque), void *opaque)
+{
+  struct export *e;
+
+  pthread_mutex_lock (&list_lock);
+  e = list;
+  pthread_mutex_unlock (&list_lock);
+  /* Nothing is ever removed, and e->next is constant. */
+  for (; e; e = e->next)
+    f (e, opaque);
+}
+
+/* ---- Making one -------------------------------------------------------- */
+
+static nbdkit_next *
+context_open (nbdkit_backend *backend, int readonly, const char *name,
+              int shared)
+{
+  nbdkit_next *next =
+    nbdkit_next_context_open (backend, readonly, name, shared);
+
+  if (next && next->prepare (next) == -1) {
+    nbdkit_next_context_close (next);
+    return NULL;
+  }
+  return next;
+}
+
+static void
+context_close (nbdkit_next *next)
+{
+  next->finalize (next);
+  nbdkit_next_context_close (next);
+}
+
+/* nbdkit keeps the answers to these in the context: when it is shared, that
+ * must have happened before two threads ask.
+ */
+static int
+context_ask_all (nbdkit_next *next)
+{
+  uint32_t minimum, preferred, maximum;
+
+  if (next->get_size (next) == -1 || next->can_write (next) == -1 ||
+      next->can_flush (next) == -1 || next->is_rotational (next) == -1 ||
+      next->can_trim (next) == -1 || next->can_zero (next) == -1 ||
+      next->can_fast_zero (next) == -1 || next->can_extents (next) == -1 ||
+      next->can_fua (next) == -1 || next->can_multi_conn (next) == -1 ||
+      next->can_cache (next) == -1 ||
+      next->block_size (next, &minimum, &preferred, &maximum) == -1)
+    return -1;
+  return 0;
+}
+
+static int
+open_shared (struct export *e, nbdkit_backend *backend, int readonly)
+{
+  if (!SHARED_HAS_NAME && *e->name != '\0') {
+    nbdkit_error ("migrate: export \"%s\": the plugin offers no multi-conn, "
+                  "and this version of nbdkit (" NBDKIT_VERSION_STRING
+                  ") can then serve the default export only",
+                  e->name);
+    return -1;
+  }
+  nbdkit_debug ("migrate: export \"%s\": no multi-conn, all connections share "
+                "one context",
+                e->name);
+  e->shared = context_open (backend, readonly, e->name, 1);
+  if (e->shared == NULL)
+    return -1;
+  e->serialise = serialise_requests;
+  return context_ask_all (e->shared);
+}
+
+/* Learn what the plugin says of the export. */
+static int
+look_at_plugin (struct export *e, nbdkit_backend *backend, int readonly)
+{
+  nbdkit_next *next = context_open (backend, readonly, e->name, 0);
+  int64_t size;
+  int multi_conn;
+
+  if (next == NULL)
+    return -1;
+  size = next->get_size (next);
+  multi_conn = next->can_multi_conn (next);
+  context_close (next);
+  if (size == -1 || multi_conn == -1)
+    return -1;
+  e->disk_bytes = size;
+  e->chunk_bytes = config_chunk_bytes (size);
+  return multi_conn ? 0 : open_shared (e, backend, readonly);
+}
+
+static int
+make_id (struct export *e)
+{
+  uint64_t id;
+
+  if (getrandom (&id, sizeof id, 0) != sizeof id) {
+    nbdkit_error ("migrate: getrandom: %m");
+    return -1;
+  }
+  snprintf (e->id, sizeof e->id, "%016" PRIx64, id);
+  return 0;
+}
+
+static int
+make_tracker (struct export *e, enum owner owner)
+{
+  e->tracker = tracker_new (e->disk_bytes, e->chunk_bytes, owner);
+  if (e->tracker == NULL) {
+    nbdkit_error ("migrate: export \"%s\": cannot track %" PRIu64 " bytes in "
+                  "chunks of %" PRIu64 ": %m",
+                  e->name, e->disk_bytes, e->chunk_bytes);
+    return -1;
+  }
+  return 0;
+}
+
+/* The record first: it decides whether the plugin is asked at all.  After a
+ * pivot it is not, and may not be there any more.
+ */
+static int
+find_owner (struct export *e, nbdkit_backend *backend, int readonly,
+            enum owner *owner)
+{
+  if (owner_load (e, owner) == -1)
+    return -1;
+  if (*owner == OWNER_DESTINATION)
+    return 0;
+  if (backend == NULL || look_at_plugin (e, backend, readonly) == -1)
+    return -1;
+  if (!owner_fits (e))
+    *owner = OWNER_UNKNOWN;
+  return 0;
+}
+
+static void
+export_free (struct export *e)
+{
+  if (e->shared)
+    context_close (e->shared);
+  if (e->relay)
+    relay_close (e->relay);
+  record_free (e->record);
+  free (e->history_path);
+  if (e->tracker)
+    tracker_free (e->tracker);
+  session_destroy (&e->session);
+  pthread_mutex_destroy (&e->source_lock);
+  pthread_mutex_destroy (&e->connect_lock);
+  free (e->connect_why);
+  free (e->name);
+  free (e);
+}
+
+static struct export *
+export_new (nbdkit_backend *backend, int readonly, const char *name)
+{
+  struct export *e = calloc (1, sizeof *e);
+  enum owner owner;
+
+  if (e == NULL || (e->name = strdup (name)) == NULL) {
+    nbdkit_error ("migrate: export \"%s\": %m", name);
+    free (e);
+    return NULL;
+  }
+  pthread_mutex_init (&e->source_lock, NULL);
+  pthread_mutex_init (&e->connect_lock, NULL);
+  session_init (&e->session);
+  if (make_id (e) == 0 && find_owner (e, backend, readonly, &owner) == 0 &&
+      make_tracker (e, owner) == 0)
+    return e;
+  export_free (e);
+  return NULL;
+}
+
+/* The control protocol has to carry the name. */
+static bool
+name_is_usable (const char *name)
+{
+  CLEANUP_JSON json_t *json = json_string (name);
+
+  if (json == NULL)
+    nbdkit_error ("migrate: refusing an export name that is not UTF-8");
+  return json != NULL;
+}
+
+static void
+link_export (struct export *e)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&list_lock);
+
+  e->next = list;
+  list = e;
+  nr_exports++;
+}
+
+/* Many plugins serve the same disk whatever the name, and nothing tells us
+ * which do: a guest that came by another name than the migrator would be
+ * neither tracked nor held nor fenced.  So the user has to say that each name
+ * is a disk of its own.
+ */
+static bool
+name_is_allowed (const char *name)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&list_lock);
+
+  if (*name == '\0' || config.named_exports ||
+      (default_name != NULL && strcmp (name, default_name) == 0))
+    return true;
+  nbdkit_error ("migrate: export \"%s\" refused: only the default export is "
+                "served, because a plugin that ignores names would serve the "
+                "same disk untracked; if this plugin has a disk of its own "
+                "for each name, add migrate-named-exports=true",
+                name);
+  return false;
+}
+
+/* The open lock must be held. */
+static struct export *
+export_make (nbdkit_backend *backend, int readonly, const char *name)
+{
+  struct export *e;
+
+  if (nr_exports == EXPORTS_MAX) {
+    nbdkit_error ("migrate: export \"%s\" refused: %d names are in use "
+                  "already",
+                  name, EXPORTS_MAX);
+    return NULL;
+  }
+  e = export_new (backend, readonly, name);
+  if (e) {
+    link_export (e);
+    nbdkit_debug ("migrate: export \"%s\": id %s, %" PRIu64 " bytes in chunks "
+                  "of %" PRIu64,
+                  name, e->id, e->disk_bytes, e->chunk_bytes);
+  }
+  return e;
+}
+
+static struct export *
+find_exactly (const char *name)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&list_lock);
+
+  return find (name);
+}
+
+static struct export *
+find_or_make (nbdkit_backend *backend, int readonly, const char *name)
+{
+  struct export *e;
+
+  /* Also one that is there: a record may have loaded it. */
+  if (!name_is_usable (name) || !name_is_allowed (name))
+    return NULL;
+  e = find_exactly (name);
+  if (e)
+    return e;
+
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&open_lock);
+  e = find_exactly (name); /* another thread may have been faster */
+  return e ? e : export_make (backend, readonly, name);
+}
+
+struct export *
+export_open (nbdkit_backend *backend, int readonly, const char *name)
+{
+  struct export *e = find_or_make (backend, readonly, name);
+
+  return e && destination_require (e) == 0 ? e : NULL;
+}
+
+/* ---- For the control socket -------------------------------------------- */
+
+static bool
+is_recorded_at_destination (const char *name)
+{
+  CLEANUP_FREE char *why = NULL;
+  struct record_file *f = record_new (config.dir, name, config.state_sync);
+  struct record rec;
+  bool r;
+
+  if (f == NULL)
+    return false;
+  r = record_peek (f, 0, &rec, &why) == RECORD_OK &&
+      rec.owner == OWNER_DESTINATION;
+  record_free (f);
+  return r;
+}
+
+struct export *
+export_find_or_load (const char *name)
+{
+  struct export *e = export_find (name);
+
+  if (e || !is_recorded_at_destination (name))
+    return e;
+
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&open_lock);
+  e = find_exactly (name);
+  return e ? e : export_make (NULL, 0, name);
+}
+
+void
+exports_free (void)
+{
+  struct export *e;
+
+  while ((e = list) != NULL) {
+    list = e->next;
+    export_free (e);
+  }
+  nr_exports = 0;
+  free (default_name);
+  default_name = NULL;
+}

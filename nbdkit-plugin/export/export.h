@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the filter keeps for each export name, from the first time a client
+ * opens it until nbdkit ends.  Exports are never removed, so a pointer to one
+ * stays valid until exports_free.
+ */
+
+#ifndef NBDMIGRATE_EXPORT_H
+#define NBDMIGRATE_EXPORT_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <nbdkit-filter.h>
+
+#include "control/session.h"
+#include "tracker/tracker.h"
+
+/* Requests of all NBD clients that succeeded, the migrator's reads included.
+ * Read and written without a lock.
+ */
+struct guest_counters {
+  uint64_t reads, read_bytes;
+  uint64_t writes, written_bytes;
+  uint64_t zeroes, zeroed_bytes;
+  uint64_t trims, trimmed_bytes;
+  uint64_t flushes;
+};
+
+#define ID_TEXT_SIZE 17 /* 16 hexadecimal digits and a 0 */
+
+struct record_file;
+struct relay;
+
+struct export
+{
+  struct export *next; /* in the list */
+
+  /* Constant. */
+  char *name;
+  char id[ID_TEXT_SIZE]; /* random */
+  uint64_t disk_bytes;
+  uint64_t chunk_bytes;
+  struct tracker *tracker; /* has its own lock */
+
+  /* The context that all connections share if the plugin has no multi-conn;
+   * NULL if each has its own.  Constant.
+   */
+  nbdkit_next *shared;
+  /* Calls to it must be serialised, by this lock. */
+  bool serialise;
+  pthread_mutex_t source_lock;
+
+  /* The owner record; used under the session lock. */
+  struct record_file *record;
+  uint64_t recorded_bytes; /* the disk's size there, 0 without a record */
+  char *history_path;      /* constant */
+
+  /* To the destination: prepared for a pivot, or in use after one; written
+   * under the session lock (destination.h).  NULL: none, or this proxy was
+   * started after the pivot and has not reached the destination yet.
+   */
+  struct relay *relay;
+  unsigned relay_users; /* atomic: requests that passed without the gate */
+
+  /* One client at a time tries to reach it, the others wait for the result. */
+  pthread_mutex_t connect_lock;
+  uint64_t connect_failures; /* under the session lock */
+  char *connect_why;         /* of the latest; under the connect lock */
+
+  int64_t quiet_from_ms; /* constant: no session copies before (R17) */
+
+  struct guest_counters guest;
+  struct session session; /* has its own lock */
+};
+
+/* The export of this name, made if it is new, for a client that is being
+ * served just now (.open); after a pivot with the destination connected.  NULL:
+ * error (reported).
+ */
+extern struct export *export_open (nbdkit_backend *backend, int readonly,
+                                   const char *name);
+
+/* An export that has been opened before, or NULL.  The empty name also finds
+ * what the plugin has named as its default (export_set_default).
+ */
+extern struct export *export_find (const char *name);
+
+/* The same, or one that no client could open yet in this process, if its record
+ * says that the destination owns it: the record is all that is needed then, so
+ * that it can be settled where the destination is (command_reopen).
+ */
+extern struct export *export_find_or_load (const char *name);
+
+/* What the plugin names as its default. */
+extern void export_set_default (const char *name);
+
+/* Call f for each of them, oldest last. */
+extern void export_foreach (void (*f) (struct export *e, void *opaque),
+                            void *opaque);
+
+/* The model that .get_ready was told, before anything is opened. */
+extern void exports_init (int thread_model);
+
+/* Close what is shared and forget all.  No client may be connected, on either
+ * side.
+ */
+extern void exports_free (void);
+
+#endif /* NBDMIGRATE_EXPORT_H */

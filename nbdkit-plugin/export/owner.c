@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <nbdkit-filter.h>
+
+#include "cleanup.h"
+#include "base/clock.h"
+#include "base/config.h"
+#include "export.h"
+#include "state/history-file.h"
+#include "owner.h"
+#include "record.h"
+
+/* Take over what the record says. */
+static int
+adopt (struct export *e, const struct record *rec)
+{
+  struct session *s = &e->session;
+
+  e->recorded_bytes = rec->disk_bytes;
+  s->last_end = rec->last_end;
+  if (rec->last_end == RECORD_END_INTERRUPTED)
+    e->quiet_from_ms = clock_ms () + QUARANTINE_GRACE_MS;
+  if (rec->destination[0] != '\0') {
+    s->destination = strdup (rec->destination);
+    if (s->destination == NULL) {
+      nbdkit_error ("migrate: strdup: %m");
+      return -1;
+    }
+  }
+  if (rec->owner == OWNER_DESTINATION) {
+    e->disk_bytes = rec->disk_bytes;
+    e->chunk_bytes = rec->chunk_bytes;
+  }
+  return 0;
+}
+
+int
+owner_load (struct export *e, enum owner *owner)
+{
+  CLEANUP_FREE char *why = NULL;
+  struct record rec;
+
+  *owner = OWNER_SOURCE;
+  e->record = record_new (config.dir, e->name, config.state_sync);
+  e->history_path = history_path (config.dir, e->name);
+  if (e->record == NULL || e->history_path == NULL) {
+    nbdkit_error ("migrate: export \"%s\": record in %s: %m", e->name,
+                  config.dir);
+    return -1;
+  }
+  switch (record_open (e->record, 0, &rec, &why)) {
+  case RECORD_NONE:
+    e->session.history.complete = true; /* there was no destination yet */
+    return 0;
+  case RECORD_OK:
+    *owner = rec.owner;
+    history_read (&e->session.history, e->history_path);
+    if (why != NULL)
+      nbdkit_error ("migrate: export \"%s\": %s", e->name, why);
+    return adopt (e, &rec);
+  case RECORD_UNREADABLE:
+    break;
+  }
+  *owner = OWNER_UNKNOWN;
+  nbdkit_error ("migrate: export \"%s\" is not served, its owner is unknown: "
+                "%s",
+                e->name, why ? why : "no memory");
+  return 0;
+}
+
+bool
+owner_fits (struct export *e)
+{
+  if (e->recorded_bytes == 0 || e->recorded_bytes == e->disk_bytes)
+    return true;
+  nbdkit_error ("migrate: export \"%s\" is not served, its owner is unknown: "
+                "the record in %s is about a disk of %" PRIu64
+                " bytes, this one has %" PRIu64
+                "; if it is the same disk, with another size now, and no guest "
+                "has used a destination, settle it with 'nbdmigrate "
+                "reopen%s%s %s owner=source'",
+                e->name, config.dir, e->recorded_bytes, e->disk_bytes,
+                e->name[0] ? " --export=" : "", e->name, config.dir);
+  return false;
+}
+
+int
+owner_record_history (struct export *e)
+{
+  if (history_write (&e->session.history, e->history_path, config.state_sync) ==
+      0)
+    return 0;
+  nbdkit_error ("migrate: export \"%s\": writing %s: %m", e->name,
+                e->history_path);
+  return -1;
+}
+
+enum owner_outcome
+owner_record (struct export *e, enum owner owner, enum record_end end)
+{
+  struct record rec = {
+    .owner = owner,
+    .last_end = end,
+    .disk_bytes = e->disk_bytes,
+    .chunk_bytes = e->chunk_bytes,
+    .export_id = strtoull (e->id, NULL, 16),
+  };
+  const char *destination = e->session.destination;
+  CLEANUP_FREE char *why = NULL;
+  enum record_outcome outcome;
+
+  if (destination != NULL && strlen (destination) > RECORD_URI_MAX) {
+    nbdkit_error ("migrate: export \"%s\": the destination's URI has more "
+                  "than %d bytes",
+                  e->name, RECORD_URI_MAX);
+    return OWNER_KEPT;
+  }
+  if (destination != NULL)
+    strcpy (rec.destination, destination);
+  outcome = record_write (e->record, &rec, &why);
+  if (outcome == RECORD_WRITTEN) {
+    e->recorded_bytes = e->disk_bytes;
+    nbdkit_debug ("migrate: export \"%s\": recorded: owner %s, %s", e->name,
+                  owner_name (owner), record_end_name (rec.last_end));
+    return OWNER_RECORDED;
+  }
+  nbdkit_error ("migrate: export \"%s\": recording that the owner is %s: %s",
+                e->name, owner_name (owner), why ? why : "no memory");
+  return outcome == RECORD_KEPT ? OWNER_KEPT : OWNER_UNSURE;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The owner of a disk beyond the life of this process (R10, R14): the export's
+ * side of the record (record.h).
+ *
+ * The session lock must be held, but for owner_load, where nobody knows the
+ * export yet.  Errors are reported here; what follows from them is the
+ * caller's business.
+ */
+
+#ifndef NBDMIGRATE_OWNER_H
+#define NBDMIGRATE_OWNER_H
+
+#include <stdbool.h>
+
+#include "record.h"
+#include "tracker/tracker.h"
+
+struct export;
+
+/* Who owns the disk, before the first request passes: e->name is valid.  Fills
+ * what the record knows of the session before, and, where the destination is
+ * the owner, e->disk_bytes and e->chunk_bytes.  A record that cannot be read
+ * is OWNER_UNKNOWN, not an error.  -1: no memory.
+ */
+extern int owner_load (struct export *e, enum owner *owner);
+
+/* Whether the record is about a disk of this size; otherwise the owner is
+ * unknown.  For owners other than the destination, once e->disk_bytes is
+ * known.
+ */
+extern bool owner_fits (struct export *e);
+
+enum owner_outcome {
+  OWNER_RECORDED, /* durable */
+  OWNER_KEPT,     /* the old record is in force */
+  OWNER_UNSURE,   /* neither is sure: nobody may be served (R10) */
+};
+
+/* Make it the record, durably, together with how the session ends and where
+ * to.  For a commit: with the gate shut and nothing in flight, between
+ * tracker_commit_begin (or tracker_rollback_begin) and tracker_commit_end.
+ */
+extern enum owner_outcome owner_record (struct export *e, enum owner owner,
+                                        enum record_end end);
+
+/* Make the history of the destinations durable, before the newest of them is
+ * written to (R18).  -1: it may not be.
+ */
+extern int owner_record_history (struct export *e);
+
+#endif /* NBDMIGRATE_OWNER_H */

@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* nbdkit's side of the filter: the callbacks, and no more.
+ *
+ * nbdkit calls .config and .get_ready while it can still print errors, then
+ * may change its user and fork, then calls .after_fork; .cleanup comes when
+ * all NBD connections are closed.
+ *
+ * With a shared context (export.h), and after a pivot, nbdkit's 'next' may be
+ * NULL, so every callback that nbdkit would otherwise pass on by itself must be
+ * here.  A connection without a source offers everything: the relay makes up
+ * for what the destination lacks.
+ */
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <nbdkit-filter.h>
+
+#include "announcement.h"
+#include "cleanup.h"
+#include "base/config.h"
+#include "control/control.h"
+#include "export/destination.h"
+#include "state/directory.h"
+#include "export/export.h"
+#include "gaps/hangup.h"
+#include "quit.h"
+#include "relay/relay.h"
+#include "request.h"
+
+/* Longer descriptions never reach the client (libnbd). */
+#define DESCRIPTION_MAX 4095
+
+/* ---- The life of the server -------------------------------------------- */
+
+static int
+migrate_config (nbdkit_next_config *next, nbdkit_backend *nxdata,
+                const char *key, const char *value)
+{
+  const int r = config_parameter (key, value);
+
+  return r == 0 ? next (nxdata, key, value) : r == 1 ? 0 : -1;
+}
+
+static int
+migrate_config_complete (nbdkit_next_config_complete *next,
+                         nbdkit_backend *nxdata)
+{
+  if (config_complete () == -1)
+    return -1;
+  return next (nxdata);
+}
+
+static int
+migrate_get_ready (int thread_model)
+{
+  if (thread_model <= NBDKIT_THREAD_MODEL_SERIALIZE_ALL_REQUESTS) {
+    nbdkit_error (
+      "migrate: the plugin, or another filter, serves one request at a time "
+      "for all connections (its thread model is %s): a write that waits at "
+      "the gate would block the migrator's reads, so such a disk cannot be "
+      "moved while it is in use",
+      thread_model == NBDKIT_THREAD_MODEL_SERIALIZE_ALL_REQUESTS
+        ? "serialize_all_requests"
+        : "serialize_connections");
+    return -1;
+  }
+  exports_init (thread_model);
+  return directory_claim ();
+}
+
+static int
+migrate_after_fork (nbdkit_backend *backend)
+{
+  (void)backend;
+  if (directory_check () == -1)
+    return -1;
+  hangup_init (directory_socket ());
+  if (quit_watch_start () == -1)
+    return -1;
+  return control_start (directory_socket ());
+}
+
+static void
+migrate_cleanup (nbdkit_backend *backend)
+{
+  (void)backend;
+  control_stop ();
+  quit_watch_join ();
+  exports_free ();
+  directory_release ();
+}
+
+static void
+migrate_unload (void)
+{
+  config_free ();
+}
+
+/* ---- The life of a connection ------------------------------------------ */
+
+static const char *
+migrate_default_export (nbdkit_next_default_export *next,
+                        nbdkit_backend *nxdata, int readonly, int is_tls)
+{
+  const char *name = next (nxdata, readonly);
+
+  (void)is_tls;
+  if (name)
+    export_set_default (name);
+  return name;
+}
+
+/* The destination is the owner, and nothing can be taken back any more. */
+static bool
+pivot_is_over (struct export *e)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
+
+  return tracker_owner (e->tracker) == OWNER_DESTINATION &&
+         e->session.client == NULL;
+}
+
+/* Open the plugin for this connection, if it is needed: not after a pivot, when
+ * it may not be there any more.  1: it is open, 0: it is not, -1: error
+ * (reported).
+ */
+static int
+open_source (struct export *e, nbdkit_next_open *next, nbdkit_context *context,
+             int readonly, const char *exportname)
+{
+  if (pivot_is_over (e))
+    return 0;
+  if (e->shared != NULL || next (context, readonly, exportname) == 0)
+    return 1;
+  return -1;
+}
+
+static void *
+migrate_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
+              const char *exportname, int is_tls)
+{
+  struct export *e =
+    export_open (nbdkit_context_get_backend (context), readonly, exportname);
+  struct handle *h;
+  int r;
+
+  (void)is_tls;
+  if (e == NULL)
+    return NULL;
+  r = open_source (e, next, context, readonly, exportname);
+  if (r == -1)
+    return NULL;
+  h = calloc (1, sizeof *h);
+  if (h == NULL) {
+    nbdkit_error ("migrate: calloc: %m");
+    return NULL;
+  }
+  h->export = e;
+  h->no_source = r == 0;
+  h->readonly = readonly;
+  if (destination_enter (e)) {
+    h->errors_seen = relay_error_generation (e->relay);
+    destination_leave (e);
+  }
+  return h;
+}
+
+static void
+migrate_close (void *handle)
+{
+  free (handle);
+}
+
+/* What was true when the export was opened first must still be so. */
+static int
+migrate_prepare (nbdkit_next *next, void *handle, int readonly)
+{
+  const struct handle *h = handle;
+  int r;
+
+  (void)readonly;
+  if (h->no_source || h->export->shared)
+    return 0;
+  r = next->can_multi_conn (next);
+  if (r == 0)
+    nbdkit_error ("migrate: export \"%s\": the plugin offers no multi-conn "
+                  "any more; restart nbdkit",
+                  h->export->name);
+  return r == 1 ? 0 : -1;
+}
+
+static int
+migrate_finalize (nbdkit_next *next, void *handle)
+{
+  (void)next;
+  (void)handle;
+  return 0;
+}
+
+static int64_t
+migrate_get_size (nbdkit_next *next, void *handle)
+{
+  const struct handle *h = handle;
+  int64_t size;
+
+  if (h->no_source)
+    return h->export->disk_bytes;
+  next = handle_next (h, next);
+  size = next->get_size (next);
+  if (size == -1 || (uint64_t)size == h->export->disk_bytes)
+    return size;
+  nbdkit_error ("migrate: export \"%s\": its size was %" PRIu64 " bytes and "
+                "is %" PRIi64 " now; restart nbdkit",
+                h->export->name, h->export->disk_bytes, size);
+  return -1;
+}
+
+/* The first 'len' bytes of a text, less what would be a part of a character. */
+static int
+cut_text (const char *text, int len)
+{
+  while (len > 0 && (text[len] & 0xc0) == 0x80)
+    len--;
+  return len;
+}
+
+/* The plugin's own text, then the lines that lead to the control socket. */
+static const char *
+migrate_export_description (nbdkit_next *next, void *handle)
+{
+  const struct handle *h = handle;
+  const bool relays = tracker_owner (h->export->tracker) == OWNER_DESTINATION;
+  const char *relay = relays ? "\n" ANNOUNCE_RELAY "yes" : "";
+  const size_t ours = 1 + strlen (ANNOUNCE_CONTROL) + strlen (config.control) +
+                      1 + strlen (ANNOUNCE_ID) + strlen (h->export->id) +
+                      strlen (relay);
+  const char *text;
+  size_t len;
+
+  next = handle_next (h, next);
+  text = h->no_source ? NULL : next->export_description (next);
+  len = text ? strlen (text) : 0;
+  if (len > DESCRIPTION_MAX - ours)
+    len = cut_text (text, DESCRIPTION_MAX - ours);
+  return nbdkit_printf_intern ("%.*s%s" ANNOUNCE_CONTROL "%s\n" ANNOUNCE_ID
+                               "%s%s",
+                               (int)len, text ? text : "", len > 0 ? "\n" : "",
+                               config.control, h->export->id, relay);
+}
+
+static int
+migrate_block_size (nbdkit_next *next, void *handle, uint32_t *minimum,
+                    uint32_t *preferred, uint32_t *maximum)
+{
+  const struct handle *h = handle;
+
+  if (h->no_source) {
+    *minimum = 1;
+    *preferred = 4096;
+    *maximum = 0xffffffff;
+    return 0;
+  }
+  next = handle_next (h, next);
+  return next->block_size (next, minimum, preferred, maximum);
+}
+
+/* ---- What the export can ----------------------------------------------- */
+
+static int
+migrate_can_write (nbdkit_next *next, void *handle)
+{
+  const struct handle *h = handle;
+
+  if (h->no_source)
+    return !h->readonly;
+  next = handle_next (h, next);
+  return next->can_write (next);
+}
+
+static int
+migrate_can_flush (nbdkit_next *next, void *handle)
+{
+  const struct handle *h = handle;
+
+  if (h->no_source)
+    return 1;
+  next = handle_next (h, next);
+  return next->can_flush (next);
+}
+
+static int
+migrate_is_rotational (nbdkit_next *next, void *handle)
+{
+  const struct handle *h = handle;
+
+  if (h->no_source)
+    return 0;
+  next = handle_next (h, next);
+  return next->is_rotational (next);
+}
+
+static int
+migrate_can_trim (nbdkit_next *next, void *handle)
+{
+  const struct handle *h = handle;
+
+  if (h->no_source)
+    return 1;
+  next = handle_next (h, next);
+  return next->can_trim (next);
+}
+
+static int
+migrate_can_zero (nbdkit_next *next, void *handle)
+{
+  const struct handle *h = handle;
+
+  if (h->no_source)
+    return NBDKIT_ZERO_NATIVE;
+  next = handle_next (h, next);
+  return next->can_zero (next);
+}
+
+static int
+migrate_can_fast_zero (nbdkit_next *next, void *handle)
+{
+  const struct handle *h = handle;
+
+  if (h->no_source)
+    return 1;
+  next = handle_next (h, next);
+  return next->can_fast_zero (next);
+}
+
+static int
+migrate_can_extents (nbdkit_next *next, void *handle)
+{
+  const struct handle *h = handle;
+
+  if (h->no_source)
+    return 1;
+  next = handle_next (h, next);
+  return next->can_extents (next);
+}
+
+static int
+migrate_can_fua (nbdkit_next *next, void *handle)
+{
+  const struct handle *h = handle;
+
+  if (h->no_source)
+    return NBDKIT_FUA_NATIVE;
+  next = handle_next (h, next);
+  return next->can_fua (next);
+}
+
+static int
+migrate_can_cache (nbdkit_next *next, void *handle)
+{
+  const struct handle *h = handle;
+
+  if (h->no_source)
+    return NBDKIT_CACHE_NATIVE;
+  next = handle_next (h, next);
+  return next->can_cache (next);
+}
+
+/* Always: either the plugin has it, or all connections share one context. */
+static int
+migrate_can_multi_conn (nbdkit_next *next, void *handle)
+{
+  (void)next;
+  (void)handle;
+  return 1;
+}
+
+/* ---- Requests ---------------------------------------------------------- */
+
+static int
+migrate_pread (nbdkit_next *next, void *handle, void *buf, uint32_t count,
+               uint64_t offset, uint32_t flags, int *err)
+{
+  return request_pread (handle, next, buf, count, offset, flags, err);
+}
+
+static int
+migrate_pwrite (nbdkit_next *next, void *handle, const void *buf,
+                uint32_t count, uint64_t offset, uint32_t flags, int *err)
+{
+  return request_pwrite (handle, next, buf, count, offset, flags, err);
+}
+
+static int
+migrate_zero (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
+              uint32_t flags, int *err)
+{
+  return request_zero (handle, next, count, offset, flags, err);
+}
+
+static int
+migrate_trim (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
+              uint32_t flags, int *err)
+{
+  return request_trim (handle, next, count, offset, flags, err);
+}
+
+static int
+migrate_flush (nbdkit_next *next, void *handle, uint32_t flags, int *err)
+{
+  return request_flush (handle, next, flags, err);
+}
+
+static int
+migrate_extents (nbdkit_next *next, void *handle, uint32_t count,
+                 uint64_t offset, uint32_t flags,
+                 struct nbdkit_extents *extents, int *err)
+{
+  return request_extents (handle, next, count, offset, flags, extents, err);
+}
+
+static int
+migrate_cache (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
+               uint32_t flags, int *err)
+{
+  return request_cache (handle, next, count, offset, flags, err);
+}
+
+static struct nbdkit_filter filter = {
+  .name = "migrate",
+  .longname = "nbdkit migrate filter",
+  .description = "Move a disk to another NBD server while it is in use, "
+                 "see nbdmigrate(1).",
+  .unload = migrate_unload,
+  .config = migrate_config,
+  .config_complete = migrate_config_complete,
+  .config_help = config_help,
+  .get_ready = migrate_get_ready,
+  .after_fork = migrate_after_fork,
+  .cleanup = migrate_cleanup,
+  .default_export = migrate_default_export,
+  .open = migrate_open,
+  .close = migrate_close,
+  .prepare = migrate_prepare,
+  .finalize = migrate_finalize,
+  .get_size = migrate_get_size,
+  .export_description = migrate_export_description,
+  .block_size = migrate_block_size,
+  .can_write = migrate_can_write,
+  .can_flush = migrate_can_flush,
+  .is_rotational = migrate_is_rotational,
+  .can_trim = migrate_can_trim,
+  .can_zero = migrate_can_zero,
+  .can_fast_zero = migrate_can_fast_zero,
+  .can_extents = migrate_can_extents,
+  .can_fua = migrate_can_fua,
+  .can_multi_conn = migrate_can_multi_conn,
+  .can_cache = migrate_can_cache,
+  .pread = migrate_pread,
+  .pwrite = migrate_pwrite,
+  .zero = migrate_zero,
+  .trim = migrate_trim,
+  .flush = migrate_flush,
+  .extents = migrate_extents,
+  .cache = migrate_cache,
+};
+
+NBDKIT_REGISTER_FILTER (filter)

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Commands on connections: send some, wait for all of them. */
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "base/clock.h"
+#include "internal.h"
+#include "patience.h"
+
+/* A connection takes so many commands before the next one is used: fewer
+ * threads wake up, and fewer connections need a flush.
+ */
+#define FILL_FIRST 8
+
+void
+batch_init (struct batch *b, uint64_t generation)
+{
+  sem_init (&b->finished, 0, 0);
+  b->n = 0;
+  b->sent = false;
+  b->unknown = false;
+  b->pending = 0;
+  b->result = 0;
+  b->generation = generation;
+}
+
+void
+batch_destroy (struct batch *b)
+{
+  sem_destroy (&b->finished);
+}
+
+struct command *
+batch_add (struct batch *b, enum command_kind kind, uint32_t flags,
+           uint64_t offset, uint64_t length, void *data)
+{
+  struct command *cmd = &b->commands[b->n++];
+
+  assert (b->n <= BATCH_MAX);
+  *cmd = (struct command){
+    .kind = kind,
+    .flags = flags,
+    .offset = offset,
+    .length = length,
+    .data = data,
+    .batch = b,
+  };
+  return cmd;
+}
+
+static bool
+is_write_type (enum command_kind kind)
+{
+  return kind == COMMAND_WRITE || kind == COMMAND_ZERO || kind == COMMAND_TRIM;
+}
+
+/* ---- Sending ----------------------------------------------------------- */
+
+static struct connection *
+choose_connection (const struct relay *r)
+{
+  struct connection *best = NULL;
+
+  for (unsigned i = 0; i < r->nr_connections; ++i) {
+    struct connection *c = r->connections[i];
+
+    if (c->lost)
+      continue;
+    if (c->in_flight < FILL_FIRST)
+      return c;
+    if (best == NULL || c->in_flight < best->in_flight)
+      best = c;
+  }
+  return best;
+}
+
+static void
+link_command (struct command *cmd, struct connection *c)
+{
+  cmd->connection = c;
+  cmd->prev = NULL;
+  cmd->next = c->first;
+  if (c->first != NULL)
+    c->first->prev = cmd;
+  c->first = cmd;
+  cmd->sent_ms = clock_ms ();
+  if (c->in_flight++ == 0)
+    __atomic_store_n (&c->progress_ms, cmd->sent_ms, __ATOMIC_RELAXED);
+  ++c->users;
+  cmd->issued = true;
+  ++cmd->batch->pending;
+}
+
+void
+batch_link (struct relay *r, struct batch *b, struct connection *only)
+{
+  if (only != NULL ? only->lost
+                   : r->state != STATE_UP || r->generation != b->generation)
+    return;
+  b->sent = true;
+  for (unsigned i = 0; i < b->n; ++i) {
+    struct command *cmd = &b->commands[i];
+    struct connection *c = only != NULL              ? only
+                           : cmd->connection != NULL ? cmd->connection
+                                                     : choose_connection (r);
+
+    assert (c != NULL); /* one of them at least serves while it is up */
+    link_command (cmd, c);
+  }
+}
+
+static int
+completed (void *opaque, int *error)
+{
+  struct command *cmd = opaque;
+  struct relay *r = cmd->connection->relay;
+
+  struct batch *b;
+
+  pthread_mutex_lock (&r->lock);
+  b = relay_command_done (cmd, *error);
+  pthread_mutex_unlock (&r->lock);
+  batch_wake (b);
+  return 1;
+}
+
+/* Collect the extents of base:allocation. */
+static int
+extent (void *opaque, const char *context, uint64_t offset, uint32_t *entries,
+        size_t nr_entries, int *error)
+{
+  struct extent_list *list = ((struct command *)opaque)->extents;
+  const size_t n = list->n + nr_entries / 2;
+  void *v;
+
+  (void)offset;
+  if (*error != 0 || strcmp (context, LIBNBD_CONTEXT_BASE_ALLOCATION) != 0)
+    return 0;
+  v = realloc (list->v, n * sizeof *list->v);
+  if (v == NULL) {
+    *error = ENOMEM;
+    return -1;
+  }
+  list->v = v;
+  for (size_t i = 0; i + 1 < nr_entries; i += 2, ++list->n) {
+    list->v[list->n].length = entries[i];
+    list->v[list->n].flags = entries[i + 1];
+  }
+  return 0;
+}
+
+static int64_t
+issue_to_libnbd (struct command *cmd)
+{
+  struct nbd_handle *nbd = cmd->connection->nbd;
+  const nbd_completion_callback done = {
+    .callback = completed,
+    .user_data = cmd,
+  };
+  const nbd_extent_callback extents = {
+    .callback = extent,
+    .user_data = cmd,
+  };
+
+  switch (cmd->kind) {
+  case COMMAND_READ:
+    return nbd_aio_pread (nbd, cmd->data, cmd->length, cmd->offset, done,
+                          cmd->flags);
+  case COMMAND_WRITE:
+    return nbd_aio_pwrite (nbd, cmd->data, cmd->length, cmd->offset, done,
+                           cmd->flags);
+  case COMMAND_ZERO:
+    return nbd_aio_zero (nbd, cmd->length, cmd->offset, done, cmd->flags);
+  case COMMAND_TRIM:
+    return nbd_aio_trim (nbd, cmd->length, cmd->offset, done, cmd->flags);
+  case COMMAND_FLUSH:
+    return nbd_aio_flush (nbd, done, cmd->flags);
+  case COMMAND_CACHE:
+    return nbd_aio_cache (nbd, cmd->length, cmd->offset, done, cmd->flags);
+  case COMMAND_STATUS:
+    return nbd_aio_block_status (nbd, cmd->length, cmd->offset, extents, done,
+                                 cmd->flags);
+  }
+  abort ();
+}
+
+static void
+issue (struct command *cmd)
+{
+  struct connection *c = cmd->connection;
+  struct batch *b = NULL;
+  int error;
+
+  if (issue_to_libnbd (cmd) != -1) {
+    if (nbd_aio_get_direction (c->nbd) & LIBNBD_AIO_DIRECTION_WRITE)
+      connection_kick (c);
+    return;
+  }
+  error = nbd_get_errno ();
+  if (error == 0)
+    error = EIO;
+  if (!nbd_aio_is_ready (c->nbd) && !nbd_aio_is_processing (c->nbd))
+    error = ENOTCONN;
+  pthread_mutex_lock (&c->relay->lock);
+  cmd->issued = false;
+  if (!cmd->done)
+    b = relay_command_done (cmd, error);
+  pthread_mutex_unlock (&c->relay->lock);
+  batch_wake (b);
+}
+
+void
+batch_issue (struct batch *b)
+{
+  for (unsigned i = 0; b->sent && i < b->n; ++i)
+    issue (&b->commands[i]);
+}
+
+void
+batch_send (struct relay *r, struct batch *b, struct connection *only)
+{
+  pthread_mutex_lock (&r->lock);
+  batch_link (r, b, only);
+  pthread_mutex_unlock (&r->lock);
+  batch_issue (b);
+}
+
+/* ---- Answers ----------------------------------------------------------- */
+
+static void
+unlink_command (struct command *cmd)
+{
+  struct connection *c = cmd->connection;
+
+  if (cmd->prev != NULL)
+    cmd->prev->next = cmd->next;
+  else
+    c->first = cmd->next;
+  if (cmd->next != NULL)
+    cmd->next->prev = cmd->prev;
+  --c->in_flight;
+}
+
+/* A server that is shutting down says so before it closes: that is a loss, and
+ * no answer to the request.
+ */
+static bool
+means_lost (int error)
+{
+  return error == ENOTCONN || error == ESHUTDOWN;
+}
+
+struct batch *
+relay_command_done (struct command *cmd, int error)
+{
+  struct connection *c = cmd->connection;
+  struct batch *b = cmd->batch;
+
+  if (cmd->done)
+    return NULL;
+  if (means_lost (error)) {
+    relay_lose (c, error == ESHUTDOWN ? "the server is shutting down" : NULL);
+    b->result = RELAY_LOST;
+    if (is_write_type (cmd->kind) && cmd->issued)
+      b->unknown = true;
+  }
+  else if (error != 0 && b->result == 0)
+    b->result = error;
+  if (is_write_type (cmd->kind))
+    ++c->acknowledged;
+  if (cmd->kind == COMMAND_FLUSH)
+    c->flush_done_ms = clock_ms ();
+  /* A flush carries in 'offset' what it covers. */
+  if (cmd->kind == COMMAND_FLUSH && error == 0 && cmd->offset > c->flushed)
+    c->flushed = cmd->offset;
+  unlink_command (cmd);
+  cmd->done = true;
+  if (c->relay->stopping)
+    pthread_cond_broadcast (&c->relay->changed);
+  return --b->pending == 0 ? b : NULL;
+}
+
+/* Whoever waits returns, and the batch is gone, as soon as it is posted. */
+void
+batch_wake (struct batch *b)
+{
+  if (b != NULL)
+    sem_post (&b->finished);
+}
+
+static bool
+is_flushing (const struct connection *c)
+{
+  const struct command *cmd;
+
+  for (cmd = c->first; cmd != NULL; cmd = cmd->next)
+    if (cmd->kind == COMMAND_FLUSH)
+      return true;
+  return false;
+}
+
+/* Whether a connection has kept this command waiting for too long. */
+static void
+check_overdue (struct relay *r, const struct command *cmd, int64_t now)
+{
+  struct connection *c = cmd->connection;
+  const struct patience patience = {
+    .sent_ms = cmd->sent_ms,
+    .progress_ms = __atomic_load_n (&c->progress_ms, __ATOMIC_RELAXED),
+    .flushing = is_flushing (c),
+    .flush_done_ms = c->flush_done_ms,
+  };
+  const char *why =
+    patience_over (&patience, r->options.request_timeout_ms, now);
+
+  if (why == NULL && r->stopping && now >= r->stop_ms)
+    why = "stopping";
+  if (why != NULL)
+    relay_lose (c, why);
+}
+
+static void
+check_all_overdue (struct relay *r, const struct batch *b)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
+
+  for (unsigned i = 0; i < b->n; ++i) {
+    if (!b->commands[i].done)
+      check_overdue (r, &b->commands[i], clock_ms ());
+  }
+}
+
+/* Until the batch is woken, which happens once. */
+static void
+wait_finished (struct relay *r, struct batch *b)
+{
+  struct timespec until;
+
+  while (sem_trywait (&b->finished) == -1) {
+    clock_gettime (CLOCK_MONOTONIC, &until);
+    until.tv_nsec += RELAY_SLICE_MS * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+      ++until.tv_sec;
+      until.tv_nsec -= 1000000000;
+    }
+    if (sem_clockwait (&b->finished, CLOCK_MONOTONIC, &until) == 0)
+      return;
+    if (errno == ETIMEDOUT)
+      check_all_overdue (r, b);
+  }
+}
+
+int
+batch_wait (struct relay *r, struct batch *b)
+{
+  int result = RELAY_LOST;
+
+  if (b->sent) {
+    if (b->n > 0)
+      wait_finished (r, b);
+    /* The lock also orders what the I/O thread did before what follows. */
+    pthread_mutex_lock (&r->lock);
+    for (unsigned i = 0; i < b->n; ++i) {
+      struct connection *c = b->commands[i].connection;
+
+      if (--c->users == 0 && c->lost)
+        pthread_cond_broadcast (&r->changed);
+    }
+    result = b->result;
+    pthread_mutex_unlock (&r->lock);
+  }
+  b->n = 0;
+  b->sent = false;
+  b->result = 0;
+  return result;
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Connecting to the destination, within a deadline.
+ *
+ * Nothing synchronous in libnbd is bounded, so the handshake is polled for in
+ * short slices.  (The resolver is not: libnbd calls getaddrinfo.)
+ */
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/clock.h"
+#include "cleanup.h"
+#include "nbd-error.h"
+#include "internal.h"
+
+static const char *
+libnbd_error (void)
+{
+  return nbd_error_text (nbd_get_error ());
+}
+
+static int
+configure (struct connection *c, const char *uri)
+{
+  struct nbd_handle *nbd = c->nbd;
+
+  /* A whole buffer of zeroes before each read would be for nothing. */
+  if (nbd_set_pread_initialize (nbd, false) == -1 ||
+      nbd_set_uri_allow_local_file (nbd, true) == -1 ||
+      nbd_set_full_info (nbd, true) == -1 || /* for the description */
+      nbd_add_meta_context (nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) == -1)
+    return -1;
+  return nbd_aio_connect_uri (nbd, uri);
+}
+
+/* Notice a peer that vanished, or a forgetful middle box, also when idle. */
+static void
+keep_alive (int fd)
+{
+  static const int on = 1, idle = 30, interval = 10, count = 3;
+
+  setsockopt (fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+  setsockopt (fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+  setsockopt (fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+  setsockopt (fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
+}
+
+static bool
+must_end (struct relay *r, const struct attempt *a)
+{
+  if (a->waiter != NULL && !a->waiter->alive (a->waiter->opaque))
+    return true;
+
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
+  return r->stopping || (a->urgent != NULL && a->urgent (r));
+}
+
+/* NULL: it is ready.  Otherwise why not. */
+static const char *
+handshake (struct connection *c, const struct attempt *a)
+{
+  while (nbd_aio_is_connecting (c->nbd)) {
+    const int64_t left = a->deadline_ms - clock_ms ();
+
+    if (left <= 0)
+      return "the server accepts connections but does not answer; if it "
+             "serves one client at a time (the default of qemu-nbd), let it "
+             "serve more (qemu-nbd -e 16)";
+    if (must_end (c->relay, a))
+      return "interrupted";
+    if (nbd_poll (c->nbd, left < RELAY_SLICE_MS ? left : RELAY_SLICE_MS) == -1)
+      return libnbd_error ();
+  }
+  if (nbd_aio_is_ready (c->nbd))
+    return NULL;
+  return libnbd_error () ? libnbd_error () : "the server closed the connection";
+}
+
+static const char *
+establish (struct connection *c, const struct attempt *a)
+{
+  const char *why;
+
+  if (destination_uri_unverifiable (a->uri))
+    return "the host name in an X.509 certificate cannot be checked over this "
+           "kind of socket: use TCP, or TLS with a pre-shared key "
+           "(tls-psk-file=)";
+  if (configure (c, a->uri) == -1)
+    return libnbd_error ();
+  why = handshake (c, a);
+  if (why != NULL)
+    return why;
+  c->fd = nbd_aio_get_fd (c->nbd);
+  if (c->fd == -1)
+    return libnbd_error ();
+  keep_alive (c->fd);
+  destination_learn (c->nbd, &c->destination);
+  return NULL;
+}
+
+struct connection *
+relay_connect (struct relay *r, const struct attempt *a, char **why)
+{
+  struct connection *c = connection_new (r, why);
+  const char *failure;
+
+  if (c == NULL)
+    return NULL;
+  failure = establish (c, a);
+  if (failure != NULL) {
+    if (asprintf (why, "%s", failure) == -1)
+      *why = NULL;
+    goto error;
+  }
+  if (destination_check (&c->destination, r->options.disk_bytes,
+                         r->options.chunk_bytes, why) == -1)
+    goto error;
+  return c;
+
+error:
+  connection_close (c);
+  return NULL;
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What a destination offers, and whether that will do. */
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "announcement.h"
+#include "cleanup.h"
+#include "destination.h"
+
+#define MAXIMUM_UNKNOWN (32 * 1024 * 1024) /* what servers are to accept */
+#define MINIMUM_LIMIT 65536                /* what servers are to ask for */
+
+static bool
+has_prefix (const char *text, const char *prefix)
+{
+  return strncasecmp (text, prefix, strlen (prefix)) == 0;
+}
+
+/* Whether the URI's query names the parameter. */
+static bool
+has_parameter (const char *uri, const char *name)
+{
+  const char *p = strchr (uri, '?');
+  const char *end = strchrnul (uri, '#');
+
+  while (p != NULL && p < end) {
+    ++p;
+    if (has_prefix (p, name) && p[strlen (name)] == '=')
+      return true;
+    p = strpbrk (p, "&;");
+  }
+  return false;
+}
+
+bool
+destination_uri_unverifiable (const char *uri)
+{
+  return (has_prefix (uri, "nbds+unix:") || has_prefix (uri, "nbds+vsock:")) &&
+         !has_parameter (uri, "tls-psk-file");
+}
+
+static void
+learn_peer (struct nbd_handle *nbd, struct relay_peer *peer)
+{
+  CLEANUP_FREE char *description = nbd_get_export_description (nbd);
+  CLEANUP_FREE char *id = announcement_find (description, ANNOUNCE_ID);
+  CLEANUP_FREE char *relay = announcement_find (description, ANNOUNCE_RELAY);
+
+  if (id != NULL && strlen (id) < sizeof peer->id)
+    strcpy (peer->id, id);
+  peer->relays = relay != NULL;
+}
+
+void
+destination_learn (struct nbd_handle *nbd, struct destination *d)
+{
+  const int64_t bytes = nbd_get_size (nbd);
+  int64_t minimum = nbd_get_block_size (nbd, LIBNBD_SIZE_MINIMUM);
+  int64_t maximum = nbd_get_block_size (nbd, LIBNBD_SIZE_MAXIMUM);
+
+  /* No constraints (0): bytes, as servers without them accept in practice. */
+  if (minimum <= 0)
+    minimum = 1;
+  if (maximum <= 0 || maximum > MAXIMUM_UNKNOWN)
+    maximum = MAXIMUM_UNKNOWN;
+  *d = (struct destination){
+    .bytes = bytes < 0 ? 0 : bytes,
+    .minimum = minimum,
+    .maximum = maximum - maximum % minimum,
+    .read_only = nbd_is_read_only (nbd) != 0,
+    .can_flush = nbd_can_flush (nbd) == 1,
+    .can_fua = nbd_can_fua (nbd) == 1,
+    .can_zero = nbd_can_zero (nbd) == 1,
+    .can_fast_zero = nbd_can_fast_zero (nbd) == 1,
+    .can_trim = nbd_can_trim (nbd) == 1,
+    .can_cache = nbd_can_cache (nbd) == 1,
+    .has_allocation =
+      nbd_can_meta_context (nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) == 1,
+    .multi_conn = nbd_can_multi_conn (nbd) == 1,
+  };
+  learn_peer (nbd, &d->peer);
+}
+
+static int __attribute__ ((format (printf, 2, 3)))
+refuse (char **why, const char *fmt, ...)
+{
+  va_list args;
+
+  va_start (args, fmt);
+  if (vasprintf (why, fmt, args) == -1)
+    *why = NULL;
+  va_end (args);
+  return -1;
+}
+
+int
+destination_check (const struct destination *d, uint64_t disk_bytes,
+                   uint64_t chunk_bytes, char **why)
+{
+  const uint64_t reachable = d->bytes - d->bytes % d->minimum;
+
+  if (d->read_only)
+    return refuse (why, "it is read-only: allow writing, or choose another");
+  if (!d->can_flush)
+    return refuse (why, "it does not offer flush, so nothing could be known "
+                        "to be durable there: choose another server");
+  if (d->bytes < disk_bytes)
+    return refuse (why,
+                   "it has %llu bytes, the disk %llu: make it at least as "
+                   "large",
+                   (unsigned long long)d->bytes,
+                   (unsigned long long)disk_bytes);
+  if ((d->minimum & (d->minimum - 1)) != 0 || d->minimum > MINIMUM_LIMIT ||
+      d->maximum < d->minimum)
+    return refuse (why,
+                   "its block size constraints make no sense (minimum %u, "
+                   "maximum %u bytes)",
+                   d->minimum, d->maximum);
+  if (chunk_bytes != 0 && d->minimum > chunk_bytes)
+    return refuse (why,
+                   "its minimum block of %u bytes is larger than the chunk of "
+                   "%llu: give migrate-chunk=%u or more",
+                   d->minimum, (unsigned long long)chunk_bytes, d->minimum);
+  if (reachable < disk_bytes)
+    return refuse (why,
+                   "with its minimum block of %u bytes only %llu of the disk's "
+                   "%llu bytes can be reached: make it larger, a multiple of "
+                   "its block",
+                   d->minimum, (unsigned long long)reachable,
+                   (unsigned long long)disk_bytes);
+  return 0;
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* One flush of the destination.
+ *
+ * It goes to every connection that has had a write answered since its last
+ * flush: that a connection answers a flush is the only proof that its server
+ * has lived since (R6).  With none, one connection is asked all the same.
+ */
+
+#include "internal.h"
+
+/* L. */
+static void
+add_flushes (struct relay *r, struct batch *b)
+{
+  for (unsigned i = 0; i < r->nr_connections; ++i) {
+    struct connection *c = r->connections[i];
+
+    if (!c->lost && c->flushed < c->acknowledged)
+      batch_add (b, COMMAND_FLUSH, 0, c->acknowledged, 0, NULL)->connection = c;
+  }
+  if (b->n == 0)
+    batch_add (b, COMMAND_FLUSH, 0, 0, 0, NULL);
+}
+
+int
+relay_flush_once (struct relay *r, uint64_t generation, uint64_t *seen)
+{
+  struct batch b;
+  uint64_t mark;
+  int result;
+
+  batch_init (&b, generation);
+  pthread_mutex_lock (&r->lock);
+  add_flushes (r, &b);
+  mark = relay_log_flush_begin (r->log);
+  batch_link (r, &b, NULL);
+  pthread_mutex_unlock (&r->lock);
+  batch_issue (&b);
+  result = batch_wait (r, &b);
+  batch_destroy (&b);
+
+  pthread_mutex_lock (&r->lock);
+  if (result != RELAY_LOST && r->generation != generation)
+    result = RELAY_LOST; /* it proves nothing any more */
+  if (result > 0)
+    relay_raise_error (r, seen);
+  if (result != RELAY_LOST) {
+    /* After an error too: a server may have dropped what it could not write,
+     * and the guests hear of it.
+     */
+    relay_log_flush_end (r->log, mark);
+    pthread_cond_broadcast (&r->changed);
+  }
+  pthread_mutex_unlock (&r->lock);
+  return result;
+}

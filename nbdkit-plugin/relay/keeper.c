@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The keeper: one thread that looks after the connections.
+ *
+ * It connects again when the destination was lost, opens further connections
+ * when the first one works, and flushes the destination when the log is half
+ * full, so that the guests need not wait for room.
+ */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "base/clock.h"
+#include "internal.h"
+
+#define BACKOFF_FIRST_MS 50
+#define BACKOFF_LAST_MS 2000
+#define STABLE_MS 1000     /* up for so long: start with a short backoff */
+#define MORE_FIRST_MS 2000 /* further connections: try again after that */
+#define MORE_LAST_MS 60000
+#define MORE_CONNECT_MS 2000 /* do not wait longer for one */
+#define STOP_FLUSH_MS 1000
+#define STOP_GOODBYE_MS 200
+
+struct keeper {
+  struct relay *relay;
+  unsigned backoff_ms;
+  unsigned more_backoff_ms;
+  int64_t more_ms; /* when to try for further connections */
+};
+
+void
+relay_serve (struct relay *r, struct connection *c)
+{
+  c->serving = true;
+  r->connections[r->nr_connections++] = c;
+}
+
+/* ---- Taking connections out of use ------------------------------------- */
+
+/* Move all, or all that are lost, to 'out'.  L. */
+static unsigned
+withdraw (struct relay *r, bool all, struct connection **out)
+{
+  unsigned kept = 0, n = 0;
+
+  for (unsigned i = 0; i < r->nr_connections; ++i) {
+    struct connection *c = r->connections[i];
+
+    if (all || c->lost) {
+      c->serving = false;
+      out[n++] = c;
+    }
+    else
+      r->connections[kept++] = c;
+  }
+  r->nr_connections = kept;
+  return n;
+}
+
+/* L; released meanwhile. */
+static void
+close_lost (struct relay *r, bool all)
+{
+  struct connection *out[RELAY_CONNECTIONS_MAX];
+  const unsigned n = withdraw (r, all, out);
+
+  pthread_mutex_unlock (&r->lock);
+  for (unsigned i = 0; i < n; ++i)
+    connection_close (out[i]);
+  pthread_mutex_lock (&r->lock);
+}
+
+static bool
+has_lost (const struct relay *r)
+{
+  for (unsigned i = 0; i < r->nr_connections; ++i) {
+    if (r->connections[i]->lost)
+      return true;
+  }
+  return false;
+}
+
+/* ---- Coming back ------------------------------------------------------- */
+
+/* Put it in use.  L. */
+static void
+come_up (struct relay *r, struct connection *c)
+{
+  r->destination = c->destination;
+  r->state = STATE_UP;
+  r->up_ms = clock_ms ();
+  free (r->lost_why);
+  r->lost_why = NULL;
+  range_lock_suspects_until (&r->ranges, r->up_ms + r->options.grace_ms);
+  relay_serve (r, c);
+  pthread_cond_broadcast (&r->changed);
+}
+
+/* Without the lock. */
+static char *
+copy_uri (struct relay *r)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
+
+  return strdup (r->uri);
+}
+
+static bool
+is_held (const struct relay *r)
+{
+  return r->held;
+}
+
+/* The connection that the operator had prepared, or a new one. */
+static struct connection *
+connect_again (struct relay *r, char **why)
+{
+  struct connection *c = relay_take_next (r);
+  CLEANUP_FREE char *uri = copy_uri (r);
+  const struct attempt attempt = {
+    .uri = uri,
+    .deadline_ms = clock_ms () + r->options.connect_ms,
+    .urgent = is_held,
+  };
+
+  if (c == NULL && uri != NULL)
+    c = relay_connect_again (r, &attempt, why);
+  return c;
+}
+
+/* One attempt.  -1: *why (NULL: no memory). */
+static int
+try_to_come_back (struct relay *r, char **why)
+{
+  struct connection *c;
+
+  *why = NULL;
+  c = connect_again (r, why);
+  if (c == NULL)
+    return -1;
+  if (connection_start (c) == -1 || relay_replay (r, c) != 0) {
+    *why = strdup ("it was lost again while unflushed writes were repeated");
+    connection_close (c);
+    return -1;
+  }
+  pthread_mutex_lock (&r->lock);
+  if (c->lost) {
+    pthread_mutex_unlock (&r->lock);
+    connection_close (c);
+    *why = strdup ("it was lost again");
+    return -1;
+  }
+  come_up (r, c);
+  pthread_mutex_unlock (&r->lock);
+  return 0;
+}
+
+/* Not so long that a guest gives up on a destination that is back. */
+static unsigned
+longest_backoff (const struct relay *r)
+{
+  const unsigned part = r->options.reconnect_ms / 10;
+
+  return part < BACKOFF_FIRST_MS  ? BACKOFF_FIRST_MS
+         : part < BACKOFF_LAST_MS ? part
+                                  : BACKOFF_LAST_MS;
+}
+
+/* Sleep before the next attempt.  L. */
+static void
+back_off (struct keeper *k)
+{
+  struct relay *r = k->relay;
+  const int64_t until = clock_ms () + k->backoff_ms;
+
+  while (!r->stopping && clock_ms () < until)
+    relay_wait_changed (r);
+  k->backoff_ms *= 2;
+  if (k->backoff_ms > longest_backoff (r))
+    k->backoff_ms = longest_backoff (r);
+}
+
+/* Until nobody holds it.  False: the relay is stopped.  L; released
+ * meanwhile.
+ */
+static bool
+wait_until_free (struct relay *r)
+{
+  while (r->held && !r->stopping)
+    relay_wait_changed (r);
+  return !r->stopping;
+}
+
+/* Until it is there again or the relay is stopped.  L; released meanwhile. */
+static void
+come_back (struct keeper *k)
+{
+  struct relay *r = k->relay;
+  const int64_t lost_ms = r->lost_ms;
+  const int64_t limit = lost_ms + r->options.reconnect_ms;
+  bool said = false;
+  char *why = NULL;
+
+  if (lost_ms - r->up_ms >= STABLE_MS)
+    k->backoff_ms = BACKOFF_FIRST_MS;
+  close_lost (r, true);
+  relay_notice_locked (r, "lost (%s), connecting again",
+                       r->lost_why ? r->lost_why : "the connection broke");
+  while (wait_until_free (r)) {
+    free (why);
+    r->trying = true;
+    pthread_mutex_unlock (&r->lock);
+    const int result = try_to_come_back (r, &why);
+    pthread_mutex_lock (&r->lock);
+    r->trying = false;
+    pthread_cond_broadcast (&r->changed);
+    if (result == 0)
+      break;
+    if (!said && !r->held && clock_ms () >= limit) {
+      said = true;
+      relay_notice_locked (r,
+                           "still away after %u ms: guest requests fail now "
+                           "(%s)",
+                           r->options.reconnect_ms, why ? why : "no memory");
+    }
+    back_off (k);
+  }
+  free (why);
+  if (r->state == STATE_UP)
+    relay_notice_locked (r, "back after %lld ms",
+                         (long long)(clock_ms () - lost_ms));
+  k->more_ms = clock_ms ();
+  k->more_backoff_ms = MORE_FIRST_MS;
+}
+
+/* ---- While it is up ---------------------------------------------------- */
+
+/* L; released meanwhile. */
+static void
+flush_log (struct relay *r)
+{
+  const uint64_t generation = r->generation;
+  int result;
+
+  r->flush_wanted = false;
+  ++r->own_flushes;
+  pthread_mutex_unlock (&r->lock);
+  result = relay_flush_once (r, generation, NULL);
+  if (result > 0)
+    relay_notice (r, "flushing it: %s; the guests' next flush fails",
+                  strerror (result));
+  pthread_mutex_lock (&r->lock);
+}
+
+static bool
+wants_more (const struct relay *r)
+{
+  return r->destination.multi_conn &&
+         r->nr_connections < r->options.connections;
+}
+
+static bool
+has_other_work (const struct relay *r)
+{
+  return r->state == STATE_DOWN || r->flush_wanted;
+}
+
+static bool
+is_same (const struct destination *a, const struct destination *b)
+{
+  return a->bytes == b->bytes && a->minimum == b->minimum &&
+         a->maximum == b->maximum && a->can_fua == b->can_fua &&
+         a->can_zero == b->can_zero && a->can_fast_zero == b->can_fast_zero &&
+         a->can_trim == b->can_trim && a->can_cache == b->can_cache &&
+         a->has_allocation == b->has_allocation &&
+         a->multi_conn == b->multi_conn;
+}
+
+/* One more connection.  L; released meanwhile. */
+static void
+open_one_more (struct keeper *k)
+{
+  struct relay *r = k->relay;
+  const uint64_t generation = r->generation;
+  CLEANUP_FREE char *uri = strdup (r->uri), *why = NULL;
+  const struct attempt attempt = {
+    .uri = uri,
+    .deadline_ms = clock_ms () + MORE_CONNECT_MS,
+    .urgent = has_other_work,
+  };
+  struct connection *c;
+
+  pthread_mutex_unlock (&r->lock);
+  c = uri == NULL ? NULL : relay_connect (r, &attempt, &why);
+  if (c != NULL && connection_start (c) == -1) {
+    connection_close (c);
+    c = NULL;
+  }
+  pthread_mutex_lock (&r->lock);
+  if (c != NULL && !c->lost && r->generation == generation &&
+      r->state == STATE_UP && is_same (&c->destination, &r->destination)) {
+    relay_serve (r, c);
+    return;
+  }
+  pthread_mutex_unlock (&r->lock);
+  if (c != NULL)
+    connection_close (c);
+  pthread_mutex_lock (&r->lock);
+  k->more_ms = clock_ms () + k->more_backoff_ms;
+  k->more_backoff_ms *= 2;
+  if (k->more_backoff_ms > MORE_LAST_MS)
+    k->more_backoff_ms = MORE_LAST_MS;
+}
+
+/* L. */
+static void
+sleep_until_work (struct keeper *k)
+{
+  struct relay *r = k->relay;
+  const struct timespec until = {
+    .tv_sec = k->more_ms / 1000,
+    .tv_nsec = k->more_ms % 1000 * 1000000,
+  };
+
+  if (wants_more (r))
+    pthread_cond_clockwait (&r->work, &r->lock, CLOCK_MONOTONIC, &until);
+  else
+    pthread_cond_wait (&r->work, &r->lock);
+}
+
+/* ---- The end ----------------------------------------------------------- */
+
+/* L. */
+static bool
+all_ended (struct connection *const *v, unsigned n)
+{
+  for (unsigned i = 0; i < n; ++i) {
+    if (!v[i]->ended)
+      return false;
+  }
+  return true;
+}
+
+static bool
+has_in_flight (const struct relay *r)
+{
+  for (unsigned i = 0; i < r->nr_connections; ++i) {
+    if (r->connections[i]->in_flight > 0)
+      return true;
+  }
+  return false;
+}
+
+/* Requests in flight end, or are made to by their waiters; a last flush, so
+ * that nothing is lost if the destination dies while no proxy runs.  L.
+ */
+static void
+wind_up (struct relay *r)
+{
+  struct connection *v[RELAY_CONNECTIONS_MAX];
+  const uint64_t generation = r->generation;
+  int64_t until;
+  unsigned n;
+
+  while (has_in_flight (r))
+    relay_wait_changed (r);
+  if (r->state == STATE_UP && !relay_log_empty (r->log)) {
+    r->stop_ms = clock_ms () + STOP_FLUSH_MS;
+    pthread_mutex_unlock (&r->lock);
+    relay_flush_once (r, generation, NULL);
+    pthread_mutex_lock (&r->lock);
+  }
+
+  n = withdraw (r, true, v);
+  pthread_mutex_unlock (&r->lock);
+  for (unsigned i = 0; i < n; ++i)
+    connection_goodbye (v[i]);
+  pthread_mutex_lock (&r->lock);
+  until = clock_ms () + STOP_GOODBYE_MS;
+  while (!all_ended (v, n) && clock_ms () < until)
+    relay_wait_changed (r);
+  pthread_mutex_unlock (&r->lock);
+  for (unsigned i = 0; i < n; ++i)
+    connection_close (v[i]);
+  pthread_mutex_lock (&r->lock);
+}
+
+void *
+relay_keeper (void *opaque)
+{
+  struct keeper k = {
+    .relay = opaque,
+    .backoff_ms = BACKOFF_FIRST_MS,
+    .more_backoff_ms = MORE_FIRST_MS,
+  };
+  struct relay *r = k.relay;
+
+  pthread_mutex_lock (&r->lock);
+  while (!r->stopping) {
+    if (r->state == STATE_DOWN)
+      come_back (&k);
+    else if (r->flush_wanted)
+      flush_log (r);
+    else if (has_lost (r)) {
+      close_lost (r, false);
+      k.more_ms = clock_ms () + k.more_backoff_ms;
+    }
+    else if (wants_more (r) && clock_ms () >= k.more_ms)
+      open_one_more (&k);
+    else
+      sleep_until_work (&k);
+  }
+  wind_up (r);
+  pthread_mutex_unlock (&r->lock);
+  return NULL;
+}

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The relay: guest requests carried to the destination, after a pivot.
+ *
+ * Many threads use one relay at once.  Each function blocks its caller until
+ * the destination has answered, whatever it takes: several requests are in
+ * flight on each connection, there are several connections where the
+ * destination offers multi-conn, a lost destination is connected to again.
+ * What it does not offer (FUA, zero, trim, block status, small or large
+ * requests) is made up for here, so that what the guest negotiated earlier
+ * stays true.
+ *
+ * The relay knows nothing of nbdkit, sessions and owners.
+ *
+ * When the destination is lost (the connection broke, it left requests
+ * unanswered, it says that it is shutting down), requests wait while the
+ * relay connects again, up to reconnect_ms after the loss; then they fail with
+ * EIO at once, until it is there again.  A write in flight at the loss may be
+ * half done: it is sent again, and nothing that overlaps it passes in between.
+ * Writes acknowledged but not flushed are in a log (bounded; at half the bound
+ * the relay flushes the destination itself) and sent again, in order, before
+ * anything else passes (R13).  Where that fails the error generation rises.
+ */
+
+#ifndef NBDMIGRATE_RELAY_H
+#define NBDMIGRATE_RELAY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define RELAY_CONNECTIONS_MAX 16
+
+struct relay;
+
+/* What a destination says of itself in its description. */
+#define RELAY_PEER_ID_SIZE 17
+
+struct relay_peer {
+  char id[RELAY_PEER_ID_SIZE]; /* of the disk, "": it is no proxy */
+  bool relays;                 /* a proxy that relays to another server */
+};
+
+struct relay_options {
+  uint64_t disk_bytes;
+  uint64_t chunk_bytes; /* a larger minimum block is refused (R19); 0: any */
+  unsigned connections; /* at most, and one without multi-conn */
+  unsigned connect_ms;  /* for one attempt to connect */
+  unsigned reconnect_ms;
+  /* No progress on a connection for so long with requests in flight, or one
+   * request unanswered for longer: the destination is lost (patience.h).
+   */
+  unsigned request_timeout_ms;
+  /* A write whose outcome is unknown may still land for so long after the
+   * destination is back (R17): overlapping writes wait.
+   */
+  unsigned grace_ms;
+  size_t log_bytes; /* memory for unflushed writes */
+
+  /* Told about losses and returns, one line without newline; may be NULL.
+   * Called by the relay's own threads.
+   */
+  void (*notice) (void *opaque, const char *text);
+  void *opaque;
+};
+
+#define RELAY_OPTIONS_DEFAULT                                                  \
+  {                                                                            \
+    .connections = 4, .connect_ms = 5000, .reconnect_ms = 30000,               \
+    .request_timeout_ms = 20000, .grace_ms = 2000,                             \
+    .log_bytes = 64 * 1024 * 1024,                                             \
+  }
+
+/* Who is waiting.  'alive' is asked about ten times a second, without any lock
+ * held, while a request waits for the destination's return, for an overlapping
+ * write or for room in the log; on false it fails with ESHUTDOWN.  (A request
+ * that the destination has got waits for the answer.)  In the same way it ends
+ * an attempt to connect.  May be NULL.
+ */
+struct relay_waiter {
+  bool (*alive) (void *opaque);
+  void *opaque;
+};
+
+/* Connect, check that the destination is fit to hold the disk (size, write
+ * permission, flush, block sizes, verifiable TLS), and start the relay's
+ * threads: not before the last fork.  NULL on error; *why says what is wrong
+ * and what to do about it, the caller frees it (NULL: no memory).
+ */
+extern struct relay *relay_open (const char *uri,
+                                 const struct relay_options *options,
+                                 const struct relay_waiter *waiter, char **why);
+
+/* All calls, waiting ones and later ones, fail with ESHUTDOWN: the server is
+ * quitting.  Requests in flight get half a second to end.  Does not wait.
+ */
+extern void relay_stop (struct relay *r);
+
+/* relay_stop, a flush if the destination answers at once, disconnect, free.
+ * Takes at most about two seconds (plus what the resolver takes if it is
+ * looking for the destination's name just then).  No call may be running.
+ */
+extern void relay_close (struct relay *r);
+
+/* While the destination is lost: do not look for it until relay_unhold.  -1: it
+ * is connected, or about to be.  May block for seconds.  One caller at a time;
+ * holding once more is possible.
+ */
+extern int relay_hold (struct relay *r);
+
+/* While it is held: connect to where the same disk is now, and check it.  That
+ * connection waits for relay_unhold.  *peer: what is there.  -1: *why, as
+ * relay_open; it stays held.
+ */
+extern int relay_move (struct relay *r, const char *uri,
+                       const struct relay_waiter *waiter,
+                       struct relay_peer *peer, char **why);
+
+/* Look for it again: where relay_move was, or where it was before.  Unflushed
+ * writes are sent again there.
+ */
+extern void relay_unhold (struct relay *r, bool moved);
+
+/* ---- Requests ---------------------------------------------------------- */
+
+#define RELAY_FUA 1u     /* write, zero, trim */
+#define RELAY_NO_HOLE 2u /* zero */
+#define RELAY_FAST_ZERO                                                        \
+  4u /* zero: EOPNOTSUPP rather than slower than a write */
+
+/* 0, or -1 with errno: what the destination answered, EIO (it was away for
+ * too long), ESHUTDOWN (stopped, or the waiter is gone), ENOMEM.  The range
+ * must lie inside the disk.
+ */
+extern int relay_read (struct relay *r, void *buf, size_t count,
+                       uint64_t offset, const struct relay_waiter *waiter);
+extern int relay_write (struct relay *r, const void *buf, size_t count,
+                        uint64_t offset, unsigned flags,
+                        const struct relay_waiter *waiter);
+extern int relay_zero (struct relay *r, uint64_t count, uint64_t offset,
+                       unsigned flags, const struct relay_waiter *waiter);
+extern int relay_trim (struct relay *r, uint64_t count, uint64_t offset,
+                       unsigned flags, const struct relay_waiter *waiter);
+extern int relay_cache (struct relay *r, uint64_t count, uint64_t offset,
+                        const struct relay_waiter *waiter);
+
+/* All writes that were answered before this call are durable, or it fails.
+ * '*seen' belongs to one guest connection: when the error generation is
+ * another, an acknowledged write may have been lost since; it is brought up to
+ * date and the flush fails with EIO, once for each guest connection.
+ */
+extern int relay_flush (struct relay *r, uint64_t *seen,
+                        const struct relay_waiter *waiter);
+
+/* The value for '*seen' of a guest connection that begins now; 0 for one that
+ * is older than the relay.
+ */
+extern uint64_t relay_error_generation (struct relay *r);
+
+/* Called with consecutive pieces that cover [offset, offset + count), or a
+ * part of it from 'offset' on, at least one; 'flags' as in base:allocation (1:
+ * hole, 2: reads as zero).  Not 0: stop, with this errno.
+ */
+typedef int relay_extent_cb (void *opaque, uint64_t offset, uint64_t length,
+                             uint32_t flags);
+extern int relay_block_status (struct relay *r, uint64_t count, uint64_t offset,
+                               relay_extent_cb *cb, void *opaque,
+                               const struct relay_waiter *waiter);
+
+/* ---- Looking ----------------------------------------------------------- */
+
+struct relay_status {
+  bool up;
+  bool failing; /* away for too long: requests that come now fail with EIO */
+  bool held;
+  unsigned connections;
+  unsigned requests_in_flight; /* commands sent and not answered */
+  uint64_t losses;             /* how often the destination was lost */
+  uint64_t replayed_writes;
+  uint64_t own_flushes; /* at the log's bound */
+  uint64_t error_generation;
+  size_t log_used_bytes;
+  uint64_t destination_bytes;
+  struct relay_peer peer;
+  uint32_t minimum_block_bytes;
+  uint32_t maximum_block_bytes;
+};
+
+extern void relay_get_status (struct relay *r, struct relay_status *s);
+
+/* Duplicates of the sockets to the destination, at most 'max'; the caller
+ * closes them.  shutdown(2) on them counts as a loss.
+ */
+extern size_t relay_sockets (struct relay *r, int *fds, size_t max);
+
+#endif /* NBDMIGRATE_RELAY_H */

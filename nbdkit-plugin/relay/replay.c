@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* After a reconnect, before anything else passes: send the log again (R13).
+ *
+ * Records that do not overlap go together, others one after the other: the
+ * server may reorder what is in flight.  The flush at the end proves that the
+ * destination works again, and empties the log.
+ *
+ * If a replay is itself lost, its writes are of unknown outcome (R17), and an
+ * early record landing late would undo a later one.  So the next replay first
+ * waits until a flush was answered and the grace period is over.
+ */
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "internal.h"
+
+struct replay {
+  struct relay *relay;
+  struct connection *connection;
+  struct view view;
+  struct batch batch;
+  uint64_t records;
+  bool failed; /* the server refused something */
+};
+
+/* The records in the batch.  RELAY_LOST, or 0. */
+static int
+send_batch (struct replay *p)
+{
+  int result;
+
+  if (p->batch.n == 0)
+    return 0;
+  batch_send (p->relay, &p->batch, p->connection);
+  result = batch_wait (p->relay, &p->batch);
+  if (result > 0)
+    p->failed = true;
+  return result == RELAY_LOST ? RELAY_LOST : 0;
+}
+
+static int
+send_flush (struct replay *p)
+{
+  /* No writes are in flight on this connection now. */
+  batch_add (&p->batch, COMMAND_FLUSH, 0, p->connection->acknowledged, 0, NULL);
+  return send_batch (p);
+}
+
+static bool
+overlaps_batch (const struct batch *b, const struct log_entry *e)
+{
+  for (unsigned i = 0; i < b->n; ++i) {
+    const struct command *cmd = &b->commands[i];
+
+    if (cmd->offset < e->offset + e->length &&
+        e->offset < cmd->offset + cmd->length)
+      return true;
+  }
+  return false;
+}
+
+/* Whether this destination takes the record as one command. */
+static bool
+is_one_command (const struct destination *d, const struct log_entry *e)
+{
+  switch (e->kind) {
+  case LOG_WRITE:
+    return e->length <= d->maximum;
+  case LOG_ZERO:
+    return d->can_zero && e->length <= RELAY_NO_DATA_MAX;
+  case LOG_TRIM:
+    return e->length <= RELAY_NO_DATA_MAX;
+  }
+  return false;
+}
+
+static struct command
+to_command (const struct log_entry *e)
+{
+  static const enum command_kind kinds[] = {
+    [LOG_WRITE] = COMMAND_WRITE,
+    [LOG_ZERO] = COMMAND_ZERO,
+    [LOG_TRIM] = COMMAND_TRIM,
+  };
+
+  return (struct command){
+    .kind = kinds[e->kind],
+    .flags = e->flags,
+    .offset = e->offset,
+    .length = e->length,
+    .data = (void *)e->data,
+  };
+}
+
+/* A record that needs several commands. */
+static int
+send_alone (struct replay *p, const struct log_entry *e)
+{
+  const struct command model = to_command (e);
+  bool *const unknown = &p->batch.unknown;
+  int result = send_batch (p);
+
+  if (result != 0)
+    return result;
+  if (e->kind == LOG_ZERO)
+    result = relay_transfer_zero (p->relay, &p->view, p->connection, e->flags,
+                                  e->offset, e->length, unknown);
+  else
+    result =
+      relay_transfer (p->relay, &p->view, p->connection, &model, NULL, unknown);
+  if (result > 0)
+    p->failed = true;
+  return result == RELAY_LOST ? RELAY_LOST : 0;
+}
+
+static int
+send_record (struct replay *p, const struct log_entry *e)
+{
+  const struct destination *d = &p->view.destination;
+  const struct command cmd = to_command (e);
+  int result = 0;
+
+  if (e->kind == LOG_TRIM && !d->can_trim)
+    return 0;
+  if (!is_one_command (d, e))
+    return send_alone (p, e);
+  if (p->batch.n == BATCH_MAX || overlaps_batch (&p->batch, e))
+    result = send_batch (p);
+  if (result == 0)
+    batch_add (&p->batch, cmd.kind, cmd.flags, cmd.offset, cmd.length,
+               cmd.data);
+  return result;
+}
+
+static int
+send_log (struct replay *p)
+{
+  struct relay *r = p->relay;
+  struct log_entry entry;
+  uint64_t cursor = 0;
+  int result = 0;
+  bool more;
+
+  while (result == 0) {
+    pthread_mutex_lock (&r->lock);
+    more = relay_log_next (r->log, &cursor, &entry);
+    pthread_mutex_unlock (&r->lock);
+    if (!more)
+      break;
+    ++p->records;
+    result = send_record (p, &entry);
+  }
+  return result == 0 ? send_batch (p) : result;
+}
+
+/* Let writes of an earlier replay land that may still be on their way. */
+static int
+wait_for_stragglers (struct replay *p)
+{
+  struct relay *r = p->relay;
+  int result = send_flush (p);
+  int64_t until = clock_ms () + r->options.grace_ms;
+
+  if (result != 0)
+    return result;
+  pthread_mutex_lock (&r->lock);
+  while (!r->stopping && !p->connection->lost && clock_ms () < until)
+    relay_wait_changed (r);
+  if (r->stopping || p->connection->lost)
+    result = RELAY_LOST;
+  pthread_mutex_unlock (&r->lock);
+  return result;
+}
+
+static int
+replay (struct replay *p)
+{
+  struct relay *r = p->relay;
+  uint64_t mark;
+  int result = 0;
+
+  if (r->replay_unknown)
+    result = wait_for_stragglers (p);
+  if (result == 0)
+    result = send_log (p);
+  if (result != 0) {
+    if (p->batch.unknown)
+      r->replay_unknown = true;
+    return result;
+  }
+
+  pthread_mutex_lock (&r->lock);
+  mark = relay_log_flush_begin (r->log);
+  pthread_mutex_unlock (&r->lock);
+  result = send_flush (p);
+  if (result != 0) {
+    if (p->records > 0)
+      r->replay_unknown = true;
+    return result;
+  }
+
+  pthread_mutex_lock (&r->lock);
+  relay_log_flush_end (r->log, mark);
+  r->replayed += p->records;
+  r->replay_unknown = false;
+  if (p->failed)
+    relay_raise_error (r, NULL);
+  pthread_mutex_unlock (&r->lock);
+  return 0;
+}
+
+int
+relay_replay (struct relay *r, struct connection *c)
+{
+  struct replay p = {
+    .relay = r,
+    .connection = c,
+    .view = { .destination = c->destination },
+  };
+  int result;
+
+  batch_init (&p.batch, 0);
+  result = replay (&p);
+  batch_destroy (&p.batch);
+  if (result == 0 && p.failed)
+    relay_notice (r, "it refused writes that had been acknowledged before it "
+                     "was lost, or their flush; the guests' next flush fails");
+  return result;
+}

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A guest's request: wait for the destination and for the range, try, and try
+ * again when the destination was lost meanwhile.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "internal.h"
+
+typedef int try_fn (struct request *q, const struct view *v);
+
+static struct request
+new_request (struct relay *r, const void *buf, uint64_t length, uint64_t offset,
+             unsigned flags, const struct relay_waiter *waiter)
+{
+  return (struct request){
+    .relay = r,
+    .waiter = waiter,
+    .buf = (void *)buf,
+    .length = length,
+    .offset = offset,
+    .flags = flags,
+    .start_ms = clock_ms (),
+  };
+}
+
+/* ---- Waiting ----------------------------------------------------------- */
+
+int
+request_wait (struct request *q)
+{
+  struct relay *r = q->relay;
+  bool alive = true;
+
+  if (!r->stopping && !relay_wait_changed (r) && q->waiter != NULL) {
+    pthread_mutex_unlock (&r->lock);
+    alive = q->waiter->alive (q->waiter->opaque);
+    pthread_mutex_lock (&r->lock);
+  }
+  return r->stopping || !alive ? ESHUTDOWN : 0;
+}
+
+/* Whether this request has waited for the destination for long enough.  The
+ * time counts from the loss that hit it first, or that it met.  L.
+ */
+static bool
+away_too_long (const struct request *q)
+{
+  const struct relay *r = q->relay;
+  const int64_t until =
+    q->give_up_ms != 0 ? q->give_up_ms : relay_give_up_ms (r);
+
+  return r->state == STATE_DOWN && clock_ms () >= until;
+}
+
+static int
+wait_until_up (struct request *q, struct view *v)
+{
+  struct relay *r = q->relay;
+  int result = 0;
+
+  pthread_mutex_lock (&r->lock);
+  if (r->stopping)
+    result = ESHUTDOWN;
+  while (result == 0 && r->state == STATE_DOWN)
+    result = away_too_long (q) ? EIO : request_wait (q);
+  if (result == 0) {
+    v->generation = r->generation;
+    v->destination = r->destination;
+  }
+  pthread_mutex_unlock (&r->lock);
+  return result;
+}
+
+/* The destination was lost during a try.  False: no further one. */
+static bool
+may_try_again (struct request *q)
+{
+  struct relay *r = q->relay;
+  const int64_t now = clock_ms ();
+
+  if (q->give_up_ms == 0)
+    q->give_up_ms = now + r->options.reconnect_ms;
+  return r->options.reconnect_ms > 0 && now < q->give_up_ms;
+}
+
+static int
+run (struct request *q, try_fn *try)
+{
+  struct view v;
+  int result;
+
+  do {
+    result = wait_until_up (q, &v);
+    if (result != 0)
+      return result;
+    result = try (q, &v);
+  } while (result == RELAY_LOST && may_try_again (q));
+  return result == RELAY_LOST ? EIO : result;
+}
+
+/* ---- Ranges ------------------------------------------------------------ */
+
+/* An old write that may still land there is waited for as long as the
+ * destination may be away, and its grace period; more only if it comes and
+ * goes all the time.
+ */
+static bool
+suspect_too_long (const struct request *q)
+{
+  const struct relay_options *o = &q->relay->options;
+
+  return clock_ms () >= q->start_ms + o->reconnect_ms + o->grace_ms;
+}
+
+static int
+lock_range (struct request *q)
+{
+  struct relay *r = q->relay;
+  enum range_answer answer;
+  int result = 0;
+
+  pthread_mutex_lock (&r->lock);
+  range_lock_enter (&r->ranges, &q->node, q->offset, q->length);
+  while ((answer = range_lock_ask (&r->ranges, &q->node, clock_ms ())) !=
+         RANGE_MINE) {
+    if (away_too_long (q) || (answer == RANGE_SUSPECT && suspect_too_long (q)))
+      result = EIO;
+    else {
+      ++r->range_waiters;
+      result = request_wait (q);
+      --r->range_waiters;
+    }
+    if (result != 0) {
+      range_lock_leave (&r->ranges, &q->node);
+      pthread_cond_broadcast (&r->changed);
+      break;
+    }
+  }
+  pthread_mutex_unlock (&r->lock);
+  return result;
+}
+
+static void
+unlock_range (struct request *q)
+{
+  struct relay *r = q->relay;
+
+  pthread_mutex_lock (&r->lock);
+  if (!q->unknown)
+    range_lock_leave (&r->ranges, &q->node);
+  else {
+    /* Without memory for the suspect: the range stays locked. */
+    while (range_lock_leave_suspect (&r->ranges, &q->node,
+                                     r->state == STATE_UP
+                                       ? clock_ms () + r->options.grace_ms
+                                       : RANGE_NEVER) == -1)
+      relay_wait_changed (r);
+  }
+  if (r->range_waiters > 0)
+    pthread_cond_broadcast (&r->changed);
+  pthread_mutex_unlock (&r->lock);
+}
+
+static int
+run_locked (struct request *q, try_fn *try)
+{
+  int result;
+
+  if (q->length == 0)
+    return 0;
+  result = lock_range (q);
+  if (result == 0) {
+    result = run (q, try);
+    unlock_range (q);
+  }
+  return result;
+}
+
+static int
+answer (int result)
+{
+  if (result == 0)
+    return 0;
+  errno = result;
+  return -1;
+}
+
+/* ---- The requests ------------------------------------------------------ */
+
+int
+relay_read (struct relay *r, void *buf, size_t count, uint64_t offset,
+            const struct relay_waiter *waiter)
+{
+  struct request q = new_request (r, buf, count, offset, 0, waiter);
+
+  return count == 0 ? 0 : answer (run (&q, try_read));
+}
+
+int
+relay_write (struct relay *r, const void *buf, size_t count, uint64_t offset,
+             unsigned flags, const struct relay_waiter *waiter)
+{
+  struct request q = new_request (r, buf, count, offset, flags, waiter);
+
+  return answer (run_locked (&q, try_write));
+}
+
+int
+relay_zero (struct relay *r, uint64_t count, uint64_t offset, unsigned flags,
+            const struct relay_waiter *waiter)
+{
+  struct request q = new_request (r, NULL, count, offset, flags, waiter);
+
+  return answer (run_locked (&q, try_zero));
+}
+
+int
+relay_trim (struct relay *r, uint64_t count, uint64_t offset, unsigned flags,
+            const struct relay_waiter *waiter)
+{
+  struct request q = new_request (r, NULL, count, offset, flags, waiter);
+
+  return answer (run_locked (&q, try_trim));
+}
+
+int
+relay_cache (struct relay *r, uint64_t count, uint64_t offset,
+             const struct relay_waiter *waiter)
+{
+  struct request q = new_request (r, NULL, count, offset, 0, waiter);
+
+  return count == 0 ? 0 : answer (run (&q, try_cache));
+}
+
+int
+relay_flush (struct relay *r, uint64_t *seen, const struct relay_waiter *waiter)
+{
+  struct request q = new_request (r, NULL, 0, 0, 0, waiter);
+  int result;
+
+  q.seen = seen;
+  result = run (&q, try_flush);
+  if (result != 0 || seen == NULL)
+    return answer (result);
+
+  pthread_mutex_lock (&r->lock);
+  if (*seen != r->error_generation) {
+    *seen = r->error_generation;
+    result = EIO;
+  }
+  pthread_mutex_unlock (&r->lock);
+  return answer (result);
+}
+
+/* Cut what the destination answered to what was asked for. */
+static int
+report_extents (const struct request *q, relay_extent_cb *cb, void *opaque)
+{
+  const struct extent_list *list = q->extents;
+  const uint64_t end = q->offset + q->length;
+  uint64_t at = list->start;
+  int result = 0;
+
+  if (list->n == 0) /* unknown is allocated */
+    return cb (opaque, q->offset, q->length, 0);
+  for (size_t i = 0; i < list->n && at < end && result == 0; ++i) {
+    const uint64_t next = at + list->v[i].length;
+    const uint64_t from = at > q->offset ? at : q->offset;
+    const uint64_t to = next < end ? next : end;
+
+    if (from < to)
+      result = cb (opaque, from, to - from, list->v[i].flags);
+    at = next;
+  }
+  return result;
+}
+
+int
+relay_block_status (struct relay *r, uint64_t count, uint64_t offset,
+                    relay_extent_cb *cb, void *opaque,
+                    const struct relay_waiter *waiter)
+{
+  struct request q = new_request (r, NULL, count, offset, 0, waiter);
+  struct extent_list list = { NULL, 0, 0 };
+  int result;
+
+  if (count == 0)
+    return 0;
+  q.extents = &list;
+  result = run (&q, try_block_status);
+  if (result == 0)
+    result = report_extents (&q, cb, opaque);
+  free (list.v);
+  return answer (result);
+}
