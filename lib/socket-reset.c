@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* connect(2) to no address dissolves a TCP connection at once: the kernel
+ * empties both queues, sends a reset, and leaves a socket that is connected to
+ * nothing.
+ *
+ * Some kernels (6.5, and updates of older ones of that time) refuse that with
+ * EBUSY while a thread is blocked in a call on the socket.  Shutting it down
+ * makes such a thread return.
+ */
+
+#include <errno.h>
+#include <sched.h>
+#include <sys/socket.h>
+
+#include "socket-reset.h"
+
+#define TRIES 1000
+
+static int
+dissolve (int fd)
+{
+  static const struct sockaddr nowhere = { .sa_family = AF_UNSPEC };
+
+  return connect (fd, &nowhere, sizeof nowhere);
+}
+
+void
+socket_reset (int fd)
+{
+  static const struct linger at_once = { .l_onoff = 1, .l_linger = 0 };
+  const int saved = errno;
+  unsigned tries = TRIES;
+
+  while (dissolve (fd) == -1 && errno == EBUSY && --tries > 0) {
+    shutdown (fd, SHUT_RDWR);
+    sched_yield ();
+  }
+  /* Where it could not be dissolved; and for Unix sockets. */
+  setsockopt (fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+  shutdown (fd, SHUT_RDWR);
+  errno = saved;
+}
