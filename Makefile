@@ -84,7 +84,7 @@ c_files = $(wildcard lib/*.[ch] nbdkit-plugin/*/*.[ch] migrator/*.[ch] \
 format:
 	clang-format -i $(c_files)
 check-format:
-	clang-format --dry-run --Werror $(c_files)
+	$(Q)clang-format --dry-run --Werror $(c_files)
 
 install: all
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(FILTERDIR)

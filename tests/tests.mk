@@ -105,11 +105,13 @@ bench-scale: all $(B)/tests/scatter
 
 # ---- how the sources look --------------------------------------------------
 
-.PHONY: check-shell check-spdx lint
+.PHONY: check-shell check-spdx check-layers lint
 check-shell:
-	shellcheck -x $(sh_files)
+	$(Q)shellcheck -x $(sh_files)
 sh_files = $(wildcard .ci/run tests/*.sh tests/*/*.sh examples/*.sh \
              examples/*/*.sh)
 check-spdx:
 	tests/check-spdx.sh
-lint: check-format check-shell check-spdx check-pod
+check-layers:
+	tests/check-layers.sh
+lint: check-format check-shell check-spdx check-layers check-pod

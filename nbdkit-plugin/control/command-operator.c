@@ -17,6 +17,7 @@
 #include "export/destination.h"
 #include "export/owner.h"
 #include "relay/relay.h"
+#include "session.h"
 
 /* What an 'abort' finds, so that its caller can say what it has ended. */
 static json_t *

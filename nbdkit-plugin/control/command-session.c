@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "export/owner.h"
 #include "uri.h"
+#include "session.h"
 
 #define SLICE_MS 50 /* of a wait: how often the peer is looked at */
 

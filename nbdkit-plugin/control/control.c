@@ -33,6 +33,7 @@
 #include "commands.h"
 #include "control.h"
 #include "export/export.h"
+#include "session.h"
 
 #define CLIENTS_MAX (PROTOCOL_DISKS_MAX + 28)
 #define PENDING_FDS_MAX (2 * PROTOCOL_FDS_MAX) /* all clients together */

@@ -24,34 +24,6 @@
 #include "export/owner.h"
 #include "session.h"
 
-void
-session_init (struct session *s)
-{
-  memset (s, 0, sizeof *s);
-  pthread_mutex_init (&s->lock, NULL);
-  history_init (&s->history);
-}
-
-static void
-close_fds (struct session *s)
-{
-  for (size_t i = 0; i < s->nr_fds; i++)
-    close (s->fds[i]);
-  s->nr_fds = 0;
-}
-
-void
-session_destroy (struct session *s)
-{
-  close_fds (s);
-  free (s->destination);
-  free (s->promise);
-  history_destroy (&s->history);
-  json_decref (s->progress);
-  json_decref (s->wishes);
-  pthread_mutex_destroy (&s->lock);
-}
-
 static bool
 same_socket (int a, int b)
 {
@@ -232,7 +204,7 @@ session_end (struct export *e)
     return;
   /* First of all: what was written is known only once nothing can be. */
   if (is_done_writing (e))
-    close_fds (s);
+    session_state_close_fds (s);
   else
     drop_fds (s, NULL, 0);
   tracker_end_session (e->tracker); /* R7 */

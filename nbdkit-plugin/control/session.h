@@ -1,52 +1,20 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The session of an export: the one control connection that moves the disk
- * (R16), and what is left of it when it has ended (R7).
+/* Beginning and ending a session, the one control connection that moves the
+ * disk (R16), and what is left of it when it has ended (R7).
  */
 
 #ifndef NBDMIGRATE_SESSION_H
 #define NBDMIGRATE_SESSION_H
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
-#include <jansson.h>
-
-#include "state/history.h"
-#include "protocol.h"
-#include "record.h"
+#include "export/session-state.h"
 
 struct client;
 struct export;
 
 #define SESSION_SILENCE_MS 10000 /* R7 */
-
-struct session {
-  pthread_mutex_t lock; /* for all that follows */
-
-  struct client *client;     /* who has it, NULL if nobody */
-  int fds[PROTOCOL_FDS_MAX]; /* its destination sockets; owned */
-  size_t nr_fds;
-
-  /* How the latest session ended; while there is one, what its commit has
-   * made of it, or RECORD_END_NONE.
-   */
-  enum record_end last_end;
-  char *destination;      /* as 'begin' gave it last, or NULL */
-  struct history history; /* of all of them, for R18 */
-  enum history_past past; /* of the present session's */
-  char *promise;      /* what 'begin' was told to be there already, or NULL */
-  bool latest_in_use; /* the latest one was detached: others write there */
-
-  bool reopening; /* command_reopen connects, and has dropped the lock */
-
-  json_t *progress; /* what the session published last, or NULL */
-  json_t *wishes;   /* of others, for the next 'publish'; an object or NULL */
-};
-
-extern void session_init (struct session *s);
-extern void session_destroy (struct session *s);
 
 /* The client's connection has ended: so does its session, if it has one. */
 extern void session_leave (struct export *e, const struct client *client);

@@ -25,7 +25,7 @@ is_alive (void *opaque)
   return nbdkit_nanosleep (0, 0) == 0;
 }
 
-static const struct relay_waiter guest_waiter = { .alive = is_alive };
+const struct relay_waiter destination_guest = { .alive = is_alive };
 
 struct relay *
 destination_connect (const struct export *e, const char *uri,
@@ -99,7 +99,7 @@ try_to_connect (struct export *e, const char *uri)
   free (e->connect_why);
   e->connect_why = NULL;
   if (uri != NULL)
-    relay = destination_connect (e, uri, &guest_waiter, &e->connect_why);
+    relay = destination_connect (e, uri, &destination_guest, &e->connect_why);
   return install (e, relay, uri) ? 0 : -1;
 }
 
@@ -157,97 +157,4 @@ destination_close (struct export *e)
     nanosleep (&moment, NULL);
   relay_close (e->relay);
   e->relay = NULL;
-}
-
-/* ---- Requests ---------------------------------------------------------- */
-
-static int
-answer (int r, int *err)
-{
-  if (r == -1)
-    *err = errno;
-  return r;
-}
-
-static unsigned
-relay_flags (uint32_t flags)
-{
-  return flags & NBDKIT_FLAG_FUA ? RELAY_FUA : 0;
-}
-
-int
-destination_pread (struct handle *h, void *buf, uint32_t count, uint64_t offset,
-                   int *err)
-{
-  return answer (
-    relay_read (h->export->relay, buf, count, offset, &guest_waiter), err);
-}
-
-int
-destination_pwrite (struct handle *h, const void *buf, uint32_t count,
-                    uint64_t offset, uint32_t flags, int *err)
-{
-  return answer (relay_write (h->export->relay, buf, count, offset,
-                              relay_flags (flags), &guest_waiter),
-                 err);
-}
-
-int
-destination_zero (struct handle *h, uint32_t count, uint64_t offset,
-                  uint32_t flags, int *err)
-{
-  unsigned rf = relay_flags (flags);
-
-  if (!(flags & NBDKIT_FLAG_MAY_TRIM))
-    rf |= RELAY_NO_HOLE;
-  if (flags & NBDKIT_FLAG_FAST_ZERO)
-    rf |= RELAY_FAST_ZERO;
-  return answer (
-    relay_zero (h->export->relay, count, offset, rf, &guest_waiter), err);
-}
-
-int
-destination_trim (struct handle *h, uint32_t count, uint64_t offset,
-                  uint32_t flags, int *err)
-{
-  return answer (relay_trim (h->export->relay, count, offset,
-                             relay_flags (flags), &guest_waiter),
-                 err);
-}
-
-/* Several flushes of one connection may run at once: each works on a copy of
- * what the connection has seen, and all of them fail if it is out of date.
- */
-int
-destination_flush (struct handle *h, int *err)
-{
-  uint64_t seen = __atomic_load_n (&h->errors_seen, __ATOMIC_SEQ_CST);
-  const int r =
-    answer (relay_flush (h->export->relay, &seen, &guest_waiter), err);
-
-  __atomic_store_n (&h->errors_seen, seen, __ATOMIC_SEQ_CST);
-  return r;
-}
-
-static int
-add_extent (void *opaque, uint64_t offset, uint64_t length, uint32_t flags)
-{
-  /* The bits are those of base:allocation, as nbdkit's own. */
-  return nbdkit_add_extent (opaque, offset, length, flags) == -1 ? errno : 0;
-}
-
-int
-destination_extents (struct handle *h, uint32_t count, uint64_t offset,
-                     struct nbdkit_extents *extents, int *err)
-{
-  return answer (relay_block_status (h->export->relay, count, offset,
-                                     add_extent, extents, &guest_waiter),
-                 err);
-}
-
-int
-destination_cache (struct handle *h, uint32_t count, uint64_t offset, int *err)
-{
-  return answer (relay_cache (h->export->relay, count, offset, &guest_waiter),
-                 err);
 }

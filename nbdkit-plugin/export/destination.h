@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The destination's side of an export: the relay's life, and the requests that
- * go there after a pivot.
+/* The destination's side of an export: the relay's life.  The requests that go
+ * there after a pivot are in filter/side-remote.h.
  *
  * e->relay is set under the session lock before the destination becomes the
  * owner, and stays as long as it is.  Where the owner record says so from the
@@ -16,7 +16,10 @@
 #include <stdint.h>
 
 #include "relay/relay.h"
-#include "filter/request.h"
+#include "export.h"
+
+/* A guest that waits for the destination, for use in its own thread. */
+extern const struct relay_waiter destination_guest;
 
 /* Connect to the URI and check it.  Blocks for seconds if the server does not
  * answer, but not when this server quits or the waiter (may be NULL) has gone;
@@ -44,22 +47,5 @@ extern void destination_close (struct export *e);
  */
 extern bool destination_enter (struct export *e);
 extern void destination_leave (struct export *e);
-
-/* The requests; as those of request.h. */
-extern int destination_pread (struct handle *h, void *buf, uint32_t count,
-                              uint64_t offset, int *err);
-extern int destination_pwrite (struct handle *h, const void *buf,
-                               uint32_t count, uint64_t offset, uint32_t flags,
-                               int *err);
-extern int destination_zero (struct handle *h, uint32_t count, uint64_t offset,
-                             uint32_t flags, int *err);
-extern int destination_trim (struct handle *h, uint32_t count, uint64_t offset,
-                             uint32_t flags, int *err);
-extern int destination_flush (struct handle *h, int *err);
-extern int destination_extents (struct handle *h, uint32_t count,
-                                uint64_t offset, struct nbdkit_extents *extents,
-                                int *err);
-extern int destination_cache (struct handle *h, uint32_t count, uint64_t offset,
-                              int *err);
 
 #endif /* NBDMIGRATE_DESTINATION_H */

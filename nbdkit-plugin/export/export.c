@@ -238,7 +238,7 @@ export_free (struct export *e)
   free (e->history_path);
   if (e->tracker)
     tracker_free (e->tracker);
-  session_destroy (&e->session);
+  session_state_destroy (&e->session);
   pthread_mutex_destroy (&e->source_lock);
   pthread_mutex_destroy (&e->connect_lock);
   free (e->connect_why);
@@ -259,7 +259,7 @@ export_new (nbdkit_backend *backend, int readonly, const char *name)
   }
   pthread_mutex_init (&e->source_lock, NULL);
   pthread_mutex_init (&e->connect_lock, NULL);
-  session_init (&e->session);
+  session_state_init (&e->session);
   if (make_id (e) == 0 && find_owner (e, backend, readonly, &owner) == 0 &&
       make_tracker (e, owner) == 0)
     return e;

@@ -13,7 +13,7 @@
 
 #include <nbdkit-filter.h>
 
-#include "control/session.h"
+#include "session-state.h"
 #include "tracker/tracker.h"
 
 /* Requests of all NBD clients that succeeded, the migrator's reads included.

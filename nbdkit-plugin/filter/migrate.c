@@ -25,7 +25,7 @@
 #include "state/directory.h"
 #include "export/export.h"
 #include "gaps/hangup.h"
-#include "quit.h"
+#include "gaps/quit.h"
 #include "relay/relay.h"
 #include "request.h"
 
@@ -70,6 +70,24 @@ migrate_get_ready (int thread_model)
   return directory_claim ();
 }
 
+static void
+wake_export (struct export *e, void *opaque)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
+
+  (void)opaque;
+  tracker_wake (e->tracker);
+  if (e->relay != NULL)
+    relay_stop (e->relay);
+}
+
+/* The server quits. */
+static void
+wake_waiting (void)
+{
+  export_foreach (wake_export, NULL);
+}
+
 static int
 migrate_after_fork (nbdkit_backend *backend)
 {
@@ -77,7 +95,7 @@ migrate_after_fork (nbdkit_backend *backend)
   if (directory_check () == -1)
     return -1;
   hangup_init (directory_socket ());
-  if (quit_watch_start () == -1)
+  if (quit_watch_start (wake_waiting) == -1)
     return -1;
   return control_start (directory_socket ());
 }

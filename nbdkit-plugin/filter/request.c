@@ -2,7 +2,7 @@
 /* The owner is asked once, at the start of a request (tracker_owner, or
  * tracker_enter for those that write), and decides who serves it.  The side
  * of the source is below, one function a request; that of the destination is
- * in destination.c.
+ * in side-remote.c.
  *
  * Every return after a successful 'enter' goes through 'leave', and 'leave'
  * comes before nbdkit can send the reply (R2).
@@ -12,6 +12,7 @@
 
 #include "export/destination.h"
 #include "request.h"
+#include "side-remote.h"
 
 /* ---- Common ------------------------------------------------------------ */
 

@@ -5,7 +5,7 @@
  *   - A request that waits at the gate waits for a condition variable, which
  *     nbdkit knows nothing about.  It would look after 100 ms only whether it
  *     still has to wait; it is made to look at once.
- *   - So would one that waits for the destination (relay.h).
+ *   - So would one that waits for the destination (relay/relay.h).
  *   - nbdkit waits for clients that are idle (hangup.h).
  *
  * All again until .cleanup: a connection may just have been accepted.
@@ -19,10 +19,8 @@
 #include <nbdkit-filter.h>
 
 #include "cleanup.h"
-#include "export/export.h"
-#include "gaps/hangup.h"
+#include "hangup.h"
 #include "quit.h"
-#include "relay/relay.h"
 
 #define AGAIN_MS 100
 
@@ -33,16 +31,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
 static bool over; /* all connections are closed; by the lock */
 
-static void
-wake (struct export *e, void *opaque)
-{
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
-
-  (void)opaque;
-  tracker_wake (e->tracker);
-  if (e->relay != NULL)
-    relay_stop (e->relay);
-}
+static void (*wake_waiting) (void);
 
 /* True if there is nothing left to do. */
 static bool
@@ -70,18 +59,19 @@ watch (void *arg)
   while (nbdkit_nanosleep (3600, 0) == 0)
     ;
   do {
-    export_foreach (wake, NULL);
+    wake_waiting ();
     hangup_guests ();
   } while (!wait_until_over ());
   return arg;
 }
 
 int
-quit_watch_start (void)
+quit_watch_start (void (*wake) (void))
 {
   sigset_t all, old;
   int r;
 
+  wake_waiting = wake;
   sigfillset (&all);
   pthread_sigmask (SIG_SETMASK, &all, &old);
   r = pthread_create (&thread, NULL, watch, NULL);

@@ -4,8 +4,11 @@
 #ifndef NBDMIGRATE_QUIT_H
 #define NBDMIGRATE_QUIT_H
 
-/* .after_fork.  -1: error (reported). */
-extern int quit_watch_start (void);
+/* .after_fork.  'wake' is called in that thread when the server quits, and
+ * again and again until quit_watch_join: it lets whoever waits inside this
+ * filter look whether it still has to.  -1: error (reported).
+ */
+extern int quit_watch_start (void (*wake) (void));
 
 /* .cleanup, when the server is ending.  May be called again. */
 extern void quit_watch_join (void);

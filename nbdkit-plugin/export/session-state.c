@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "session-state.h"
+
+void
+session_state_init (struct session *s)
+{
+  memset (s, 0, sizeof *s);
+  pthread_mutex_init (&s->lock, NULL);
+  history_init (&s->history);
+}
+
+void
+session_state_close_fds (struct session *s)
+{
+  for (size_t i = 0; i < s->nr_fds; i++)
+    close (s->fds[i]);
+  s->nr_fds = 0;
+}
+
+void
+session_state_destroy (struct session *s)
+{
+  session_state_close_fds (s);
+  free (s->destination);
+  free (s->promise);
+  history_destroy (&s->history);
+  json_decref (s->progress);
+  json_decref (s->wishes);
+  pthread_mutex_destroy (&s->lock);
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What an export keeps of its session, the one control connection that moves
+ * the disk (R16), and of those before it.  What begins and ends a session is in
+ * control/session.h.
+ */
+
+#ifndef NBDMIGRATE_SESSION_STATE_H
+#define NBDMIGRATE_SESSION_STATE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <jansson.h>
+
+#include "protocol.h"
+#include "record.h"
+#include "state/history.h"
+
+struct client; /* of the control server */
+
+struct session {
+  pthread_mutex_t lock; /* for all that follows */
+
+  struct client *client;     /* who has it, NULL if nobody */
+  int fds[PROTOCOL_FDS_MAX]; /* its destination sockets; owned */
+  size_t nr_fds;
+
+  /* How the latest session ended; while there is one, what its commit has
+   * made of it, or RECORD_END_NONE.
+   */
+  enum record_end last_end;
+  char *destination;      /* as 'begin' gave it last, or NULL */
+  struct history history; /* of all of them, for R18 */
+  enum history_past past; /* of the present session's */
+  char *promise;      /* what 'begin' was told to be there already, or NULL */
+  bool latest_in_use; /* the latest one was detached: others write there */
+
+  bool reopening; /* command_reopen connects, and has dropped the lock */
+
+  json_t *progress; /* what the session published last, or NULL */
+  json_t *wishes;   /* of others, for the next 'publish'; an object or NULL */
+};
+
+extern void session_state_init (struct session *s);
+extern void session_state_destroy (struct session *s);
+
+/* Close its sockets; the connections go on where others have them.  Under the
+ * lock.
+ */
+extern void session_state_close_fds (struct session *s);
+
+#endif /* NBDMIGRATE_SESSION_STATE_H */
