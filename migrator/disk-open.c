@@ -103,29 +103,32 @@ open_control (struct disk *d)
 static int
 check_attached (struct disk *d, const struct control_answer *a)
 {
-  CLEANUP_FREE char *announced = endpoint_announcement (d->source, ANNOUNCE_ID);
-  const char *id = json_string_value (json_object_get (a->value, "id"));
+  const bool named = d->m->options->control != NULL;
+  CLEANUP_FREE char *foreign =
+    proxy_is_foreign (d->source, d->control_path, named, a->value);
   const char *owner = json_string_value (json_object_get (a->value, "owner"));
   uint64_t disk_bytes = 0;
 
   if (protocol_get_u64 (a->value, "disk_bytes", &disk_bytes) != 1 ||
       protocol_get_u64 (a->value, "chunk_bytes", &d->chunk_bytes) != 1 ||
       protocol_get_u64 (a->value, "max_gate_ms", &d->max_gate_ms) != 1 ||
-      id == NULL || owner == NULL || d->chunk_bytes == 0) {
+      owner == NULL || d->chunk_bytes == 0) {
     drive_fail (d->m,
                 "the control socket %s of %s gave an incomplete answer to "
                 "attach",
                 d->control_path, d->pair->source);
     return -1;
   }
-  if (disk_bytes != d->disk_bytes ||
-      (announced != NULL && strcmp (announced, id) != 0)) {
+  if (foreign != NULL) {
+    drive_fail (d->m, "finding the disk of %s: %s", d->pair->source, foreign);
+    return -1;
+  }
+  if (disk_bytes != d->disk_bytes) {
     drive_fail (d->m,
                 "the control socket %s belongs to another disk than the source "
-                "%s (id %s, announced %s); leave --control out to use the "
-                "announced socket",
-                d->control_path, d->pair->source, id,
-                announced ? announced : "none");
+                "%s: it has %" PRIu64 " bytes, the source %" PRIu64
+                "; leave --control out to use the announced socket",
+                d->control_path, d->pair->source, disk_bytes, d->disk_bytes);
     return -1;
   }
   d->attached = true;

@@ -64,6 +64,7 @@ try_to_attach (struct proxy *p, const char *export_name)
                 json_pack ("{s:s}", "export", export_name), 5000, &a);
   if (a.value != NULL) {
     protocol_get_u64 (a.value, "max_gate_ms", &p->max_gate_ms);
+    p->attached = json_incref (a.value);
     return 0;
   }
   if (a.error_class != NULL && strcmp (a.error_class, "ExportNotFound") == 0)
@@ -121,27 +122,72 @@ proxy_hint (const char *why)
 
 /* ---- by URI ------------------------------------------------------------- */
 
-static int
-find_control (struct proxy *p, const struct endpoint *e)
-{
-  CLEANUP_FREE char *announced = NULL;
+#define NO_ID                                                                  \
+  "start that proxy with the filter of this version, or give its migrate-dir " \
+  "or --control=SOCKET on its host"
 
-  if (p->control == NULL) {
-    announced = endpoint_announcement (e, ANNOUNCE_CONTROL);
-    if (announced == NULL) {
-      say_error ("%s announces no control socket: it must be served by nbdkit "
-                 "--filter=migrate (or give --control=SOCKET)",
-                 p->uri);
-      return -1;
-    }
-    if (open_control (p, announced) == -1)
-      return -1;
-  }
-  return attach (p, e->export_name);
+char *
+proxy_is_foreign (const struct endpoint *source, const char *path, bool named,
+                  const json_t *attached)
+{
+  CLEANUP_FREE char *announced = endpoint_announcement (source, ANNOUNCE_ID);
+  const char *id = json_string_value (json_object_get (attached, "id"));
+  char *why;
+  int r;
+
+  if (announced == NULL && named)
+    return NULL;
+  if (announced != NULL && id != NULL && strcmp (announced, id) == 0)
+    return NULL;
+  if (announced == NULL)
+    r = asprintf (&why,
+                  "it does not tell which disk it is, so the control socket %s "
+                  "that it announces may be of another one; " NO_ID,
+                  path);
+  else
+    r = asprintf (&why,
+                  "the control socket %s on this host belongs to another disk "
+                  "(id %s, announced %s); nbdmigrate must run on the proxy's "
+                  "host%s",
+                  path, id ? id : "none", announced,
+                  named ? ", where --control can be left out" : "");
+  return r == -1 ? strdup ("no memory") : why;
+}
+
+/* The socket is open, and is the disk's. */
+static int
+attach_to (struct proxy *p, const struct endpoint *e, const char *path,
+           bool named)
+{
+  CLEANUP_FREE char *foreign = NULL;
+
+  if (attach (p, e->export_name) == -1)
+    return -1;
+  foreign = proxy_is_foreign (e, path, named, p->attached);
+  if (foreign != NULL)
+    say_error ("finding the disk of %s: %s", p->uri, foreign);
+  return foreign == NULL ? 0 : -1;
 }
 
 static int
-connect_source (struct proxy *p)
+find_control (struct proxy *p, const struct endpoint *e)
+{
+  CLEANUP_FREE char *announced = endpoint_announcement (e, ANNOUNCE_CONTROL);
+
+  if (announced == NULL) {
+    say_error ("%s announces no control socket: it must be served by nbdkit "
+               "--filter=migrate (or give --control=SOCKET)",
+               p->uri);
+    return -1;
+  }
+  if (open_control (p, announced) == -1)
+    return -1;
+  return attach_to (p, e, announced, false);
+}
+
+/* 'control_path' is what the user named, and open, or NULL. */
+static int
+connect_source (struct proxy *p, const char *control_path)
 {
   const struct connection_options none = { 0 };
   struct endpoint *e;
@@ -155,7 +201,7 @@ connect_source (struct proxy *p)
     free (why);
     return -1;
   }
-  r = find_control (p, e);
+  r = p->control ? attach_to (p, e, control_path, true) : find_control (p, e);
   endpoint_close (e);
   return r;
 }
@@ -171,7 +217,7 @@ open_by_uri (struct proxy *p, const char *control_path)
       return -1;
     r = try_to_attach (p, name);
   }
-  return r == 1 ? connect_source (p) : r;
+  return r == 1 ? connect_source (p, control_path) : r;
 }
 
 /* ---- by migrate-dir ----------------------------------------------------- */
@@ -261,6 +307,7 @@ void
 proxy_close (struct proxy *p)
 {
   control_close (p->control);
+  json_decref (p->attached);
   free (p->uri);
   loop_destroy (&p->loop);
 }

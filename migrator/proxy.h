@@ -6,12 +6,17 @@
 #ifndef NBDMIGRATE_PROXY_H
 #define NBDMIGRATE_PROXY_H
 
+#include <stdbool.h>
+
 #include "control.h"
+
+struct endpoint;
 
 struct proxy {
   struct loop loop;
   struct control *control;
-  char *uri; /* of the source, or what else messages call the disk */
+  char *uri;        /* of the source, or what else messages call the disk */
+  json_t *attached; /* the answer to 'attach' */
   uint64_t max_gate_ms;
 };
 
@@ -25,6 +30,15 @@ struct proxy {
 extern int proxy_open (struct proxy *p, const char *source,
                        const char *control_path, const char *export);
 extern void proxy_close (struct proxy *p);
+
+/* Why the control socket that answered so to 'attach' is not known to be that
+ * of the disk which the source serves; NULL if it is.  Another host's proxy may
+ * announce a path at which there is a socket of this host.  Where the user
+ * named the socket ('named') and the source tells no id, the user's word does.
+ * The caller frees it.
+ */
+extern char *proxy_is_foreign (const struct endpoint *source, const char *path,
+                               bool named, const json_t *attached);
 
 /* That its control socket, of the disk or directory 'what', cannot be had. */
 extern void proxy_say_no_control (const char *path, const char *what,
