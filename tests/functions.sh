@@ -276,6 +276,42 @@ server_is_up ()
   return 1
 }
 
+# start_nbd_server FILE: the oldest server, its URI in $nbd_server_uri.  It goes
+# into the background by itself.
+start_nbd_server ()
+{
+  nbd_server_uri="nbd+unix:///disk?socket=$tmp/nbd-server.sock"
+  rm -f "$tmp/nbd-server.pid" "$tmp/nbd-server.sock"
+  cat > "$tmp/nbd-server.conf" <<END
+[generic]
+    unixsock = $tmp/nbd-server.sock
+[disk]
+    exportname = $1
+    flush = true
+    fua = true
+    trim = true
+END
+  at_end stop_nbd_server
+  nbd-server -C "$tmp/nbd-server.conf" -p "$tmp/nbd-server.pid" \
+    2> "$tmp/nbd-server.log"
+  wait_for nbd_server_is_up
+}
+
+nbd_server_is_up ()
+{
+  nbdinfo --size "$nbd_server_uri" > "$tmp/nbdinfo.out" 2>&1
+}
+
+stop_nbd_server ()
+{
+  local pid
+
+  is_file "$tmp/nbd-server.pid" || return 0
+  pid=$(cat "$tmp/nbd-server.pid")
+  ! is_running "$pid" || kill "$pid"
+  wait_for has_ended "$pid"
+}
+
 # ---- guests ----------------------------------------------------------------
 
 # What a guest may do whose disk lies in a qcow2 image: all but zeroing without

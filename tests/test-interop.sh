@@ -35,7 +35,10 @@ start_destination ()
     start_qemu_nbd destination -e 16 -f raw --discard=unmap "$image" ;;
   qemu-nbd-qcow2-tcp) start_tcp ;;
   storage-daemon) start_storage_daemon ;;
-  nbd-server) start_nbd_server ;;
+  nbd-server)
+      start_nbd_server "$image"
+      destination=$nbd_server_uri
+      ;;
   loop-device) start_loop_device ;;
   esac
 }
@@ -72,41 +75,6 @@ start_storage_daemon ()
     --export type=nbd,id=e,node-name=disk,name=disk,writable=on
   wait_for server_is_up destination
   destination="nbd+unix:///disk?socket=$tmp/qsd.sock"
-}
-
-nbd_server_is_up ()
-{
-  nbdinfo --size "$destination" > "$tmp/nbdinfo.out" 2>&1
-}
-
-# It goes into the background by itself.
-start_nbd_server ()
-{
-  rm -f "$tmp/nbd-server.pid" "$tmp/nbd-server.sock"
-  cat > "$tmp/nbd-server.conf" <<END
-[generic]
-    unixsock = $tmp/nbd-server.sock
-[disk]
-    exportname = $image
-    flush = true
-    fua = true
-    trim = true
-END
-  at_end stop_nbd_server
-  nbd-server -C "$tmp/nbd-server.conf" -p "$tmp/nbd-server.pid" \
-    2> "$tmp/nbd-server.log"
-  destination="nbd+unix:///disk?socket=$tmp/nbd-server.sock"
-  wait_for nbd_server_is_up
-}
-
-stop_nbd_server ()
-{
-  local pid
-
-  is_file "$tmp/nbd-server.pid" || return 0
-  pid=$(cat "$tmp/nbd-server.pid")
-  ! is_running "$pid" || kill "$pid"
-  wait_for has_ended "$pid"
 }
 
 # loop FILE: its device in $loop.
