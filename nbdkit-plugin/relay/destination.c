@@ -8,10 +8,14 @@
 
 #include "announcement.h"
 #include "cleanup.h"
+#include "nbd-limits.h"
 #include "destination.h"
 
-#define MAXIMUM_UNKNOWN (32 * 1024 * 1024) /* what servers are to accept */
-#define MINIMUM_LIMIT 65536                /* what servers are to ask for */
+#define MINIMUM_LIMIT 65536 /* what servers are to ask for */
+
+_Static_assert(NBD_ZERO_MAX_UNSTATED % MINIMUM_LIMIT == 0 &&
+                 NBD_ZERO_MAX % MINIMUM_LIMIT == 0,
+               "requests are whole blocks");
 
 static bool
 has_prefix (const char *text, const char *prefix)
@@ -60,16 +64,18 @@ destination_learn (struct nbd_handle *nbd, struct destination *d)
   const int64_t bytes = nbd_get_size (nbd);
   int64_t minimum = nbd_get_block_size (nbd, LIBNBD_SIZE_MINIMUM);
   int64_t maximum = nbd_get_block_size (nbd, LIBNBD_SIZE_MAXIMUM);
+  const uint32_t zero_maximum = nbd_zero_max (maximum);
 
   /* No constraints (0): bytes, as servers without them accept in practice. */
   if (minimum <= 0)
     minimum = 1;
-  if (maximum <= 0 || maximum > MAXIMUM_UNKNOWN)
-    maximum = MAXIMUM_UNKNOWN;
+  if (maximum <= 0 || maximum > NBD_DATA_MAX_UNSTATED)
+    maximum = NBD_DATA_MAX_UNSTATED;
   *d = (struct destination){
     .bytes = bytes < 0 ? 0 : bytes,
     .minimum = minimum,
     .maximum = maximum - maximum % minimum,
+    .zero_maximum = zero_maximum,
     .read_only = nbd_is_read_only (nbd) != 0,
     .can_flush = nbd_can_flush (nbd) == 1,
     .can_fua = nbd_can_fua (nbd) == 1,

@@ -13,8 +13,9 @@
 
 struct destination {
   uint64_t bytes;
-  uint32_t minimum; /* blocks; both a power of two or a multiple of one */
-  uint32_t maximum; /* of one read or write; a multiple of the minimum */
+  uint32_t minimum;      /* blocks; both a power of two or a multiple of one */
+  uint32_t maximum;      /* of one read or write; a multiple of the minimum */
+  uint32_t zero_maximum; /* of one to zero, trim or cache; likewise */
   bool read_only;
   bool can_flush;
   bool can_fua;

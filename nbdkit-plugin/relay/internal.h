@@ -51,9 +51,6 @@
 /* Waiting threads look up this often. */
 #define RELAY_SLICE_MS 100
 
-/* A command's size is bounded: what has no data may be larger. */
-#define RELAY_NO_DATA_MAX (UINT32_C (1) << 30)
-
 enum command_kind {
   COMMAND_READ,
   COMMAND_WRITE,

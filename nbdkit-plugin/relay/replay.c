@@ -68,9 +68,9 @@ is_one_command (const struct destination *d, const struct log_entry *e)
   case LOG_WRITE:
     return e->length <= d->maximum;
   case LOG_ZERO:
-    return d->can_zero && e->length <= RELAY_NO_DATA_MAX;
+    return d->can_zero && e->length <= d->zero_maximum;
   case LOG_TRIM:
-    return e->length <= RELAY_NO_DATA_MAX;
+    return e->length <= d->zero_maximum;
   }
   return false;
 }

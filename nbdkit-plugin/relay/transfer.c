@@ -4,7 +4,9 @@
  */
 
 #include <errno.h>
+#include <stdlib.h>
 
+#include "nbd-limits.h"
 #include "copy.h"
 #include "internal.h"
 
@@ -18,9 +20,16 @@ command_limit (const struct destination *d, enum command_kind kind)
   case COMMAND_READ:
   case COMMAND_WRITE:
     return d->maximum;
-  default:
-    return RELAY_NO_DATA_MAX;
+  case COMMAND_ZERO:
+  case COMMAND_TRIM:
+  case COMMAND_CACHE:
+    return d->zero_maximum;
+  case COMMAND_STATUS:
+    return NBD_STATUS_MAX;
+  case COMMAND_FLUSH:
+    break; /* is about no range */
   }
+  abort ();
 }
 
 /* Fill the batch from the range; returns how far it got. */

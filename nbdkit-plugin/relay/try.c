@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "cleanup.h"
+#include "nbd-limits.h"
 #include "internal.h"
 
 struct span {
@@ -203,7 +204,7 @@ int
 try_block_status (struct request *q, const struct view *v)
 {
   struct span s = whole_blocks (v, q->offset, q->length);
-  const uint64_t limit = RELAY_NO_DATA_MAX;
+  const uint64_t limit = NBD_STATUS_MAX;
   struct command model = {
     .kind = COMMAND_STATUS,
     .offset = s.start,
