@@ -11,6 +11,7 @@
 #include <pthread.h>
 
 #include "export/destination.h"
+#include "nbd-limits.h"
 #include "request.h"
 #include "side-remote.h"
 
@@ -146,6 +147,32 @@ request_pwrite (struct handle *h, nbdkit_next *next, const void *buf,
   return r;
 }
 
+/* Before 1.44.1 nbdkit zeroes the first 64 MiB only, and says that all is well,
+ * where the plugin finds out when it is asked that it cannot zero.
+ */
+#if NBDKIT_VERSION_MAJOR > 1 || NBDKIT_VERSION_MINOR > 44 ||                   \
+  (NBDKIT_VERSION_MINOR == 44 && NBDKIT_VERSION_MICRO >= 1)
+#define SOURCE_ZERO_MAX UINT32_MAX
+#else
+#define SOURCE_ZERO_MAX NBD_ZERO_MAX
+#endif
+
+static int
+source_zero (nbdkit_next *next, uint32_t count, uint64_t offset, uint32_t flags,
+             int *err)
+{
+  int r = 0;
+
+  while (r == 0 && count > 0) {
+    const uint32_t n = count < SOURCE_ZERO_MAX ? count : SOURCE_ZERO_MAX;
+
+    r = next->zero (next, n, offset, flags, err);
+    offset += n;
+    count -= n;
+  }
+  return r;
+}
+
 int
 request_zero (struct handle *h, nbdkit_next *next, uint32_t count,
               uint64_t offset, uint32_t flags, int *err)
@@ -160,7 +187,7 @@ request_zero (struct handle *h, nbdkit_next *next, uint32_t count,
     r = destination_zero (h, count, offset, flags, err);
   else {
     next = source_begin (h, next);
-    r = next->zero (next, count, offset, flags, err);
+    r = source_zero (next, count, offset, flags, err);
     source_end (h);
   }
   leave (h, &req);
