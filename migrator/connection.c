@@ -7,6 +7,7 @@
  * ENOTCONN; so every request ends in one way only.
  */
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@
 
 #include "connection.h"
 #include "nbd-error.h"
+#include "nbd-limits.h"
 
 static const char *
 libnbd_error (void)
@@ -342,6 +344,7 @@ connection_zero (struct connection *c, struct io *io, uint64_t bytes,
 {
   const nbd_completion_callback cb = start (c, io);
 
+  assert (bytes <= NBD_ZERO_MAX);
   c->written = true;
   started (c, io, nbd_aio_zero (c->nbd, bytes, offset, cb, 0));
 }
@@ -374,8 +377,8 @@ connection_block_status (struct connection *c, struct status_io *sio,
   const nbd_extent_callback entries = { .callback = on_entries,
                                         .user_data = sio };
 
-  if (bytes > CONNECTION_RANGE_MAX)
-    bytes = CONNECTION_RANGE_MAX;
+  if (bytes > NBD_STATUS_MAX)
+    bytes = NBD_STATUS_MAX;
   started (c, &sio->io,
            nbd_aio_block_status (c->nbd, bytes, offset, entries, cb, 0));
 }

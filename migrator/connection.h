@@ -45,12 +45,6 @@ struct connection {
 
 #define CONNECTION_CONNECT_MS 10000
 
-/* The most bytes that one block status or write-zeroes request is about: below
- * 2 GiB, where nbdkit can crash (CVE-2025-47711) and qemu-nbd answers with an
- * error; whole chunks of any size.
- */
-#define CONNECTION_RANGE_MAX (UINT64_C (1984) << 20)
-
 struct connection_options {
   bool allocation;           /* ask for base:allocation */
   const char *depth_context; /* another context to ask for, or NULL */

@@ -66,9 +66,10 @@ op_words (enum op_kind kind)
   abort ();
 }
 
-/* As long as the answers come soon: a request of minutes would look like a
- * server that has gone, and every flush would wait for it.  However many of one
- * length are answered late, the next ones are half as long as they were.
+/* Requests to write zeroes become shorter where the answers come late: one of
+ * minutes would look like a server that has gone, and every flush would wait
+ * for it.  However many of one length are answered late, the next ones are half
+ * as long as they were.  Where they come soon again, they become longer again.
  */
 static void
 note_zero_time (struct copier *c, const struct op *op)
@@ -76,7 +77,7 @@ note_zero_time (struct copier *c, const struct op *op)
   const int64_t us = loop_now_us () - op->begin_us;
 
   if (us < 500000 && op->length == c->zero_bytes_max &&
-      c->zero_bytes_max * 2 <= CONNECTION_RANGE_MAX)
+      c->zero_bytes_max * 2 <= c->destination->zero_maximum_bytes)
     c->zero_bytes_max *= 2;
   while (us > 2000000 && c->zero_bytes_max > op->length / 2 &&
          c->zero_bytes_max / 2 >= c->copy_bytes)
@@ -150,21 +151,31 @@ add_op (struct job *job, enum op_kind kind, char *buf, uint64_t offset,
   c->nr_destination_ops++;
 }
 
-/* Reads and writes of a buffer, split at the server's maximum and ours. */
+/* Of one request: the server's maximum, and ours. */
+static uint64_t
+op_bytes_max (const struct copier *c, enum op_kind kind)
+{
+  const struct endpoint *e =
+    kind == OP_READ_SOURCE ? c->source : c->destination;
+
+  if (kind == OP_ZERO)
+    return c->zero_bytes_max;
+  return c->request_bytes < e->maximum_bytes ? c->request_bytes
+                                             : e->maximum_bytes;
+}
+
 static void
 add_ops (struct job *job, enum op_kind kind, char *buf, uint64_t offset,
          uint64_t length)
 {
-  const struct endpoint *e =
-    kind == OP_READ_SOURCE ? job->c->source : job->c->destination;
-  const uint64_t ours = job->c->request_bytes;
-  const uint64_t most = ours < e->maximum_bytes ? ours : e->maximum_bytes;
+  const uint64_t most = op_bytes_max (job->c, kind);
 
   while (length > 0) {
     const uint64_t n = length < most ? length : most;
 
     add_op (job, kind, buf, offset, n);
-    buf += n;
+    if (buf != NULL)
+      buf += n;
     offset += n;
     length -= n;
   }
@@ -289,7 +300,7 @@ write_zeroes (struct job *job, uint64_t offset, uint64_t length)
   if (c->options.destination_is_zero && !job->touched)
     c->stats.skipped_bytes += length;
   else if (c->destination->can_zero)
-    add_op (job, OP_ZERO, NULL, offset, length);
+    add_ops (job, OP_ZERO, NULL, offset, length);
   else
     add_ops (job, OP_WRITE, job->buf + (offset - job->offset), offset, length);
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "copier-internal.h"
+#include "nbd-limits.h"
 
 /* From the NBD protocol, "base:allocation" metadata context. */
 #define STATE_ZERO 2
@@ -170,10 +171,10 @@ lookup_start (struct copier *c, struct connection *conn)
   l->context = l->asked == c->options.base ? COPIER_DEPTH_CONTEXT
                                            : LIBNBD_CONTEXT_BASE_ALLOCATION;
   l->segment = *s;
-  if (s->length > CONNECTION_RANGE_MAX) {
-    l->segment.length = CONNECTION_RANGE_MAX;
-    s->offset += CONNECTION_RANGE_MAX;
-    s->length -= CONNECTION_RANGE_MAX;
+  if (s->length > NBD_STATUS_MAX) {
+    l->segment.length = NBD_STATUS_MAX;
+    s->offset += NBD_STATUS_MAX;
+    s->length -= NBD_STATUS_MAX;
   }
   else {
     c->unknown.first = s->next;

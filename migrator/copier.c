@@ -30,11 +30,6 @@
 
 #define ZERO_UNIT (64 * 1024)
 
-/* The length of the first requests to write zeroes, a multiple of any chunk.  A
- * server that makes holes of them answers at once, and they become longer; one
- * that writes them out may need seconds for each.
- */
-#define ZERO_BYTES_MIN (UINT64_C (64) << 20)
 #define GRAIN 4096 /* what file systems allocate */
 
 static uint64_t
@@ -176,7 +171,7 @@ copier_new (struct loop *loop, struct endpoint *source,
   c->source_ops.last = &c->source_ops.first;
   c->destination_ops.last = &c->destination_ops.first;
   c->obey_rate = true;
-  c->zero_bytes_max = ZERO_BYTES_MIN;
+  c->zero_bytes_max = destination->zero_maximum_bytes;
   return c;
 }
 

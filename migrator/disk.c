@@ -11,13 +11,14 @@
 #include <string.h>
 
 #include "migration.h"
+#include "nbd-limits.h"
 #include "protocol.h"
 
 /* One take: enough to keep the copier busy for a while, little enough that a
  * crash quarantines little and that a rewritten chunk is not read twice.
  */
 #define TAKE_BYTES_MIN (UINT64_C (32) * 1024 * 1024)
-#define TAKE_BYTES_MAX (2 * CONNECTION_RANGE_MAX)
+#define TAKE_BYTES_MAX (2 * NBD_STATUS_MAX)
 
 /* While the copying goes on, ended parts are collected for so long: a message
  * costs the proxy as much as a small read.

@@ -10,11 +10,7 @@
 #include "cleanup.h"
 #include "endpoint.h"
 #include "nbd-error.h"
-
-/* What servers must accept when they state no maximum (NBD protocol, "Block
- * size constraints").
- */
-#define DEFAULT_MAXIMUM_BYTES (32U * 1024 * 1024)
+#include "nbd-limits.h"
 
 static int
 learn (struct endpoint *e, struct nbd_handle *nbd,
@@ -28,9 +24,10 @@ learn (struct endpoint *e, struct nbd_handle *nbd,
     return -1;
   e->disk_bytes = (uint64_t)size;
   e->minimum_bytes = minimum > 0 ? (uint32_t)minimum : 1;
-  e->maximum_bytes = DEFAULT_MAXIMUM_BYTES;
-  if (maximum > 0 && maximum < DEFAULT_MAXIMUM_BYTES)
+  e->maximum_bytes = NBD_DATA_MAX_UNSTATED;
+  if (maximum > 0 && maximum < NBD_DATA_MAX_UNSTATED)
     e->maximum_bytes = (uint32_t)maximum;
+  e->zero_maximum_bytes = nbd_zero_max (maximum);
   e->read_only = nbd_is_read_only (nbd) != 0;
   e->can_flush = nbd_can_flush (nbd) == 1;
   e->can_zero = nbd_can_zero (nbd) == 1;

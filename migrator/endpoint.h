@@ -18,8 +18,9 @@ struct endpoint {
   char *description; /* NULL if there is none */
 
   uint64_t disk_bytes;
-  uint32_t minimum_bytes; /* block size constraints, never 0 */
-  uint32_t maximum_bytes; /* of one read or write */
+  uint32_t minimum_bytes;      /* block size constraints, never 0 */
+  uint32_t maximum_bytes;      /* of one read or write */
+  uint32_t zero_maximum_bytes; /* of one to write zeroes */
   bool read_only;
   bool can_flush;
   bool can_zero;

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # timeout: 120
 #
-# Requests to write zeroes become longer only where the answers come soon.  A
-# destination that writes zeroes out takes its time for each: eight long ones
-# would look like a server that has gone, and no flush would come between them.
-# (Here each takes just longer than what counts as soon.)  Where they are slow
-# they become shorter, but not once for each of those in flight.
+# Requests to write zeroes are 64 MiB long, 32 MiB where the server states no
+# block sizes: see test-long-zeroes.  A destination that writes zeroes out takes
+# its time for each: eight long ones would look like a server that has gone, and
+# no flush would come between them.  Where they are slow they become shorter, but
+# not once for each of those in flight.
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
@@ -21,26 +21,27 @@ lengths ()
   logged_lengths Zero "$tmp/requests"
 }
 
-# copy_zeroes DELAY: what was asked for at a time is in $longest.
+# copy_zeroes FILTER ARGUMENT...: what was asked for at a time is in $longest.
 copy_zeroes ()
 {
   rm -rf "$tmp/proxy.dir" "$tmp/requests"
   start_proxy proxy memory $size
-  start_nbdkit destination --filter=log --filter=delay memory $size \
-    delay-zero="$1" logfile="$tmp/requests"
+  start_nbdkit destination --filter=log --filter="$1" memory $size \
+    "${@:2}" logfile="$tmp/requests"
   must_migrate --finish=detach "$(uri proxy)" "$(uri destination)"
   end_bg proxy
   end_bg destination
   [ "$(completed zeroed_bytes)" -eq $size ]
   longest=$(lengths | sort -n | tail -n 1)
-  echo "delay $1: at most $((longest / MiB)) MiB at a time," \
+  echo "$*: at most $((longest / MiB)) MiB at a time," \
        "$(completed duration_ms) ms"
 }
 
-copy_zeroes 0
-((longest > 64 * MiB)) || fail "they do not become longer"
-copy_zeroes 700ms
-((longest <= 64 * MiB)) || fail "they become longer although they are slow"
+copy_zeroes nozero zeromode=notrim
+((longest == 32 * MiB)) || fail "no block sizes: not 32 MiB at a time"
+copy_zeroes blocksize-policy blocksize-minimum=512 blocksize-preferred=4K \
+  blocksize-maximum=1M
+((longest == 64 * MiB)) || fail "not 64 MiB at a time"
 
 has_asked ()
 {
