@@ -400,34 +400,64 @@ static int
 migrate_pread (nbdkit_next *next, void *handle, void *buf, uint32_t count,
                uint64_t offset, uint32_t flags, int *err)
 {
-  return request_pread (handle, next, buf, count, offset, flags, err);
+  return request_serve (&(struct io){ .type = IO_READ,
+                                      .handle = handle,
+                                      .next = next,
+                                      .buffer = buf,
+                                      .count = count,
+                                      .offset = offset,
+                                      .flags = flags,
+                                      .err = err });
 }
 
 static int
 migrate_pwrite (nbdkit_next *next, void *handle, const void *buf,
                 uint32_t count, uint64_t offset, uint32_t flags, int *err)
 {
-  return request_pwrite (handle, next, buf, count, offset, flags, err);
+  return request_serve (&(struct io){ .type = IO_WRITE,
+                                      .handle = handle,
+                                      .next = next,
+                                      .data = buf,
+                                      .count = count,
+                                      .offset = offset,
+                                      .flags = flags,
+                                      .err = err });
 }
 
 static int
 migrate_zero (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
               uint32_t flags, int *err)
 {
-  return request_zero (handle, next, count, offset, flags, err);
+  return request_serve (&(struct io){ .type = IO_ZERO,
+                                      .handle = handle,
+                                      .next = next,
+                                      .count = count,
+                                      .offset = offset,
+                                      .flags = flags,
+                                      .err = err });
 }
 
 static int
 migrate_trim (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
               uint32_t flags, int *err)
 {
-  return request_trim (handle, next, count, offset, flags, err);
+  return request_serve (&(struct io){ .type = IO_TRIM,
+                                      .handle = handle,
+                                      .next = next,
+                                      .count = count,
+                                      .offset = offset,
+                                      .flags = flags,
+                                      .err = err });
 }
 
 static int
 migrate_flush (nbdkit_next *next, void *handle, uint32_t flags, int *err)
 {
-  return request_flush (handle, next, flags, err);
+  return request_serve (&(struct io){ .type = IO_FLUSH,
+                                      .handle = handle,
+                                      .next = next,
+                                      .flags = flags,
+                                      .err = err });
 }
 
 static int
@@ -435,14 +465,27 @@ migrate_extents (nbdkit_next *next, void *handle, uint32_t count,
                  uint64_t offset, uint32_t flags,
                  struct nbdkit_extents *extents, int *err)
 {
-  return request_extents (handle, next, count, offset, flags, extents, err);
+  return request_serve (&(struct io){ .type = IO_EXTENTS,
+                                      .handle = handle,
+                                      .next = next,
+                                      .count = count,
+                                      .offset = offset,
+                                      .flags = flags,
+                                      .extents = extents,
+                                      .err = err });
 }
 
 static int
 migrate_cache (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
                uint32_t flags, int *err)
 {
-  return request_cache (handle, next, count, offset, flags, err);
+  return request_serve (&(struct io){ .type = IO_CACHE,
+                                      .handle = handle,
+                                      .next = next,
+                                      .count = count,
+                                      .offset = offset,
+                                      .flags = flags,
+                                      .err = err });
 }
 
 static struct nbdkit_filter filter = {

@@ -1,73 +1,77 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* A remote side: an NBD server, which the relay reaches. */
 
 #include <errno.h>
 
 #include "export/destination.h"
-#include "side-remote.h"
+#include "relay/relay.h"
+#include "side.h"
+
+static struct relay *
+relay_of (const struct io *io)
+{
+  return io->handle->export->relay;
+}
 
 static int
-answer (int r, int *err)
+answer (const struct io *io, int r)
 {
   if (r == -1)
-    *err = errno;
+    *io->err = errno;
   return r;
 }
 
 static unsigned
-relay_flags (uint32_t flags)
+relay_flags (const struct io *io)
 {
-  return flags & NBDKIT_FLAG_FUA ? RELAY_FUA : 0;
+  return io->flags & NBDKIT_FLAG_FUA ? RELAY_FUA : 0;
 }
 
-int
-destination_pread (struct handle *h, void *buf, uint32_t count, uint64_t offset,
-                   int *err)
+static int
+remote_pread (const struct io *io)
 {
-  return answer (
-    relay_read (h->export->relay, buf, count, offset, &destination_guest), err);
+  return answer (io, relay_read (relay_of (io), io->buffer, io->count,
+                                 io->offset, &destination_guest));
 }
 
-int
-destination_pwrite (struct handle *h, const void *buf, uint32_t count,
-                    uint64_t offset, uint32_t flags, int *err)
+static int
+remote_pwrite (const struct io *io)
 {
-  return answer (relay_write (h->export->relay, buf, count, offset,
-                              relay_flags (flags), &destination_guest),
-                 err);
+  return answer (io,
+                 relay_write (relay_of (io), io->data, io->count, io->offset,
+                              relay_flags (io), &destination_guest));
 }
 
-int
-destination_zero (struct handle *h, uint32_t count, uint64_t offset,
-                  uint32_t flags, int *err)
+static int
+remote_zero (const struct io *io)
 {
-  unsigned rf = relay_flags (flags);
+  unsigned flags = relay_flags (io);
 
-  if (!(flags & NBDKIT_FLAG_MAY_TRIM))
-    rf |= RELAY_NO_HOLE;
-  if (flags & NBDKIT_FLAG_FAST_ZERO)
-    rf |= RELAY_FAST_ZERO;
-  return answer (
-    relay_zero (h->export->relay, count, offset, rf, &destination_guest), err);
+  if (!(io->flags & NBDKIT_FLAG_MAY_TRIM))
+    flags |= RELAY_NO_HOLE;
+  if (io->flags & NBDKIT_FLAG_FAST_ZERO)
+    flags |= RELAY_FAST_ZERO;
+  return answer (io, relay_zero (relay_of (io), io->count, io->offset, flags,
+                                 &destination_guest));
 }
 
-int
-destination_trim (struct handle *h, uint32_t count, uint64_t offset,
-                  uint32_t flags, int *err)
+static int
+remote_trim (const struct io *io)
 {
-  return answer (relay_trim (h->export->relay, count, offset,
-                             relay_flags (flags), &destination_guest),
-                 err);
+  return answer (io, relay_trim (relay_of (io), io->count, io->offset,
+                                 relay_flags (io), &destination_guest));
 }
 
 /* Several flushes of one connection may run at once: each works on a copy of
  * what the connection has seen, and all of them fail if it is out of date.
  */
-int
-destination_flush (struct handle *h, int *err)
+static int
+remote_flush (const struct io *io)
 {
+  struct handle *h = io->handle;
   uint64_t seen = __atomic_load_n (&h->errors_seen, __ATOMIC_SEQ_CST);
   const int r =
-    answer (relay_flush (h->export->relay, &seen, &destination_guest), err);
+    answer (io, relay_flush (relay_of (io), &seen, &destination_guest));
 
   __atomic_store_n (&h->errors_seen, seen, __ATOMIC_SEQ_CST);
   return r;
@@ -80,18 +84,27 @@ add_extent (void *opaque, uint64_t offset, uint64_t length, uint32_t flags)
   return nbdkit_add_extent (opaque, offset, length, flags) == -1 ? errno : 0;
 }
 
-int
-destination_extents (struct handle *h, uint32_t count, uint64_t offset,
-                     struct nbdkit_extents *extents, int *err)
+static int
+remote_extents (const struct io *io)
 {
-  return answer (relay_block_status (h->export->relay, count, offset,
-                                     add_extent, extents, &destination_guest),
-                 err);
+  return answer (io, relay_block_status (relay_of (io), io->count, io->offset,
+                                         add_extent, io->extents,
+                                         &destination_guest));
 }
 
-int
-destination_cache (struct handle *h, uint32_t count, uint64_t offset, int *err)
+static int
+remote_cache (const struct io *io)
 {
   return answer (
-    relay_cache (h->export->relay, count, offset, &destination_guest), err);
+    io, relay_cache (relay_of (io), io->count, io->offset, &destination_guest));
 }
+
+const struct side remote_side = { {
+  [IO_READ] = remote_pread,
+  [IO_WRITE] = remote_pwrite,
+  [IO_ZERO] = remote_zero,
+  [IO_TRIM] = remote_trim,
+  [IO_FLUSH] = remote_flush,
+  [IO_EXTENTS] = remote_extents,
+  [IO_CACHE] = remote_cache,
+} };

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* One NBD connection. */
+
+#ifndef NBDMIGRATE_HANDLE_H
+#define NBDMIGRATE_HANDLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <nbdkit-filter.h>
+
+#include "export/export.h"
+
+struct handle {
+  struct export *export;
+  bool no_source; /* the plugin was not opened: the destination owns the disk */
+  uint64_t errors_seen; /* atomic: of the relay's error generation (relay.h) */
+  bool readonly;
+  bool told; /* atomic: that it is fenced was logged */
+};
+
+/* The context to ask about the export's properties.  'next' is the connection's
+ * own, or NULL if the export has a shared one.
+ */
+static inline nbdkit_next *
+handle_next (const struct handle *h, nbdkit_next *next)
+{
+  return h->export->shared ? h->export->shared : next;
+}
+
+#endif /* NBDMIGRATE_HANDLE_H */
