@@ -145,6 +145,14 @@ destination_leave (struct export *e)
   __atomic_fetch_sub (&e->relay_users, 1, __ATOMIC_SEQ_CST);
 }
 
+struct relay *
+destination_borrow (struct export *e)
+{
+  if (e->relay != NULL)
+    __atomic_fetch_add (&e->relay_users, 1, __ATOMIC_SEQ_CST);
+  return e->relay;
+}
+
 void
 destination_close (struct export *e)
 {

@@ -48,4 +48,10 @@ extern void destination_close (struct export *e);
 extern bool destination_enter (struct export *e);
 extern void destination_leave (struct export *e);
 
+/* The same for a command, whoever the owner is, under the session lock, which
+ * it may drop then.  It must have left when it takes the lock again.  NULL:
+ * there is no relay.
+ */
+extern struct relay *destination_borrow (struct export *e);
+
 #endif /* NBDMIGRATE_DESTINATION_H */

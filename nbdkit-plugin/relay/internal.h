@@ -15,6 +15,7 @@
  *   loss.c         what happens at once when the destination is lost
  *   keeper.c       the thread that connects again, and flushes in time
  *   replay.c       the log is sent again
+ *   read-back.c    a look at the destination over a chosen connection
  *
  * Without threads: log.c, range-lock.c, destination.c.
  *

@@ -168,6 +168,14 @@ extern int relay_block_status (struct relay *r, uint64_t count, uint64_t offset,
 
 /* ---- Looking ----------------------------------------------------------- */
 
+/* Read over the connection of this number, from 0 on below 'connections' of
+ * relay_get_status.  Nothing is tried again.  0, or -1 with errno: what the
+ * destination answered, ENOTCONN (there is no such connection, or it was lost),
+ * ENOMEM.  The range must lie inside the disk.
+ */
+extern int relay_read_back (struct relay *r, unsigned which, void *buf,
+                            size_t count, uint64_t offset);
+
 struct relay_status {
   bool up;
   bool failing; /* away for too long: requests that come now fail with EIO */
