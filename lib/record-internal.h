@@ -7,7 +7,6 @@
 #include "record-slot.h"
 
 struct record_file {
-  char *dir;
   char *path;
   char *temporary; /* what a new file is called until it is whole */
   uint8_t name_digest[RECORD_DIGEST_BYTES];

@@ -9,6 +9,7 @@
 
 #include "cleanup.h"
 #include "record-internal.h"
+#include "state-file.h"
 
 #define SETTLE                                                                 \
   "; nobody is served until \"nbdmigrate reopen DIR owner=source\", or "       \
@@ -82,7 +83,7 @@ check_file (const struct record_file *f, int fd, char **why)
                     strerror (errno));
     return -1;
   }
-  if (!S_ISREG (st.st_mode) || st.st_size < RECORD_MAP_OFFSET) {
+  if (st.st_size < RECORD_MAP_OFFSET) {
     record_explain (why, f,
                     "not a state file: %lld bytes, at least %d expected" SETTLE,
                     (long long)st.st_size, RECORD_MAP_OFFSET);
@@ -120,13 +121,15 @@ read_file (const struct record_file *f, int fd, uint64_t disk_bytes,
 static enum record_status
 open_file (const struct record_file *f, int flags, int *fd, char **why)
 {
-  *fd = open (f->path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  CLEANUP_FREE char *refused = NULL;
+
+  *fd = state_file_open (f->path, flags, &refused);
   if (*fd >= 0)
     return RECORD_OK;
   if (errno == ENOENT)
     return RECORD_NONE;
   record_explain (why, f, "opening the owner record: %s" SETTLE,
-                  strerror (errno));
+                  refused ? refused : strerror (errno));
   return RECORD_UNREADABLE;
 }
 

@@ -10,23 +10,14 @@
 
 #include "cleanup.h"
 #include "record-internal.h"
-
-static int
-sync_dir (const struct record_file *f)
-{
-  CLEANUP_CLOSE int fd = -1;
-
-  if (!f->sync)
-    return 0;
-  fd = open (f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  return fd == -1 ? -1 : fsync (fd);
-}
+#include "state-file.h"
 
 /* After the rename, as often as it takes. */
 static enum record_outcome
 sync_dir_again (struct record_file *f, char **why)
 {
-  if (f->dir_not_durable && sync_dir (f) == -1) {
+  if (f->dir_not_durable && f->sync &&
+      state_file_sync_directory (f->path) == -1) {
     record_explain (why, f, "making the state file durable: %s",
                     strerror (errno));
     return RECORD_UNSURE;
@@ -50,16 +41,25 @@ fill_new_file (const struct record_file *f, int fd, const struct slot *slot)
 static enum record_outcome
 create_file (struct record_file *f, const struct slot *slot, char **why)
 {
-  int fd = open (f->temporary,
-                 O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+  CLEANUP_FREE char *refused = NULL;
+  int fd;
 
-  if (fd == -1 || fill_new_file (f, fd, slot) == -1 ||
+  if (state_file_check (f->path, &refused) == -1) {
+    record_explain (why, f, "replacing the state file: %s",
+                    refused ? refused : strerror (errno));
+    return RECORD_KEPT;
+  }
+  fd = state_file_create (f->temporary, &refused);
+  if (fd == -1) {
+    record_explain (why, f, "making the state file: %s",
+                    refused ? refused : strerror (errno));
+    return RECORD_KEPT;
+  }
+  if (fill_new_file (f, fd, slot) == -1 ||
       rename (f->temporary, f->path) == -1) {
     record_explain (why, f, "making the state file: %s", strerror (errno));
-    if (fd >= 0) {
-      close (fd);
-      unlink (f->temporary);
-    }
+    close (fd);
+    unlink (f->temporary);
     return RECORD_KEPT;
   }
   f->fd = fd;

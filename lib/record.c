@@ -47,6 +47,7 @@
 
 #include "cleanup.h"
 #include "record-internal.h"
+#include "state-file.h"
 
 void
 record_explain (char **why, const struct record_file *f, const char *fmt, ...)
@@ -76,16 +77,13 @@ record_new (const char *dir, const char *export_name, bool sync)
     return NULL;
   f->fd = -1;
   f->sync = sync;
-  f->dir = strdup (dir);
-  if (name == NULL || f->dir == NULL ||
-      asprintf (&f->path, "%s/%s", dir, name) == -1) {
+  if (name == NULL || asprintf (&f->path, "%s/%s", dir, name) == -1) {
     f->path = NULL;
     goto no_memory;
   }
-  if (asprintf (&f->temporary, "%s/.new-%s", dir, name) == -1) {
-    f->temporary = NULL;
+  f->temporary = state_file_temporary (f->path);
+  if (f->temporary == NULL)
     goto no_memory;
-  }
   if (slot_name_digest (export_name, f->name_digest) == -1)
     goto no_memory;
   return f;
@@ -103,7 +101,6 @@ record_free (struct record_file *f)
     return;
   if (f->fd >= 0)
     close (f->fd);
-  free (f->dir);
   free (f->path);
   free (f->temporary);
   free (f);

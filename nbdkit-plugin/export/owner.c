@@ -39,6 +39,18 @@ adopt (struct export *e, const struct record *rec)
   return 0;
 }
 
+/* If it is not to be believed nothing is known, which costs time only. */
+static void
+read_history (struct export *e)
+{
+  CLEANUP_FREE char *why = NULL;
+
+  history_read (&e->session.history, e->history_path, &why);
+  if (why != NULL)
+    nbdkit_error ("migrate: export \"%s\": reading %s: %s", e->name,
+                  e->history_path, why);
+}
+
 int
 owner_load (struct export *e, enum owner *owner)
 {
@@ -59,7 +71,7 @@ owner_load (struct export *e, enum owner *owner)
     return 0;
   case RECORD_OK:
     *owner = rec.owner;
-    history_read (&e->session.history, e->history_path);
+    read_history (e);
     if (why != NULL)
       nbdkit_error ("migrate: export \"%s\": %s", e->name, why);
     return adopt (e, &rec);
@@ -92,11 +104,13 @@ owner_fits (struct export *e)
 int
 owner_record_history (struct export *e)
 {
-  if (history_write (&e->session.history, e->history_path, config.state_sync) ==
-      0)
+  CLEANUP_FREE char *why = NULL;
+
+  if (history_write (&e->session.history, e->history_path, config.state_sync,
+                     &why) == 0)
     return 0;
-  nbdkit_error ("migrate: export \"%s\": writing %s: %m", e->name,
-                e->history_path);
+  nbdkit_error ("migrate: export \"%s\": writing %s: %s", e->name,
+                e->history_path, why ? why : strerror (errno));
   return -1;
 }
 

@@ -4,6 +4,11 @@
  *   lock      locked with flock (2) while in use; never removed, since a lock
  *             on a file that another process has removed protects nothing
  *   control   the control socket, mode 0600
+ *   state     the owner record (record.h)
+ *   history   to which destinations the disk was copied (history-file.h)
+ *
+ * Of the last ones each export has its own: NAME for the default export,
+ * NAME.EXPORT for another one, .new-NAME while it is being written.
  *
  * A socket that is there although we have the lock was left behind by a
  * process that was killed, and is removed.  nbdkit may change its user later
@@ -29,10 +34,13 @@
 #include "base/config.h"
 #include "directory.h"
 #include "gaps/run-as.h"
+#include "state-file.h"
 
 #define LOCK_NAME "lock"
 #define SOCKET_NAME "control"
-#define STATE_NAME "state" /* also state.NAME */
+
+/* The files that each export has. */
+static const char *const export_files[] = { "state", "history" };
 
 static int dir_fd = -1;
 static int lock_fd = -1;
@@ -41,25 +49,45 @@ static int listen_fd = -1;
 static int
 open_directory (bool *created)
 {
-  struct stat st;
+  CLEANUP_FREE char *why = NULL;
 
   *created = mkdir (config.dir, 0700) == 0;
   if (!*created && errno != EEXIST) {
     nbdkit_error ("migrate-dir: cannot make the directory %s: %m", config.dir);
     return -1;
   }
-  dir_fd = open (config.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (dir_fd == -1 || fstat (dir_fd, &st) == -1) {
-    nbdkit_error ("migrate-dir: cannot open the directory %s: %m", config.dir);
-    return -1;
-  }
-  if (st.st_mode & S_IWOTH) {
-    nbdkit_error ("migrate-dir: everybody can write to %s (mode %04o): use a "
-                  "directory of its own, with mode 0700",
-                  config.dir, (unsigned)st.st_mode & 07777);
-    return -1;
-  }
-  return 0;
+  dir_fd = state_dir_open (config.dir, run_as_user (), &why);
+  if (dir_fd != -1)
+    return 0;
+  nbdkit_error ("migrate-dir: the directory %s: %s", config.dir,
+                why ? why : strerror (errno));
+  return -1;
+}
+
+/* The path of what is in the directory, to be freed; NULL is reported. */
+static char *
+path_of (const char *name)
+{
+  char *path;
+
+  if (asprintf (&path, "%s/%s", config.dir, name) != -1)
+    return path;
+  nbdkit_error ("asprintf: %m");
+  return NULL;
+}
+
+/* What is going to be given away must be ours alone. */
+static int
+check_links (int fd, const char *path)
+{
+  struct stat st;
+
+  if (fstat (fd, &st) == 0 && st.st_nlink == 1)
+    return 0;
+  nbdkit_error ("migrate-dir: %s is not a file of its own, it has another "
+                "name (a hard link) as well: remove that, or move this away",
+                path);
+  return -1;
 }
 
 /* Who has the lock, as far as its file tells. */
@@ -77,22 +105,18 @@ lock_owner (void)
 static int
 take_lock (void)
 {
-  struct stat st;
+  CLEANUP_FREE char *path = path_of (LOCK_NAME), *why = NULL;
 
-  lock_fd =
-    openat (dir_fd, LOCK_NAME,
-            O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
-  if (lock_fd == -1 || fstat (lock_fd, &st) == -1) {
-    nbdkit_error ("migrate-dir: cannot open %s/" LOCK_NAME ": %m", config.dir);
+  if (path == NULL)
+    return -1;
+  lock_fd = state_file_open (path, O_RDWR | O_CREAT, &why);
+  if (lock_fd == -1) {
+    nbdkit_error ("migrate-dir: cannot open %s: %s", path,
+                  why ? why : strerror (errno));
     return -1;
   }
-  /* It is going to be given away: it must be ours alone. */
-  if (!S_ISREG (st.st_mode) || st.st_nlink != 1) {
-    nbdkit_error ("migrate-dir: %s/" LOCK_NAME " is not a file of its own: "
-                  "remove it",
-                  config.dir);
+  if (check_links (lock_fd, path) == -1)
     return -1;
-  }
   if (flock (lock_fd, LOCK_EX | LOCK_NB) == 0)
     return 0;
   if (errno == EWOULDBLOCK)
@@ -100,31 +124,91 @@ take_lock (void)
                   "each needs a directory of its own",
                   config.dir, lock_owner ());
   else
-    nbdkit_error ("migrate-dir: cannot lock %s/" LOCK_NAME ": %m", config.dir);
+    nbdkit_error ("migrate-dir: cannot lock %s: %m", path);
   return -1;
 }
 
-/* Whether nothing is in the directory but what this filter puts there. */
+/* ---- The user of nbdkit ------------------------------------------------ */
+
 static bool
-holds_only_ours (void)
+is_export_file (const char *name)
+{
+  if (strncmp (name, STATE_FILE_NEW, strlen (STATE_FILE_NEW)) == 0)
+    name += strlen (STATE_FILE_NEW);
+  for (size_t i = 0; i < sizeof export_files / sizeof export_files[0]; i++) {
+    const size_t len = strlen (export_files[i]);
+
+    if (strncmp (name, export_files[i], len) == 0 &&
+        (name[len] == '\0' || name[len] == '.'))
+      return true;
+  }
+  return false;
+}
+
+static bool
+is_ours (const char *name)
+{
+  return strcmp (name, LOCK_NAME) == 0 || strcmp (name, SOCKET_NAME) == 0 ||
+         is_export_file (name);
+}
+
+/* Call f for each name in the directory until it does not return 0, and return
+ * that.  -1: it cannot be read (reported).
+ */
+static int
+foreach_name (int (*f) (const char *name, uid_t user), uid_t user)
 {
   const int fd = openat (dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   DIR *dir = fd == -1 ? NULL : fdopendir (fd);
   const struct dirent *d;
-  bool r = dir != NULL;
+  int r = 0;
 
   if (dir == NULL) {
+    nbdkit_error ("migrate-dir: cannot read the directory %s: %m", config.dir);
     if (fd != -1)
       close (fd);
-    return false;
+    return -1;
   }
-  while (r && (d = readdir (dir)) != NULL)
-    r = strcmp (d->d_name, ".") == 0 || strcmp (d->d_name, "..") == 0 ||
-        strcmp (d->d_name, LOCK_NAME) == 0 ||
-        strcmp (d->d_name, SOCKET_NAME) == 0 ||
-        strncmp (d->d_name, STATE_NAME, strlen (STATE_NAME)) == 0;
+  while (r == 0 && (d = readdir (dir)) != NULL)
+    if (strcmp (d->d_name, ".") != 0 && strcmp (d->d_name, "..") != 0)
+      r = f (d->d_name, user);
   closedir (dir);
   return r;
+}
+
+static int
+is_strange (const char *name, uid_t user)
+{
+  (void)user;
+  return !is_ours (name);
+}
+
+static int
+fail_to_give (const char *path, uid_t user)
+{
+  nbdkit_error ("migrate-dir: cannot give %s to user %" PRIuMAX " (-u): %m",
+                path, (uintmax_t)user);
+  return -1;
+}
+
+/* What is not to be believed is left alone: whoever needs it says so. */
+static int
+give_file (const char *name, uid_t user)
+{
+  CLEANUP_FREE char *path = NULL, *why = NULL;
+  CLEANUP_CLOSE int fd = -1;
+
+  if (!is_export_file (name))
+    return 0;
+  path = path_of (name);
+  if (path == NULL)
+    return -1;
+  fd = state_file_open (path, O_RDWR, &why);
+  if (fd == -1)
+    return 0;
+  if (check_links (fd, path) == -1)
+    return -1;
+  return fchown (fd, user, -1) == 0 ? 0 : fail_to_give (path, user);
 }
 
 /* Give everything to the user that nbdkit is going to run as.  A directory
@@ -140,14 +224,14 @@ give_away (bool created)
     return 0;
   nbdkit_debug ("migrate: giving %s to user %" PRIuMAX, config.dir,
                 (uintmax_t)user);
-  if (((created || holds_only_ours ()) && fchown (dir_fd, user, -1) == -1) ||
-      fchown (lock_fd, user, -1) == -1 ||
-      fchownat (dir_fd, SOCKET_NAME, user, -1, AT_SYMLINK_NOFOLLOW) == -1) {
-    nbdkit_error ("migrate-dir: cannot give %s to user %" PRIuMAX " (-u): %m",
-                  config.dir, (uintmax_t)user);
+  if (foreach_name (give_file, user) == -1)
     return -1;
-  }
-  return 0;
+  if (fchown (lock_fd, user, -1) == -1 ||
+      fchownat (dir_fd, SOCKET_NAME, user, -1, AT_SYMLINK_NOFOLLOW) == -1)
+    return fail_to_give (config.dir, user);
+  if (!created && foreach_name (is_strange, user) != 0)
+    return 0;
+  return fchown (dir_fd, user, -1) == 0 ? 0 : fail_to_give (config.dir, user);
 }
 
 static int

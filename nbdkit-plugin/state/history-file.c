@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +11,7 @@
 #include "cleanup.h"
 #include "history-file.h"
 #include "record.h"
+#include "state-file.h"
 
 #define HEADING "nbdmigrate destinations 1\n"
 #define ENDING "end\n"
@@ -76,28 +76,19 @@ read_names (struct history *h, FILE *file)
 }
 
 void
-history_read (struct history *h, const char *path)
+history_read (struct history *h, const char *path, char **why)
 {
-  FILE *file = fopen (path, "re");
+  const int fd = state_file_open (path, O_RDONLY, why);
+  FILE *file = fd == -1 ? NULL : fdopen (fd, "r");
 
   h->complete = file != NULL && read_names (h, file);
   if (file != NULL)
     fclose (file);
+  else if (fd != -1)
+    close (fd);
 }
 
 /* ---- writing ----------------------------------------------------------- */
-
-static int
-sync_directory (const char *path)
-{
-  CLEANUP_FREE char *copy = strdup (path);
-  CLEANUP_CLOSE int fd = -1;
-
-  if (copy == NULL)
-    return -1;
-  fd = open (dirname (copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  return fd == -1 ? -1 : fsync (fd);
-}
 
 static void
 write_names (const struct history_names *names, FILE *file)
@@ -111,17 +102,15 @@ write_names (const struct history_names *names, FILE *file)
   }
 }
 
+/* The descriptor is closed. */
 static int
-write_file (const struct history *h, const char *path, bool sync)
+fill (const struct history *h, int fd, bool sync)
 {
-  const int fd =
-    open (path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-  FILE *file = fd == -1 ? NULL : fdopen (fd, "w");
+  FILE *file = fdopen (fd, "w");
   bool failed;
 
   if (file == NULL) {
-    if (fd != -1)
-      close (fd);
+    close (fd);
     return -1;
   }
   fputs (HEADING, file);
@@ -133,28 +122,28 @@ write_file (const struct history *h, const char *path, bool sync)
 }
 
 static int
-replace (const struct history *h, const char *path, bool sync)
+replace (const struct history *h, const char *path, bool sync, char **why)
 {
-  CLEANUP_FREE char *temporary = NULL;
-  const char *name = strrchr (path, '/') + 1;
+  CLEANUP_FREE char *temporary = state_file_temporary (path);
+  int fd;
 
-  /* No export's history has a name like it. */
-  if (asprintf (&temporary, "%.*s.new-%s", (int)(name - path), path, name) ==
-      -1) {
-    temporary = NULL;
+  if (temporary == NULL)
     return -1;
-  }
-  if (write_file (h, temporary, sync) == -1)
+  fd = state_file_create (temporary, why);
+  if (fd == -1 || fill (h, fd, sync) == -1)
     return -1;
   return rename (temporary, path);
 }
 
 int
-history_write (const struct history *h, const char *path, bool sync)
+history_write (const struct history *h, const char *path, bool sync, char **why)
 {
-  const int r = h->complete ? replace (h, path, sync) : unlink (path);
+  int r;
 
+  if (state_file_check (path, why) == -1)
+    return -1;
+  r = h->complete ? replace (h, path, sync, why) : unlink (path);
   if (r == -1 && (h->complete || errno != ENOENT))
     return -1;
-  return sync ? sync_directory (path) : 0;
+  return sync ? state_file_sync_directory (path) : 0;
 }

@@ -19,13 +19,17 @@
 extern char *history_path (const char *dir, const char *export_name);
 
 /* What is in the file becomes the earlier destinations of an empty history, and
- * it is complete if the file is whole.
+ * it is complete if the file is whole.  *why: what is there is not to be
+ * believed (state-file.h), and what to do; the caller frees it.  Otherwise
+ * NULL.
  */
-extern void history_read (struct history *h, const char *path);
+extern void history_read (struct history *h, const char *path, char **why);
 
 /* Write it; one that is not complete is none: the file goes.  -1 with errno: it
- * may not be durable.  Without 'sync' a loss of power is not looked after.
+ * may not be durable, and *why may say more (the caller frees it).  Without
+ * 'sync' a loss of power is not looked after.
  */
-extern int history_write (const struct history *h, const char *path, bool sync);
+extern int history_write (const struct history *h, const char *path, bool sync,
+                          char **why);
 
 #endif /* NBDMIGRATE_HISTORY_FILE_H */

@@ -232,12 +232,13 @@ static void
 test_file (void)
 {
   struct history h = new_history (), again;
+  char *why;
 
   CU_ASSERT_EQUAL (meet (&h, "nbd://a", A), PAST_NOTHING);
   CU_ASSERT_EQUAL (meet (&h, "nbd://b", B), PAST_NOTHING);
-  CU_ASSERT_EQUAL (history_write (&h, "./file", true), 0);
+  CU_ASSERT_EQUAL (history_write (&h, "./file", true, &why), 0);
   history_init (&again);
-  history_read (&again, "file");
+  history_read (&again, "file", &why);
   CU_ASSERT_TRUE (again.complete);
   CU_ASSERT_EQUAL (again.latest.n, 0);
   CU_ASSERT_EQUAL (meet (&again, "nbd://c", C), PAST_NOTHING);
@@ -246,11 +247,11 @@ test_file (void)
   history_destroy (&again);
 
   h.complete = false;
-  CU_ASSERT_EQUAL (history_write (&h, "./file", true), 0);
+  CU_ASSERT_EQUAL (history_write (&h, "./file", true, &why), 0);
   CU_ASSERT_FALSE (is_there ("file"));
-  CU_ASSERT_EQUAL (history_write (&h, "./file", true), 0);
+  CU_ASSERT_EQUAL (history_write (&h, "./file", true, &why), 0);
   h.complete = true;
-  CU_ASSERT_EQUAL (history_write (&h, "./nowhere/file", false), -1);
+  CU_ASSERT_EQUAL (history_write (&h, "./nowhere/file", false, &why), -1);
   history_destroy (&h);
 }
 
@@ -259,12 +260,12 @@ static void
 test_damaged_file (void)
 {
   struct history h = new_history ();
-  char text[4096];
+  char text[4096], *why;
   size_t length;
   FILE *file;
 
   CU_ASSERT_EQUAL (meet (&h, "nbd://a", A), PAST_NOTHING);
-  CU_ASSERT_EQUAL (history_write (&h, "./file", false), 0);
+  CU_ASSERT_EQUAL (history_write (&h, "./file", false, &why), 0);
   history_destroy (&h);
   file = fopen ("file", "r");
   length = fread (text, 1, sizeof text, file);
@@ -280,13 +281,13 @@ test_damaged_file (void)
     }
     fclose (file);
     history_init (&h);
-    history_read (&h, "file");
+    history_read (&h, "file", &why);
     CU_ASSERT_FALSE (h.complete);
     history_destroy (&h);
   }
   assert (remove ("file") == 0);
   history_init (&h);
-  history_read (&h, "file");
+  history_read (&h, "file", &why);
   CU_ASSERT_FALSE (h.complete);
   history_destroy (&h);
 }
