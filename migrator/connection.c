@@ -20,6 +20,7 @@
 #include "connection.h"
 #include "nbd-error.h"
 #include "nbd-limits.h"
+#include "socket-life.h"
 
 static const char *
 libnbd_error (void)
@@ -199,6 +200,7 @@ connection_open (struct loop *loop, const char *uri,
     return NULL;
   }
   c->sock = c->watch.fd = nbd_aio_get_fd (c->nbd);
+  socket_keep_alive (c->sock);
   return c;
 }
 
@@ -229,6 +231,19 @@ connection_break (struct connection *c, const char *why)
   nbd_aio_notify_read (c->nbd);
 }
 
+/* A server may need minutes for a flush, but its network acknowledges what was
+ * sent; one that does not is away.
+ */
+static bool
+is_unreachable (const struct connection *c, int64_t now_us)
+{
+  const int64_t oldest_us = connection_oldest_us (c);
+
+  return oldest_us != 0 &&
+         now_us - oldest_us > (int64_t)SOCKET_UNHEARD_MS * 1000 / 2 &&
+         socket_unheard_ms (c->sock) >= SOCKET_UNHEARD_MS;
+}
+
 void
 connection_check_timeout (struct connection *c, int64_t now_us,
                           const struct patience *p)
@@ -237,6 +252,10 @@ connection_check_timeout (struct connection *c, int64_t now_us,
 
   if (!connection_alive (c))
     return;
+  if (is_unreachable (c, now_us)) {
+    connection_break (c, "the network does not reach the server any more");
+    return;
+  }
   for (io = c->ios; io != NULL; io = io->next)
     if (now_us - io->started_us > (io->flush ? p->flush_us : p->request_us)) {
       connection_break (c, "the server did not answer in time");

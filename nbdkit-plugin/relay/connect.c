@@ -6,15 +6,13 @@
  */
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "base/clock.h"
 #include "cleanup.h"
 #include "nbd-error.h"
+#include "socket-life.h"
 #include "internal.h"
 
 static const char *
@@ -35,18 +33,6 @@ configure (struct connection *c, const char *uri)
       nbd_add_meta_context (nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) == -1)
     return -1;
   return nbd_aio_connect_uri (nbd, uri);
-}
-
-/* Notice a peer that vanished, or a forgetful middle box, also when idle. */
-static void
-keep_alive (int fd)
-{
-  static const int on = 1, idle = 30, interval = 10, count = 3;
-
-  setsockopt (fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-  setsockopt (fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
-  setsockopt (fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
-  setsockopt (fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
 }
 
 static bool
@@ -97,7 +83,7 @@ establish (struct connection *c, const struct attempt *a)
   c->fd = nbd_aio_get_fd (c->nbd);
   if (c->fd == -1)
     return libnbd_error ();
-  keep_alive (c->fd);
+  socket_keep_alive (c->fd);
   destination_learn (c->nbd, &c->destination);
   return NULL;
 }
