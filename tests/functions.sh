@@ -26,6 +26,8 @@ tmp=$(mktemp -d "${TMPDIR:-/tmp}/nbdmigrate-test.XXXXXX")
 declare -A pids=()     # by name, of what runs in the background
 names=()               # in the order of their start
 cleanup_commands=()    # run last to first at the end
+in=()                  # what programs are started with (tests/net.sh)
+declare -A uris=()     # by name, of servers that have no Unix socket
 
 # ---- ending ----------------------------------------------------------------
 
@@ -167,7 +169,8 @@ start_bg ()
   : > "$tmp/$name.out"
   : > "$tmp/$name.log"
   # The shell would have it ignore SIGINT.
-  env --default-signal=INT,QUIT "$@" >> "$tmp/$name.out" 2>> "$tmp/$name.log" &
+  "${in[@]}" env --default-signal=INT,QUIT "$@" \
+    >> "$tmp/$name.out" 2>> "$tmp/$name.log" &
   pids[$name]=$!
   names+=("$name")
 }
@@ -233,17 +236,22 @@ crash_bg ()
 # The URI of a server by its name.
 uri ()
 {
-  echo "nbd+unix:///?socket=$tmp/$1.sock"
+  echo "${uris[$1]:-nbd+unix:///?socket=$tmp/$1.sock}"
 }
+
+# Instead of a Unix socket (tests/net.sh).
+listen=() listen_uri=
 
 # start_nbdkit NAME ARGUMENT...
 start_nbdkit ()
 {
-  local name=$1
+  local name=$1 at=("${listen[@]}")
 
   shift
+  [ ${#at[@]} -gt 0 ] || at=(-U "$tmp/$name.sock")
+  uris[$name]=$listen_uri
   rm -f "$tmp/$name.pid" "$tmp/$name.sock"
-  start_bg "$name" nbdkit -f -U "$tmp/$name.sock" -P "$tmp/$name.pid" "$@"
+  start_bg "$name" nbdkit -f "${at[@]}" -P "$tmp/$name.pid" "$@"
   wait_for server_is_up "$name"
 }
 
@@ -435,7 +443,7 @@ migrate ()
 {
   local status=0
 
-  "$nbdmigrate" --json "${slow[@]}" "$@" \
+  "${in[@]}" "$nbdmigrate" --json "${slow[@]}" "$@" \
     > "$tmp/events" 2> "$tmp/migrate.log" || status=$?
   return $status
 }
