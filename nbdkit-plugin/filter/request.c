@@ -115,15 +115,17 @@ enter (const struct io *io, struct tracker_request *req)
     case TRACKER_FENCED:
       return fail_fenced (io);
     case TRACKER_WAIT:
-      if (wait_is_over (io))
+      if (wait_is_over (io)) {
+        tracker_give_up (t, req);
         return -1;
+      }
     }
 }
 
 static int
 change (const struct io *io)
 {
-  struct tracker_request req;
+  struct tracker_request req = TRACKER_REQUEST_INIT;
   int r;
 
   if (enter (io, &req) == -1)
@@ -140,19 +142,33 @@ change (const struct io *io)
  * A handover that may be taken back they do wait for.
  */
 
-/* Who serves it, until end_passing.  NULL: *io->err is set. */
+/* Who serves it.  -1: *io->err is set. */
+static int
+ask_owner (const struct io *io, enum owner *owner)
+{
+  struct tracker *t = io->handle->export->tracker;
+  struct tracker_read read = TRACKER_READ_INIT;
+
+  while (tracker_enter_read (t, &read) == TRACKER_WAIT)
+    if (wait_is_over (io)) {
+      tracker_give_up_read (t, &read);
+      return -1;
+    }
+  *owner = read.owner;
+  return check_owner (io, read.owner);
+}
+
+/* The side that serves it, until end_passing.  NULL: *io->err is set. */
 static const struct side *
 begin_passing (const struct io *io)
 {
-  struct export *e = io->handle->export;
   enum owner owner;
 
   do
-    while (tracker_enter_read (e->tracker, &owner) == TRACKER_WAIT)
-      if (wait_is_over (io))
-        return NULL;
-  while (owner == OWNER_DESTINATION && !destination_enter (e));
-  return check_owner (io, owner) == 0 ? side_of (owner) : NULL;
+    if (ask_owner (io, &owner) == -1)
+      return NULL;
+  while (owner == OWNER_DESTINATION && !destination_enter (io->handle->export));
+  return side_of (owner);
 }
 
 /* With its result: whether it must begin again. */

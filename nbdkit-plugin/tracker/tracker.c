@@ -66,7 +66,7 @@ struct tracker {
   struct dirty_rate rate;
 
   struct gate gate;
-  uint64_t held; /* requests waiting at it */
+  uint64_t held; /* requests waiting at it, or about to come back to it */
   uint64_t gates_expired;
   enum owner owner_before; /* the present commit, to go back to */
   bool session_over;       /* while committing: open the gate at the end */
@@ -145,22 +145,34 @@ until_deadline (const struct tracker *t, int64_t us)
   return counts && deadline < us ? deadline : us;
 }
 
-/* Wait at the gate.  False if it is still shut. */
-static bool
-pass_gate (struct tracker *t)
+/* The request waits no more: it passes, or does not come again. */
+static void
+end_held (struct tracker *t, bool *held)
 {
-  if (gate_is_open (t))
-    return true;
-
-  const int64_t limit = now_us () + HELD_US;
-  const unsigned wakes = t->wakes;
-
-  t->held++;
-  while (!gate_is_open (t) && t->wakes == wakes && now_us () < limit)
-    wait_until (t, &t->gate_changed, until_deadline (t, limit));
-  if (--t->held == 0)
+  if (*held && --t->held == 0)
     pthread_cond_broadcast (&t->progress);
-  return t->gate.state == GATE_OPEN;
+  *held = false;
+}
+
+/* Wait at the gate.  False if it is still shut: then the request stays counted
+ * in 'held' until its next turn, or a chain of holds could pass it by.
+ */
+static bool
+pass_gate (struct tracker *t, bool *held)
+{
+  if (!gate_is_open (t)) {
+    const int64_t limit = now_us () + HELD_US;
+    const unsigned wakes = t->wakes;
+
+    t->held += !*held;
+    *held = true;
+    while (!gate_is_open (t) && t->wakes == wakes && now_us () < limit)
+      wait_until (t, &t->gate_changed, until_deadline (t, limit));
+    if (t->gate.state != GATE_OPEN)
+      return false;
+  }
+  end_held (t, held);
+  return true;
 }
 
 /* ---- Requests ----------------------------------------------------------- */
@@ -227,7 +239,7 @@ enter_listed (struct tracker *t, struct tracker_request *req, uint64_t offset,
           length <= t->chunks.disk_bytes - offset);
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
 
-  if (!pass_gate (t))
+  if (!pass_gate (t, &req->held))
     return TRACKER_WAIT;
   req->owner = t->owner;
   if (!is_served (req->owner))
@@ -244,7 +256,7 @@ enum tracker_verdict
 tracker_enter (struct tracker *t, struct tracker_request *req, uint64_t offset,
                uint64_t length)
 {
-  if (enter_untracked (t, req))
+  if (!req->held && enter_untracked (t, req))
     return is_served (req->owner) ? TRACKER_PASS : TRACKER_FENCED;
   return enter_listed (t, req, offset, length);
 }
@@ -276,17 +288,31 @@ tracker_owner (struct tracker *t)
 
 /* Takes no lock as long as somebody is served. */
 enum tracker_verdict
-tracker_enter_read (struct tracker *t, enum owner *owner)
+tracker_enter_read (struct tracker *t, struct tracker_read *read)
 {
-  *owner = atomic_load (&t->owner);
-  if (is_served (*owner))
+  read->owner = atomic_load (&t->owner);
+  if (is_served (read->owner) && !read->held)
     return TRACKER_PASS;
 
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
-  if (!pass_gate (t))
+  if (!pass_gate (t, &read->held))
     return TRACKER_WAIT;
-  *owner = t->owner;
-  return is_served (*owner) ? TRACKER_PASS : TRACKER_FENCED;
+  read->owner = t->owner;
+  return is_served (read->owner) ? TRACKER_PASS : TRACKER_FENCED;
+}
+
+void
+tracker_give_up (struct tracker *t, struct tracker_request *req)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  end_held (t, &req->held);
+}
+
+void
+tracker_give_up_read (struct tracker *t, struct tracker_read *read)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  end_held (t, &read->held);
 }
 
 void

@@ -52,24 +52,46 @@ enum tracker_verdict {
   TRACKER_WAIT,   /* the gate is closed; not entered: call again */
 };
 
-/* One write-type request (write, zero, trim).  Lives with the caller from
- * tracker_enter to tracker_leave; all members are the tracker's but 'owner',
- * which the caller reads: OWNER_SOURCE or OWNER_DESTINATION.
+/* One write-type request (write, zero, trim).  Lives with the caller from the
+ * first tracker_enter, before which it is TRACKER_REQUEST_INIT, to
+ * tracker_leave; all members are the tracker's but 'owner', which the caller
+ * reads: OWNER_SOURCE or OWNER_DESTINATION.
  */
 struct tracker_request {
   struct inflight_node node;
+  bool held;   /* counted among those that wait at the gate */
   bool listed; /* in the list, not only counted */
   enum owner owner;
 };
 
+#define TRACKER_REQUEST_INIT                                                   \
+  {                                                                            \
+    .held = false                                                              \
+  }
+
+/* A request that does not write. */
+struct tracker_read {
+  bool held;
+  enum owner owner; /* for the caller */
+};
+
+#define TRACKER_READ_INIT                                                      \
+  {                                                                            \
+    .held = false                                                              \
+  }
+
 /* The gate check and the entry in the in-flight list, one critical section
  * (R8).  While no migration runs it costs atomic operations only.  At a closed
  * gate it waits, at most 100 ms, and then returns TRACKER_WAIT, so that the
- * caller can see whether its client is still there.
+ * caller can see whether its client is still there: then it must call this
+ * again or tracker_give_up, at once, since the next hold waits for it.
  */
 extern enum tracker_verdict tracker_enter (struct tracker *t,
                                            struct tracker_request *req,
                                            uint64_t offset, uint64_t length);
+
+/* After TRACKER_WAIT: the request does not come again. */
+extern void tracker_give_up (struct tracker *t, struct tracker_request *req);
 
 /* The request ended, well or badly (R2: it becomes dirty here).  Must be called
  * before the guest sees the reply, once for each TRACKER_PASS.
@@ -85,7 +107,8 @@ extern enum owner tracker_owner (struct tracker *t);
  * TRACKER_WAIT as for tracker_enter.
  */
 extern enum tracker_verdict tracker_enter_read (struct tracker *t,
-                                                enum owner *owner);
+                                                struct tracker_read *read);
+extern void tracker_give_up_read (struct tracker *t, struct tracker_read *read);
 
 /* Wake all waiting threads, whatever they wait for: the server is quitting. */
 extern void tracker_wake (struct tracker *t);

@@ -120,7 +120,7 @@ static void *
 guest (void *opaque)
 {
   uint64_t r = *(uint64_t *)opaque;
-  struct tracker_request req;
+  struct tracker_request req = TRACKER_REQUEST_INIT;
 
   while (!quit) {
     const uint64_t offset = unit_random (&r, DISK);
@@ -131,6 +131,8 @@ guest (void *opaque)
     do
       verdict = tracker_enter (t, &req, offset, length);
     while (verdict == TRACKER_WAIT && !quit);
+    if (verdict == TRACKER_WAIT)
+      tracker_give_up (t, &req);
     if (verdict == TRACKER_PASS) {
       guest_write (req.owner == OWNER_SOURCE ? source : cache, offset, length,
                    &r);

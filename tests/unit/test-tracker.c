@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
@@ -142,7 +143,7 @@ enter (struct tracker *t, struct tracker_request *req, uint64_t offset,
 static void
 guest_write (struct tracker *t, uint64_t offset, uint64_t length)
 {
-  struct tracker_request req;
+  struct tracker_request req = TRACKER_REQUEST_INIT;
 
   enter (t, &req, offset, length);
   tracker_leave (t, &req);
@@ -209,7 +210,7 @@ static void
 test_untracked (void)
 {
   struct tracker *t = new_tracker ();
-  struct tracker_request a, b;
+  struct tracker_request a = TRACKER_REQUEST_INIT, b = TRACKER_REQUEST_INIT;
 
   enter (t, &a, 0, 1);
   enter (t, &b, 0, DISK);
@@ -238,7 +239,7 @@ static void
 test_not_served (void)
 {
   static const enum owner owners[] = { OWNER_FENCED, OWNER_UNKNOWN };
-  struct tracker_request req;
+  struct tracker_request req = TRACKER_REQUEST_INIT;
 
   for (unsigned i = 0; i < 2; i++) {
     struct tracker *t = tracker_new (DISK, CHUNK, owners[i]);
@@ -272,7 +273,8 @@ static void
 test_settle (void)
 {
   struct tracker *t = new_tracker ();
-  struct tracker_request before, after;
+  struct tracker_request before = TRACKER_REQUEST_INIT,
+                         after = TRACKER_REQUEST_INIT;
   pthread_t thread;
 
   enter (t, &before, 0, 1);
@@ -353,7 +355,7 @@ static void
 test_mark (void)
 {
   struct tracker *t = new_clean_session ();
-  struct tracker_request a, b;
+  struct tracker_request a = TRACKER_REQUEST_INIT, b = TRACKER_REQUEST_INIT;
   const uint64_t dirtied = status (t).dirtied_bytes;
 
   /* D comes at the end, what is in flight counts until then (R2, R9). */
@@ -385,7 +387,7 @@ static void
 test_stop (void)
 {
   struct tracker *t = new_session ();
-  struct tracker_request req, off;
+  struct tracker_request req = TRACKER_REQUEST_INIT, off = TRACKER_REQUEST_INIT;
 
   CLEANUP_EXTENTS struct extents e = take_all (t);
 
@@ -533,7 +535,7 @@ test_skipped (void)
 {
   struct tracker *t = new_session ();
   struct extents e = take_all (t);
-  struct tracker_request req;
+  struct tracker_request req = TRACKER_REQUEST_INIT;
 
   guest_write (t, 2 * CHUNK, 1);         /* while it is leased */
   tracker_enter (t, &req, 3 * CHUNK, 1); /* and at its end, too */
@@ -743,7 +745,7 @@ test_compare (void)
 {
   struct tracker *t = new_clean_session ();
   CLEANUP_EXTENTS struct extents wrong = EXTENTS_EMPTY;
-  struct tracker_request req;
+  struct tracker_request req = TRACKER_REQUEST_INIT;
 
   guest_write (t, CHUNK, 1); /* dirty: not compared */
 
@@ -868,7 +870,7 @@ static void
 test_hold (void)
 {
   struct tracker *t = new_clean_session ();
-  struct tracker_request req;
+  struct tracker_request req = TRACKER_REQUEST_INIT;
   uint64_t pause_us;
   const uint64_t token = tracker_hold (t, LONG_MS);
 
@@ -877,6 +879,7 @@ test_hold (void)
   CU_ASSERT_EQUAL (tracker_hold (t, LONG_MS), 0);
   CU_ASSERT_EQUAL (tracker_wait_drained (t, token, 0), DRAIN_DONE);
   CU_ASSERT_EQUAL (tracker_enter (t, &req, 0, 1), TRACKER_WAIT);
+  tracker_give_up (t, &req);
   CU_ASSERT_EQUAL (status (t).in_flight_requests, 0);
   CU_ASSERT_EQUAL (tracker_release (t, token + 1, &pause_us), -1);
   CU_ASSERT_EQUAL (errno, ETIMEDOUT);
@@ -912,7 +915,7 @@ static void
 test_drain (void)
 {
   struct tracker *t = new_clean_session ();
-  struct tracker_request a, b;
+  struct tracker_request a = TRACKER_REQUEST_INIT, b = TRACKER_REQUEST_INIT;
   struct drain d = { t, 0, DRAIN_WAIT };
   pthread_t thread;
 
@@ -934,7 +937,7 @@ static void
 test_expiry (void)
 {
   struct tracker *t = new_clean_session ();
-  struct tracker_request req;
+  struct tracker_request req = TRACKER_REQUEST_INIT;
   uint64_t pause_us;
 
   /* A request in flight that does not end: the deadline does. */
@@ -975,7 +978,7 @@ static void *
 guest_thread (void *opaque)
 {
   struct guest *g = opaque;
-  struct tracker_request req;
+  struct tracker_request req = TRACKER_REQUEST_INIT;
 
   while ((g->verdict = tracker_enter (g->t, &req, 0, 1)) == TRACKER_WAIT)
     g->waits++;
@@ -1021,6 +1024,50 @@ test_held (void)
   finish (t);
 }
 
+static void *
+hold_thread (void *opaque)
+{
+  struct drain *d = opaque;
+
+  d->token = tracker_hold (d->t, LONG_MS);
+  return NULL;
+}
+
+/* Holds one after the other, and a request that is between two turns when the
+ * gate opens: it passes before the next hold.
+ */
+static void
+test_chain_of_holds (void)
+{
+  struct tracker *t = new_clean_session ();
+  struct tracker_request req = TRACKER_REQUEST_INIT;
+  struct drain d = { .t = t };
+  uint64_t pause_us;
+  pthread_t thread;
+
+  d.token = tracker_hold (t, LONG_MS);
+  for (int i = 0; i < 3; i++) {
+    CU_ASSERT_EQUAL (tracker_enter (t, &req, 0, 1), TRACKER_WAIT);
+    CU_ASSERT_EQUAL (tracker_release (t, d.token, &pause_us), 0);
+    CU_ASSERT_EQUAL_FATAL (pthread_create (&thread, NULL, hold_thread, &d), 0);
+    for (int n = 0; n < 10000; n++)
+      sched_yield (); /* time for it to do the wrong thing */
+    enter (t, &req, 0, 1);
+    pthread_join (thread, NULL);
+    CU_ASSERT_EQUAL (status (t).gate, GATE_CLOSED);
+    tracker_leave (t, &req);
+  }
+  CU_ASSERT_EQUAL (tracker_release (t, d.token, &pause_us), 0);
+
+  /* Who gives up is not waited for. */
+  d.token = tracker_hold (t, LONG_MS);
+  CU_ASSERT_EQUAL (tracker_enter (t, &req, 0, 1), TRACKER_WAIT);
+  CU_ASSERT_EQUAL (tracker_release (t, d.token, &pause_us), 0);
+  tracker_give_up (t, &req);
+  CU_ASSERT_NOT_EQUAL (tracker_hold (t, LONG_MS), 0);
+  finish (t);
+}
+
 /* Reports of waiting threads when the server quits. */
 static void *
 settled_once (void *t)
@@ -1053,7 +1100,7 @@ test_wake (void)
 {
   struct tracker *t = new_tracker ();
   struct guest waker = { .t = t };
-  struct tracker_request req;
+  struct tracker_request req = TRACKER_REQUEST_INIT;
   pthread_t thread;
 
   enter (t, &req, 0, 1);
@@ -1086,7 +1133,7 @@ static void
 test_commit_conditions (void)
 {
   struct tracker *t = new_session ();
-  struct tracker_request req;
+  struct tracker_request req = TRACKER_REQUEST_INIT;
   uint64_t epoch;
 
   tracker_set_grace (t, 0);
@@ -1309,7 +1356,7 @@ static void
 test_committed_expires (void)
 {
   struct tracker *t = new_clean_session ();
-  struct tracker_request req;
+  struct tracker_request req = TRACKER_REQUEST_INIT;
 
   begin_commit (t, 20);
   tracker_commit_end (t, true, OWNER_DESTINATION);
@@ -1329,7 +1376,7 @@ test_patience (void)
   struct tracker *t = new_clean_session ();
   struct guest g = { .t = t };
   pthread_t thread;
-  enum owner owner;
+  struct tracker_read read = TRACKER_READ_INIT;
   const uint64_t token = begin_commit_of_several (t, 20, LONG_MS);
   const uint64_t expired = status (t).gates_expired;
 
@@ -1341,7 +1388,7 @@ test_patience (void)
   g.waits = 0;
   while (g.waits == 0)
     ; /* still */
-  CU_ASSERT_EQUAL (tracker_enter_read (t, &owner), TRACKER_WAIT);
+  CU_ASSERT_EQUAL (tracker_enter_read (t, &read), TRACKER_WAIT);
   CU_ASSERT_EQUAL (status (t).gate, GATE_COMMITTED);
   CU_ASSERT_EQUAL (status (t).gates_expired, expired);
 
@@ -1352,7 +1399,7 @@ test_patience (void)
   pthread_join (thread, NULL);
   CU_ASSERT_EQUAL (g.verdict, TRACKER_PASS);
   CU_ASSERT_EQUAL (g.owner, OWNER_SOURCE);
-  CU_ASSERT_EQUAL (tracker_enter_read (t, &owner), TRACKER_PASS);
+  CU_ASSERT_EQUAL (tracker_enter_read (t, &read), TRACKER_PASS);
   finish (t);
 }
 
@@ -1361,7 +1408,7 @@ static void
 test_patience_ends (void)
 {
   struct tracker *t = new_clean_session ();
-  struct tracker_request req;
+  struct tracker_request req = TRACKER_REQUEST_INIT;
   const uint64_t token = begin_commit_of_several (t, 20, 30);
 
   tracker_commit_end (t, true, OWNER_DESTINATION);
@@ -1392,12 +1439,13 @@ static void
 test_session_end_in_commit (void)
 {
   struct tracker *t = new_clean_session ();
-  struct tracker_request req;
+  struct tracker_request req = TRACKER_REQUEST_INIT;
 
   begin_commit (t, LONG_MS);
   tracker_end_session (t);
   CU_ASSERT_EQUAL (status (t).gate, GATE_COMMITTING); /* R10 */
   CU_ASSERT_EQUAL (tracker_enter (t, &req, 0, 1), TRACKER_WAIT);
+  tracker_give_up (t, &req);
   tracker_commit_end (t, false, OWNER_DESTINATION);
   CU_ASSERT_EQUAL (status (t).gate, GATE_OPEN);
   CU_ASSERT_EQUAL (status (t).gates_expired, 0);
@@ -1420,12 +1468,13 @@ static void
 test_stop_in_commit (void)
 {
   struct tracker *t = new_clean_session ();
-  struct tracker_request req;
+  struct tracker_request req = TRACKER_REQUEST_INIT;
 
   begin_commit (t, LONG_MS);
   tracker_stop (t);
   CU_ASSERT (tracker_is_tracking (t));
   CU_ASSERT_EQUAL (tracker_enter (t, &req, 0, 1), TRACKER_WAIT);
+  tracker_give_up (t, &req);
   tracker_commit_end (t, true, OWNER_DESTINATION);
   CU_ASSERT_FALSE (tracker_is_tracking (t));
   CU_ASSERT_EQUAL (status (t).gate, GATE_OPEN);
@@ -1465,7 +1514,7 @@ static void
 test_empty_disk (void)
 {
   struct tracker *t = tracker_new (0, CHUNK, OWNER_SOURCE);
-  struct tracker_request req;
+  struct tracker_request req = TRACKER_REQUEST_INIT;
   uint64_t pause_us;
 
   CU_ASSERT_PTR_NOT_NULL_FATAL (t);
@@ -1550,6 +1599,7 @@ main (void)
     { "drain (R9)", test_drain },
     { "deadline (R8)", test_expiry },
     { "a request held", test_held },
+    { "a chain of holds", test_chain_of_holds },
     { "wake", test_wake },
     { "what a commit needs (R10)", test_commit_conditions },
     { "detach", test_detach },
