@@ -34,7 +34,7 @@ obj_plugins := $(src_plugins:%.c=$(B)/obj/%.o)
 
 $(obj_units) $(obj_tools): PKG_CFLAGS = $(call pkg_cflags,$(PKGS_TESTS)) \
   -Inbdkit-plugin -Imigrator
-$(obj_plugins): PKG_CFLAGS = $(call pkg_cflags,$(PKGS_FILTER))
+$(obj_plugins): PKG_CFLAGS = $(call pkg_cflags,$(PKGS_FILTER)) -Inbdkit-plugin
 
 # ---- programs --------------------------------------------------------------
 
@@ -59,10 +59,11 @@ $(bin_tools): $(B)/tests/%: $$(filter $(B)/obj/tests/tools/%.o \
 	  $(call pkg_libs,libnbd jansson gnutls) -lm
 any := %
 
-$(bin_plugins): $(B)/tests/nbdkit-%-plugin.so: $(B)/obj/tests/plugins/%.o
+$(bin_plugins): $(B)/tests/nbdkit-%-plugin.so: $(B)/obj/tests/plugins/%.o \
+    $(B)/tests/filter.a $(B)/tests/lib.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared -o $@ $^ \
-	  $(call pkg_libs,libnbd jansson)
+	  $(call pkg_libs,libnbd jansson gnutls)
 
 $(bin_preload): $(B)/tests/%-preload.so: $(B)/obj/tests/preload/%.o
 	@mkdir -p $(@D)

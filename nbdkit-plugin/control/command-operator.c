@@ -220,7 +220,7 @@ fail_in_use (struct call *call)
  */
 static bool
 leads_elsewhere (struct call *call, const char *uri,
-                 const struct relay_peer *peer)
+                 const struct remote_peer *peer)
 {
   const struct export *e = call->export;
   const char *known = e->session.destination;
@@ -366,7 +366,7 @@ move_destination (struct call *call, const char *uri, bool was_held)
   const struct relay_waiter waiter = { call_is_alive, call };
   struct export *e = call->export;
   CLEANUP_FREE char *why = NULL;
-  struct relay_peer peer;
+  struct remote_peer peer;
   bool held, connected;
 
   pthread_mutex_unlock (&e->session.lock);

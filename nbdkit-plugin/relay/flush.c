@@ -12,8 +12,8 @@
 static void
 add_flushes (struct relay *r, struct batch *b)
 {
-  for (unsigned i = 0; i < r->nr_connections; ++i) {
-    struct connection *c = r->connections[i];
+  for (unsigned i = 0; i < r->remote.nr_connections; ++i) {
+    struct connection *c = r->remote.connections[i];
 
     if (!c->lost && c->flushed < c->acknowledged)
       batch_add (b, COMMAND_FLUSH, 0, c->acknowledged, 0, NULL)->connection = c;
@@ -30,27 +30,27 @@ relay_flush_once (struct relay *r, uint64_t generation, uint64_t *seen)
   int result;
 
   batch_init (&b, generation);
-  pthread_mutex_lock (&r->lock);
+  pthread_mutex_lock (&r->remote.lock);
   add_flushes (r, &b);
   mark = relay_log_flush_begin (r->log);
-  batch_link (r, &b, NULL);
-  pthread_mutex_unlock (&r->lock);
+  batch_link (&r->remote, &b, NULL);
+  pthread_mutex_unlock (&r->remote.lock);
   batch_issue (&b);
-  result = batch_wait (r, &b);
+  result = batch_wait (&r->remote, &b);
   batch_destroy (&b);
 
-  pthread_mutex_lock (&r->lock);
-  if (result != RELAY_LOST && r->generation != generation)
-    result = RELAY_LOST; /* it proves nothing any more */
+  pthread_mutex_lock (&r->remote.lock);
+  if (result != REMOTE_LOST && r->remote.generation != generation)
+    result = REMOTE_LOST; /* it proves nothing any more */
   if (result > 0)
     relay_raise_error (r, seen);
-  if (result != RELAY_LOST) {
+  if (result != REMOTE_LOST) {
     /* After an error too: a server may have dropped what it could not write,
      * and the guests hear of it.
      */
     relay_log_flush_end (r->log, mark);
-    pthread_cond_broadcast (&r->changed);
+    pthread_cond_broadcast (&r->remote.changed);
   }
-  pthread_mutex_unlock (&r->lock);
+  pthread_mutex_unlock (&r->remote.lock);
   return result;
 }

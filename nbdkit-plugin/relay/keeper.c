@@ -31,56 +31,19 @@ struct keeper {
   int64_t more_ms; /* when to try for further connections */
 };
 
-void
-relay_serve (struct relay *r, struct connection *c)
-{
-  c->serving = true;
-  r->connections[r->nr_connections++] = c;
-}
-
 /* ---- Taking connections out of use ------------------------------------- */
-
-/* Move all, or all that are lost, to 'out'.  L. */
-static unsigned
-withdraw (struct relay *r, bool all, struct connection **out)
-{
-  unsigned kept = 0, n = 0;
-
-  for (unsigned i = 0; i < r->nr_connections; ++i) {
-    struct connection *c = r->connections[i];
-
-    if (all || c->lost) {
-      c->serving = false;
-      out[n++] = c;
-    }
-    else
-      r->connections[kept++] = c;
-  }
-  r->nr_connections = kept;
-  return n;
-}
 
 /* L; released meanwhile. */
 static void
 close_lost (struct relay *r, bool all)
 {
-  struct connection *out[RELAY_CONNECTIONS_MAX];
-  const unsigned n = withdraw (r, all, out);
+  struct connection *out[REMOTE_CONNECTIONS_MAX];
+  const unsigned n = remote_withdraw (&r->remote, all, out);
 
-  pthread_mutex_unlock (&r->lock);
+  pthread_mutex_unlock (&r->remote.lock);
   for (unsigned i = 0; i < n; ++i)
     connection_close (out[i]);
-  pthread_mutex_lock (&r->lock);
-}
-
-static bool
-has_lost (const struct relay *r)
-{
-  for (unsigned i = 0; i < r->nr_connections; ++i) {
-    if (r->connections[i]->lost)
-      return true;
-  }
-  return false;
+  pthread_mutex_lock (&r->remote.lock);
 }
 
 /* ---- Coming back ------------------------------------------------------- */
@@ -89,28 +52,30 @@ has_lost (const struct relay *r)
 static void
 come_up (struct relay *r, struct connection *c)
 {
-  r->destination = c->destination;
-  r->state = STATE_UP;
+  r->remote.destination = c->destination;
+  r->remote.up = true;
   r->up_ms = clock_ms ();
   free (r->lost_why);
   r->lost_why = NULL;
   range_lock_suspects_until (&r->ranges, r->up_ms + r->options.grace_ms);
-  relay_serve (r, c);
-  pthread_cond_broadcast (&r->changed);
+  remote_serve (&r->remote, c);
+  pthread_cond_broadcast (&r->remote.changed);
 }
 
 /* Without the lock. */
 static char *
 copy_uri (struct relay *r)
 {
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->remote.lock);
 
   return strdup (r->uri);
 }
 
 static bool
-is_held (const struct relay *r)
+is_held (void *opaque)
 {
+  const struct relay *r = opaque;
+
   return r->held;
 }
 
@@ -124,6 +89,7 @@ connect_again (struct relay *r, char **why)
     .uri = uri,
     .deadline_ms = clock_ms () + r->options.connect_ms,
     .urgent = is_held,
+    .urgent_opaque = r,
   };
 
   if (c == NULL && uri != NULL)
@@ -146,15 +112,15 @@ try_to_come_back (struct relay *r, char **why)
     connection_close (c);
     return -1;
   }
-  pthread_mutex_lock (&r->lock);
+  pthread_mutex_lock (&r->remote.lock);
   if (c->lost) {
-    pthread_mutex_unlock (&r->lock);
+    pthread_mutex_unlock (&r->remote.lock);
     connection_close (c);
     *why = strdup ("it was lost again");
     return -1;
   }
   come_up (r, c);
-  pthread_mutex_unlock (&r->lock);
+  pthread_mutex_unlock (&r->remote.lock);
   return 0;
 }
 
@@ -176,8 +142,8 @@ back_off (struct keeper *k)
   struct relay *r = k->relay;
   const int64_t until = clock_ms () + k->backoff_ms;
 
-  while (!r->stopping && clock_ms () < until)
-    relay_wait_changed (r);
+  while (!r->remote.stopping && clock_ms () < until)
+    remote_wait_changed (&r->remote);
   k->backoff_ms *= 2;
   if (k->backoff_ms > longest_backoff (r))
     k->backoff_ms = longest_backoff (r);
@@ -189,9 +155,9 @@ back_off (struct keeper *k)
 static bool
 wait_until_free (struct relay *r)
 {
-  while (r->held && !r->stopping)
-    relay_wait_changed (r);
-  return !r->stopping;
+  while (r->held && !r->remote.stopping)
+    remote_wait_changed (&r->remote);
+  return !r->remote.stopping;
 }
 
 /* Until it is there again or the relay is stopped.  L; released meanwhile. */
@@ -212,11 +178,11 @@ come_back (struct keeper *k)
   while (wait_until_free (r)) {
     free (why);
     r->trying = true;
-    pthread_mutex_unlock (&r->lock);
+    pthread_mutex_unlock (&r->remote.lock);
     const int result = try_to_come_back (r, &why);
-    pthread_mutex_lock (&r->lock);
+    pthread_mutex_lock (&r->remote.lock);
     r->trying = false;
-    pthread_cond_broadcast (&r->changed);
+    pthread_cond_broadcast (&r->remote.changed);
     if (result == 0)
       break;
     if (!said && !r->held && clock_ms () >= limit) {
@@ -229,7 +195,7 @@ come_back (struct keeper *k)
     back_off (k);
   }
   free (why);
-  if (r->state == STATE_UP)
+  if (r->remote.up)
     relay_notice_locked (r, "back after %lld ms",
                          (long long)(clock_ms () - lost_ms));
   k->more_ms = clock_ms ();
@@ -242,30 +208,32 @@ come_back (struct keeper *k)
 static void
 flush_log (struct relay *r)
 {
-  const uint64_t generation = r->generation;
+  const uint64_t generation = r->remote.generation;
   int result;
 
   r->flush_wanted = false;
   ++r->own_flushes;
-  pthread_mutex_unlock (&r->lock);
+  pthread_mutex_unlock (&r->remote.lock);
   result = relay_flush_once (r, generation, NULL);
   if (result > 0)
     relay_notice (r, "flushing it: %s; the guests' next flush fails",
                   strerror (result));
-  pthread_mutex_lock (&r->lock);
+  pthread_mutex_lock (&r->remote.lock);
 }
 
 static bool
 wants_more (const struct relay *r)
 {
-  return r->destination.multi_conn &&
-         r->nr_connections < r->options.connections;
+  return r->remote.destination.multi_conn &&
+         r->remote.nr_connections < r->options.connections;
 }
 
 static bool
-has_other_work (const struct relay *r)
+has_other_work (void *opaque)
 {
-  return r->state == STATE_DOWN || r->flush_wanted;
+  const struct relay *r = opaque;
+
+  return !r->remote.up || r->flush_wanted;
 }
 
 static bool
@@ -284,31 +252,32 @@ static void
 open_one_more (struct keeper *k)
 {
   struct relay *r = k->relay;
-  const uint64_t generation = r->generation;
+  const uint64_t generation = r->remote.generation;
   CLEANUP_FREE char *uri = strdup (r->uri), *why = NULL;
   const struct attempt attempt = {
     .uri = uri,
     .deadline_ms = clock_ms () + MORE_CONNECT_MS,
     .urgent = has_other_work,
+    .urgent_opaque = r,
   };
   struct connection *c;
 
-  pthread_mutex_unlock (&r->lock);
-  c = uri == NULL ? NULL : relay_connect (r, &attempt, &why);
+  pthread_mutex_unlock (&r->remote.lock);
+  c = uri == NULL ? NULL : remote_connect (&r->remote, &attempt, &why);
   if (c != NULL && connection_start (c) == -1) {
     connection_close (c);
     c = NULL;
   }
-  pthread_mutex_lock (&r->lock);
-  if (c != NULL && !c->lost && r->generation == generation &&
-      r->state == STATE_UP && is_same (&c->destination, &r->destination)) {
-    relay_serve (r, c);
+  pthread_mutex_lock (&r->remote.lock);
+  if (c != NULL && !c->lost && r->remote.generation == generation &&
+      r->remote.up && is_same (&c->destination, &r->remote.destination)) {
+    remote_serve (&r->remote, c);
     return;
   }
-  pthread_mutex_unlock (&r->lock);
+  pthread_mutex_unlock (&r->remote.lock);
   if (c != NULL)
     connection_close (c);
-  pthread_mutex_lock (&r->lock);
+  pthread_mutex_lock (&r->remote.lock);
   k->more_ms = clock_ms () + k->more_backoff_ms;
   k->more_backoff_ms *= 2;
   if (k->more_backoff_ms > MORE_LAST_MS)
@@ -326,9 +295,9 @@ sleep_until_work (struct keeper *k)
   };
 
   if (wants_more (r))
-    pthread_cond_clockwait (&r->work, &r->lock, CLOCK_MONOTONIC, &until);
+    pthread_cond_clockwait (&r->work, &r->remote.lock, CLOCK_MONOTONIC, &until);
   else
-    pthread_cond_wait (&r->work, &r->lock);
+    pthread_cond_wait (&r->work, &r->remote.lock);
 }
 
 /* ---- The end ----------------------------------------------------------- */
@@ -344,48 +313,38 @@ all_ended (struct connection *const *v, unsigned n)
   return true;
 }
 
-static bool
-has_in_flight (const struct relay *r)
-{
-  for (unsigned i = 0; i < r->nr_connections; ++i) {
-    if (r->connections[i]->in_flight > 0)
-      return true;
-  }
-  return false;
-}
-
 /* Requests in flight end, or are made to by their waiters; a last flush, so
  * that nothing is lost if the destination dies while no proxy runs.  L.
  */
 static void
 wind_up (struct relay *r)
 {
-  struct connection *v[RELAY_CONNECTIONS_MAX];
-  const uint64_t generation = r->generation;
+  struct connection *v[REMOTE_CONNECTIONS_MAX];
+  const uint64_t generation = r->remote.generation;
   int64_t until;
   unsigned n;
 
-  while (has_in_flight (r))
-    relay_wait_changed (r);
-  if (r->state == STATE_UP && !relay_log_empty (r->log)) {
-    r->stop_ms = clock_ms () + STOP_FLUSH_MS;
-    pthread_mutex_unlock (&r->lock);
+  while (remote_in_flight (&r->remote) > 0)
+    remote_wait_changed (&r->remote);
+  if (r->remote.up && !relay_log_empty (r->log)) {
+    r->remote.stop_ms = clock_ms () + STOP_FLUSH_MS;
+    pthread_mutex_unlock (&r->remote.lock);
     relay_flush_once (r, generation, NULL);
-    pthread_mutex_lock (&r->lock);
+    pthread_mutex_lock (&r->remote.lock);
   }
 
-  n = withdraw (r, true, v);
-  pthread_mutex_unlock (&r->lock);
+  n = remote_withdraw (&r->remote, true, v);
+  pthread_mutex_unlock (&r->remote.lock);
   for (unsigned i = 0; i < n; ++i)
     connection_goodbye (v[i]);
-  pthread_mutex_lock (&r->lock);
+  pthread_mutex_lock (&r->remote.lock);
   until = clock_ms () + STOP_GOODBYE_MS;
   while (!all_ended (v, n) && clock_ms () < until)
-    relay_wait_changed (r);
-  pthread_mutex_unlock (&r->lock);
+    remote_wait_changed (&r->remote);
+  pthread_mutex_unlock (&r->remote.lock);
   for (unsigned i = 0; i < n; ++i)
     connection_close (v[i]);
-  pthread_mutex_lock (&r->lock);
+  pthread_mutex_lock (&r->remote.lock);
 }
 
 void *
@@ -398,13 +357,13 @@ relay_keeper (void *opaque)
   };
   struct relay *r = k.relay;
 
-  pthread_mutex_lock (&r->lock);
-  while (!r->stopping) {
-    if (r->state == STATE_DOWN)
+  pthread_mutex_lock (&r->remote.lock);
+  while (!r->remote.stopping) {
+    if (!r->remote.up)
       come_back (&k);
     else if (r->flush_wanted)
       flush_log (r);
-    else if (has_lost (r)) {
+    else if (remote_has_lost (&r->remote)) {
       close_lost (r, false);
       k.more_ms = clock_ms () + k.more_backoff_ms;
     }
@@ -414,6 +373,6 @@ relay_keeper (void *opaque)
       sleep_until_work (&k);
   }
   wind_up (r);
-  pthread_mutex_unlock (&r->lock);
+  pthread_mutex_unlock (&r->remote.lock);
   return NULL;
 }

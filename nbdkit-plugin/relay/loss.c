@@ -20,14 +20,12 @@
  * have dropped it for being idle.)
  */
 static bool
-may_go_alone (const struct connection *c)
+may_go_alone (const struct relay *r, const struct connection *c)
 {
-  const struct relay *r = c->relay;
-
   if (c->in_flight > 0 || c->acknowledged != c->flushed)
     return false;
-  for (unsigned i = 0; i < r->nr_connections; ++i) {
-    if (r->connections[i] != c && !r->connections[i]->lost)
+  for (unsigned i = 0; i < r->remote.nr_connections; ++i) {
+    if (r->remote.connections[i] != c && !r->remote.connections[i]->lost)
       return true;
   }
   return false;
@@ -36,36 +34,33 @@ may_go_alone (const struct connection *c)
 static void
 go_down (struct relay *r)
 {
-  r->state = STATE_DOWN;
+  r->remote.up = false;
   r->lost_ms = clock_ms ();
-  ++r->generation;
+  ++r->remote.generation;
   ++r->losses;
   /* Their time counts from the return: an old write may be stuck where the
    * new ones will be.
    */
   range_lock_suspects_until (&r->ranges, RANGE_NEVER);
-  for (unsigned i = 0; i < r->nr_connections; ++i) {
-    r->connections[i]->lost = true;
-    shutdown (r->connections[i]->fd, SHUT_RDWR);
+  for (unsigned i = 0; i < r->remote.nr_connections; ++i) {
+    r->remote.connections[i]->lost = true;
+    shutdown (r->remote.connections[i]->fd, SHUT_RDWR);
   }
-  pthread_cond_broadcast (&r->changed);
+  pthread_cond_broadcast (&r->remote.changed);
 }
 
 void
-relay_lose (struct connection *c, const char *why)
+relay_lost (void *opaque, struct connection *c, bool again, const char *why)
 {
-  struct relay *r = c->relay;
-  const bool was_lost = c->lost;
+  struct relay *r = opaque;
 
-  c->lost = true;
-  if (!was_lost) {
-    shutdown (c->fd, SHUT_RDWR);
+  if (!again) {
     pthread_cond_signal (&r->work);
-    if (c->serving && r->state == STATE_UP && !may_go_alone (c))
+    if (c->serving && r->remote.up && !may_go_alone (r, c))
       go_down (r);
   }
   /* The first reason is the cause of the others. */
-  if (r->state == STATE_DOWN && r->lost_why == NULL && why != NULL)
+  if (!r->remote.up && r->lost_why == NULL && why != NULL)
     r->lost_why = strdup (why);
 }
 
@@ -73,21 +68,6 @@ int64_t
 relay_give_up_ms (const struct relay *r)
 {
   return r->lost_ms + (int64_t)r->options.reconnect_ms;
-}
-
-bool
-relay_wait_changed (struct relay *r)
-{
-  struct timespec until;
-
-  clock_gettime (CLOCK_MONOTONIC, &until);
-  until.tv_nsec += RELAY_SLICE_MS * 1000000;
-  if (until.tv_nsec >= 1000000000) {
-    ++until.tv_sec;
-    until.tv_nsec -= 1000000000;
-  }
-  return pthread_cond_clockwait (&r->changed, &r->lock, CLOCK_MONOTONIC,
-                                 &until) == 0;
 }
 
 void
@@ -108,11 +88,11 @@ notice (struct relay *r, const char *fmt, va_list args)
 
   if (vasprintf (&text, fmt, args) == -1)
     text = NULL;
-  pthread_mutex_lock (&r->lock);
+  pthread_mutex_lock (&r->remote.lock);
   if (text == NULL ||
       asprintf (&line, "destination %s: %s", r->uri, text) == -1)
     line = NULL;
-  pthread_mutex_unlock (&r->lock);
+  pthread_mutex_unlock (&r->remote.lock);
   if (line != NULL)
     r->options.notice (r->options.opaque, line);
 }
@@ -136,9 +116,9 @@ relay_notice_locked (struct relay *r, const char *fmt, ...)
 
   if (r->options.notice == NULL)
     return;
-  pthread_mutex_unlock (&r->lock);
+  pthread_mutex_unlock (&r->remote.lock);
   va_start (args, fmt);
   notice (r, fmt, args);
   va_end (args);
-  pthread_mutex_lock (&r->lock);
+  pthread_mutex_lock (&r->remote.lock);
 }

@@ -22,33 +22,33 @@
 int
 relay_hold (struct relay *r)
 {
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->remote.lock);
   const bool was_held = r->held;
   const int64_t until = clock_ms () + r->options.connect_ms + HOLD_MORE_MS;
 
   r->held = true;
-  while (r->trying && !r->stopping && clock_ms () < until)
-    relay_wait_changed (r);
-  if (r->state == STATE_DOWN && !r->trying)
+  while (r->trying && !r->remote.stopping && clock_ms () < until)
+    remote_wait_changed (&r->remote);
+  if (!r->remote.up && !r->trying)
     return 0;
   r->held = was_held;
-  pthread_cond_broadcast (&r->changed);
+  pthread_cond_broadcast (&r->remote.changed);
   return -1;
 }
 
 struct connection *
 relay_connect_again (struct relay *r, const struct attempt *a, char **why)
 {
-  struct connection *c = relay_connect (r, a, why);
+  struct connection *c = remote_connect (&r->remote, a, why);
 
-  if (c == NULL || c->destination.minimum <= r->destination.minimum)
+  if (c == NULL || c->destination.minimum <= r->remote.destination.minimum)
     return c;
   /* Ranges are locked, and writes are logged, in the old blocks. */
   if (asprintf (why,
                 "its minimum block has %u bytes, and that of the destination "
                 "had %u: guests that are connected need the same or a smaller "
                 "one",
-                c->destination.minimum, r->destination.minimum) == -1)
+                c->destination.minimum, r->remote.destination.minimum) == -1)
     *why = NULL;
   connection_close (c);
   return NULL;
@@ -57,9 +57,9 @@ relay_connect_again (struct relay *r, const struct attempt *a, char **why)
 /* Whether it has been prepared before, and not been used (its record failed).
  */
 static bool
-is_prepared (struct relay *r, const char *uri, struct relay_peer *peer)
+is_prepared (struct relay *r, const char *uri, struct remote_peer *peer)
 {
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->remote.lock);
 
   if (r->next == NULL || strcmp (r->next_uri, uri) != 0)
     return false;
@@ -73,24 +73,25 @@ set_next (struct relay *r, struct connection *c, char *uri)
 {
   struct connection *old;
 
-  pthread_mutex_lock (&r->lock);
+  pthread_mutex_lock (&r->remote.lock);
   old = r->next;
   free (r->next_uri);
   r->next = c;
   r->next_uri = uri;
-  pthread_mutex_unlock (&r->lock);
+  pthread_mutex_unlock (&r->remote.lock);
   if (old != NULL)
     connection_close (old);
 }
 
 int
 relay_move (struct relay *r, const char *uri, const struct relay_waiter *waiter,
-            struct relay_peer *peer, char **why)
+            struct remote_peer *peer, char **why)
 {
   const struct attempt attempt = {
     .uri = uri,
     .deadline_ms = clock_ms () + r->options.connect_ms,
-    .waiter = waiter,
+    .alive = waiter ? waiter->alive : NULL,
+    .alive_opaque = waiter ? waiter->opaque : NULL,
   };
   struct connection *c;
   char *copy;
@@ -112,7 +113,7 @@ relay_move (struct relay *r, const char *uri, const struct relay_waiter *waiter,
 struct connection *
 relay_take_next (struct relay *r)
 {
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->remote.lock);
   struct connection *c = r->next;
 
   r->next = NULL;
@@ -125,12 +126,12 @@ relay_unhold (struct relay *r, bool moved)
   if (!moved)
     set_next (r, NULL, NULL);
 
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->remote.lock);
   if (moved) {
     free (r->uri);
     r->uri = r->next_uri;
     r->next_uri = NULL;
   }
   r->held = false;
-  pthread_cond_broadcast (&r->changed);
+  pthread_cond_broadcast (&r->remote.changed);
 }

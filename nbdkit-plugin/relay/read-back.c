@@ -15,8 +15,8 @@
 static struct connection *
 find (const struct relay *r, unsigned which)
 {
-  return r->state == STATE_UP && which < r->nr_connections
-           ? r->connections[which]
+  return r->remote.up && which < r->remote.nr_connections
+           ? r->remote.connections[which]
            : NULL;
 }
 
@@ -33,22 +33,22 @@ read_piece (struct relay *r, unsigned which, uint8_t *data, uint64_t offset,
 
   batch_init (&b, 0);
   batch_add (&b, COMMAND_READ, 0, offset, length, data);
-  pthread_mutex_lock (&r->lock);
+  pthread_mutex_lock (&r->remote.lock);
   c = find (r, which);
   if (c != NULL)
-    batch_link (r, &b, c);
-  pthread_mutex_unlock (&r->lock);
+    batch_link (&r->remote, &b, c);
+  pthread_mutex_unlock (&r->remote.lock);
   batch_issue (&b);
-  result = batch_wait (r, &b);
+  result = batch_wait (&r->remote, &b);
   batch_destroy (&b);
-  return result == RELAY_LOST ? ENOTCONN : result;
+  return result == REMOTE_LOST ? ENOTCONN : result;
 }
 
 static int
 get_blocks (struct relay *r, unsigned which, uint64_t *minimum,
             uint64_t *maximum)
 {
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->remote.lock);
   const struct connection *c = find (r, which);
 
   if (c == NULL)

@@ -22,8 +22,7 @@ free_relay (struct relay *r)
     connection_close (r->next);
   range_lock_destroy (&r->ranges);
   relay_log_free (r->log);
-  pthread_mutex_destroy (&r->lock);
-  pthread_cond_destroy (&r->changed);
+  remote_destroy (&r->remote);
   pthread_cond_destroy (&r->work);
   free (r->next_uri);
   free (r->lost_why);
@@ -31,34 +30,27 @@ free_relay (struct relay *r)
   free (r);
 }
 
-/* Many threads hold it for a very short time: spin before sleeping. */
-static void
-init_lock (pthread_mutex_t *lock)
-{
-  pthread_mutexattr_t attr;
-
-  pthread_mutexattr_init (&attr);
-  pthread_mutexattr_settype (&attr, PTHREAD_MUTEX_ADAPTIVE_NP);
-  pthread_mutex_init (lock, &attr);
-  pthread_mutexattr_destroy (&attr);
-}
-
 static struct relay *
 new_relay (const char *uri, const struct relay_options *options)
 {
   struct relay *r = calloc (1, sizeof *r);
+  const struct remote_options remote_options = {
+    .disk_bytes = options->disk_bytes,
+    .chunk_bytes = options->chunk_bytes,
+    .request_timeout_ms = options->request_timeout_ms,
+  };
+  const struct remote_user user = { .lost = relay_lost, .opaque = r };
 
   if (r == NULL)
     return NULL;
-  init_lock (&r->lock);
-  pthread_cond_init (&r->changed, NULL);
+  remote_init (&r->remote, &remote_options, &user);
   pthread_cond_init (&r->work, NULL);
   range_lock_init (&r->ranges, 1);
   r->options = *options;
   if (r->options.connections < 1)
     r->options.connections = 1;
-  if (r->options.connections > RELAY_CONNECTIONS_MAX)
-    r->options.connections = RELAY_CONNECTIONS_MAX;
+  if (r->options.connections > REMOTE_CONNECTIONS_MAX)
+    r->options.connections = REMOTE_CONNECTIONS_MAX;
   r->uri = strdup (uri);
   r->log = relay_log_new (options->log_bytes);
   if (r->uri == NULL || r->log == NULL) {
@@ -88,22 +80,23 @@ start (struct relay *r, const struct relay_waiter *waiter, char **why)
   const struct attempt attempt = {
     .uri = r->uri,
     .deadline_ms = clock_ms () + r->options.connect_ms,
-    .waiter = waiter,
+    .alive = waiter ? waiter->alive : NULL,
+    .alive_opaque = waiter ? waiter->opaque : NULL,
   };
-  struct connection *c = relay_connect (r, &attempt, why);
+  struct connection *c = remote_connect (&r->remote, &attempt, why);
   int e;
 
   if (c == NULL)
     return -1;
   e = connection_start (c) == -1 ? errno : 0;
   if (e == 0) {
-    pthread_mutex_lock (&r->lock);
-    r->state = STATE_UP;
+    pthread_mutex_lock (&r->remote.lock);
+    r->remote.up = true;
     r->up_ms = clock_ms ();
-    r->destination = c->destination;
+    r->remote.destination = c->destination;
     r->ranges.block_bytes = c->destination.minimum;
-    relay_serve (r, c);
-    pthread_mutex_unlock (&r->lock);
+    remote_serve (&r->remote, c);
+    pthread_mutex_unlock (&r->remote.lock);
     e = start_keeper (r);
   }
   if (e == 0)
@@ -138,14 +131,14 @@ relay_open (const char *uri, const struct relay_options *options,
 void
 relay_stop (struct relay *r)
 {
-  pthread_mutex_lock (&r->lock);
-  if (!r->stopping) {
-    r->stopping = true;
-    r->stop_ms = clock_ms () + STOP_REQUESTS_MS;
+  pthread_mutex_lock (&r->remote.lock);
+  if (!r->remote.stopping) {
+    r->remote.stopping = true;
+    r->remote.stop_ms = clock_ms () + STOP_REQUESTS_MS;
   }
-  pthread_cond_broadcast (&r->changed);
+  pthread_cond_broadcast (&r->remote.changed);
   pthread_cond_signal (&r->work);
-  pthread_mutex_unlock (&r->lock);
+  pthread_mutex_unlock (&r->remote.lock);
 }
 
 void
@@ -159,7 +152,7 @@ relay_close (struct relay *r)
 uint64_t
 relay_error_generation (struct relay *r)
 {
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->remote.lock);
 
   return r->error_generation;
 }
@@ -167,35 +160,34 @@ relay_error_generation (struct relay *r)
 void
 relay_get_status (struct relay *r, struct relay_status *s)
 {
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->remote.lock);
 
   *s = (struct relay_status){
-    .up = r->state == STATE_UP,
-    .failing = r->state == STATE_DOWN && clock_ms () >= relay_give_up_ms (r),
+    .up = r->remote.up,
+    .failing = !r->remote.up && clock_ms () >= relay_give_up_ms (r),
     .held = r->held,
-    .connections = r->nr_connections,
+    .connections = r->remote.nr_connections,
+    .requests_in_flight = remote_in_flight (&r->remote),
     .losses = r->losses,
     .replayed_writes = r->replayed,
     .own_flushes = r->own_flushes,
     .error_generation = r->error_generation,
     .log_used_bytes = relay_log_used (r->log),
-    .destination_bytes = r->destination.bytes,
-    .peer = r->destination.peer,
-    .minimum_block_bytes = r->destination.minimum,
-    .maximum_block_bytes = r->destination.maximum,
+    .destination_bytes = r->remote.destination.bytes,
+    .peer = r->remote.destination.peer,
+    .minimum_block_bytes = r->remote.destination.minimum,
+    .maximum_block_bytes = r->remote.destination.maximum,
   };
-  for (unsigned i = 0; i < r->nr_connections; ++i)
-    s->requests_in_flight += r->connections[i]->in_flight;
 }
 
 size_t
 relay_sockets (struct relay *r, int *fds, size_t max)
 {
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->remote.lock);
   size_t n = 0;
 
-  for (unsigned i = 0; i < r->nr_connections && n < max; ++i) {
-    fds[n] = fcntl (r->connections[i]->fd, F_DUPFD_CLOEXEC, 0);
+  for (unsigned i = 0; i < r->remote.nr_connections && n < max; ++i) {
+    fds[n] = fcntl (r->remote.connections[i]->fd, F_DUPFD_CLOEXEC, 0);
     if (fds[n] >= 0)
       ++n;
   }

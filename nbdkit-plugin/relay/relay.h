@@ -28,17 +28,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define RELAY_CONNECTIONS_MAX 16
+#include "remote/peer.h"
 
 struct relay;
-
-/* What a destination says of itself in its description. */
-#define RELAY_PEER_ID_SIZE 17
-
-struct relay_peer {
-  char id[RELAY_PEER_ID_SIZE]; /* of the disk, "": it is no proxy */
-  bool relays;                 /* a proxy that relays to another server */
-};
 
 struct relay_options {
   uint64_t disk_bytes;
@@ -113,7 +105,7 @@ extern int relay_hold (struct relay *r);
  */
 extern int relay_move (struct relay *r, const char *uri,
                        const struct relay_waiter *waiter,
-                       struct relay_peer *peer, char **why);
+                       struct remote_peer *peer, char **why);
 
 /* Look for it again: where relay_move was, or where it was before.  Unflushed
  * writes are sent again there.
@@ -188,7 +180,7 @@ struct relay_status {
   uint64_t error_generation;
   size_t log_used_bytes;
   uint64_t destination_bytes;
-  struct relay_peer peer;
+  struct remote_peer peer;
   uint32_t minimum_block_bytes;
   uint32_t maximum_block_bytes;
 };

@@ -24,7 +24,7 @@ struct replay {
   bool failed; /* the server refused something */
 };
 
-/* The records in the batch.  RELAY_LOST, or 0. */
+/* The records in the batch.  REMOTE_LOST, or 0. */
 static int
 send_batch (struct replay *p)
 {
@@ -32,11 +32,11 @@ send_batch (struct replay *p)
 
   if (p->batch.n == 0)
     return 0;
-  batch_send (p->relay, &p->batch, p->connection);
-  result = batch_wait (p->relay, &p->batch);
+  batch_send (&p->relay->remote, &p->batch, p->connection);
+  result = batch_wait (&p->relay->remote, &p->batch);
   if (result > 0)
     p->failed = true;
-  return result == RELAY_LOST ? RELAY_LOST : 0;
+  return result == REMOTE_LOST ? REMOTE_LOST : 0;
 }
 
 static int
@@ -104,14 +104,14 @@ send_alone (struct replay *p, const struct log_entry *e)
   if (result != 0)
     return result;
   if (e->kind == LOG_ZERO)
-    result = relay_transfer_zero (p->relay, &p->view, p->connection, e->flags,
-                                  e->offset, e->length, unknown);
+    result = remote_transfer_zero (&p->relay->remote, &p->view, p->connection,
+                                   e->flags, e->offset, e->length, unknown);
   else
-    result =
-      relay_transfer (p->relay, &p->view, p->connection, &model, NULL, unknown);
+    result = remote_transfer (&p->relay->remote, &p->view, p->connection,
+                              &model, NULL, unknown);
   if (result > 0)
     p->failed = true;
-  return result == RELAY_LOST ? RELAY_LOST : 0;
+  return result == REMOTE_LOST ? REMOTE_LOST : 0;
 }
 
 static int
@@ -143,9 +143,9 @@ send_log (struct replay *p)
   bool more;
 
   while (result == 0) {
-    pthread_mutex_lock (&r->lock);
+    pthread_mutex_lock (&r->remote.lock);
     more = relay_log_next (r->log, &cursor, &entry);
-    pthread_mutex_unlock (&r->lock);
+    pthread_mutex_unlock (&r->remote.lock);
     if (!more)
       break;
     ++p->records;
@@ -164,12 +164,12 @@ wait_for_stragglers (struct replay *p)
 
   if (result != 0)
     return result;
-  pthread_mutex_lock (&r->lock);
-  while (!r->stopping && !p->connection->lost && clock_ms () < until)
-    relay_wait_changed (r);
-  if (r->stopping || p->connection->lost)
-    result = RELAY_LOST;
-  pthread_mutex_unlock (&r->lock);
+  pthread_mutex_lock (&r->remote.lock);
+  while (!r->remote.stopping && !p->connection->lost && clock_ms () < until)
+    remote_wait_changed (&r->remote);
+  if (r->remote.stopping || p->connection->lost)
+    result = REMOTE_LOST;
+  pthread_mutex_unlock (&r->remote.lock);
   return result;
 }
 
@@ -190,9 +190,9 @@ replay (struct replay *p)
     return result;
   }
 
-  pthread_mutex_lock (&r->lock);
+  pthread_mutex_lock (&r->remote.lock);
   mark = relay_log_flush_begin (r->log);
-  pthread_mutex_unlock (&r->lock);
+  pthread_mutex_unlock (&r->remote.lock);
   result = send_flush (p);
   if (result != 0) {
     if (p->records > 0)
@@ -200,13 +200,13 @@ replay (struct replay *p)
     return result;
   }
 
-  pthread_mutex_lock (&r->lock);
+  pthread_mutex_lock (&r->remote.lock);
   relay_log_flush_end (r->log, mark);
   r->replayed += p->records;
   r->replay_unknown = false;
   if (p->failed)
     relay_raise_error (r, NULL);
-  pthread_mutex_unlock (&r->lock);
+  pthread_mutex_unlock (&r->remote.lock);
   return 0;
 }
 

@@ -34,12 +34,13 @@ request_wait (struct request *q)
   struct relay *r = q->relay;
   bool alive = true;
 
-  if (!r->stopping && !relay_wait_changed (r) && q->waiter != NULL) {
-    pthread_mutex_unlock (&r->lock);
+  if (!r->remote.stopping && !remote_wait_changed (&r->remote) &&
+      q->waiter != NULL) {
+    pthread_mutex_unlock (&r->remote.lock);
     alive = q->waiter->alive (q->waiter->opaque);
-    pthread_mutex_lock (&r->lock);
+    pthread_mutex_lock (&r->remote.lock);
   }
-  return r->stopping || !alive ? ESHUTDOWN : 0;
+  return r->remote.stopping || !alive ? ESHUTDOWN : 0;
 }
 
 /* Whether this request has waited for the destination for long enough.  The
@@ -52,7 +53,7 @@ away_too_long (const struct request *q)
   const int64_t until =
     q->give_up_ms != 0 ? q->give_up_ms : relay_give_up_ms (r);
 
-  return r->state == STATE_DOWN && clock_ms () >= until;
+  return !r->remote.up && clock_ms () >= until;
 }
 
 static int
@@ -61,16 +62,16 @@ wait_until_up (struct request *q, struct view *v)
   struct relay *r = q->relay;
   int result = 0;
 
-  pthread_mutex_lock (&r->lock);
-  if (r->stopping)
+  pthread_mutex_lock (&r->remote.lock);
+  if (r->remote.stopping)
     result = ESHUTDOWN;
-  while (result == 0 && r->state == STATE_DOWN)
+  while (result == 0 && !r->remote.up)
     result = away_too_long (q) ? EIO : request_wait (q);
   if (result == 0) {
-    v->generation = r->generation;
-    v->destination = r->destination;
+    v->generation = r->remote.generation;
+    v->destination = r->remote.destination;
   }
-  pthread_mutex_unlock (&r->lock);
+  pthread_mutex_unlock (&r->remote.lock);
   return result;
 }
 
@@ -97,8 +98,8 @@ run (struct request *q, try_fn *try)
     if (result != 0)
       return result;
     result = try (q, &v);
-  } while (result == RELAY_LOST && may_try_again (q));
-  return result == RELAY_LOST ? EIO : result;
+  } while (result == REMOTE_LOST && may_try_again (q));
+  return result == REMOTE_LOST ? EIO : result;
 }
 
 /* ---- Ranges ------------------------------------------------------------ */
@@ -122,7 +123,7 @@ lock_range (struct request *q)
   enum range_answer answer;
   int result = 0;
 
-  pthread_mutex_lock (&r->lock);
+  pthread_mutex_lock (&r->remote.lock);
   range_lock_enter (&r->ranges, &q->node, q->offset, q->length);
   while ((answer = range_lock_ask (&r->ranges, &q->node, clock_ms ())) !=
          RANGE_MINE) {
@@ -135,11 +136,11 @@ lock_range (struct request *q)
     }
     if (result != 0) {
       range_lock_leave (&r->ranges, &q->node);
-      pthread_cond_broadcast (&r->changed);
+      pthread_cond_broadcast (&r->remote.changed);
       break;
     }
   }
-  pthread_mutex_unlock (&r->lock);
+  pthread_mutex_unlock (&r->remote.lock);
   return result;
 }
 
@@ -148,20 +149,20 @@ unlock_range (struct request *q)
 {
   struct relay *r = q->relay;
 
-  pthread_mutex_lock (&r->lock);
+  pthread_mutex_lock (&r->remote.lock);
   if (!q->unknown)
     range_lock_leave (&r->ranges, &q->node);
   else {
     /* Without memory for the suspect: the range stays locked. */
     while (range_lock_leave_suspect (&r->ranges, &q->node,
-                                     r->state == STATE_UP
+                                     r->remote.up
                                        ? clock_ms () + r->options.grace_ms
                                        : RANGE_NEVER) == -1)
-      relay_wait_changed (r);
+      remote_wait_changed (&r->remote);
   }
   if (r->range_waiters > 0)
-    pthread_cond_broadcast (&r->changed);
-  pthread_mutex_unlock (&r->lock);
+    pthread_cond_broadcast (&r->remote.changed);
+  pthread_mutex_unlock (&r->remote.lock);
 }
 
 static int
@@ -246,12 +247,12 @@ relay_flush (struct relay *r, uint64_t *seen, const struct relay_waiter *waiter)
   if (result != 0 || seen == NULL)
     return answer (result);
 
-  pthread_mutex_lock (&r->lock);
+  pthread_mutex_lock (&r->remote.lock);
   if (*seen != r->error_generation) {
     *seen = r->error_generation;
     result = EIO;
   }
-  pthread_mutex_unlock (&r->lock);
+  pthread_mutex_unlock (&r->remote.lock);
   return answer (result);
 }
 

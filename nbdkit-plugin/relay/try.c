@@ -35,7 +35,7 @@ read_range (struct relay *r, const struct view *v, void *data, uint64_t offset,
     .data = data,
   };
 
-  return relay_transfer (r, v, NULL, &model, NULL, NULL);
+  return remote_transfer (&r->remote, v, NULL, &model, NULL, NULL);
 }
 
 int
@@ -190,7 +190,7 @@ try_cache (struct request *q, const struct view *v)
 
   if (!v->destination.can_cache)
     return 0;
-  return relay_transfer (q->relay, v, NULL, &model, NULL, NULL);
+  return remote_transfer (&q->relay->remote, v, NULL, &model, NULL, NULL);
 }
 
 int
@@ -216,5 +216,5 @@ try_block_status (struct request *q, const struct view *v)
   if (!v->destination.has_allocation)
     return 0;
   model.length = s.end - s.start < limit ? s.end - s.start : limit;
-  return relay_transfer (q->relay, v, NULL, &model, NULL, NULL);
+  return remote_transfer (&q->relay->remote, v, NULL, &model, NULL, NULL);
 }

@@ -33,7 +33,7 @@ leave_line (struct relay *r, struct room_waiter *w)
   while (*p != w)
     p = &(*p)->next;
   *p = w->next;
-  pthread_cond_broadcast (&r->changed);
+  pthread_cond_broadcast (&r->remote.changed);
 }
 
 static void
@@ -61,8 +61,8 @@ wait_for_room (struct request *q, const struct view *v,
 
   join_line (r, &w);
   for (;;) {
-    if (r->state != STATE_UP || r->generation != v->generation) {
-      result = RELAY_LOST;
+    if (!r->remote.up || r->remote.generation != v->generation) {
+      result = REMOTE_LOST;
       break;
     }
     if (r->room == &w &&
@@ -87,14 +87,14 @@ reserve (struct request *q, const struct view *v, const struct log_entry *e,
   struct relay *r = q->relay;
   int result = 0;
 
-  pthread_mutex_lock (&r->lock);
+  pthread_mutex_lock (&r->remote.lock);
   if (r->room != NULL ||
       !relay_log_reserve (r->log, e->kind, e->flags, e->offset, e->length,
                           &res->id, &res->data))
     result = wait_for_room (q, v, e, res);
   if (relay_log_half_full (r->log))
     want_flush (r);
-  pthread_mutex_unlock (&r->lock);
+  pthread_mutex_unlock (&r->remote.lock);
   return result;
 }
 
@@ -105,14 +105,14 @@ static int
 settle (struct relay *r, const struct view *v, const struct reservation *res,
         int result)
 {
-  pthread_mutex_lock (&r->lock);
-  if (result == 0 && r->generation != v->generation)
-    result = RELAY_LOST;
+  pthread_mutex_lock (&r->remote.lock);
+  if (result == 0 && r->remote.generation != v->generation)
+    result = REMOTE_LOST;
   if (result == 0)
     relay_log_acknowledge (r->log, res->id);
   else
     relay_log_cancel (r->log, res->id);
-  pthread_mutex_unlock (&r->lock);
+  pthread_mutex_unlock (&r->remote.lock);
   return result;
 }
 
@@ -129,9 +129,9 @@ send_range (struct request *q, const struct view *v,
             const struct command *model, uint8_t *copy)
 {
   if (model->kind == COMMAND_ZERO)
-    return relay_transfer_zero (q->relay, v, NULL, model->flags, model->offset,
-                                model->length, &q->unknown);
-  return relay_transfer (q->relay, v, NULL, model, copy, &q->unknown);
+    return remote_transfer_zero (&q->relay->remote, v, NULL, model->flags,
+                                 model->offset, model->length, &q->unknown);
+  return remote_transfer (&q->relay->remote, v, NULL, model, copy, &q->unknown);
 }
 
 int

@@ -4,8 +4,6 @@
  *
  *   nbdkit -U - nbdkit-relay-plugin.so uri=URI size=BYTES [connections=N]
  *          [reconnect=MS] [timeout=MS] [grace=MS] [log=BYTES]
- *
- * Link with nbdkit-plugin/relay*.o.
  */
 
 #include <errno.h>
@@ -17,7 +15,7 @@
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
-#include "../../nbdkit-plugin/relay/relay.h"
+#include "relay/relay.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 

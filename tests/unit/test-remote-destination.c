@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "relay/destination.h"
+#include "remote/destination.h"
 #include "unit.h"
 
 static const struct destination good = {
@@ -90,5 +90,5 @@ main (void)
     CU_TEST_INFO_NULL,
   };
 
-  return unit_main ("relay-destination", tests);
+  return unit_main ("remote-destination", tests);
 }

@@ -8,7 +8,7 @@
 
 #include "nbd-limits.h"
 #include "copy.h"
-#include "internal.h"
+#include "remote.h"
 
 #define ZEROES_BYTES (1024 * 1024)
 static uint8_t zeroes[ZEROES_BYTES]; /* never written; not in the file so */
@@ -52,7 +52,7 @@ add_pieces (struct batch *b, const struct command *model, uint64_t done,
 }
 
 static int
-transfer (struct relay *r, const struct view *v, struct connection *only,
+transfer (struct remote *m, const struct view *v, struct connection *only,
           const struct command *model, uint64_t limit, bool advance,
           uint8_t *copy, bool *unknown)
 {
@@ -63,12 +63,12 @@ transfer (struct relay *r, const struct view *v, struct connection *only,
   batch_init (&b, v->generation);
   while (result == 0 && done < model->length) {
     done = add_pieces (&b, model, done, limit, advance);
-    batch_send (r, &b, only);
+    batch_send (m, &b, only);
     if (copy != NULL) {
       copy_past_caches (copy, model->data, model->length);
       copy = NULL;
     }
-    result = batch_wait (r, &b);
+    result = batch_wait (m, &b);
   }
   if (unknown != NULL && b.unknown)
     *unknown = true;
@@ -77,18 +77,19 @@ transfer (struct relay *r, const struct view *v, struct connection *only,
 }
 
 int
-relay_transfer (struct relay *r, const struct view *v, struct connection *only,
-                const struct command *model, uint8_t *copy, bool *unknown)
+remote_transfer (struct remote *m, const struct view *v,
+                 struct connection *only, const struct command *model,
+                 uint8_t *copy, bool *unknown)
 {
-  return transfer (r, v, only, model,
+  return transfer (m, v, only, model,
                    command_limit (&v->destination, model->kind), true, copy,
                    unknown);
 }
 
 int
-relay_transfer_zero (struct relay *r, const struct view *v,
-                     struct connection *only, uint32_t flags, uint64_t offset,
-                     uint64_t length, bool *unknown)
+remote_transfer_zero (struct remote *m, const struct view *v,
+                      struct connection *only, uint32_t flags, uint64_t offset,
+                      uint64_t length, bool *unknown)
 {
   struct command model = {
     .kind = COMMAND_ZERO,
@@ -100,7 +101,7 @@ relay_transfer_zero (struct relay *r, const struct view *v,
   int result;
 
   if (v->destination.can_zero) {
-    result = relay_transfer (r, v, only, &model, NULL, unknown);
+    result = remote_transfer (m, v, only, &model, NULL, unknown);
     if (result != ENOTSUP || (flags & LIBNBD_CMD_FLAG_FAST_ZERO))
       return result;
   }
@@ -113,5 +114,5 @@ relay_transfer_zero (struct relay *r, const struct view *v,
   model.data = zeroes;
   if (limit > ZEROES_BYTES)
     limit = ZEROES_BYTES; /* a multiple of every block */
-  return transfer (r, v, only, &model, limit, false, NULL, unknown);
+  return transfer (m, v, only, &model, limit, false, NULL, unknown);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* How long a server may keep a command waiting. */
 
-#include "relay/patience.h"
+#include "remote/patience.h"
 #include "unit.h"
 
 #define LIMIT 100
@@ -91,5 +91,5 @@ main (void)
     CU_TEST_INFO_NULL,
   };
 
-  return unit_main ("relay-patience", tests);
+  return unit_main ("remote-patience", tests);
 }

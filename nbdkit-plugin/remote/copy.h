@@ -6,8 +6,8 @@
  * out what the server is about to use: measured, twice the time for 1 MiB.
  */
 
-#ifndef NBDMIGRATE_RELAY_COPY_H
-#define NBDMIGRATE_RELAY_COPY_H
+#ifndef NBDMIGRATE_REMOTE_COPY_H
+#define NBDMIGRATE_REMOTE_COPY_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -42,4 +42,4 @@ copy_past_caches (uint8_t *to, const uint8_t *from, size_t count)
   memcpy (to, from, count);
 }
 
-#endif /* NBDMIGRATE_RELAY_COPY_H */
+#endif /* NBDMIGRATE_REMOTE_COPY_H */

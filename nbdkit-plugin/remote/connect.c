@@ -13,7 +13,7 @@
 #include "cleanup.h"
 #include "nbd-error.h"
 #include "socket-life.h"
-#include "internal.h"
+#include "remote.h"
 
 static const char *
 libnbd_error (void)
@@ -36,13 +36,13 @@ configure (struct connection *c, const char *uri)
 }
 
 static bool
-must_end (struct relay *r, const struct attempt *a)
+must_end (struct remote *m, const struct attempt *a)
 {
-  if (a->waiter != NULL && !a->waiter->alive (a->waiter->opaque))
+  if (a->alive != NULL && !a->alive (a->alive_opaque))
     return true;
 
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
-  return r->stopping || (a->urgent != NULL && a->urgent (r));
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&m->lock);
+  return m->stopping || (a->urgent != NULL && a->urgent (a->urgent_opaque));
 }
 
 /* NULL: it is ready.  Otherwise why not. */
@@ -56,9 +56,10 @@ handshake (struct connection *c, const struct attempt *a)
       return "the server accepts connections but does not answer; if it "
              "serves one client at a time (the default of qemu-nbd), let it "
              "serve more (qemu-nbd -e 16)";
-    if (must_end (c->relay, a))
+    if (must_end (c->remote, a))
       return "interrupted";
-    if (nbd_poll (c->nbd, left < RELAY_SLICE_MS ? left : RELAY_SLICE_MS) == -1)
+    if (nbd_poll (c->nbd, left < REMOTE_SLICE_MS ? left : REMOTE_SLICE_MS) ==
+        -1)
       return libnbd_error ();
   }
   if (nbd_aio_is_ready (c->nbd))
@@ -89,9 +90,9 @@ establish (struct connection *c, const struct attempt *a)
 }
 
 struct connection *
-relay_connect (struct relay *r, const struct attempt *a, char **why)
+remote_connect (struct remote *m, const struct attempt *a, char **why)
 {
-  struct connection *c = connection_new (r, why);
+  struct connection *c = connection_new (m, why);
   const char *failure;
 
   if (c == NULL)
@@ -102,8 +103,8 @@ relay_connect (struct relay *r, const struct attempt *a, char **why)
       *why = NULL;
     goto error;
   }
-  if (destination_check (&c->destination, r->options.disk_bytes,
-                         r->options.chunk_bytes, why) == -1)
+  if (destination_check (&c->destination, m->options.disk_bytes,
+                         m->options.chunk_bytes, why) == -1)
     goto error;
   return c;
 

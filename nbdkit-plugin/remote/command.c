@@ -8,7 +8,7 @@
 
 #include "cleanup.h"
 #include "base/clock.h"
-#include "internal.h"
+#include "remote.h"
 #include "patience.h"
 
 /* A connection takes so many commands before the next one is used: fewer
@@ -61,12 +61,12 @@ is_write_type (enum command_kind kind)
 /* ---- Sending ----------------------------------------------------------- */
 
 static struct connection *
-choose_connection (const struct relay *r)
+choose_connection (const struct remote *m)
 {
   struct connection *best = NULL;
 
-  for (unsigned i = 0; i < r->nr_connections; ++i) {
-    struct connection *c = r->connections[i];
+  for (unsigned i = 0; i < m->nr_connections; ++i) {
+    struct connection *c = m->connections[i];
 
     if (c->lost)
       continue;
@@ -96,17 +96,16 @@ link_command (struct command *cmd, struct connection *c)
 }
 
 void
-batch_link (struct relay *r, struct batch *b, struct connection *only)
+batch_link (struct remote *m, struct batch *b, struct connection *only)
 {
-  if (only != NULL ? only->lost
-                   : r->state != STATE_UP || r->generation != b->generation)
+  if (only != NULL ? only->lost : !m->up || m->generation != b->generation)
     return;
   b->sent = true;
   for (unsigned i = 0; i < b->n; ++i) {
     struct command *cmd = &b->commands[i];
     struct connection *c = only != NULL              ? only
                            : cmd->connection != NULL ? cmd->connection
-                                                     : choose_connection (r);
+                                                     : choose_connection (m);
 
     assert (c != NULL); /* one of them at least serves while it is up */
     link_command (cmd, c);
@@ -117,13 +116,13 @@ static int
 completed (void *opaque, int *error)
 {
   struct command *cmd = opaque;
-  struct relay *r = cmd->connection->relay;
+  struct remote *m = cmd->connection->remote;
 
   struct batch *b;
 
-  pthread_mutex_lock (&r->lock);
-  b = relay_command_done (cmd, *error);
-  pthread_mutex_unlock (&r->lock);
+  pthread_mutex_lock (&m->lock);
+  b = remote_command_done (cmd, *error);
+  pthread_mutex_unlock (&m->lock);
   batch_wake (b);
   return 1;
 }
@@ -205,11 +204,11 @@ issue (struct command *cmd)
     error = EIO;
   if (!nbd_aio_is_ready (c->nbd) && !nbd_aio_is_processing (c->nbd))
     error = ENOTCONN;
-  pthread_mutex_lock (&c->relay->lock);
+  pthread_mutex_lock (&c->remote->lock);
   cmd->issued = false;
   if (!cmd->done)
-    b = relay_command_done (cmd, error);
-  pthread_mutex_unlock (&c->relay->lock);
+    b = remote_command_done (cmd, error);
+  pthread_mutex_unlock (&c->remote->lock);
   batch_wake (b);
 }
 
@@ -221,11 +220,11 @@ batch_issue (struct batch *b)
 }
 
 void
-batch_send (struct relay *r, struct batch *b, struct connection *only)
+batch_send (struct remote *m, struct batch *b, struct connection *only)
 {
-  pthread_mutex_lock (&r->lock);
-  batch_link (r, b, only);
-  pthread_mutex_unlock (&r->lock);
+  pthread_mutex_lock (&m->lock);
+  batch_link (m, b, only);
+  pthread_mutex_unlock (&m->lock);
   batch_issue (b);
 }
 
@@ -255,7 +254,7 @@ means_lost (int error)
 }
 
 struct batch *
-relay_command_done (struct command *cmd, int error)
+remote_command_done (struct command *cmd, int error)
 {
   struct connection *c = cmd->connection;
   struct batch *b = cmd->batch;
@@ -263,8 +262,8 @@ relay_command_done (struct command *cmd, int error)
   if (cmd->done)
     return NULL;
   if (means_lost (error)) {
-    relay_lose (c, error == ESHUTDOWN ? "the server is shutting down" : NULL);
-    b->result = RELAY_LOST;
+    remote_lose (c, error == ESHUTDOWN ? "the server is shutting down" : NULL);
+    b->result = REMOTE_LOST;
     if (is_write_type (cmd->kind) && cmd->issued)
       b->unknown = true;
   }
@@ -279,8 +278,8 @@ relay_command_done (struct command *cmd, int error)
     c->flushed = cmd->offset;
   unlink_command (cmd);
   cmd->done = true;
-  if (c->relay->stopping)
-    pthread_cond_broadcast (&c->relay->changed);
+  if (c->remote->stopping)
+    pthread_cond_broadcast (&c->remote->changed);
   return --b->pending == 0 ? b : NULL;
 }
 
@@ -305,7 +304,7 @@ is_flushing (const struct connection *c)
 
 /* Whether a connection has kept this command waiting for too long. */
 static void
-check_overdue (struct relay *r, const struct command *cmd, int64_t now)
+check_overdue (struct remote *m, const struct command *cmd, int64_t now)
 {
   struct connection *c = cmd->connection;
   const struct patience patience = {
@@ -315,34 +314,34 @@ check_overdue (struct relay *r, const struct command *cmd, int64_t now)
     .flush_done_ms = c->flush_done_ms,
   };
   const char *why =
-    patience_over (&patience, r->options.request_timeout_ms, now);
+    patience_over (&patience, m->options.request_timeout_ms, now);
 
-  if (why == NULL && r->stopping && now >= r->stop_ms)
+  if (why == NULL && m->stopping && now >= m->stop_ms)
     why = "stopping";
   if (why != NULL)
-    relay_lose (c, why);
+    remote_lose (c, why);
 }
 
 static void
-check_all_overdue (struct relay *r, const struct batch *b)
+check_all_overdue (struct remote *m, const struct batch *b)
 {
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->lock);
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&m->lock);
 
   for (unsigned i = 0; i < b->n; ++i) {
     if (!b->commands[i].done)
-      check_overdue (r, &b->commands[i], clock_ms ());
+      check_overdue (m, &b->commands[i], clock_ms ());
   }
 }
 
 /* Until the batch is woken, which happens once. */
 static void
-wait_finished (struct relay *r, struct batch *b)
+wait_finished (struct remote *m, struct batch *b)
 {
   struct timespec until;
 
   while (sem_trywait (&b->finished) == -1) {
     clock_gettime (CLOCK_MONOTONIC, &until);
-    until.tv_nsec += RELAY_SLICE_MS * 1000000;
+    until.tv_nsec += REMOTE_SLICE_MS * 1000000;
     if (until.tv_nsec >= 1000000000) {
       ++until.tv_sec;
       until.tv_nsec -= 1000000000;
@@ -350,28 +349,28 @@ wait_finished (struct relay *r, struct batch *b)
     if (sem_clockwait (&b->finished, CLOCK_MONOTONIC, &until) == 0)
       return;
     if (errno == ETIMEDOUT)
-      check_all_overdue (r, b);
+      check_all_overdue (m, b);
   }
 }
 
 int
-batch_wait (struct relay *r, struct batch *b)
+batch_wait (struct remote *m, struct batch *b)
 {
-  int result = RELAY_LOST;
+  int result = REMOTE_LOST;
 
   if (b->sent) {
     if (b->n > 0)
-      wait_finished (r, b);
+      wait_finished (m, b);
     /* The lock also orders what the I/O thread did before what follows. */
-    pthread_mutex_lock (&r->lock);
+    pthread_mutex_lock (&m->lock);
     for (unsigned i = 0; i < b->n; ++i) {
       struct connection *c = b->commands[i].connection;
 
       if (--c->users == 0 && c->lost)
-        pthread_cond_broadcast (&r->changed);
+        pthread_cond_broadcast (&m->changed);
     }
     result = b->result;
-    pthread_mutex_unlock (&r->lock);
+    pthread_mutex_unlock (&m->lock);
   }
   b->n = 0;
   b->sent = false;

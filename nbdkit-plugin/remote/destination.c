@@ -47,7 +47,7 @@ destination_uri_unverifiable (const char *uri)
 }
 
 static void
-learn_peer (struct nbd_handle *nbd, struct relay_peer *peer)
+learn_peer (struct nbd_handle *nbd, struct remote_peer *peer)
 {
   CLEANUP_FREE char *description = nbd_get_export_description (nbd);
   CLEANUP_FREE char *id = announcement_find (description, ANNOUNCE_ID);

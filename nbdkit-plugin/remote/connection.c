@@ -23,17 +23,17 @@
 
 #include "base/clock.h"
 #include "nbd-error.h"
-#include "internal.h"
+#include "remote.h"
 
 struct connection *
-connection_new (struct relay *r, char **why)
+connection_new (struct remote *m, char **why)
 {
   struct connection *c = calloc (1, sizeof *c);
 
   *why = NULL;
   if (c == NULL)
     return NULL;
-  c->relay = r;
+  c->remote = m;
   c->fd = -1;
   c->kick = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
   c->nbd = nbd_create ();
@@ -106,7 +106,7 @@ static void *
 io_thread (void *opaque)
 {
   struct connection *c = opaque;
-  struct relay *r = c->relay;
+  struct remote *m = c->remote;
   char *why = NULL;
   short events;
 
@@ -120,18 +120,18 @@ io_thread (void *opaque)
     }
   }
 
-  pthread_mutex_lock (&r->lock);
-  relay_lose (c, why ? why : "the server closed the connection");
+  pthread_mutex_lock (&m->lock);
+  remote_lose (c, why ? why : "the server closed the connection");
   while (c->first != NULL) {
-    struct batch *b = relay_command_done (c->first, ENOTCONN);
+    struct batch *b = remote_command_done (c->first, ENOTCONN);
 
-    pthread_mutex_unlock (&r->lock);
+    pthread_mutex_unlock (&m->lock);
     batch_wake (b);
-    pthread_mutex_lock (&r->lock);
+    pthread_mutex_lock (&m->lock);
   }
   c->ended = true;
-  pthread_cond_broadcast (&r->changed);
-  pthread_mutex_unlock (&r->lock);
+  pthread_cond_broadcast (&m->changed);
+  pthread_mutex_unlock (&m->lock);
   free (why);
   return NULL;
 }
@@ -166,18 +166,18 @@ connection_goodbye (struct connection *c)
 static void
 end_thread (struct connection *c)
 {
-  struct relay *r = c->relay;
+  struct remote *m = c->remote;
 
-  pthread_mutex_lock (&r->lock);
+  pthread_mutex_lock (&m->lock);
   c->lost = true;
   shutdown (c->fd, SHUT_RDWR);
-  pthread_mutex_unlock (&r->lock);
+  pthread_mutex_unlock (&m->lock);
   connection_kick (c);
   pthread_join (c->thread, NULL);
-  pthread_mutex_lock (&r->lock);
+  pthread_mutex_lock (&m->lock);
   while (c->users > 0)
-    relay_wait_changed (r);
-  pthread_mutex_unlock (&r->lock);
+    remote_wait_changed (m);
+  pthread_mutex_unlock (&m->lock);
 }
 
 void

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What a destination offers, and whether that will do.  No state. */
 
-#ifndef NBDMIGRATE_RELAY_DESTINATION_H
-#define NBDMIGRATE_RELAY_DESTINATION_H
+#ifndef NBDMIGRATE_REMOTE_DESTINATION_H
+#define NBDMIGRATE_REMOTE_DESTINATION_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include <libnbd.h>
 
-#include "relay.h"
+#include "peer.h"
 
 struct destination {
   uint64_t bytes;
@@ -25,7 +25,7 @@ struct destination {
   bool can_cache;
   bool has_allocation; /* base:allocation was granted */
   bool multi_conn;
-  struct relay_peer peer;
+  struct remote_peer peer;
 };
 
 /* Whether the certificate of a server named by this URI could not be checked
@@ -42,4 +42,4 @@ extern void destination_learn (struct nbd_handle *nbd, struct destination *d);
 extern int destination_check (const struct destination *d, uint64_t disk_bytes,
                               uint64_t chunk_bytes, char **why);
 
-#endif /* NBDMIGRATE_RELAY_DESTINATION_H */
+#endif /* NBDMIGRATE_REMOTE_DESTINATION_H */

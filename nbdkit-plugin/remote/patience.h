@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* How long a server may keep a command waiting.  No state, no clock. */
 
-#ifndef NBDMIGRATE_RELAY_PATIENCE_H
-#define NBDMIGRATE_RELAY_PATIENCE_H
+#ifndef NBDMIGRATE_REMOTE_PATIENCE_H
+#define NBDMIGRATE_REMOTE_PATIENCE_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -26,4 +26,4 @@ struct patience {
 extern const char *patience_over (const struct patience *p, int64_t limit_ms,
                                   int64_t now_ms);
 
-#endif /* NBDMIGRATE_RELAY_PATIENCE_H */
+#endif /* NBDMIGRATE_REMOTE_PATIENCE_H */

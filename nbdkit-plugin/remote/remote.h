@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Connections to an NBD server, and commands on them.
+ *
+ *   remote.c       connections in use, waiting, what happens at a loss
+ *   connect.c      making a connection, within a deadline
+ *   connection.c   one libnbd handle and its I/O thread
+ *   command.c      commands on connections: send, wait
+ *   transfer.c     a range becomes commands
+ *   destination.c  what the server offers, and whether that will do
+ *   patience.c     how long a server may keep a command waiting
+ *
+ * What is here knows no guest and repeats nothing: a command is answered, or
+ * its connection was lost (REMOTE_LOST).  What follows from a loss is the
+ * business of the one user of a struct remote: the relay waits, connects and
+ * sends again; who mirrors gives up.
+ *
+ * One lock, remote.lock, guards all that is marked L below, and what the user
+ * keeps beside it.  It is never held in a call to libnbd: a completion callback
+ * runs with the handle's lock held and takes remote.lock, so the order is
+ * handle, then remote.
+ */
+
+#ifndef NBDMIGRATE_REMOTE_H
+#define NBDMIGRATE_REMOTE_H
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <libnbd.h>
+
+#include "destination.h"
+
+#define REMOTE_CONNECTIONS_MAX 16
+
+/* Results: 0, an errno, or this. */
+#define REMOTE_LOST (-1)
+
+/* Waiting threads look up this often. */
+#define REMOTE_SLICE_MS 100
+
+struct connection;
+
+struct remote_options {
+  uint64_t disk_bytes;
+  uint64_t chunk_bytes; /* a larger minimum block is refused; 0: any */
+  /* No progress on a connection for so long with requests in flight, or one
+   * request unanswered for longer: it is lost (patience.h).
+   */
+  unsigned request_timeout_ms;
+};
+
+/* Whom to tell.  Called with the lock held, possibly in a completion callback:
+ * it must not call libnbd.
+ */
+struct remote_user {
+  /* The connection is of no use any more; 'again': that was known.  'why' may
+   * be NULL.
+   */
+  void (*lost) (void *opaque, struct connection *c, bool again,
+                const char *why);
+  void *opaque;
+};
+
+/* The connections to one server. */
+struct remote {
+  struct remote_options options; /* constant */
+  struct remote_user user;       /* constant */
+
+  pthread_mutex_t lock;
+  pthread_cond_t changed; /* whatever a thread may wait for */
+
+  bool up;             /* L: commands may be sent on those in use */
+  bool stopping;       /* L: the server is quitting */
+  int64_t stop_ms;     /* L: no later than this, when stopping */
+  uint64_t generation; /* L: the user's count; a batch belongs to one */
+
+  struct destination destination; /* L: of those in use */
+
+  struct connection *connections[REMOTE_CONNECTIONS_MAX]; /* L: in use */
+  unsigned nr_connections;                                /* L */
+};
+
+extern void remote_init (struct remote *m, const struct remote_options *options,
+                         const struct remote_user *user);
+/* No connection may be left. */
+extern void remote_destroy (struct remote *m);
+
+/* Use this connection from now on.  L. */
+extern void remote_serve (struct remote *m, struct connection *c);
+
+/* Take all out of use, or all that are lost.  They are now the caller's, who
+ * closes them; returns how many.  L.
+ */
+extern unsigned remote_withdraw (struct remote *m, bool all,
+                                 struct connection **out);
+
+/* Whether one in use was lost.  L. */
+extern bool remote_has_lost (const struct remote *m);
+
+extern unsigned remote_in_flight (const struct remote *m); /* L */
+
+/* Wait on 'changed', at most a slice.  False: it took that long.  L. */
+extern bool remote_wait_changed (struct remote *m);
+
+/* The connection is of no use any more; 'why' may be NULL.  L. */
+extern void remote_lose (struct connection *c, const char *why);
+
+/* ---- connect.c --------------------------------------------------------- */
+
+struct attempt {
+  const char *uri;
+  int64_t deadline_ms; /* monotonic clock */
+
+  /* It ends early when stopping and when one of these says so; NULL: no. */
+  bool (*alive) (void *opaque); /* asked without the lock */
+  void *alive_opaque;
+  bool (*urgent) (void *opaque); /* something else must be done; L */
+  void *urgent_opaque;
+};
+
+/* A connection that is checked and ready; its I/O thread does not run yet.
+ * NULL: *why says why not; the caller frees it (NULL: no memory).
+ */
+extern struct connection *remote_connect (struct remote *m,
+                                          const struct attempt *a, char **why);
+
+/* ---- connection.c ------------------------------------------------------ */
+
+struct command;
+
+struct connection {
+  struct remote *remote;
+  struct nbd_handle *nbd;
+  int fd;   /* nbd's socket; L once the connection is in use */
+  int kick; /* eventfd: look at the direction again */
+  pthread_t thread;
+  struct destination destination;
+
+  bool started;          /* there is an I/O thread */
+  bool serving;          /* L: in remote.connections */
+  bool lost;             /* L: send nothing any more */
+  bool ended;            /* L: the I/O thread has nothing more to do */
+  unsigned users;        /* L: commands whose senders may be inside libnbd */
+  unsigned in_flight;    /* L */
+  struct command *first; /* L: commands in flight */
+  uint64_t acknowledged; /* L: count of writes answered */
+  uint64_t flushed;      /* L: so many are covered by a flush here (R6) */
+  int64_t progress_ms;   /* atomic: the last time something moved */
+  int64_t flush_done_ms; /* L: when the last flush was answered, 0: never */
+};
+
+extern struct connection *connection_new (struct remote *m, char **why);
+
+/* Start the I/O thread.  -1 with errno. */
+extern int connection_start (struct connection *c);
+
+/* Shut down, wait for the I/O thread and for the threads still inside libnbd,
+ * free.  Without the lock; nobody may find the connection any more.
+ */
+extern void connection_close (struct connection *c);
+
+/* Tell the server that this is the end; it closes then. */
+extern void connection_goodbye (struct connection *c);
+
+/* The direction changed: let the I/O thread look. */
+extern void connection_kick (struct connection *c);
+
+/* ---- command.c --------------------------------------------------------- */
+
+enum command_kind {
+  COMMAND_READ,
+  COMMAND_WRITE,
+  COMMAND_ZERO,
+  COMMAND_TRIM,
+  COMMAND_FLUSH,
+  COMMAND_CACHE,
+  COMMAND_STATUS,
+};
+
+struct batch;
+
+/* What block status answered. */
+struct extent_list {
+  struct {
+    uint64_t length;
+    uint32_t flags;
+  } * v;
+  size_t n;
+  uint64_t start; /* of the first one */
+};
+
+/* One NBD command. */
+struct command {
+  enum command_kind kind;
+  uint32_t flags; /* LIBNBD_CMD_FLAG_* */
+  uint64_t offset;
+  uint64_t length;
+  void *data; /* read into, or written from (not changed then) */
+  struct extent_list *extents;
+
+  struct batch *batch;
+  struct connection *connection;
+  struct command *prev, *next; /* L: the connection's list */
+  int64_t sent_ms;
+  bool issued; /* L: libnbd may have got it */
+  bool done;   /* L */
+};
+
+#define BATCH_MAX 16
+
+/* Commands sent together by one thread, which waits for all of them. */
+struct batch {
+  sem_t finished; /* posted once, when pending reaches 0 */
+  struct command commands[BATCH_MAX];
+  unsigned n;
+  bool sent;           /* they have connections */
+  bool unknown;        /* a write was lost on the way: it may still land */
+  unsigned pending;    /* L */
+  int result;          /* L: 0, the first errno, or REMOTE_LOST */
+  uint64_t generation; /* the one they belong to */
+};
+
+extern void batch_init (struct batch *b, uint64_t generation);
+extern void batch_destroy (struct batch *b);
+
+/* Put a command into the batch, which must not be full; it is not sent yet. */
+extern struct command *batch_add (struct batch *b, enum command_kind kind,
+                                  uint32_t flags, uint64_t offset,
+                                  uint64_t length, void *data);
+
+/* Send them, over 'only' if that is not NULL (it need not be in use yet),
+ * otherwise over connections in use, and not when the batch's generation is
+ * over.  batch_wait must follow; it empties the batch.  Without the lock.
+ */
+extern void batch_send (struct remote *m, struct batch *b,
+                        struct connection *only);
+extern int batch_wait (struct remote *m, struct batch *b);
+
+/* The two halves of batch_send: choose the connections (L), send. */
+extern void batch_link (struct remote *m, struct batch *b,
+                        struct connection *only);
+extern void batch_issue (struct batch *b);
+
+/* The command has been answered, or never will be (ENOTCONN).  L.  If it was
+ * the last one of its batch, the batch: batch_wake it, without the lock.
+ */
+extern struct batch *remote_command_done (struct command *cmd, int error)
+  __attribute__ ((warn_unused_result));
+extern void batch_wake (struct batch *b);
+
+/* ---- transfer.c -------------------------------------------------------- */
+
+/* What one try of a request may rely on. */
+struct view {
+  uint64_t generation;
+  struct destination destination;
+};
+
+/* Send one aligned range as as many commands as it takes.  'copy' (may be
+ * NULL) gets a copy of the data while they are under way.  '*unknown' (may be
+ * NULL) is set if a write may still land.
+ */
+extern int remote_transfer (struct remote *m, const struct view *v,
+                            struct connection *only,
+                            const struct command *model, uint8_t *copy,
+                            bool *unknown);
+
+/* The same for zeroes, whether or not the destination can zero. */
+extern int remote_transfer_zero (struct remote *m, const struct view *v,
+                                 struct connection *only, uint32_t flags,
+                                 uint64_t offset, uint64_t length,
+                                 bool *unknown);
+
+#endif /* NBDMIGRATE_REMOTE_H */
