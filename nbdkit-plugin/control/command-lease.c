@@ -94,14 +94,17 @@ json_t *
 command_failed (struct call *call)
 {
   CLEANUP_EXTENTS struct extents extents = EXTENTS_EMPTY;
-  bool unknown = false;
+  struct tracker *t = call->export->tracker;
+  bool unknown = false, put_back = false;
+  int r;
 
   if (call_extents (call, &extents) == -1 ||
-      call_bool (call, "unknown", false, &unknown) == -1)
+      call_bool (call, "unknown", false, &unknown) == -1 ||
+      call_bool (call, "put_back", false, &put_back) == -1)
     return NULL;
-  if (tracker_failed (call->export->tracker, &extents, unknown) == -1)
-    return fail_extents (call);
-  return json_object ();
+  r = put_back && !unknown ? tracker_put_back (t, &extents)
+                           : tracker_failed (t, &extents, unknown);
+  return r == -1 ? fail_extents (call) : json_object ();
 }
 
 json_t *

@@ -367,6 +367,17 @@ chunks_failed (struct chunks *c, const struct extents *e, bool unknown)
                 unknown);
 }
 
+void
+chunks_put_back (struct chunks *c, const struct extents *e)
+{
+  for (size_t i = 0; i < e->n; i++) {
+    const uint64_t first = e->v[i].offset >> c->shift;
+
+    unset_written (c, first, first + chunks_for (c, e->v[i].length));
+  }
+  chunks_failed (c, e, false);
+}
+
 /* R17: Q goes, but not without a flush: what was found equal may have been put
  * there by a late write, after the last flush had made an earlier late write of
  * other content durable.

@@ -72,13 +72,15 @@ extern int chunks_lease (struct chunks *c, enum chunks_which which,
 extern bool chunks_are_leased (const struct chunks *c, const struct extents *e);
 
 /* The end of a lease: copied, left out (the destination held the same without
- * our doing, as the caller knows), not copied, compared.  'wrong' is as in
+ * our doing, as the caller knows), not copied, not copied and as it was, which
+ * was without W, compared.  'wrong' is as in
  * tracker_compared; -1 with errno ENOMEM: nothing has changed.
  */
 extern void chunks_done (struct chunks *c, const struct extents *e);
 extern void chunks_skipped (struct chunks *c, const struct extents *e);
 extern void chunks_failed (struct chunks *c, const struct extents *e,
                            bool unknown);
+extern void chunks_put_back (struct chunks *c, const struct extents *e);
 extern void chunks_equal (struct chunks *c, const struct extents *e);
 extern int chunks_differ (struct chunks *c, const struct extents *e,
                           const struct inflight *in_flight,

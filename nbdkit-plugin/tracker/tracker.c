@@ -582,6 +582,16 @@ tracker_failed (struct tracker *t, const struct extents *e, bool unknown)
 }
 
 int
+tracker_put_back (struct tracker *t, const struct extents *e)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  if (check_lease (t, e) == -1)
+    return -1;
+  chunks_put_back (&t->chunks, e);
+  return 0;
+}
+
+int
 tracker_flush_begin (struct tracker *t, uint64_t *epoch)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);

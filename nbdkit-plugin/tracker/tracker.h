@@ -178,6 +178,11 @@ extern int tracker_skipped (struct tracker *t, const struct extents *e,
 extern int tracker_failed (struct tracker *t, const struct extents *e,
                            bool unknown);
 
+/* The same for chunks that were not touched when they were taken, and hold the
+ * same as then: W goes, but not where the guest wrote meanwhile (R18).
+ */
+extern int tracker_put_back (struct tracker *t, const struct extents *e);
+
 /* U to F; -1 with errno EBUSY if a flush is already under way. *epoch is the
  * present one, to be given to tracker_flush_end.
  */

@@ -174,7 +174,7 @@ end_lease_step (struct chunks *c, struct model *m, uint64_t *rnd)
   CLEANUP_EXTENTS struct extents e = EXTENTS_EMPTY;
   CLEANUP_EXTENTS struct extents wrong = EXTENTS_EMPTY;
   CLEANUP_EXTENTS struct extents expected = EXTENTS_EMPTY;
-  const unsigned kind = unit_random (rnd, 6);
+  const unsigned kind = unit_random (rnd, 7);
   struct inflight in_flight;
   struct inflight_node node;
   bool ok = true;
@@ -201,6 +201,9 @@ end_lease_step (struct chunks *c, struct model *m, uint64_t *rnd)
   case 5:
     chunks_skipped (c, &e);
     break;
+  case 6:
+    chunks_put_back (c, &e);
+    break;
   default:
     ok &= chunks_differ (c, &e, &in_flight, &wrong) == 0;
   }
@@ -213,9 +216,9 @@ end_lease_step (struct chunks *c, struct model *m, uint64_t *rnd)
         extents_append (&expected, i * CHUNK, model_length (m, i), true) == 0;
     m->c[i].l = false;
     m->c[i].u |= kind == 0 || kind == 5 || (kind == 3 && m->c[i].q);
-    m->c[i].w &= kind != 5 || m->c[i].d;
+    m->c[i].w &= (kind != 5 && kind != 6) || m->c[i].d;
     m->c[i].w |= kind == 4;
-    m->c[i].d |= kind == 1 || kind == 2 || kind == 4;
+    m->c[i].d |= kind == 1 || kind == 2 || kind == 4 || kind == 6;
     m->c[i].q = kind == 2 || (m->c[i].q && kind != 3);
   }
   return ok && same_extents (&wrong, &expected);

@@ -559,6 +559,29 @@ test_skipped (void)
   finish (t);
 }
 
+/* R18: what was put back is as it was, but where the guest wrote meanwhile. */
+static void
+test_put_back (void)
+{
+  struct tracker *t = new_session ();
+  struct extents e = take_all (t);
+
+  guest_write (t, 2 * CHUNK, 1);
+  CU_ASSERT_EQUAL (tracker_put_back (t, &e), 0);
+  CU_ASSERT_EQUAL (tracker_put_back (t, &e), -1); /* not leased any more */
+  extents_free (&e);
+  CU_ASSERT_EQUAL (status (t).dirty_bytes, DISK);
+  e = take_all (t);
+  CU_ASSERT_EQUAL_FATAL (e.n, 3);
+  CU_ASSERT_FALSE (e.v[0].touched);
+  CU_ASSERT_TRUE (e.v[1].touched);
+  CU_ASSERT_EQUAL (e.v[1].offset, 2 * CHUNK);
+  CU_ASSERT_EQUAL (e.v[1].length, CHUNK);
+  CU_ASSERT_FALSE (e.v[2].touched);
+  extents_free (&e);
+  finish (t);
+}
+
 static void
 test_done (void)
 {
@@ -1584,6 +1607,7 @@ main (void)
     { "take (R3, R4)", test_take },
     { "touched (R18)", test_touched },
     { "skipped (R18, R1)", test_skipped },
+    { "put back (R18)", test_put_back },
     { "done (R5)", test_done },
     { "failed (R5, R17)", test_failed },
     { "ranges that are not leased chunks", test_bad_leases },
