@@ -25,9 +25,18 @@ dissolve (int fd)
 }
 
 void
-socket_reset (int fd)
+socket_reset_at_close (int fd)
 {
   static const struct linger at_once = { .l_onoff = 1, .l_linger = 0 };
+  const int saved = errno;
+
+  setsockopt (fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+  errno = saved;
+}
+
+void
+socket_reset (int fd)
+{
   const int saved = errno;
   unsigned tries = TRIES;
 
@@ -36,7 +45,7 @@ socket_reset (int fd)
     sched_yield ();
   }
   /* Where it could not be dissolved; and for Unix sockets. */
-  setsockopt (fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+  socket_reset_at_close (fd);
   shutdown (fd, SHUT_RDWR);
   errno = saved;
 }

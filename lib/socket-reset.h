@@ -20,4 +20,9 @@
  */
 extern void socket_reset (int fd);
 
+/* The same for the last close of this socket, however it comes: when the
+ * process is killed its queue goes, too.
+ */
+extern void socket_reset_at_close (int fd);
+
 #endif /* NBDMIGRATE_SOCKET_RESET_H */

@@ -17,7 +17,7 @@
  * below, the log and the range lock.
  *
  * Generations.  The connections of one time belong together: when one is lost
- * that may have held something unflushed, all are shut down, the generation
+ * that may have held something unflushed, all are reset, the generation
  * rises, and nothing passes until the keeper has connected again and replayed
  * the log.  An answer of an older generation proves nothing any more: whoever
  * got it treats its request as lost and sends it again.  So each acknowledged

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What happens at once when the destination is lost: no request passes any
- * more, the connections are shut down, the keeper is woken.
+ * more, the connections are reset, the keeper is woken.
  *
  * Nothing here calls libnbd: it may run in a completion callback.
  */
@@ -9,11 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "base/clock.h"
 #include "cleanup.h"
 #include "internal.h"
+#include "socket-reset.h"
 
 /* A connection with nothing in flight or unflushed may go alone: if its server
  * was started again, nothing is missing because of that.  (A middle box may
@@ -44,7 +44,7 @@ go_down (struct relay *r)
   range_lock_suspects_until (&r->ranges, RANGE_NEVER);
   for (unsigned i = 0; i < r->remote.nr_connections; ++i) {
     r->remote.connections[i]->lost = true;
-    shutdown (r->remote.connections[i]->fd, SHUT_RDWR);
+    socket_reset (r->remote.connections[i]->fd);
   }
   pthread_cond_broadcast (&r->remote.changed);
 }

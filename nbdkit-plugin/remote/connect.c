@@ -13,6 +13,7 @@
 #include "cleanup.h"
 #include "nbd-error.h"
 #include "socket-life.h"
+#include "socket-reset.h"
 #include "remote.h"
 
 static const char *
@@ -85,6 +86,7 @@ establish (struct connection *c, const struct attempt *a)
   if (c->fd == -1)
     return libnbd_error ();
   socket_keep_alive (c->fd);
+  socket_reset_at_close (c->fd);
   destination_learn (c->nbd, &c->destination);
   return NULL;
 }

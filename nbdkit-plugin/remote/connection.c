@@ -5,8 +5,8 @@
  * what the socket takes.  The I/O thread receives the answers, and sends what
  * was left over; it is kicked out of poll(2) only in that case.
  *
- * It ends when the handle is closed or dead, and only then: shutting the
- * socket down ends it.  libnbd calls the completion callbacks of all commands
+ * It ends when the handle is closed or dead, and only then: resetting the
+ * socket ends it.  libnbd calls the completion callbacks of all commands
  * of a handle that dies; what it may have missed is completed here.  No buffer
  * is touched after that, so whoever waits may go.
  */
@@ -18,12 +18,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "nbd-error.h"
 #include "remote.h"
+#include "socket-reset.h"
 
 struct connection *
 connection_new (struct remote *m, char **why)
@@ -170,7 +170,7 @@ end_thread (struct connection *c)
 
   pthread_mutex_lock (&m->lock);
   c->lost = true;
-  shutdown (c->fd, SHUT_RDWR);
+  socket_reset (c->fd);
   pthread_mutex_unlock (&m->lock);
   connection_kick (c);
   pthread_join (c->thread, NULL);

@@ -4,10 +4,10 @@
  * Nothing here calls libnbd: it may run in a completion callback.
  */
 
-#include <sys/socket.h>
 #include <time.h>
 
 #include "remote.h"
+#include "socket-reset.h"
 
 /* Many threads hold it for a very short time: spin before sleeping. */
 static void
@@ -105,6 +105,6 @@ remote_lose (struct connection *c, const char *why)
 
   c->lost = true;
   if (!again)
-    shutdown (c->fd, SHUT_RDWR);
+    socket_reset (c->fd);
   c->remote->user.lost (c->remote->user.opaque, c, again, why);
 }

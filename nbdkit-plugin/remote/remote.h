@@ -105,7 +105,9 @@ extern unsigned remote_in_flight (const struct remote *m); /* L */
 /* Wait on 'changed', at most a slice.  False: it took that long.  L. */
 extern bool remote_wait_changed (struct remote *m);
 
-/* The connection is of no use any more; 'why' may be NULL.  L. */
+/* The connection is of no use any more and reset: nothing that is still in its
+ * queue is delivered (R17).  'why' may be NULL.  L.
+ */
 extern void remote_lose (struct connection *c, const char *why);
 
 /* ---- connect.c --------------------------------------------------------- */
@@ -157,7 +159,7 @@ extern struct connection *connection_new (struct remote *m, char **why);
 /* Start the I/O thread.  -1 with errno. */
 extern int connection_start (struct connection *c);
 
-/* Shut down, wait for the I/O thread and for the threads still inside libnbd,
+/* Reset, wait for the I/O thread and for the threads still inside libnbd,
  * free.  Without the lock; nobody may find the connection any more.
  */
 extern void connection_close (struct connection *c);

@@ -130,6 +130,20 @@ test_shutdown_is_no_end (void)
   close (p.peer);
 }
 
+/* As when the process is killed. */
+static void
+test_close (void)
+{
+  const struct pair p = connected_pair ();
+  size_t written;
+
+  socket_reset_at_close (p.ours);
+  written = fill (p.ours);
+  close (p.ours);
+  CU_ASSERT (drain (p.peer) < written);
+  close (p.peer);
+}
+
 static void *
 block_in_recv (void *opaque)
 {
@@ -193,6 +207,7 @@ main (void)
   CU_TestInfo tests[] = {
     { "nothing in the queue is delivered", test_nothing_follows },
     { "shutdown and close deliver it", test_shutdown_is_no_end },
+    { "nothing after a close that resets", test_close },
     { "threads that wait come back", test_others_end },
     { "a Unix socket", test_unix },
     CU_TEST_INFO_NULL,
