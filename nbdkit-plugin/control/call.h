@@ -72,6 +72,6 @@ extern command_function command_flush_begin, command_flush_end;
 extern command_function command_compare, command_compared;
 extern command_function command_hold, command_release;
 extern command_function command_prepare, command_commit, command_rollback;
-extern command_function command_read_back;
+extern command_function command_read_back, command_probe;
 
 #endif /* NBDMIGRATE_CALL_H */

@@ -39,6 +39,7 @@ static const struct command {
   { "release", command_release, NEED_THE_SESSION },
   { "prepare", command_prepare, NEED_THE_SESSION },
   { "read-back", command_read_back, NEED_THE_SESSION },
+  { "probe", command_probe, NEED_THE_SESSION },
   { "commit", command_commit, NEED_THE_SESSION },
   { "rollback", command_rollback, NEED_THE_SESSION },
   { "publish", command_publish, NEED_THE_SESSION },

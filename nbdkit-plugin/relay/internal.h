@@ -10,6 +10,7 @@
  *   loss.c      what happens at once when the destination is lost
  *   keeper.c    the thread that connects again, and flushes in time
  *   replay.c    the log is sent again
+ *   probe.c        a round trip over all connections
  *   read-back.c a look at the destination over a chosen connection
  *
  * Without threads: log.c, range-lock.c.  The connections are those of
@@ -40,6 +41,8 @@ struct room_waiter {
   struct room_waiter *next;
 };
 
+struct probe;
+
 struct relay {
   struct remote remote; /* 'up': requests pass */
   char *uri;            /* L: changes only while held */
@@ -63,6 +66,9 @@ struct relay {
   unsigned range_waiters;   /* L */
   bool replay_unknown;      /* the keeper's: a replay was lost on the way */
   int64_t up_ms;            /* L: since when it is up */
+
+  struct probe *probe; /* L: the latest round trip, or NULL */
+  bool probing;        /* L: somebody waits for it */
 
   uint64_t losses, replayed, own_flushes; /* L: counters */
 };
@@ -143,6 +149,11 @@ extern void relay_notice (struct relay *r, const char *fmt, ...)
 /* With it; released meanwhile. */
 extern void relay_notice_locked (struct relay *r, const char *fmt, ...)
   __attribute__ ((format (printf, 2, 3)));
+
+/* ---- probe.c ----------------------------------------------------------- */
+
+/* NULL is allowed.  Its connections must have been freed. */
+extern void relay_probe_free (struct probe *p);
 
 /* ---- keeper.c ---------------------------------------------------------- */
 

@@ -20,6 +20,7 @@ free_relay (struct relay *r)
 {
   if (r->next != NULL)
     connection_close (r->next);
+  relay_probe_free (r->probe);
   range_lock_destroy (&r->ranges);
   relay_log_free (r->log);
   remote_destroy (&r->remote);

@@ -187,6 +187,21 @@ struct relay_status {
 
 extern void relay_get_status (struct relay *r, struct relay_status *s);
 
+/* What a round trip over each connection, asked for now, has shown. */
+enum relay_probe {
+  RELAY_ANSWERS, /* over all of them */
+  RELAY_SILENT,  /* not over all of them until now */
+  RELAY_AWAY,    /* the destination is lost, or one connection was meanwhile */
+};
+
+/* Wait for it for at most timeout_ms, or until the waiter (may be NULL) has
+ * gone.  A silent one goes on, and the next caller waits for the same; for how
+ * long it has been silent goes to '*silent_ms' (otherwise 0).
+ */
+extern enum relay_probe relay_probe (struct relay *r, unsigned timeout_ms,
+                                     const struct relay_waiter *waiter,
+                                     int64_t *silent_ms);
+
 /* Duplicates of the sockets to the destination, at most 'max'; the caller
  * closes them.  shutdown(2) on them counts as a loss.
  */

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A round trip tells a destination that answers from one that is only
+ * connected, and from one that has gone; what is unanswered keeps its buffers,
+ * and keeps nobody waiting for longer than asked.
+ */
+
+#include "relay/relay.h"
+#include "server.h"
+#include "unit.h"
+
+#define BYTES 1048576
+
+static struct relay *
+open_relay (const struct server *s, unsigned connections)
+{
+  struct relay_options o = RELAY_OPTIONS_DEFAULT;
+  struct relay_status st;
+  unsigned tries = SERVER_TRIES;
+  struct relay *r;
+  char *why;
+
+  o.disk_bytes = BYTES;
+  o.connections = connections;
+  r = relay_open (s->uri, &o, NULL, &why);
+  CU_ASSERT_PTR_NOT_NULL_FATAL (r);
+  do {
+    server_pause ();
+    relay_get_status (r, &st);
+  } while (st.connections != connections && --tries > 0);
+  CU_ASSERT_EQUAL (st.connections, connections);
+  return r;
+}
+
+/* Until it is so: an upper bound for what takes no certain time. */
+static bool
+becomes (struct relay *r, enum relay_probe expected)
+{
+  int64_t silent_ms;
+
+  for (unsigned tries = SERVER_TRIES; tries > 0; --tries) {
+    if (relay_probe (r, 100, NULL, &silent_ms) == expected)
+      return true;
+    server_pause ();
+  }
+  return false;
+}
+
+static bool
+nobody_waits (void *opaque)
+{
+  (void)opaque;
+  return false;
+}
+
+static void
+test_answers (void)
+{
+  static const char *const servers[] = { NULL, "minimum=4096 maximum=8192",
+                                         "multi-conn=0",
+                                         "--filter=error error-rate=1" };
+  struct server s;
+  struct relay *r;
+  int64_t silent_ms;
+
+  for (unsigned i = 0; i < sizeof servers / sizeof servers[0]; ++i) {
+    const bool one = servers[i] != NULL && strstr (servers[i], "multi") != NULL;
+
+    server_init (&s, BYTES, 0);
+    server_start (&s, servers[i]);
+    r = open_relay (&s, one ? 1 : 3);
+    CU_ASSERT_EQUAL (relay_probe (r, 30000, NULL, &silent_ms), RELAY_ANSWERS);
+    CU_ASSERT_EQUAL (silent_ms, 0);
+    CU_ASSERT (becomes (r, RELAY_ANSWERS));
+    relay_close (r);
+    server_destroy (&s);
+  }
+}
+
+static void
+test_silent (void)
+{
+  const struct relay_waiter gone = { nobody_waits, NULL };
+  int64_t silent_ms, before;
+  struct server s;
+  struct relay *r;
+
+  server_init (&s, BYTES, 0);
+  server_start (&s, NULL);
+  r = open_relay (&s, 3);
+  server_signal (&s, SIGSTOP);
+  CU_ASSERT_EQUAL (relay_probe (r, 0, NULL, &silent_ms), RELAY_SILENT);
+  CU_ASSERT_EQUAL (relay_probe (r, 100, NULL, &silent_ms), RELAY_SILENT);
+  CU_ASSERT (silent_ms >= 100);
+  before = silent_ms;
+  CU_ASSERT_EQUAL (relay_probe (r, 100, NULL, &silent_ms), RELAY_SILENT);
+  CU_ASSERT (silent_ms >= before + 100); /* the same one */
+  CU_ASSERT_EQUAL (relay_probe (r, 3600000, &gone, &silent_ms), RELAY_SILENT);
+  server_signal (&s, SIGCONT);
+  CU_ASSERT_EQUAL (relay_probe (r, 30000, NULL, &silent_ms), RELAY_ANSWERS);
+  CU_ASSERT_EQUAL (relay_probe (r, 30000, NULL, &silent_ms), RELAY_ANSWERS);
+
+  /* It can be closed all the same. */
+  server_signal (&s, SIGSTOP);
+  CU_ASSERT_EQUAL (relay_probe (r, 0, NULL, &silent_ms), RELAY_SILENT);
+  relay_close (r);
+  server_destroy (&s);
+}
+
+static void
+test_away (void)
+{
+  int64_t silent_ms;
+  struct server s;
+  struct relay *r;
+
+  server_init (&s, BYTES, 0);
+  server_start (&s, NULL);
+  r = open_relay (&s, 3);
+  server_signal (&s, SIGSTOP);
+  CU_ASSERT_EQUAL (relay_probe (r, 0, NULL, &silent_ms), RELAY_SILENT);
+  server_stop (&s, SIGKILL);
+  CU_ASSERT (becomes (r, RELAY_AWAY));
+  server_start (&s, NULL);
+  CU_ASSERT (becomes (r, RELAY_ANSWERS));
+  relay_close (r);
+  server_destroy (&s);
+}
+
+int
+main (void)
+{
+  CU_TestInfo tests[] = {
+    { "one that answers", test_answers },
+    { "one that is stopped", test_silent },
+    { "one that has gone", test_away },
+    CU_TEST_INFO_NULL,
+  };
+
+  signal (SIGPIPE, SIG_IGN);
+  return unit_main ("relay-probe", tests);
+}
