@@ -129,6 +129,47 @@ rm "$tmp/guest.record"
 expect_status 3 run_guest --seed "$seed" --ops 2000 --depth 1 --kinds rw \
   2> "$tmp/forget.log"
 
+echo "-- a failed write that a read returned must not go away again"
+end_bg disk
+cat > "$tmp/waver.sh" <<'EOF'
+#!/bin/sh
+unset LD_PRELOAD # of a sanitizer
+put () { dd of="$image" seek="$1" oflag=seek_bytes conv=notrunc status=none; }
+get () { dd if="$1" skip="$2" count="$3" iflag=skip_bytes,count_bytes \
+           status=none; }
+case "$1" in
+  get_size) stat -c %s "$image" ;;
+  pread) get "$image" "$4" "$3"
+         if [ -e "$image.back" ]; then
+           read -r offset count < "$image.back"
+           if [ "$4" -le "$offset" ] &&
+              [ $(($4 + $3)) -ge $((offset + count)) ]; then
+             put "$offset" < "$image.old"; rm "$image.back"
+           fi
+         fi ;;
+  pwrite) if [ -e "$image.back" ]; then put "$4"; rm "$image.back"
+          else get "$image" "$4" "$3" > "$image.old"; put "$4"
+               echo "$4 $3" > "$image.back"; echo EIO >&2; exit 1; fi ;;
+  can_write) exit 0 ;;
+  *) exit 2 ;;
+esac
+EOF
+chmod +x "$tmp/waver.sh"
+truncate -s 4K "$tmp/wavering"
+image=$tmp/wavering start_nbdkit disk sh "$tmp/waver.sh"
+rm "$tmp/guest.record"
+expect_status 3 run_guest --seed "$seed" --ops 4000 --depth 1 --kinds rw \
+  --cells 4 --tolerate-errors 2> "$tmp/waver.log"
+grep -q 'a read has returned this' "$tmp/waver.log"
+
+echo "-- zeroes of a gibibyte at once"
+end_bg disk
+start_nbdkit disk memory 1100M
+rm "$tmp/guest.record"
+run_guest --seed "$seed" --ops 3000 --cells 512 --kinds rwWzZtfL
+grep -q '^S .* L ' "$tmp/guest.record" || fail "there were none"
+verify_final guest "$(uri disk)"
+
 echo "-- a guest that was killed: what was not acknowledged may be either"
 end_bg disk
 start_nbdkit disk memory 8M

@@ -12,6 +12,9 @@
 
 #define TRIES 8
 
+#define LONG_ZERO_MAX (UINT64_C (1) << 30) /* bytes */
+#define LONG_ZERO_EVERY 500                /* requests */
+
 static const struct {
   enum op_kind kind;
   unsigned weight;
@@ -78,16 +81,69 @@ extend (struct guest *g, struct slot *s)
   }
 }
 
+/* ---- Long zeroes ------------------------------------------------------- */
+
+/* Now and then one is due.  Then nothing new is sent to where it will be, and
+ * when all has ended there, it goes.
+ */
+static bool
+is_long_zero_due (struct guest *g, uint32_t disk)
+{
+  if (strchr (g->kinds[disk], OP_ZERO_LONG) == NULL)
+    return false;
+  if (!g->long_zero_due && g->next_long_zero-- == 0) {
+    g->next_long_zero = LONG_ZERO_EVERY;
+    g->long_zero_due = true;
+  }
+  return g->long_zero_due;
+}
+
+static size_t
+end_of_long_zero (const struct layout *l, size_t begin, size_t end)
+{
+  const uint64_t offset = l->cells[begin].offset;
+  size_t i = begin;
+
+  while (i < end &&
+         l->cells[i].offset + l->cells[i].length - offset <= LONG_ZERO_MAX)
+    i++;
+  return i;
+}
+
+/* False: something is under way there. */
+static bool
+choose_long_zero (struct guest *g, size_t begin, size_t end, struct slot *s)
+{
+  const struct layout *const l = &g->record.layout;
+
+  if (memchr (g->busy + begin, 1, end - begin) != NULL)
+    return false;
+  s->kind = OP_ZERO_LONG;
+  s->first = begin;
+  s->count = end - begin;
+  s->offset = l->cells[begin].offset;
+  s->length = l->cells[end - 1].offset + l->cells[end - 1].length - s->offset;
+  g->long_zero_due = false;
+  return true;
+}
+
 bool
 guest_choose (struct guest *g, uint32_t disk, struct slot *s)
 {
-  const size_t begin = g->record.layout.first_cell[disk];
+  size_t begin = g->record.layout.first_cell[disk];
   const size_t end = g->record.layout.first_cell[disk + 1];
 
   s->kind = choose_kind (g, disk);
   s->first = s->count = s->length = s->offset = 0;
   if (s->kind == OP_FLUSH)
     return strchr (g->kinds[disk], OP_FLUSH) != NULL;
+  if (begin != end && is_long_zero_due (g, disk)) {
+    const size_t there = end_of_long_zero (&g->record.layout, begin, end);
+
+    if (choose_long_zero (g, begin, there, s))
+      return true;
+    begin = there;
+  }
   if (begin == end)
     return false;
   for (int i = 0; i < TRIES; i++) {

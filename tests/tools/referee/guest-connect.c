@@ -42,6 +42,7 @@ learn_kinds (struct guest *g, struct nbd_handle *nbd, uint32_t disk)
     { OP_WRITE_FUA, nbd_can_fua (nbd) },
     { OP_ZERO, nbd_can_zero (nbd) },
     { OP_ZERO_NO_HOLE, nbd_can_zero (nbd) },
+    { OP_ZERO_LONG, nbd_can_zero (nbd) },
     { OP_TRIM, nbd_can_trim (nbd) },
     { OP_FLUSH, nbd_can_flush (nbd) },
   };

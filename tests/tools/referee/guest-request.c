@@ -65,6 +65,7 @@ send_command (struct slot *s)
     return nbd_aio_pwrite (nbd, s->buf, s->length, s->offset, cb,
                            LIBNBD_CMD_FLAG_FUA);
   case OP_ZERO:
+  case OP_ZERO_LONG:
     return nbd_aio_zero (nbd, s->length, s->offset, cb, 0);
   case OP_ZERO_NO_HOLE:
     return nbd_aio_zero (nbd, s->length, s->offset, cb,
@@ -113,6 +114,7 @@ count_good (struct counters *c, const struct slot *s)
     break;
   case OP_ZERO:
   case OP_ZERO_NO_HOLE:
+  case OP_ZERO_LONG:
     c->zeroes++;
     break;
   case OP_TRIM:
@@ -125,6 +127,7 @@ count_good (struct counters *c, const struct slot *s)
   }
 }
 
+/* No two requests are on one cell at a time: its reads come one by one. */
 static void
 check_read (struct guest *g, const struct slot *s)
 {
@@ -137,6 +140,7 @@ check_read (struct guest *g, const struct slot *s)
       g->wrong = g->stopping = true;
       return;
     }
+    judge_seen (&g->record, i, p);
     p += g->record.layout.cells[i].length;
   }
 }

@@ -221,6 +221,9 @@ start (struct guest *g)
     record_load (r, g->o->log, 1);
   else
     initial_parse (&r->initial, g->o->initial ? g->o->initial : "zero");
+  /* They cover what no cell does. */
+  if (strchr (g->o->kinds, OP_ZERO_LONG) && r->initial.kind != INITIAL_ZERO)
+    die (EXIT_USAGE, "--kinds: L needs a disk that is zero at first");
   if (r->layout.disks != g->o->disks)
     die (EXIT_USAGE, "the record has %" PRIu32 " disks, not %" PRIu32,
          r->layout.disks, g->o->disks);

@@ -79,6 +79,8 @@ struct guest {
   uint8_t *busy;                    /* per cell: a request is on it */
   size_t cursor[LAYOUT_DISKS_MAX];  /* of the sequential stream */
   char kinds[LAYOUT_DISKS_MAX][16]; /* what the server can do */
+  bool long_zero_due;               /* OP_ZERO_LONG, when nothing is there */
+  uint32_t next_long_zero;          /* requests until then */
   int64_t next_write_mono_us;       /* rate limit */
   uint64_t ops;
   struct counters count;

@@ -30,6 +30,15 @@ replaces (const struct op *op)
   return op->state == OP_ACKED && op->kind != OP_TRIM;
 }
 
+/* Whether nothing of the states before k can be there any more. */
+static bool
+is_first (const struct record *r, size_t cell, uint32_t k)
+{
+  const struct cell_ops *const ops = &r->cells[cell];
+
+  return ops->seen >= k || replaces (record_op (r, ops->ids[k - 1]));
+}
+
 /* Each byte must be that of one of the contents: from state k backwards to
  * the last one that replaced all before.
  */
@@ -43,7 +52,7 @@ judge_state (const struct record *r, size_t cell, uint32_t k,
   bool more = true;
   size_t i;
 
-  if (k > 0 && replaces (record_op (r, ops->ids[k - 1]))) {
+  if (k > 0 && is_first (r, cell, k)) {
     fill (r, cell, ops->ids[k - 1], content);
     return memcmp (content, buf, c->length) == 0;
   }
@@ -51,7 +60,7 @@ judge_state (const struct record *r, size_t cell, uint32_t k,
   for (; more; k--) {
     if (k > 0) {
       fill (r, cell, ops->ids[k - 1], content);
-      more = !replaces (record_op (r, ops->ids[k - 1]));
+      more = !is_first (r, cell, k);
     }
     else {
       if (!initial_fill (&r->initial, c->disk, c->offset, content, c->length))
@@ -70,11 +79,39 @@ judge_latest (const struct record *r, size_t cell, const uint8_t *buf)
   return judge_state (r, cell, r->cells[cell].n, buf);
 }
 
+/* The oldest state that explains it: where several hold the same bytes nobody
+ * can tell which it was.  What a trim leaves may change.
+ */
+void
+judge_seen (struct record *r, size_t cell, const uint8_t *buf)
+{
+  struct cell_ops *const ops = &r->cells[cell];
+  uint32_t oldest = ops->n;
+  uint8_t content[LAYOUT_CELL_MAX];
+
+  while (oldest > 0 && !is_first (r, cell, oldest))
+    oldest--;
+  if (oldest == ops->n)
+    return;
+  if (oldest == 0 && judge_state (r, cell, 0, buf))
+    return;
+  for (uint32_t k = oldest > 0 ? oldest : 1; k <= ops->n; k++) {
+    fill (r, cell, ops->ids[k - 1], content);
+    if (memcmp (content, buf, r->layout.cells[cell].length) != 0)
+      continue;
+    if (record_op (r, ops->ids[k - 1])->kind != OP_TRIM)
+      ops->seen = k;
+    return;
+  }
+}
+
 /* ---- Explaining -------------------------------------------------------- */
 
 static void
 print_state (const struct record *r, size_t cell, uint32_t k)
 {
+  const char *const seen =
+    k > 0 && r->cells[cell].seen == k ? "  (a read has returned this)\n" : "";
   const struct op *op;
   uint32_t id;
 
@@ -94,6 +131,7 @@ print_state (const struct record *r, size_t cell, uint32_t k)
     fprintf (stderr, ", %s %" PRIi64 ".%06" PRIi64 "\n",
              op->state == OP_ACKED ? "acknowledged" : "failed",
              op->ended_us / 1000000, op->ended_us % 1000000);
+  fputs (seen, stderr);
 }
 
 /* The state that what was read belongs to, if any; an initial content of which

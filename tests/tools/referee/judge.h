@@ -29,6 +29,11 @@ extern bool judge_state (const struct record *r, size_t cell, uint32_t k,
 extern bool judge_latest (const struct record *r, size_t cell,
                           const uint8_t *buf);
 
+/* A read has returned this, and judge_latest was true: reads never go back in
+ * time, also where an operation failed and its outcome is unknown.
+ */
+extern void judge_seen (struct record *r, size_t cell, const uint8_t *buf);
+
 /* Print on stderr what is wrong with a cell, and what it seems to hold. */
 extern void judge_explain (const struct record *r, size_t cell,
                            const uint8_t *buf);

@@ -21,7 +21,7 @@ static const char usage_text[] =
   "    [--depth N] [--connections N] [--rate BYTES]\n"
   "    [--initial zero|any|pattern:SEED:DENSITY] [--cells N] [--align N]\n"
   "    [--resume]\n"
-  "    [--kinds LETTERS]   read r, write wW, zero zZ, trim t, flush f\n"
+  "    [--kinds LETTERS]   read r, write wW, zero zZL, trim t, flush f\n"
   "    [--expect-shutdown] [--expect-disconnect] [--tolerate-errors]\n"
   "referee verify --uri URI [--uri URI ...] --log FILE --mode=final|cut\n"
   "    [--cut-after SECONDS --cut-before SECONDS]\n"

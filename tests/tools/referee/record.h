@@ -29,6 +29,7 @@ enum op_kind {
   OP_WRITE_FUA = 'W',
   OP_ZERO = 'z',         /* may make a hole */
   OP_ZERO_NO_HOLE = 'Z', /* must not */
+  OP_ZERO_LONG = 'L',    /* the disk, or its first GiB, in one request */
   OP_TRIM = 't',
   OP_FLUSH = 'f', /* covers no cell */
 };
@@ -47,6 +48,8 @@ struct op {
 struct cell_ops {
   uint32_t *ids;
   uint32_t n, allocated;
+  uint32_t seen; /* the state that a read returned: older ones are over (only
+                  * known while the guest runs) */
 };
 
 struct record {
