@@ -110,7 +110,7 @@ bench-scale: all $(B)/tests/scatter
 check-shell:
 	$(Q)shellcheck -x $(sh_files)
 sh_files = $(wildcard .ci/run tests/*.sh tests/*/*.sh examples/*.sh \
-             examples/*/*.sh)
+             examples/*/*.sh findings/*.sh)
 check-spdx:
 	tests/check-spdx.sh
 check-layers:
