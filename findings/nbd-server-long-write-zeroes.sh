@@ -14,6 +14,7 @@
 # What follows: never ask any server to zero more than 64 MiB at once; 32 MiB
 #            where it states no block sizes.
 
+# shellcheck source=findings/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 fetch nbd-server=1:3.24-1.1
 

@@ -14,6 +14,7 @@
 #            there and ends with success.  Flush before block status is asked, and
 #            do not believe "zero" where something may have been written since.
 
+# shellcheck source=findings/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 fetch nbdkit=1.32.5-1
 

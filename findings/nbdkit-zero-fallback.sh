@@ -14,6 +14,7 @@
 # What follows: never ask any server to zero more than 64 MiB at once; a filter
 #            must split its own calls of next->zero as well.
 
+# shellcheck source=findings/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 fetch nbdkit=1.32.5-1
 

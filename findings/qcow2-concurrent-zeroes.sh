@@ -19,6 +19,7 @@
 #            with holes, and no image whose clusters may be marked so.  A guest on
 #            such an image can lose data, with or without a migration.
 
+# shellcheck source=findings/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 fetch qemu-utils=1:7.2+dfsg-7+deb12u18+b3
 

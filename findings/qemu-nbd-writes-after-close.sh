@@ -15,6 +15,7 @@
 # What follows: a write whose answer was not seen stays dangerous after its
 #            connection is gone; its range must be read back later.
 
+# shellcheck source=findings/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 fetch qemu-utils=1:7.2+dfsg-7+deb12u18+b3
 
