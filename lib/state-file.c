@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "record.h"
 #include "state-file.h"
 
 #define OTHERS_CAN_WRITE (S_IWGRP | S_IWOTH)
@@ -186,6 +187,19 @@ state_file_create (const char *path, char **why)
   if (fd == -1)
     name_file (path, why);
   return fd;
+}
+
+char *
+state_file_path (const char *dir, const char *kind, const char *export_name)
+{
+  CLEANUP_FREE char *state = record_file_name (export_name);
+  char *path;
+
+  /* "state" or "state.NAME" */
+  if (state == NULL ||
+      asprintf (&path, "%s/%s%s", dir, kind, state + strlen ("state")) == -1)
+    return NULL;
+  return path;
 }
 
 char *

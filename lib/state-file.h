@@ -28,6 +28,13 @@ extern int state_file_open (const char *path, int flags, char **why);
  */
 extern int state_file_create (const char *path, char **why);
 
+/* The path of an export's file of this kind ("history", ...): DIR/KIND for the
+ * default export "", DIR/KIND.NAME for others, with the name escaped as in
+ * record_file_name.  The caller frees it.  NULL: no memory.
+ */
+extern char *state_file_path (const char *dir, const char *kind,
+                              const char *export_name);
+
 #define STATE_FILE_NEW ".new-"
 
 /* What a new file is called until it is whole: this comes before its name, and

@@ -8,6 +8,7 @@
 #include "cleanup.h"
 #include "base/config.h"
 #include "destination.h"
+#include "owed.h"
 
 static void
 notice (void *opaque, const char *text)
@@ -28,17 +29,19 @@ is_alive (void *opaque)
 const struct relay_waiter destination_guest = { .alive = is_alive };
 
 struct relay *
-destination_connect (const struct export *e, const char *uri,
+destination_connect (struct export *e, const char *uri,
                      const struct relay_waiter *waiter, char **why)
 {
   struct relay_options options = RELAY_OPTIONS_DEFAULT;
 
   nbdkit_debug ("migrate: export \"%s\": connecting to %s", e->name, uri);
+  owed_make_room (e);
   options.disk_bytes = e->disk_bytes;
   options.chunk_bytes = e->chunk_bytes;
   options.reconnect_ms = config.reconnect_ms;
   options.notice = notice;
-  options.opaque = (void *)e;
+  options.opaque = e;
+  options.owed = &e->owed;
   return relay_open (uri, &options, waiter, why);
 }
 

@@ -25,8 +25,7 @@ extern const struct relay_waiter destination_guest;
  * answer, but not when this server quits or the waiter (may be NULL) has gone;
  * needs no lock.  NULL with *why (the caller frees it) on error.
  */
-extern struct relay *destination_connect (const struct export *e,
-                                          const char *uri,
+extern struct relay *destination_connect (struct export *e, const char *uri,
                                           const struct relay_waiter *waiter,
                                           char **why);
 

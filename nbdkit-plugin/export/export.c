@@ -24,6 +24,7 @@
 #include "base/config.h"
 #include "export.h"
 #include "destination.h"
+#include "owed.h"
 #include "owner.h"
 #include "record.h"
 #include "relay/relay.h"
@@ -236,6 +237,7 @@ export_free (struct export *e)
     relay_close (e->relay);
   record_free (e->record);
   free (e->history_path);
+  owed_destroy (e);
   if (e->tracker)
     tracker_free (e->tracker);
   session_state_destroy (&e->session);
@@ -260,7 +262,8 @@ export_new (nbdkit_backend *backend, int readonly, const char *name)
   pthread_mutex_init (&e->source_lock, NULL);
   pthread_mutex_init (&e->connect_lock, NULL);
   session_state_init (&e->session);
-  if (make_id (e) == 0 && find_owner (e, backend, readonly, &owner) == 0 &&
+  if (make_id (e) == 0 && owed_load (e) == 0 &&
+      find_owner (e, backend, readonly, &owner) == 0 &&
       make_tracker (e, owner) == 0)
     return e;
   export_free (e);

@@ -13,6 +13,7 @@
 
 #include <nbdkit-filter.h>
 
+#include "relay/owed-error.h"
 #include "session-state.h"
 #include "tracker/tracker.h"
 
@@ -69,6 +70,9 @@ struct export
   char *connect_why;         /* of the latest; under the connect lock */
 
   int64_t quiet_from_ms; /* constant: no session copies before (R17) */
+
+  struct owed_error owed; /* to the guests; has its own locks */
+  char *owed_path;        /* where it is kept (owed.h); constant */
 
   struct guest_counters guest;
   struct session session; /* has its own lock */

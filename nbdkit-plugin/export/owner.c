@@ -14,6 +14,7 @@
 #include "state/history-file.h"
 #include "owner.h"
 #include "record.h"
+#include "state-file.h"
 
 /* Take over what the record says. */
 static int
@@ -59,7 +60,7 @@ owner_load (struct export *e, enum owner *owner)
 
   *owner = OWNER_SOURCE;
   e->record = record_new (config.dir, e->name, config.state_sync);
-  e->history_path = history_path (config.dir, e->name);
+  e->history_path = state_file_path (config.dir, "history", e->name);
   if (e->record == NULL || e->history_path == NULL) {
     nbdkit_error ("migrate: export \"%s\": record in %s: %m", e->name,
                   config.dir);

@@ -14,7 +14,7 @@
 struct handle {
   struct export *export;
   bool no_source; /* the plugin was not opened: the destination owns the disk */
-  uint64_t errors_seen; /* atomic: of the relay's error generation (relay.h) */
+  uint64_t errors_seen; /* atomic: of those owed to the guests (owed-error.h) */
   bool readonly;
   bool told; /* atomic: that it is fenced was logged */
 };

@@ -178,10 +178,7 @@ migrate_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
   h->export = e;
   h->no_source = r == 0;
   h->readonly = readonly;
-  if (destination_enter (e)) {
-    h->errors_seen = relay_error_generation (e->relay);
-    destination_leave (e);
-  }
+  h->errors_seen = owed_error_seen (&e->owed);
   return h;
 }
 

@@ -206,6 +206,26 @@ has_moved (const struct io *io, const struct side *side)
   return (owner == OWNER_DESTINATION) != (side == &remote_side);
 }
 
+/* R13: acknowledged writes may have been lost, and the guest has to hear of it,
+ * whichever side serves it now.  Several flushes of one connection may run at
+ * once: each knows what the connection had seen when it began, and all of them
+ * fail if that is out of date.
+ */
+static int
+tell_error (const struct io *io, uint64_t seen)
+{
+  struct handle *h = io->handle;
+
+  if (!owed_error_tell (&h->export->owed, &seen))
+    return 0;
+  __atomic_store_n (&h->errors_seen, seen, __ATOMIC_SEQ_CST);
+  nbdkit_error ("export \"%s\": acknowledged writes that were not flushed may "
+                "have been lost at the destination: this flush fails",
+                h->export->name);
+  *io->err = EIO;
+  return -1;
+}
+
 static int
 pass (const struct io *io)
 {
@@ -227,6 +247,17 @@ pass (const struct io *io)
   return r;
 }
 
+static int
+flush (const struct io *io)
+{
+  struct handle *h = io->handle;
+  const uint64_t seen = __atomic_load_n (&h->errors_seen, __ATOMIC_SEQ_CST);
+
+  /* What somebody was told before need not be told after a restart. */
+  owed_error_settle (&h->export->owed);
+  return pass (io) == 0 ? tell_error (io, seen) : -1;
+}
+
 /* ------------------------------------------------------------------------ */
 
 int
@@ -234,7 +265,9 @@ request_serve (const struct io *io)
 {
   const bool changes =
     io->type == IO_WRITE || io->type == IO_ZERO || io->type == IO_TRIM;
-  const int r = changes ? change (io) : pass (io);
+  const int r = changes                ? change (io)
+                : io->type == IO_FLUSH ? flush (io)
+                                       : pass (io);
 
   if (r == 0)
     count (io);

@@ -62,9 +62,7 @@ remote_trim (const struct io *io)
                                  relay_flags (io), &destination_guest));
 }
 
-/* Several flushes of one connection may run at once: each works on a copy of
- * what the connection has seen, and all of them fail if it is out of date.
- */
+/* What it fails with itself need not be told by the next one. */
 static int
 remote_flush (const struct io *io)
 {

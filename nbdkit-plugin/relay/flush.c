@@ -43,7 +43,7 @@ relay_flush_once (struct relay *r, uint64_t generation, uint64_t *seen)
   if (result != REMOTE_LOST && r->remote.generation != generation)
     result = REMOTE_LOST; /* it proves nothing any more */
   if (result > 0)
-    relay_raise_error (r, seen);
+    owed_error_raise (r->options.owed, seen);
   if (result != REMOTE_LOST) {
     /* After an error too: a server may have dropped what it could not write,
      * and the guests hear of it.
@@ -52,5 +52,6 @@ relay_flush_once (struct relay *r, uint64_t generation, uint64_t *seen)
     pthread_cond_broadcast (&r->remote.changed);
   }
   pthread_mutex_unlock (&r->remote.lock);
+  owed_error_settle (r->options.owed);
   return result;
 }

@@ -51,13 +51,12 @@ struct relay {
   pthread_cond_t work; /* for the keeper */
   pthread_t keeper;
 
-  bool held;                 /* L: relay_hold: do not connect again */
-  struct connection *next;   /* L: relay_move: go on with this one */
-  char *next_uri;            /* L: where it is, as long as it is there */
-  bool trying;               /* L: the keeper is connecting again */
-  uint64_t error_generation; /* L */
-  int64_t lost_ms;           /* L: when, while it is not up */
-  char *lost_why;            /* L: may be NULL */
+  bool held;               /* L: relay_hold: do not connect again */
+  struct connection *next; /* L: relay_move: go on with this one */
+  char *next_uri;          /* L: where it is, as long as it is there */
+  bool trying;             /* L: the keeper is connecting again */
+  int64_t lost_ms;         /* L: when, while it is not up */
+  char *lost_why;          /* L: may be NULL */
 
   struct relay_log *log;    /* L */
   struct room_waiter *room; /* L: first in line */
@@ -123,8 +122,8 @@ extern int relay_write_range (struct request *q, const struct view *v,
 /* ---- flush.c ----------------------------------------------------------- */
 
 /* One flush of the destination in this generation, of every connection that
- * has written since its last one (R6).  An error of the server's raises the
- * error generation; '*seen' (may be NULL) keeps up with that.
+ * has written since its last one (R6).  An error of the server's is owed to
+ * the guests; '*seen' (may be NULL) keeps up with that.
  */
 extern int relay_flush_once (struct relay *r, uint64_t generation,
                              uint64_t *seen);
@@ -137,11 +136,6 @@ extern void relay_lost (void *opaque, struct connection *c, bool again,
 
 /* Until when a request that meets the present loss only now may wait.  L. */
 extern int64_t relay_give_up_ms (const struct relay *r);
-
-/* Acknowledged writes may have been lost: every guest connection is to hear of
- * it at its next flush (R13).  L.
- */
-extern void relay_raise_error (struct relay *r, uint64_t *seen);
 
 /* Tell the user.  Without the lock. */
 extern void relay_notice (struct relay *r, const char *fmt, ...)

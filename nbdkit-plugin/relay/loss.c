@@ -70,16 +70,6 @@ relay_give_up_ms (const struct relay *r)
   return r->lost_ms + (int64_t)r->options.reconnect_ms;
 }
 
-void
-relay_raise_error (struct relay *r, uint64_t *seen)
-{
-  const bool up_to_date = seen != NULL && *seen == r->error_generation;
-
-  ++r->error_generation;
-  if (up_to_date)
-    *seen = r->error_generation;
-}
-
 static void
 notice (struct relay *r, const char *fmt, va_list args)
 {

@@ -150,14 +150,6 @@ relay_close (struct relay *r)
   free_relay (r);
 }
 
-uint64_t
-relay_error_generation (struct relay *r)
-{
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->remote.lock);
-
-  return r->error_generation;
-}
-
 void
 relay_get_status (struct relay *r, struct relay_status *s)
 {
@@ -172,7 +164,7 @@ relay_get_status (struct relay *r, struct relay_status *s)
     .losses = r->losses,
     .replayed_writes = r->replayed,
     .own_flushes = r->own_flushes,
-    .error_generation = r->error_generation,
+    .errors = owed_error_count (r->options.owed),
     .log_used_bytes = relay_log_used (r->log),
     .destination_bytes = r->remote.destination.bytes,
     .peer = r->remote.destination.peer,

@@ -18,7 +18,7 @@
  * half done: it is sent again, and nothing that overlaps it passes in between.
  * Writes acknowledged but not flushed are in a log (bounded; at half the bound
  * the relay flushes the destination itself) and sent again, in order, before
- * anything else passes (R13).  Where that fails the error generation rises.
+ * anything else passes (R13).  Where that fails an error is owed to the guests.
  */
 
 #ifndef NBDMIGRATE_RELAY_H
@@ -28,6 +28,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "owed-error.h"
 #include "remote/peer.h"
 
 struct relay;
@@ -47,6 +48,10 @@ struct relay_options {
    */
   unsigned grace_ms;
   size_t log_bytes; /* memory for unflushed writes */
+
+  /* Gets the errors that acknowledged writes may be lost; outlives the relay.
+   */
+  struct owed_error *owed;
 
   /* Told about losses and returns, one line without newline; may be NULL.
    * Called by the relay's own threads.
@@ -136,17 +141,12 @@ extern int relay_cache (struct relay *r, uint64_t count, uint64_t offset,
                         const struct relay_waiter *waiter);
 
 /* All writes that were answered before this call are durable, or it fails.
- * '*seen' belongs to one guest connection: when the error generation is
- * another, an acknowledged write may have been lost since; it is brought up to
- * date and the flush fails with EIO, once for each guest connection.
+ * '*seen' belongs to one guest connection (NULL: to none).  What is owed to it
+ * for earlier errors the caller has to tell (owed-error.h); the error of this
+ * flush is owed to all others, and '*seen' stays up to date.
  */
 extern int relay_flush (struct relay *r, uint64_t *seen,
                         const struct relay_waiter *waiter);
-
-/* The value for '*seen' of a guest connection that begins now; 0 for one that
- * is older than the relay.
- */
-extern uint64_t relay_error_generation (struct relay *r);
 
 /* Called with consecutive pieces that cover [offset, offset + count), or a
  * part of it from 'offset' on, at least one; 'flags' as in base:allocation (1:
@@ -177,7 +177,7 @@ struct relay_status {
   uint64_t losses;             /* how often the destination was lost */
   uint64_t replayed_writes;
   uint64_t own_flushes; /* at the log's bound */
-  uint64_t error_generation;
+  uint64_t errors;      /* so many were owed to the guests */
   size_t log_used_bytes;
   uint64_t destination_bytes;
   struct remote_peer peer;

@@ -205,7 +205,7 @@ replay (struct replay *p)
   r->replayed += p->records;
   r->replay_unknown = false;
   if (p->failed)
-    relay_raise_error (r, NULL);
+    owed_error_raise (r->options.owed, NULL);
   pthread_mutex_unlock (&r->remote.lock);
   return 0;
 }
@@ -223,6 +223,7 @@ relay_replay (struct relay *r, struct connection *c)
   batch_init (&p.batch, 0);
   result = replay (&p);
   batch_destroy (&p.batch);
+  owed_error_settle (r->options.owed);
   if (result == 0 && p.failed)
     relay_notice (r, "it refused writes that had been acknowledged before it "
                      "was lost, or their flush; the guests' next flush fails");

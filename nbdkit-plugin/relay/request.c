@@ -240,20 +240,9 @@ int
 relay_flush (struct relay *r, uint64_t *seen, const struct relay_waiter *waiter)
 {
   struct request q = new_request (r, NULL, 0, 0, 0, waiter);
-  int result;
 
   q.seen = seen;
-  result = run (&q, try_flush);
-  if (result != 0 || seen == NULL)
-    return answer (result);
-
-  pthread_mutex_lock (&r->remote.lock);
-  if (*seen != r->error_generation) {
-    *seen = r->error_generation;
-    result = EIO;
-  }
-  pthread_mutex_unlock (&r->remote.lock);
-  return answer (result);
+  return answer (run (&q, try_flush));
 }
 
 /* Cut what the destination answered to what was asked for. */

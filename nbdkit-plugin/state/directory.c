@@ -6,6 +6,7 @@
  *   control   the control socket, mode 0600
  *   state     the owner record (record.h)
  *   history   to which destinations the disk was copied (history-file.h)
+ *   owed      whether the next flush has to fail (owed-file.h)
  *
  * Of the last ones each export has its own: NAME for the default export,
  * NAME.EXPORT for another one, .new-NAME while it is being written.
@@ -40,7 +41,7 @@
 #define SOCKET_NAME "control"
 
 /* The files that each export has. */
-static const char *const export_files[] = { "state", "history" };
+static const char *const export_files[] = { "state", "history", "owed" };
 
 static int dir_fd = -1;
 static int lock_fd = -1;

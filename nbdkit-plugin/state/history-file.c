@@ -10,24 +10,10 @@
 
 #include "cleanup.h"
 #include "history-file.h"
-#include "record.h"
 #include "state-file.h"
 
 #define HEADING "nbdmigrate destinations 1\n"
 #define ENDING "end\n"
-
-char *
-history_path (const char *dir, const char *export_name)
-{
-  CLEANUP_FREE char *state = record_file_name (export_name);
-  char *path;
-
-  /* "state" or "state.NAME" */
-  if (state == NULL ||
-      asprintf (&path, "%s/history%s", dir, state + strlen ("state")) == -1)
-    return NULL;
-  return path;
-}
 
 /* ---- reading ----------------------------------------------------------- */
 

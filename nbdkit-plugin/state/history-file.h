@@ -15,9 +15,6 @@
 
 #include "history.h"
 
-/* The path for an export, to be freed; NULL with errno. */
-extern char *history_path (const char *dir, const char *export_name);
-
 /* What is in the file becomes the earlier destinations of an empty history, and
  * it is complete if the file is whole.  *why: what is there is not to be
  * believed (state-file.h), and what to do; the caller frees it.  Otherwise

@@ -22,6 +22,7 @@
 static char *uri;
 static struct relay_options options = RELAY_OPTIONS_DEFAULT;
 static struct relay *relay;
+static struct owed_error owed;
 
 /* One guest connection. */
 struct handle {
@@ -82,6 +83,8 @@ relay_after_fork (void)
   char *why;
 
   options.notice = say;
+  owed_error_init (&owed, false, NULL, NULL);
+  options.owed = &owed;
   relay = relay_open (uri, &options, NULL, &why);
   if (relay == NULL) {
     nbdkit_error ("%s", why ? why : "no memory");
@@ -112,7 +115,7 @@ relay_open_handle (int readonly)
 
   (void)readonly;
   if (h != NULL)
-    h->seen = relay_error_generation (relay);
+    h->seen = owed_error_seen (&owed);
   return h;
 }
 
@@ -207,7 +210,12 @@ do_flush (void *handle, uint32_t flags)
   struct handle *h = handle;
 
   (void)flags;
-  return answer (relay_flush (relay, &h->seen, &waiter));
+  if (relay_flush (relay, &h->seen, &waiter) == -1)
+    return answer (-1);
+  if (!owed_error_tell (&owed, &h->seen))
+    return 0;
+  nbdkit_set_error (EIO);
+  return -1;
 }
 
 static int

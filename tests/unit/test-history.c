@@ -10,6 +10,7 @@
 #include <sys/un.h>
 
 #include "state/history-file.h"
+#include "state-file.h"
 #include "state/history.h"
 #include "unit.h"
 
@@ -295,11 +296,11 @@ test_damaged_file (void)
 static void
 test_file_names (void)
 {
-  char *path = history_path ("/d", "");
+  char *path = state_file_path ("/d", "history", "");
 
   CU_ASSERT_STRING_EQUAL (path, "/d/history");
   free (path);
-  path = history_path ("/d", "a/b");
+  path = state_file_path ("/d", "history", "a/b");
   CU_ASSERT_STRING_EQUAL (path, "/d/history.a%2Fb");
   free (path);
 }

@@ -10,10 +10,22 @@
 
 #define STEPS 400
 
+static struct owed_error owed;
+
+static struct relay_options
+new_options (void)
+{
+  struct relay_options o = RELAY_OPTIONS_DEFAULT;
+
+  owed_error_init (&owed, false, NULL, NULL);
+  o.owed = &owed;
+  return o;
+}
+
 static void
 run_against (const char *args)
 {
-  struct relay_options o = RELAY_OPTIONS_DEFAULT;
+  struct relay_options o = new_options ();
   struct workers w;
   struct server s;
   struct relay *r;
@@ -86,7 +98,7 @@ wait_for_connections (struct relay *r, unsigned n)
 static void
 test_connections (void)
 {
-  struct relay_options o = RELAY_OPTIONS_DEFAULT;
+  struct relay_options o = new_options ();
   struct relay_status st;
   struct server s;
   struct relay *r;
@@ -133,7 +145,7 @@ test_connections (void)
 static void
 expect_refusal (const char *uri, const char *part)
 {
-  struct relay_options o = RELAY_OPTIONS_DEFAULT;
+  struct relay_options o = new_options ();
   char *why;
 
   o.disk_bytes = FILE_BYTES;
