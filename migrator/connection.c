@@ -201,6 +201,7 @@ connection_open (struct loop *loop, const char *uri,
   }
   c->sock = c->watch.fd = nbd_aio_get_fd (c->nbd);
   socket_keep_alive (c->sock);
+  c->asked_us = c->answered_us = loop_now_us ();
   return c;
 }
 
@@ -216,6 +217,7 @@ connection_close (struct connection *c)
   if (connection_alive (c) && c->in_flight == 0)
     nbd_aio_disconnect (c->nbd, 0);
   nbd_close (c->nbd);
+  free (c->probe);
   free (c->why);
   free (c);
 }
@@ -257,7 +259,8 @@ connection_check_timeout (struct connection *c, int64_t now_us,
     return;
   }
   for (io = c->ios; io != NULL; io = io->next)
-    if (now_us - io->started_us > (io->flush ? p->flush_us : p->request_us)) {
+    if (!io->probe &&
+        now_us - io->started_us > (io->flush ? p->flush_us : p->request_us)) {
       connection_break (c, "the server did not answer in time");
       return;
     }
@@ -293,6 +296,8 @@ run_ended (struct deferred *d)
     note_why (c, NULL);
     io->lost = true;
   }
+  else if (io->started_us > c->asked_us)
+    c->asked_us = io->started_us;
   io->ended (io);
 }
 
@@ -314,6 +319,7 @@ start (struct connection *c, struct io *io)
   io->error = 0;
   io->lost = false;
   io->flush = false;
+  io->probe = false;
   io->started_us = loop_now_us ();
   io->prev = NULL;
   io->next = c->ios;

@@ -26,6 +26,7 @@ struct io {
   int error; /* errno of the request, 0: it succeeded */
   bool lost; /* the connection broke: the outcome is unknown (R17) */
   bool flush;
+  bool probe; /* probe.h: nothing depends on it, so it may take any time */
   int64_t started_us;
   struct io *prev, *next; /* in flight on this connection */
 };
@@ -38,6 +39,8 @@ struct connection {
   unsigned in_flight;
   struct io *ios;      /* the requests in flight */
   int64_t answered_us; /* when the last one ended */
+  int64_t asked_us;    /* when the latest began that was answered */
+  struct probe *probe; /* probe.h: in flight, owned; or NULL */
   bool flush_due;      /* flush it as soon as it is idle */
   bool written;        /* something was written since the last flush (R6) */
   char *why;           /* why it broke, owned; NULL while it works */

@@ -12,6 +12,7 @@
 
 #include "cleanup.h"
 #include "events.h"
+#include "liveness.h"
 #include "migration.h"
 #include "say.h"
 #include "units.h"
@@ -218,10 +219,19 @@ say_not_converged (struct migration *m, const char *what)
   drive_fail (m, "it does not converge; %s", reason ? reason : what);
 }
 
+/* A destination that takes its time has made the prediction old. */
+static bool
+may_pause (struct migration *m)
+{
+  return liveness_prove (m) && predict (m) == 0 && fits (m);
+}
+
 /* One attempt.  -1: go on with another pass. */
 static int
 try_cut_over (struct migration *m)
 {
+  if (!may_pause (m))
+    return m->stop == STOP_NO ? -1 : EXIT_FAILED;
   migrate_enter (m, PHASE_FINAL);
   switch (cut_over (m)) {
   case CUT_DONE:
@@ -241,26 +251,6 @@ try_cut_over (struct migration *m)
   return -1;
 }
 
-/* While nothing is copied no request tells that a server has gone. */
-static void
-check_connections (struct migration *m)
-{
-  size_t i;
-
-  for (i = 0; i < m->nr_disks; ++i) {
-    const struct disk *d = &m->disks[i];
-    const char *why = endpoint_broken (d->source);
-
-    if (why != NULL)
-      drive_fail (m, "keeping %s in sync: a connection to it broke: %s",
-                  d->pair->source, why);
-    why = endpoint_broken (d->destination);
-    if (why != NULL)
-      drive_fail (m, "keeping %s in sync: a connection to %s broke: %s",
-                  d->pair->source, d->pair->destination, why);
-  }
-}
-
 /* --wait: stay in sync.  -1 with m->stop. */
 static int
 stay_ready (struct migration *m)
@@ -271,7 +261,7 @@ stay_ready (struct migration *m)
     migrate_enter (m, PHASE_READY);
   while (m->stop == STOP_NO && !m->finish_wished && loop_now_us () < until) {
     drive (m, READY_US / 1000);
-    check_connections (m);
+    liveness_check (m);
   }
   if (m->stop != STOP_NO || !pass_run (m, PASS_COPY, 0) || pass_flush (m) == -1)
     return -1;

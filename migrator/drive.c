@@ -11,6 +11,7 @@
 
 #include "cleanup.h"
 #include "events.h"
+#include "liveness.h"
 #include "migration.h"
 #include "progress.h"
 #include "protocol.h"
@@ -283,6 +284,7 @@ drive (struct migration *m, int timeout_ms)
   int64_t now = loop_now_us ();
 
   run_disks (m, now);
+  liveness_run (m, now);
   if (loop_run_once (&m->loop, wait_ms (m, timeout_ms, now)) == -1)
     drive_fail (m, "poll: %s", strerror (errno));
   now = loop_now_us ();

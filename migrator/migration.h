@@ -8,6 +8,7 @@
  *   disk.c         its leases: taking, copying, reporting
  *   checkpoint.c   flushes while a pass goes on
  *   drive.c        one round of everything; questions to all filters at once
+ *   probe.c, liveness.c  whether the destinations answer
  *   pass.c         copy and compare passes, destination flushes
  *   cut-over.c     hold, final pass, commit, release
  *   outcome.c      what became of a commit whose answer was lost
@@ -93,6 +94,15 @@ struct disk {
     CHECKPOINT_END
   } checkpoint;
   int64_t next_checkpoint_us;
+
+  /* The proxy's own connections to the destination: see liveness.c. */
+  struct relay_life {
+    bool pending;            /* asked, not yet answered */
+    bool away;               /* it is connecting again */
+    int64_t sent_us;         /* when it was asked last */
+    int64_t asked_us;        /* the same, of what the destination answered */
+    int64_t silent_since_us; /* 0: it is not */
+  } relay_life;
 
   uint64_t busy_us; /* of the copier, when it was last measured */
 

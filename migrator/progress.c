@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "liveness.h"
 #include "migration.h"
 #include "progress-text.h"
 #include "progress.h"
@@ -49,12 +50,17 @@ struct silence {
 };
 
 static void
-listen_to (struct silence *s, const char *side, const struct endpoint *e)
+note_silence (struct silence *s, const char *side, int64_t us)
 {
-  const int64_t us = e ? endpoint_silent_us (e, loop_now_us ()) : 0;
-
   if (us >= SILENT_US && us > s->us)
     *s = (struct silence){ .side = side, .us = us };
+}
+
+static void
+listen_to (struct silence *s, const char *side, const struct endpoint *e)
+{
+  if (e != NULL)
+    note_silence (s, side, endpoint_silent_us (e, loop_now_us ()));
 }
 
 static struct silence
@@ -67,6 +73,8 @@ find_silence (const struct migration *m)
     listen_to (&s, "source", m->disks[i].source);
     listen_to (&s, "destination", m->disks[i].destination);
     listen_to (&s, "base", m->disks[i].base);
+    note_silence (&s, "relay",
+                  liveness_relay_silent_us (&m->disks[i], loop_now_us ()));
   }
   return s;
 }

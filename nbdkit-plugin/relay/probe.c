@@ -167,6 +167,17 @@ judge (const struct relay *r, int64_t *silent_ms)
   return r->probe->lost == 0 ? RELAY_ANSWERS : RELAY_AWAY;
 }
 
+/* Not for longer than that.  0, or ESHUTDOWN as request_wait.  L. */
+static int
+wait_for_answer (struct relay *r, struct request *q, int64_t until_ms)
+{
+  int result = 0;
+
+  while (result == 0 && is_pending (r) && clock_ms () < until_ms)
+    result = request_wait (q);
+  return result;
+}
+
 enum relay_probe
 relay_probe (struct relay *r, unsigned timeout_ms,
              const struct relay_waiter *waiter, int64_t *silent_ms)
@@ -174,15 +185,17 @@ relay_probe (struct relay *r, unsigned timeout_ms,
   const int64_t until = clock_ms () + timeout_ms;
   struct request q = { .relay = r, .waiter = waiter };
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->remote.lock);
-  int result = 0;
+  int result;
 
   if (r->probing) /* for another caller: it is pending */
     return judge (r, silent_ms);
   r->probing = true;
-  if (!is_pending (r) && !r->remote.stopping)
+  /* What an earlier caller has left may have been answered before this call. */
+  result = wait_for_answer (r, &q, until);
+  if (result == 0 && !is_pending (r) && !r->remote.stopping)
     result = begin (r);
-  while (result == 0 && is_pending (r) && clock_ms () < until)
-    result = request_wait (&q);
+  if (result == 0)
+    wait_for_answer (r, &q, until);
   r->probing = false;
   return judge (r, silent_ms);
 }

@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# A destination that was stopped while the migration waits, in sync, for
+# "finish": its connections are open, and nothing is left to be copied, so only
+# a round trip tells.  Nothing is cut over until it answers; the guest goes on.
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+requires nbdkit jq
+
+size=$((4 * 1024 * 1024))
+start_proxy proxy memory $size
+start_nbdkit destination memory $size
+fill "$(uri proxy)" 100
+
+# As far as the requests go, all is well.
+wait_in_sync ()
+{
+  start_migrate --wait "$(uri proxy)" "$(uri destination)"
+  wait_for is_ready
+  wait_for has_status "$(uri proxy)" \
+    '.remaining_bytes == 0 and .unflushed_bytes == 0'
+}
+
+said ()
+{
+  grep -qF -- "$1" "$tmp/migrator.log"
+}
+
+# not_cut_over GUEST: it writes on, to its source.
+not_cut_over ()
+{
+  guest_goes_on "$1"
+  is_running "${pids[migrator]}" || fail "the migrator ended"
+  must_have_status "$(uri proxy)" '.owner == "source" and .session and
+                                   .gate == "open" and .gates_expired == 0'
+}
+
+echo "-- it is shown while nothing is asked for"
+wait_in_sync
+kill_bg destination STOP
+wait_for has_status "$(uri proxy)" '.progress.silent == "destination"'
+"$nbdmigrate" status "$(uri proxy)" | grep 'no answer from the destination'
+kill_bg destination CONT
+wait_for has_status "$(uri proxy)" '.progress.silent == null'
+
+for finish in handover pivot; do
+  echo "-- finish $finish"
+  kill_bg destination STOP
+  "$nbdmigrate" finish "$(uri proxy)" $finish
+  wait_for said "$(uri destination) does not answer"
+  start_guest guest "$(uri proxy)" --initial "$pattern" --rate 1M
+  not_cut_over guest
+  if [ $finish = handover ]; then
+    "$nbdmigrate" cancel "$(uri proxy)"
+    expect_status 3 wait_bg migrator
+    guest_goes_on guest
+    stop_guest guest
+    kill_bg destination CONT
+    verify_final guest "$(uri proxy)"
+    rm "$tmp/guest.record"
+    fill "$(uri proxy)" 100
+    wait_in_sync
+  fi
+done
+
+echo "-- it is cut over when it answers again"
+kill_bg destination CONT
+wait_bg migrator || fail "the migrator ended with exit status $?"
+[ "$(completed finish)" = pivot ]
+guest_goes_on guest
+stop_guest guest
+verify_final guest "$(uri destination)"
+end_bg proxy
