@@ -524,7 +524,7 @@ verify_final ()
   local name=$1 uri=$2
 
   shift 2
-  "$referee" verify --log "$tmp/$name.record" --uri "$uri" --mode=final "$@" ||
+  "${in[@]}" "$referee" verify --log "$tmp/$name.record" --uri "$uri" --mode=final "$@" ||
     fail "$uri does not hold what the guest wrote"
 }
 
@@ -539,7 +539,7 @@ verify_cut ()
                   last | "--cut-after=\(.begin_time)" +
                          " --cut-before=\(.end_time)"')
   # shellcheck disable=SC2086 # two words
-  "$referee" verify --log "$tmp/$name.record" --uri "$uri" --mode=cut \
+  "${in[@]}" "$referee" verify --log "$tmp/$name.record" --uri "$uri" --mode=cut \
     $bounds "$@" || fail "$uri is no copy of one instant of the pause"
 }
 

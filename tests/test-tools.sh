@@ -220,7 +220,7 @@ expect_at 16 stalled
 echo "-- a proxy between: what it keeps arrives after the client was cut off"
 cue server 'write late ms=1'
 kept_back kept stall "kept 32"
-between middle cut-front
+between middle cut
 ! wait_bg one || fail "the client was not cut off"
 expect_at 16 stalled
 between middle pass

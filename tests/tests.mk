@@ -93,6 +93,12 @@ check-build: check-programs planted-bugs
 check: check-build
 	@BUILD=$(abspath $(B)) tests/run.sh $(TESTS)
 
+# What becomes of requests after a pivot when the destination fails: all rows,
+# in real time; half an hour.
+.PHONY: relay-matrix
+relay-matrix: check-programs
+	@BUILD=$(abspath $(B)) FULL=1 tests/test-relay-matrix.sh
+
 demo-build: all $(B)/tests/referee
 demo:
 	@BUILD=$(abspath $(B)) MAKE='$(MAKE)' examples/demo.sh --no-install

@@ -11,12 +11,14 @@
  *
  *   pass        forward both ways (so it begins)
  *   stall       take what comes, keep it, forward nothing; pass delivers it
+ *   pass-new    the same, but for connections that were stalled
  *   drop        take what comes and throw it away; when it passes again such
  *               connections are cut
- *   cut         all connections, both ends, by RST
- *   cut-front   the clients only: what came from them, also while stalled,
- *               is still delivered
- *   close       all connections, both ends, by FIN, after what was taken
+ *   cut         all connections, by RST; close: by FIN.  What was taken from
+ *               clients, also while stalled, is still delivered, and then the
+ *               server is told that there is no more: one that has answers to
+ *               give when it finds the connection gone may end (nbdkit before
+ *               1.34)
  *   refuse      close new clients at once; pass ends it
  *   latency=MS  each byte takes so long, each way
  *   idle=MS     close connections on which nothing came for so long; 0: none
@@ -71,7 +73,7 @@ struct way {
 };
 
 struct pair {
-  bool used, dropped;
+  bool used, dropped, stalled, told;
   int client, server;
   struct way up, down;
   int64_t heard_ms;
@@ -212,9 +214,11 @@ way_take (struct pair *p, struct way *w)
     return;
   }
   p->heard_ms = now_ms ();
-  if (mode == DROP || p->dropped) {
+  if (mode == DROP)
     p->dropped = true;
-    say ("dropped");
+  if (p->dropped || w->to == -1) {
+    if (mode == DROP)
+      say ("dropped");
     free (n);
     return;
   }
@@ -225,7 +229,7 @@ way_take (struct pair *p, struct way *w)
   *w->last = n;
   w->last = &n->next;
   w->queued += r;
-  if (mode == STALL) {
+  if (mode == STALL || p->stalled) {
     printf ("- kept %zu\n", w->queued);
     fflush (stdout);
   }
@@ -242,7 +246,7 @@ way_give (struct way *w)
     return;
   if (r == -1) {
     way_free (w);
-    w->ended = true;
+    w->to = -1;
     return;
   }
   p->done += r;
@@ -251,41 +255,29 @@ way_give (struct way *w)
 }
 
 static bool
-way_is_due (const struct way *w)
+way_is_due (const struct pair *p, const struct way *w)
 {
-  return mode == PASS && w->first != NULL && w->to != -1 &&
+  return mode == PASS && !p->stalled && w->first != NULL && w->to != -1 &&
          w->first->due_ms <= now_ms ();
-}
-
-static bool
-way_is_over (const struct way *w)
-{
-  return w->ended && w->first == NULL;
 }
 
 /* ---- Connections -------------------------------------------------------- */
 
 static void
-pair_end (struct pair *p, bool by_reset)
+pair_end (struct pair *p)
 {
-  if (by_reset) {
-    reset_socket (&p->client);
-    reset_socket (&p->server);
-  }
   if (p->client != -1)
     close (p->client);
-  if (p->server != -1)
-    close (p->server);
+  close (p->server);
   way_free (&p->up);
   way_free (&p->down);
   p->used = false;
 }
 
-/* What came from the client is still to be delivered. */
+/* What has come from the client is still to be delivered. */
 static void
-pair_cut_front (struct pair *p)
+pair_cut (struct pair *p, bool by_reset)
 {
-  /* All that had arrived here. */
   while (!p->up.ended && p->client != -1 && p->up.queued < KEEP_MAX_BYTES) {
     const size_t before = p->up.queued;
 
@@ -293,9 +285,15 @@ pair_cut_front (struct pair *p)
     if (p->up.queued == before)
       break;
   }
-  reset_socket (&p->client);
+  if (by_reset)
+    reset_socket (&p->client);
+  else if (p->client != -1) {
+    close (p->client);
+    p->client = -1;
+  }
   p->up.from = p->down.to = -1;
   p->up.ended = true;
+  way_free (&p->down);
 }
 
 static void
@@ -317,9 +315,11 @@ accept_client (int listening)
     close (server);
     return;
   }
-  *p = (struct pair){
-    .used = true, .client = client, .server = server, .heard_ms = now_ms ()
-  };
+  *p = (struct pair){ .used = true,
+                      .stalled = mode == STALL,
+                      .client = client,
+                      .server = server,
+                      .heard_ms = now_ms () };
   way_open (&p->up, client, server);
   way_open (&p->down, server, client);
 }
@@ -328,25 +328,23 @@ accept_client (int listening)
 static void
 look_after (struct pair *p)
 {
-  if (mode == PASS && p->dropped)
-    pair_end (p, true);
-  else if (idle_ms > 0 && now_ms () - p->heard_ms >= idle_ms) {
-    pair_end (p, false);
+  if (p->client != -1 && mode == PASS && p->dropped)
+    pair_cut (p, true);
+  if (p->client != -1 && idle_ms > 0 && now_ms () - p->heard_ms >= idle_ms) {
+    pair_cut (p, false);
     say ("idle");
   }
-  else if (mode == PASS && (way_is_over (&p->up) || way_is_over (&p->down)))
-    pair_end (p, false);
+  if (mode != PASS || p->stalled)
+    return;
+  if (!p->told && p->up.ended && p->up.first == NULL) {
+    shutdown (p->server, SHUT_WR);
+    p->told = true;
+  }
+  if (p->down.ended && p->down.first == NULL)
+    pair_end (p);
 }
 
 /* ---- Commands ----------------------------------------------------------- */
-
-static void
-set_mode (enum mode m)
-{
-  mode = m;
-  if (m == PASS)
-    refusing = false;
-}
 
 static void
 for_all (void (*f) (struct pair *p))
@@ -358,21 +356,43 @@ for_all (void (*f) (struct pair *p))
 }
 
 static void
+stall (struct pair *p)
+{
+  p->stalled = true;
+}
+
+static void
+go_on (struct pair *p)
+{
+  p->stalled = false;
+}
+
+static void
+set_mode (enum mode m)
+{
+  mode = m;
+  if (m == PASS)
+    refusing = false;
+  if (m == STALL)
+    for_all (stall);
+}
+
+static void
 cut (struct pair *p)
 {
-  pair_end (p, true);
+  pair_cut (p, true);
 }
 
 static void
 close_gently (struct pair *p)
 {
-  pair_end (p, false);
+  pair_cut (p, false);
 }
 
 static void
 obey (const char *command)
 {
-  if (strcmp (command, "pass") == 0)
+  if (strcmp (command, "pass") == 0 || strcmp (command, "pass-new") == 0)
     set_mode (PASS);
   else if (strcmp (command, "stall") == 0)
     set_mode (STALL);
@@ -380,8 +400,6 @@ obey (const char *command)
     set_mode (DROP);
   else if (strcmp (command, "cut") == 0)
     for_all (cut);
-  else if (strcmp (command, "cut-front") == 0)
-    for_all (pair_cut_front);
   else if (strcmp (command, "close") == 0)
     for_all (close_gently);
   else if (strcmp (command, "refuse") == 0)
@@ -394,6 +412,8 @@ obey (const char *command)
     errno = EINVAL;
     die (command);
   }
+  if (strcmp (command, "pass") == 0)
+    for_all (go_on);
   printf ("%u %s\n", ++nr_commands, command);
   fflush (stdout);
 }
@@ -419,11 +439,11 @@ read_commands (int fifo)
 /* ---- The loop ----------------------------------------------------------- */
 
 static short
-events_of (const struct way *in, const struct way *out)
+events_of (const struct pair *p, const struct way *in, const struct way *out)
 {
   return (in->from != -1 && !in->ended && in->queued < KEEP_MAX_BYTES ? POLLIN
                                                                       : 0) |
-         (way_is_due (out) ? POLLOUT : 0);
+         (way_is_due (p, out) ? POLLOUT : 0);
 }
 
 static void
@@ -433,9 +453,9 @@ serve (struct pair *p, const struct pollfd *client, const struct pollfd *server)
     way_take (p, &p->up);
   if (server->revents && !p->down.ended)
     way_take (p, &p->down);
-  if (way_is_due (&p->up))
+  if (way_is_due (p, &p->up))
     way_give (&p->up);
-  if (way_is_due (&p->down))
+  if (way_is_due (p, &p->down))
     way_give (&p->down);
 }
 
@@ -460,9 +480,9 @@ loop (int fifo, int listening)
       struct pair *const p = &pairs[i];
 
       fds[2 + 2 * i] =
-        poll_for (p->used ? p->client : -1, events_of (&p->up, &p->down));
+        poll_for (p->used ? p->client : -1, events_of (p, &p->up, &p->down));
       fds[3 + 2 * i] =
-        poll_for (p->used ? p->server : -1, events_of (&p->down, &p->up));
+        poll_for (p->used ? p->server : -1, events_of (p, &p->down, &p->up));
     }
     if (poll (fds, 2 + 2 * PAIRS_MAX, latency_ms || idle_ms ? 1 : 50) == -1)
       die ("poll");

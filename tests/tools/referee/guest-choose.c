@@ -13,7 +13,7 @@
 #define TRIES 8
 
 #define LONG_ZERO_MAX (UINT64_C (1) << 30) /* bytes */
-#define LONG_ZERO_EVERY 500                /* requests */
+#define LONG_ZERO_EVERY 100                /* requests */
 
 static const struct {
   enum op_kind kind;

@@ -1,0 +1,363 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+# timeout: 240
+#
+# What becomes of a guest's requests after a pivot when the destination is slow,
+# hangs, is cut off, comes back without its cache, or does old things late.  In
+# every row a referee is the guest: nothing that it was told is done may be
+# undone, and its reads never go back in time.  One line for each row and lane:
+# what is expected, and what was seen.
+#
+#   LANES='one several zeroes'  one connection; several; several, and now and
+#                   then a request to zero a gibibyte (default: one several)
+#   ROWS='...'      by their names below (default: all that are short)
+#   FULL=1          all rows and lanes, in real time: "10 min" are ten minutes.
+#                   Otherwise the proxy's time runs faster (tests/preload/hurry.c)
+#                   where nothing but waiting happens.
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+# shellcheck source=tests/late.sh
+source "$SRCDIR/tests/late.sh"
+# shellcheck source=tests/between.sh
+source "$SRCDIR/tests/between.sh"
+requires nbdkit jq
+
+short_rows=(1-second 30-seconds hangs-one crash cut closed kept-back late-queue)
+full_rows=(10-minutes hangs dropped cable-short cable-long)
+
+if [ -n "${FULL:-}" ]; then
+  factor=1
+  : "${LANES:=one several zeroes}" "${ROWS:=${short_rows[*]} ${full_rows[*]}}"
+else
+  factor=120
+  : "${LANES:=one several}" "${ROWS:=${short_rows[*]}}"
+fi
+# A sanitizer must be the first to be loaded.
+[ -z "${SANITIZER:-}" ] || factor=1
+
+# ---- all lanes at once -----------------------------------------------------
+
+if [ -z "${LANE:-}" ]; then
+  for lane in $LANES; do
+    start_bg "lane-$lane" env LANE="$lane" SEED="$seed" ROWS="$ROWS" "$0"
+  done
+  status=0
+  for lane in $LANES; do
+    WAIT_SECONDS=$((${FULL:+20000} + 220)) wait_bg "lane-$lane" || status=$?
+  done
+  [ $status -eq 0 ] || fail "a lane failed"
+  printf '| row | lane | expected | seen |\n| --- | --- | --- | --- |\n'
+  for row in $ROWS; do
+    grep -h "^| $row |" "$tmp"/lane-*.out
+  done
+  exit 0
+fi
+
+# ---- one lane --------------------------------------------------------------
+
+case $LANE in
+one) multi_conn=0 size=$((4 * 1024 * 1024 + 512)) kinds=rwWzZtf least=1 ;;
+several) multi_conn=1 size=$((4 * 1024 * 1024 + 512)) kinds=rwWzZtf least=1 ;;
+zeroes) multi_conn=1 size=$((1100 * 1024 * 1024)) kinds=rwWzZtfL least=1M ;;
+*) fail "no such lane: $LANE" ;;
+esac
+
+# scaled MS: of the proxy's time, in ours.
+scaled ()
+{
+  echo $((($1 + hurry - 1) / hurry))
+}
+
+start_destination ()
+{
+  start_late destination multi-conn=$multi_conn volatile=1
+}
+
+# begin FACTOR [between]: a disk that was pivoted to a destination, maybe with
+# something between, and its guest at work.
+begin ()
+{
+  local to=destination preload=
+
+  hurry=$1
+  [ "$hurry" -eq 1 ] || preload=$BUILD/tests/hurry-preload.so
+  rm -rf "$tmp/proxy.dir" "$tmp/guest.record" "$tmp"/*.img "$tmp/hurry"
+  late_forget destination
+  truncate -s $size "$tmp/source.img" "$tmp/destination.img"
+  start_destination
+  if [ "${2:-}" = between ]; then
+    to=between
+    start_between between "" "unix:$tmp/destination.sock"
+  fi
+  LD_PRELOAD=$preload HURRY=$hurry HURRY_ARM=$tmp/hurry \
+    start_proxy proxy file "$tmp/source.img" migrate-reconnect=24h
+  must_migrate "$(uri proxy)" "$(uri $to)"
+  touch "$tmp/hurry"
+  start_guest guest "$(uri proxy)" --depth 16 --cells 512 --kinds $kinds \
+    --rate 8M
+}
+
+losses ()
+{
+  status .relay.losses
+}
+
+lost_times ()
+{
+  [ "$(losses)" -ge "$1" ]
+}
+
+is_up ()
+{
+  [ "$(status .relay.up)" = true ]
+}
+
+# finish ROW EXPECTED: the guest must go on and have seen nothing wrong; the
+# destination holds what it wrote.  $errors, $waited_ms, $replayed, $lost.
+finish ()
+{
+  guest_goes_on guest 100
+  stop_guest guest
+  errors=$(jq .errors "$tmp/guest.out")
+  waited_ms=$(jq '.longest_write_ms | round' "$tmp/guest.out")
+  replayed=$(status .relay.replayed_writes)
+  lost=$(losses)
+  end_bg proxy
+  [ -z "${pids[between]:-}" ] || end_bg between
+  verify_final guest "$(uri destination)"
+  end_bg destination
+  printf '| %s | %s | %s | %s |\n' "$1" "$LANE" "$2" "$(seen)"
+}
+
+seen ()
+{
+  local text="longest write ${waited_ms} ms"
+
+  [ "$hurry" -eq 1 ] || text+=" (time $hurry times as fast)"
+  [ "$errors" -eq 0 ] || text+=", $errors requests failed"
+  if [ "$lost" -eq 0 ]; then
+    text+=", never lost"
+  else
+    text+=", lost $lost times, $replayed writes sent again"
+  fi
+  echo "$text"
+}
+
+# Slow is not lost.
+expect_patience ()
+{
+  [ "$lost" -eq 0 ] || fail "a slow server counts as lost"
+  [ "$errors" -eq 0 ] || fail "requests failed that a slow server would answer"
+}
+
+expect_return ()
+{
+  [ "$lost" -ge 1 ] || fail "the loss was not noticed"
+  [ "$errors" -eq 0 ] || fail "requests failed in spite of the return"
+}
+
+# ---- rows ------------------------------------------------------------------
+
+# slow ROW SECONDS: some requests of each kind take so long.
+slow ()
+{
+  local ms kind
+
+  begin $factor
+  ms=$(scaled $(($2 * 1000)))
+  cue destination "write late ms=$ms count=2" "zero late ms=$ms count=1 least=$least" \
+    "read late ms=$ms count=1" "flush late ms=$ms count=1"
+  for kind in write zero read flush; do
+    wait_for late_has destination " $kind .* came\$"
+  done
+  WAIT_SECONDS=$((60 + ms / 1000)) \
+    wait_for late_has destination ' answered$' 5
+  finish "$1" "waits, is not sent again"
+  expect_patience
+  ! late_has destination 'gave-up'
+}
+
+row_1_second ()
+{
+  slow 1-second 1
+}
+
+row_30_seconds ()
+{
+  slow 30-seconds 30
+}
+
+row_10_minutes ()
+{
+  slow 10-minutes 600
+}
+
+# All it is asked from some time on; it ends with a crash.
+row_hangs ()
+{
+  begin $factor
+  cue destination 'read,write,zero,trim,flush hang'
+  wait_for late_has destination ' came$' 4
+  # Longer than any limit of the relay's.
+  sleep $(($(scaled 120000) / 1000 + 1))
+  lost=$(losses)
+  [ "$lost" -eq 0 ] || fail "a server that hangs counts as lost"
+  crash_bg destination
+  cue destination
+  start_destination
+  finish hangs "waits until the server is gone, then is sent again"
+  expect_return
+}
+
+# One write only: the others go on.
+row_hangs_one ()
+{
+  begin $factor
+  cue destination 'write hang count=1'
+  wait_for late_has destination ' write .* came$'
+  guest_goes_on guest 20
+  crash_bg destination
+  cue destination
+  start_destination
+  finish hangs-one "the others go on; it is sent again after the crash"
+  expect_return
+}
+
+# Twice, with what it had in its cache.
+row_crash ()
+{
+  local i
+
+  begin 1
+  for i in 1 2; do
+    crash_bg destination
+    wait_for lost_times $i
+    start_destination
+    guest_goes_on guest 100
+  done
+  finish crash "waits; unflushed writes are sent again"
+  expect_return
+}
+
+# by_a_proxy ROW COMMAND
+by_a_proxy ()
+{
+  local i
+
+  begin 1 between
+  for i in 1 2; do
+    between between "$2"
+    wait_for lost_times $i
+    guest_goes_on guest 100
+  done
+  finish "$1" "waits, is sent again"
+  expect_return
+}
+
+row_cut ()
+{
+  by_a_proxy cut cut
+}
+
+row_closed ()
+{
+  by_a_proxy closed close
+}
+
+# Silence, then the end: what was on its way is gone.
+row_dropped ()
+{
+  begin $factor between
+  between between drop
+  wait_for between_says '- dropped'
+  sleep $(($(scaled 120000) / 1000 + 1))
+  [ "$(losses)" -eq 0 ] || fail "silence counts as a loss"
+  between between pass
+  finish dropped "waits as long as nothing is heard, then is sent again"
+  expect_return
+}
+
+between_says ()
+{
+  grep -q -- "$1" "$tmp/between.out"
+}
+
+# What was on its way arrives when the next connection is at work.
+row_kept_back ()
+{
+  begin 1 between
+  between between stall
+  wait_for between_says '- kept'
+  between between pass-new
+  between between cut
+  wait_for lost_times 1
+  wait_for is_up
+  between between pass
+  finish kept-back "waits until what is unknown was read back"
+  expect_return
+}
+
+# The server before took requests that it has neither done nor answered; what
+# stands behind it does them when the next one serves.
+row_late_queue ()
+{
+  begin 1
+  cue destination 'write,zero queue count=6'
+  wait_for late_has destination ' queued$'
+  crash_bg destination
+  cue destination
+  wait_for lost_times 1
+  start_destination
+  wait_for is_up
+  go destination apply
+  wait_for late_has destination ' applied$'
+  finish late-queue "waits until what is unknown was read back"
+  expect_return
+}
+
+# ---- cables, in real time --------------------------------------------------
+
+begin_with_cables ()
+{
+  [ -n "${net:-}" ] || {
+    # shellcheck source=tests/net.sh
+    source "$SRCDIR/tests/net.sh"
+    add_host here
+    add_host there
+  }
+  local -a in=(nsenter --net="/run/netns/$net-here")
+
+  start_destination ()
+  {
+    at_port there 10809 start_late destination multi-conn=$multi_conn volatile=1
+  }
+  begin 1
+}
+
+# pulled ROW SECONDS EXPECTED
+pulled ()
+{
+  begin_with_cables
+  pull there
+  sleep "$2"
+  plug there
+  in_host there finish "$1" "$3"
+}
+
+row_cable_short ()
+{
+  pulled cable-short 8 "waits"
+  expect_patience
+}
+
+row_cable_long ()
+{
+  pulled cable-long 60 "waits; is sent again when the network is back"
+  expect_return
+}
+
+for row in $ROWS; do
+  "row_${row//-/_}"
+done
