@@ -125,13 +125,25 @@ chunks_mark_all (struct chunks *c)
   bitmap_set (&c->dirty, 0, c->n);
 }
 
+static void
+set_all (const struct chunks *c, struct bitmap *b, bool value)
+{
+  if (value)
+    bitmap_set (b, 0, c->n);
+  else
+    clear_all (b);
+}
+
 void
 chunks_set_written (struct chunks *c, bool written)
 {
-  if (written)
-    bitmap_set (&c->written, 0, c->n);
-  else
-    clear_all (&c->written);
+  set_all (c, &c->written, written);
+}
+
+void
+chunks_set_quarantined (struct chunks *c, bool quarantined)
+{
+  set_all (c, &c->quarantined, quarantined);
 }
 
 /* ---- Leases ------------------------------------------------------------- */

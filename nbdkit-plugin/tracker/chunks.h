@@ -57,6 +57,9 @@ extern void chunks_mark_all (struct chunks *c);
 /* W for all chunks, or for none. */
 extern void chunks_set_written (struct chunks *c, bool written);
 
+/* Q for all chunks, or for none. */
+extern void chunks_set_quarantined (struct chunks *c, bool quarantined);
+
 /* Lease what is dirty (L set, D clear), or what has none of D, L, U and F,
  * with or without Q.  See tracker_take and tracker_compare.
  */

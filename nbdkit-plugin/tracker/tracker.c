@@ -50,6 +50,9 @@
  */
 #define HELD_US 100000
 
+/* No delay counts for more, whatever a session says. */
+#define DELAY_MAX_MS (UINT64_C (3600) * 1000)
+
 struct tracker {
   pthread_mutex_t lock;       /* all below but the atomics is read under it */
   _Atomic bool tracking;      /* written under the lock */
@@ -61,6 +64,7 @@ struct tracker {
   uint64_t epoch;
   bool flush_under_way;
   unsigned grace_ms;
+  uint64_t delay_ms;         /* the longest that was seen */
   int64_t quarantined_at_us; /* the latest quarantining */
   uint64_t dirtied_bytes;
   struct dirty_rate rate;
@@ -399,6 +403,19 @@ quarantined (struct tracker *t)
   t->quarantined_at_us = now_us ();
 }
 
+/* How long it is until no write that is late can land any more, as far as that
+ * can be told from the delays that were seen (R17).
+ */
+static int64_t
+quarantine_left_us (const struct tracker *t)
+{
+  const uint64_t slow_ms = t->delay_ms * QUARANTINE_FACTOR;
+  const uint64_t grace_ms = t->grace_ms > slow_ms ? t->grace_ms : slow_ms;
+  const int64_t left = t->quarantined_at_us + grace_ms * 1000 - now_us ();
+
+  return t->chunks.quarantined.set > 0 && left > 0 ? left : 0;
+}
+
 /* R7, the part about chunks.  A late answer of the session that is gone must
  * count for nothing, hence the epoch.
  */
@@ -457,6 +474,8 @@ tracker_begin (struct tracker *t, bool resume, bool same_destination)
   interrupt (t); /* finds nothing if the session before was ended */
   if (!resumed)
     chunks_mark_all (&t->chunks);
+  /* R17: a server that was stopped since then goes on only now. */
+  quarantined (t);
   return resumed;
 }
 
@@ -581,6 +600,39 @@ tracker_failed (struct tracker *t, const struct extents *e, bool unknown)
   return 0;
 }
 
+void
+tracker_note_delay (struct tracker *t, uint64_t ms)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  if (ms > DELAY_MAX_MS)
+    ms = DELAY_MAX_MS;
+  if (ms > t->delay_ms)
+    t->delay_ms = ms;
+}
+
+void
+tracker_renew_quarantine (struct tracker *t)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  quarantined (t);
+}
+
+void
+tracker_end_quarantine (struct tracker *t)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  t->quarantined_at_us = INT64_MIN / 2;
+}
+
+void
+tracker_set_quarantined (struct tracker *t, bool all)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  chunks_set_quarantined (&t->chunks, all);
+  if (all)
+    quarantined (t);
+}
+
 int
 tracker_put_back (struct tracker *t, const struct extents *e)
 {
@@ -647,8 +699,7 @@ tracker_compare (struct tracker *t, bool only_quarantined, uint64_t cursor,
     only_quarantined ? CHUNKS_QUARANTINED : CHUNKS_CLEAN;
 
   /* R17: a late write may still land. */
-  if (only_quarantined &&
-      now_us () - t->quarantined_at_us < t->grace_ms * INT64_C (1000)) {
+  if (only_quarantined && quarantine_left_us (t) > 0) {
     *next = t->chunks.disk_bytes;
     return 0;
   }
@@ -816,6 +867,7 @@ tracker_get_status (struct tracker *t, struct tracker_status *s)
     .unflushed_bytes =
       chunks_bytes (c, &c->unflushed) + chunks_bytes (c, &c->flushing),
     .quarantined_bytes = chunks_bytes (c, &c->quarantined),
+    .quarantine_ms = (quarantine_left_us (t) + 999) / 1000,
     .in_flight_bytes = t->in_flight.bytes,
     .in_flight_requests = t->in_flight.requests + t->untracked,
     .dirtied_bytes = t->dirtied_bytes,

@@ -25,13 +25,14 @@
 #include "inflight.h"
 #include "ownership.h"
 
-/* How long after its last quarantining a chunk stays in Q (R17).  A server
- * whose connection is gone may still carry out requests it had received; it
- * has them in memory, so they land within milliseconds (or never), unless its
- * own disk is stuck.  Two seconds are long against the first, and cost only a
- * later comparison; no number would be enough for the second.
+/* How long after its last quarantining a chunk stays in Q, at least (R17).  A
+ * server whose connection is gone may still carry out requests it had received;
+ * one that answers at once has them in memory, so they land within milliseconds
+ * (or never).  Of one that was seen to be slow it is QUARANTINE_FACTOR times
+ * the longest delay (tracker_note_delay).
  */
 #define QUARANTINE_GRACE_MS 2000
+#define QUARANTINE_FACTOR 2
 
 struct tracker;
 
@@ -197,6 +198,24 @@ extern int tracker_flush_end (struct tracker *t, bool success, uint64_t epoch);
 extern uint64_t tracker_lost (struct tracker *t);
 extern uint64_t tracker_epoch (struct tracker *t);
 
+/* The destination has taken so long to answer a write, or has not answered one
+ * for so long (R17).
+ */
+extern void tracker_note_delay (struct tracker *t, uint64_t ms);
+
+/* What may still land may do so from now on: the grace of all that is in Q
+ * begins anew.
+ */
+extern void tracker_renew_quarantine (struct tracker *t);
+
+/* Nothing can land any more: what is in Q may be read back now. */
+extern void tracker_end_quarantine (struct tracker *t);
+
+/* For another destination: nothing was ever written to this one, so nothing can
+ * land there, or all of it may have been.
+ */
+extern void tracker_set_quarantined (struct tracker *t, bool quarantined);
+
 /* As tracker_take, for chunks to read back and compare: without D, L, U and F.
  * 'quarantined': those with Q, and none until the grace period is over;
  * otherwise those without Q.  So between them the two cover all chunks, and
@@ -290,6 +309,7 @@ struct tracker_status {
   uint64_t leased_bytes;
   uint64_t unflushed_bytes; /* U and F */
   uint64_t quarantined_bytes;
+  uint64_t quarantine_ms;   /* how long until those may be read back */
   uint64_t remaining_bytes; /* D + L + in flight (R9) */
   uint64_t in_flight_bytes;
   uint64_t in_flight_requests;

@@ -857,6 +857,41 @@ test_quarantine (void)
   finish (t);
 }
 
+/* A server that was slow before may be so again: the grace follows the delays.
+ */
+static void
+test_quarantine_delays (void)
+{
+  struct tracker *t = new_clean_session ();
+
+  tracker_set_grace (t, 1000);
+  CU_ASSERT_EQUAL (status (t).quarantine_ms, 0); /* there is none */
+  tracker_set_quarantined (t, true);
+  CU_ASSERT (bytes (t, 0, 0, 0, DISK));
+  CU_ASSERT (status (t).quarantine_ms <= 1000);
+  tracker_note_delay (t, 10);
+  CU_ASSERT (status (t).quarantine_ms <= 1000);
+  tracker_note_delay (t, LONG_MS);
+  tracker_note_delay (t, 10); /* the longest counts */
+  CU_ASSERT (status (t).quarantine_ms > LONG_MS);
+  CU_ASSERT (status (t).quarantine_ms <= QUARANTINE_FACTOR * LONG_MS);
+  tracker_note_delay (t, UINT64_MAX); /* somebody's nonsense */
+  CU_ASSERT (status (t).quarantine_ms < UINT64_C (24) * 3600 * 1000);
+
+  /* It is known that nothing will come; then again it is not. */
+  tracker_end_quarantine (t);
+  CU_ASSERT_EQUAL (status (t).quarantine_ms, 0);
+  CU_ASSERT (bytes (t, 0, 0, 0, DISK));
+  tracker_renew_quarantine (t);
+  CU_ASSERT (status (t).quarantine_ms > LONG_MS);
+  tracker_end_quarantine (t);
+  tracker_begin (t, true, true); /* a server that was stopped goes on now */
+  CU_ASSERT (status (t).quarantine_ms > LONG_MS);
+  tracker_set_quarantined (t, false);
+  CU_ASSERT (bytes (t, 0, 0, 0, 0));
+  finish (t);
+}
+
 /* Two writes of unknown outcome to one chunk: the first lands after the last
  * copy and is flushed, the second lands after the flush.  The destination is
  * found equal, but only in its cache.
@@ -1618,6 +1653,7 @@ main (void)
     { "compare", test_compare },
     { "compare what is written meanwhile", test_compare_touched },
     { "quarantine (R17)", test_quarantine },
+    { "the grace follows the delays (R17)", test_quarantine_delays },
     { "what was quarantined takes a flush", test_quarantine_flush },
     { "hold and release (R8)", test_hold },
     { "drain (R9)", test_drain },
