@@ -13,9 +13,10 @@
  *       56      8  export id
  *       64     32  SHA-256 of the export's name
  *       96      4  length of the destination's URI
- *      100    156  reserved, 0
+ *      100    152  reserved, 0
+ *      252      4  length of the source's URI, 0: it is the local one
  *      256   2048  destination's URI
- *     2304   1760  reserved, 0
+ *     2304   1760  source's URI
  *     4064     32  SHA-256 of all the bytes before
  *
  * Numbers are little endian.  The digest is against torn writes and rot, not
@@ -46,12 +47,25 @@ enum {
   AT_EXPORT_ID = 56,
   AT_NAME_DIGEST = 64,
   AT_URI_LENGTH = 96,
+  AT_SOURCE_LENGTH = 252,
   AT_URI = 256,
+  AT_SOURCE = AT_URI + RECORD_URI_MAX,
   AT_DIGEST = RECORD_SLOT_BYTES - RECORD_DIGEST_BYTES,
 };
 
-/* The numbers in the file; enum owner belongs to the tracker. */
-enum { FILE_SOURCE = 1, FILE_DESTINATION = 2, FILE_FENCED = 3 };
+_Static_assert(AT_SOURCE + RECORD_SOURCE_MAX == AT_DIGEST, "the slot is full");
+
+/* The numbers in the file; enum owner belongs to the tracker.  The last two are
+ * for a remote source: a version that does not know of any must not take the
+ * local image for it.
+ */
+enum {
+  FILE_SOURCE = 1,
+  FILE_DESTINATION = 2,
+  FILE_FENCED = 3,
+  FILE_REMOTE_SOURCE = 4,
+  FILE_FENCED_FROM_REMOTE = 5,
+};
 
 static void
 put32 (uint8_t *at, uint32_t value)
@@ -98,15 +112,17 @@ slot_name_digest (const char *export_name, uint8_t digest[RECORD_DIGEST_BYTES])
 }
 
 static uint32_t
-owner_to_file (enum owner owner)
+owner_to_file (const struct record *rec)
 {
-  switch (owner) {
+  const bool remote = rec->source[0] != '\0';
+
+  switch (rec->owner) {
   case OWNER_SOURCE:
-    return FILE_SOURCE;
+    return remote ? FILE_REMOTE_SOURCE : FILE_SOURCE;
   case OWNER_DESTINATION:
     return FILE_DESTINATION;
   case OWNER_FENCED:
-    return FILE_FENCED;
+    return remote ? FILE_FENCED_FROM_REMOTE : FILE_FENCED;
   case OWNER_UNKNOWN:
     break;
   }
@@ -118,12 +134,14 @@ owner_from_file (uint32_t number, enum owner *owner)
 {
   switch (number) {
   case FILE_SOURCE:
+  case FILE_REMOTE_SOURCE:
     *owner = OWNER_SOURCE;
     return true;
   case FILE_DESTINATION:
     *owner = OWNER_DESTINATION;
     return true;
   case FILE_FENCED:
+  case FILE_FENCED_FROM_REMOTE:
     *owner = OWNER_FENCED;
     return true;
   default:
@@ -138,13 +156,14 @@ slot_encode (const struct slot *slot, unsigned number,
 {
   const struct record *rec = &slot->record;
   size_t uri_length = strnlen (rec->destination, RECORD_URI_MAX);
+  size_t source_length = strnlen (rec->source, RECORD_SOURCE_MAX);
 
   memset (bytes, 0, RECORD_SLOT_BYTES);
   memcpy (bytes + AT_MAGIC, magic, sizeof magic - 1);
   put32 (bytes + AT_VERSION, FORMAT_VERSION);
   put32 (bytes + AT_NUMBER, number);
   put64 (bytes + AT_GENERATION, slot->generation);
-  put32 (bytes + AT_OWNER, owner_to_file (rec->owner));
+  put32 (bytes + AT_OWNER, owner_to_file (rec));
   put32 (bytes + AT_LAST_END, rec->last_end);
   put64 (bytes + AT_DISK_BYTES, rec->disk_bytes);
   put64 (bytes + AT_CHUNK_BYTES, rec->chunk_bytes);
@@ -152,6 +171,8 @@ slot_encode (const struct slot *slot, unsigned number,
   memcpy (bytes + AT_NAME_DIGEST, name_digest, RECORD_DIGEST_BYTES);
   put32 (bytes + AT_URI_LENGTH, uri_length);
   memcpy (bytes + AT_URI, rec->destination, uri_length);
+  put32 (bytes + AT_SOURCE_LENGTH, source_length);
+  memcpy (bytes + AT_SOURCE, rec->source, source_length);
   return sha256 (bytes, AT_DIGEST, bytes + AT_DIGEST);
 }
 
@@ -164,18 +185,23 @@ decode_record (const uint8_t *bytes, struct slot *slot)
   struct record *rec = &slot->record;
   const uint32_t last_end = get32 (bytes + AT_LAST_END);
   const uint32_t uri_length = get32 (bytes + AT_URI_LENGTH);
+  const uint32_t source_length = get32 (bytes + AT_SOURCE_LENGTH);
 
   memset (slot, 0, sizeof *slot);
   slot->generation = get64 (bytes + AT_GENERATION);
   if (!owner_from_file (get32 (bytes + AT_OWNER), &rec->owner) ||
-      last_end > RECORD_END_ABORTED || uri_length > RECORD_URI_MAX)
+      last_end > RECORD_END_ABORTED || uri_length > RECORD_URI_MAX ||
+      source_length > RECORD_SOURCE_MAX)
     return false;
   rec->last_end = last_end;
   rec->disk_bytes = get64 (bytes + AT_DISK_BYTES);
   rec->chunk_bytes = get64 (bytes + AT_CHUNK_BYTES);
   rec->export_id = get64 (bytes + AT_EXPORT_ID);
   memcpy (rec->destination, bytes + AT_URI, uri_length);
-  if (strlen (rec->destination) != uri_length)
+  memcpy (rec->source, bytes + AT_SOURCE, source_length);
+  if (strlen (rec->destination) != uri_length ||
+      strlen (rec->source) != source_length ||
+      get32 (bytes + AT_OWNER) != owner_to_file (rec))
     return false;
   /* A destination that owns the disk has a name. */
   return rec->owner != OWNER_DESTINATION || uri_length > 0;
@@ -205,5 +231,6 @@ slot_same_record (const struct record *a, const struct record *b)
   return a->owner == b->owner && a->last_end == b->last_end &&
          a->disk_bytes == b->disk_bytes && a->chunk_bytes == b->chunk_bytes &&
          a->export_id == b->export_id &&
-         strcmp (a->destination, b->destination) == 0;
+         strcmp (a->destination, b->destination) == 0 &&
+         strcmp (a->source, b->source) == 0;
 }

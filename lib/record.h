@@ -25,7 +25,8 @@
 #define RECORD_SLOT_BYTES 4096
 #define RECORD_SLOT_STRIDE 65536
 #define RECORD_MAP_OFFSET (2 * RECORD_SLOT_STRIDE)
-#define RECORD_URI_MAX 2048 /* bytes of the destination's URI */
+#define RECORD_URI_MAX 2048    /* bytes of the destination's URI */
+#define RECORD_SOURCE_MAX 1760 /* bytes of the source's URI */
 
 /* How the last session ended.  The numbers are in the file. */
 enum record_end {
@@ -47,6 +48,7 @@ struct record {
   uint64_t chunk_bytes;
   uint64_t export_id;
   char destination[RECORD_URI_MAX + 1]; /* "" if there is none */
+  char source[RECORD_SOURCE_MAX + 1];   /* "" if it is the local one */
 };
 
 enum record_status {

@@ -107,6 +107,7 @@ check_attached (struct disk *d, const struct control_answer *a)
   CLEANUP_FREE char *foreign =
     proxy_is_foreign (d->source, d->control_path, named, a->value);
   const char *owner = json_string_value (json_object_get (a->value, "owner"));
+  const char *place = json_string_value (json_object_get (a->value, "place"));
   uint64_t disk_bytes = 0;
 
   if (protocol_get_u64 (a->value, "disk_bytes", &disk_bytes) != 1 ||
@@ -132,12 +133,17 @@ check_attached (struct disk *d, const struct control_answer *a)
     return -1;
   }
   d->attached = true;
-  if (strcmp (owner, "source") != 0) {
+  if (place != NULL && strcmp (place, d->pair->destination) == 0) {
+    d->owned_elsewhere = true;
+    drive_fail (d->m, "the disk %s is at %s already", d->pair->source, place);
+    return -1;
+  }
+  if (strcmp (owner, "source") != 0 && strcmp (owner, "destination") != 0) {
     d->owned_elsewhere = true;
     drive_fail (d->m,
-                "the disk %s is not served from its source any more (owner: "
-                "%s), so it cannot be migrated from here; nbdmigrate(1) tells "
-                "under 'Moving a disk again' from where it can",
+                "the disk %s is not served by its proxy (owner: %s), so it "
+                "cannot be migrated from here; nbdmigrate(1) tells under "
+                "'Moving a disk again' from where it can",
                 d->pair->source, owner);
     return -1;
   }

@@ -93,14 +93,16 @@ describe_relay (const json_t *relay, bool relays)
                  : "connecting again, guest requests wait;";
 }
 
-/* After a pivot: how the destination is doing.  'relay' is NULL in what comes
- * from a state file.
+/* Where the disk is in a remote place: how that is doing.  'relay' is NULL in
+ * what comes from a state file.
  */
 static void
 print_relay (const json_t *s, const json_t *relay)
 {
-  const bool relays =
-    strcmp (string (s, "owner", "unknown"), "destination") == 0;
+  const char *owner = string (s, "owner", "unknown");
+  const bool relays = strcmp (owner, "destination") == 0 ||
+                      (strcmp (owner, "source") == 0 &&
+                       json_is_string (json_object_get (s, "source")));
   const uint64_t losses = number (relay, "losses");
 
   if (json_is_null (relay) && relays)
@@ -208,6 +210,8 @@ print_text (const char *where, const json_t *s)
   if (json_is_integer (json_object_get (s, "disk_bytes")))
     print_bytes ("size", s, "disk_bytes");
   printf (LABEL "%s\n", "migration", describe (s));
+  if (json_is_string (json_object_get (s, "source")))
+    printf (LABEL "%s\n", "source", string (s, "source", ""));
   if (json_is_string (json_object_get (s, "destination")))
     printf (LABEL "%s\n", "destination", string (s, "destination", ""));
   if (json_is_true (json_object_get (s, "tracking")))

@@ -9,7 +9,7 @@
 #include "call.h"
 #include "cleanup.h"
 #include "base/config.h"
-#include "export/destination.h"
+#include "export/place.h"
 #include "export/owner.h"
 #include "relay/relay.h"
 
@@ -110,7 +110,7 @@ connect_relay (struct call *call, const char *uri)
   struct relay *relay;
 
   pthread_mutex_unlock (&e->session.lock);
-  relay = destination_connect (e, uri, &waiter, &why);
+  relay = place_connect (e, uri, &waiter, &why);
   call->gone = client_is_gone (call->client);
   pthread_mutex_lock (&e->session.lock);
   if (relay == NULL)
@@ -121,7 +121,7 @@ connect_relay (struct call *call, const char *uri)
     relay_close (relay);
     return NULL;
   }
-  e->relay = relay;
+  e->places[tracker_place (e->tracker, OWNER_DESTINATION)].relay = relay;
   return json_object ();
 }
 
@@ -138,7 +138,7 @@ command_prepare (struct call *call)
   if (strcmp (destination, e->session.destination) != 0)
     return call_fail (call, "BadArgument",
                       "prepare: the destination is not the one of 'begin'");
-  if (strcmp (finish, "pivot") != 0 || e->relay != NULL)
+  if (strcmp (finish, "pivot") != 0 || place_destination (e) != NULL)
     return json_object ();
   return connect_relay (call, destination);
 }
@@ -189,7 +189,7 @@ record_new_owner (struct call *call, enum owner owner, enum record_end end)
 static bool
 may_pivot (struct call *call)
 {
-  struct relay *relay = call->export->relay;
+  struct relay *relay = place_destination (call->export);
   struct relay_status s;
 
   if (relay == NULL) {
@@ -249,7 +249,7 @@ command_rollback (struct call *call)
     return NULL;
   if (tracker_rollback_begin (e->tracker, token) == -1)
     return fail_gate (call, "rollback");
-  /* A session begins only where the source is the owner. */
+  /* A session begins only where the source is the owner, or becomes it. */
   if (tracker_owner (e->tracker) != OWNER_SOURCE)
     outcome = owner_record (e, OWNER_SOURCE, RECORD_END_INTERRUPTED);
   if (outcome == OWNER_RECORDED) {

@@ -14,7 +14,7 @@
 
 #include "call.h"
 #include "cleanup.h"
-#include "export/destination.h"
+#include "export/place.h"
 #include "export/owner.h"
 #include "relay/relay.h"
 #include "session.h"
@@ -109,9 +109,11 @@ answer (enum owner owner, bool connected)
                     (int)connected);
 }
 
-/* R20: every chunk becomes dirty. */
+/* The disk is in the local place and was another owner's.  R20: every chunk
+ * becomes dirty.
+ */
 static json_t *
-serve_from_source (struct call *call)
+serve_from_local (struct call *call)
 {
   struct export *e = call->export;
 
@@ -126,15 +128,22 @@ serve_from_source (struct call *call)
   return answer (OWNER_SOURCE, true);
 }
 
-/* ---- A destination ----------------------------------------------------- */
+/* ---- A remote place ---------------------------------------------------- */
 
-/* Where the destination is: said with the command, or remembered.  The caller
- * frees it.  NULL after call_fail.
+/* Its URI, by its role. */
+static char **
+uri_of (struct export *e, enum owner role)
+{
+  return role == OWNER_SOURCE ? &e->session.source : &e->session.destination;
+}
+
+/* Where it is: said with the command, or remembered.  The caller frees it.
+ * NULL after call_fail.
  */
 static char *
-get_destination (struct call *call)
+get_uri (struct call *call, enum owner role)
 {
-  const char *uri = call->export->session.destination;
+  const char *uri = *uri_of (call->export, role);
   char *copy;
 
   if (call_string (call, "destination", false, &uri) == -1)
@@ -143,6 +152,10 @@ get_destination (struct call *call)
     return call_fail (call, "BadArgument",
                       "reopen: the state file does not tell the destination's "
                       "URI: give it, as destination=URI");
+  if (strlen (uri) >
+      (role == OWNER_SOURCE ? RECORD_SOURCE_MAX : RECORD_URI_MAX))
+    return call_fail (call, "BadArgument",
+                      "reopen: the URI is too long for the state file");
   copy = strdup (uri);
   return copy != NULL ? copy : call_fail (call, "Failed", "reopen: no memory");
 }
@@ -166,20 +179,21 @@ forget_history (struct call *call)
 
 /* Whatever happens the session tells what the record says. */
 static enum owner_outcome
-record_destination (struct export *e, const char *uri)
+record_place (struct export *e, enum owner role, const char *uri,
+              enum record_end end)
 {
-  struct session *s = &e->session;
-  char *before = s->destination;
+  char **kept = uri_of (e, role);
+  char *before = *kept;
   enum owner_outcome outcome = OWNER_KEPT;
 
-  s->destination = strdup (uri);
-  if (s->destination != NULL)
-    outcome = owner_record (e, OWNER_DESTINATION, RECORD_END_PIVOTED);
+  *kept = strdup (uri);
+  if (*kept != NULL)
+    outcome = owner_record (e, role, end);
   if (outcome == OWNER_RECORDED)
     free (before);
   else {
-    free (s->destination);
-    s->destination = before;
+    free (*kept);
+    *kept = before;
   }
   return outcome;
 }
@@ -187,8 +201,9 @@ record_destination (struct export *e, const char *uri)
 static json_t *
 fail_to_record (struct call *call, enum owner now, enum owner_outcome outcome)
 {
-  /* It may be either destination, and a client is not to get the wrong one. */
-  if (outcome == OWNER_UNSURE && now == OWNER_DESTINATION)
+  /* It may be either place, and a client is not to get the wrong one. */
+  if (outcome == OWNER_UNSURE &&
+      (now == OWNER_SOURCE || now == OWNER_DESTINATION))
     tracker_set_owner (call->export->tracker, OWNER_UNKNOWN, false);
   return call_fail (call, "Failed",
                     "reopen: the owner could not be recorded in the state "
@@ -208,24 +223,23 @@ static json_t *
 fail_in_use (struct call *call)
 {
   return call_fail (call, "WrongOwner",
-                    "reopen: the disk is served from its destination %s "
-                    "already, and nothing was changed; if the same disk is "
-                    "to be reached at another address, end the server at "
-                    "the old one first",
-                    call->export->session.destination);
+                    "reopen: the disk is served from its %s %s already, and "
+                    "nothing was changed; if the same disk is to be reached at "
+                    "another address, end the server at the old one first",
+                    owner_name (tracker_owner (call->export->tracker)),
+                    place_uri (call->export));
 }
 
-/* It must not lead back here.  False after call_fail.  The destination of the
- * record may relay: it was a proxy, and was pivoted since.
+/* It must not lead back here.  False after call_fail.  The place of the record
+ * may relay: it was a proxy, and was pivoted since.
  */
 static bool
-leads_elsewhere (struct call *call, const char *uri,
+leads_elsewhere (struct call *call, enum owner role, const char *uri,
                  const struct remote_peer *peer)
 {
-  const struct export *e = call->export;
-  const char *known = e->session.destination;
+  const char *known = *uri_of (call->export, role);
 
-  if (strcmp (peer->id, e->id) == 0) {
+  if (strcmp (peer->id, call->export->id) == 0) {
     call_fail (call, "BadDestination",
                "reopen: nothing was changed: %s is this proxy itself, and not "
                "its destination",
@@ -256,7 +270,7 @@ close_relay (struct export *e, struct relay *relay)
 
 /* The session lock is dropped meanwhile.  NULL after call_fail. */
 static struct relay *
-connect_relay (struct call *call, const char *uri)
+connect_relay (struct call *call, enum owner role, const char *uri)
 {
   const struct relay_waiter waiter = { call_is_alive, call };
   struct export *e = call->export;
@@ -265,14 +279,14 @@ connect_relay (struct call *call, const char *uri)
   struct relay *relay;
 
   pthread_mutex_unlock (&e->session.lock);
-  relay = destination_connect (e, uri, &waiter, &why);
+  relay = place_connect (e, uri, &waiter, &why);
   pthread_mutex_lock (&e->session.lock);
   if (relay == NULL) {
     fail_to_connect (call, why);
     return NULL;
   }
   relay_get_status (relay, &status);
-  if (leads_elsewhere (call, uri, &status.peer))
+  if (leads_elsewhere (call, role, uri, &status.peer))
     return relay;
   close_relay (e, relay);
   return NULL;
@@ -280,53 +294,60 @@ connect_relay (struct call *call, const char *uri)
 
 /* Meanwhile a client may have been faster, at the address that was known. */
 static json_t *
-was_faster (struct call *call, const char *uri)
+was_faster (struct call *call, enum owner role, const char *uri)
 {
-  if (strcmp (uri, call->export->session.destination) != 0)
+  if (strcmp (uri, *uri_of (call->export, role)) != 0)
     return fail_in_use (call);
-  return answer (OWNER_DESTINATION, true);
+  return answer (role, true);
 }
 
-/* The relay is taken. */
+/* The relay is taken.  R20: taken back from a handover, every chunk becomes
+ * dirty.
+ */
 static json_t *
-install_relay (struct call *call, enum owner now, const char *uri,
-               struct relay *relay)
+install_relay (struct call *call, enum owner now, enum owner role,
+               const char *uri, struct relay *relay)
 {
   struct export *e = call->export;
-  const enum owner_outcome outcome = record_destination (e, uri);
+  const enum record_end end = role == OWNER_DESTINATION ? RECORD_END_PIVOTED
+                              : now == OWNER_SOURCE     ? e->session.last_end
+                                                        : RECORD_END_NONE;
+  const enum owner_outcome outcome = record_place (e, role, uri, end);
 
   if (outcome != OWNER_RECORDED) {
     fail_to_record (call, now, outcome);
     close_relay (e, relay);
     return NULL;
   }
-  e->relay = relay;
-  e->session.last_end = RECORD_END_PIVOTED;
-  tracker_set_owner (e->tracker, OWNER_DESTINATION, false);
-  nbdkit_debug ("migrate: export \"%s\": reopened from the destination %s",
-                e->name, uri);
-  return answer (OWNER_DESTINATION, true);
+  e->places[tracker_place (e->tracker, role)].relay = relay;
+  e->session.last_end = end;
+  if (now != role && role == OWNER_SOURCE)
+    e->session.latest_in_use = true; /* somebody may have used it */
+  tracker_set_owner (e->tracker, role, now != role && role == OWNER_SOURCE);
+  nbdkit_debug ("migrate: export \"%s\": reopened from %s", e->name, uri);
+  return answer (role, true);
 }
 
-/* There is no relay.  The destination must be there: a wrong URI would be known
- * only when the guest finds out.
+/* There is no relay to it.  It must be there: a wrong URI would be known only
+ * when the guest finds out.
  */
 static json_t *
-serve_from_destination (struct call *call, enum owner now)
+serve_from_remote (struct call *call, enum owner now, enum owner role)
 {
   struct export *e = call->export;
-  CLEANUP_FREE char *uri = get_destination (call);
+  CLEANUP_FREE char *uri = get_uri (call, role);
+  const unsigned place = tracker_place (e->tracker, role);
   struct relay *relay;
   json_t *result;
 
   if (uri == NULL)
     return NULL;
-  relay = connect_relay (call, uri);
+  relay = connect_relay (call, role, uri);
   if (relay == NULL)
     return NULL;
-  if (e->relay == NULL && forget_history (call))
-    return install_relay (call, now, uri, relay);
-  result = e->relay == NULL ? NULL : was_faster (call, uri);
+  if (e->places[place].relay == NULL && forget_history (call))
+    return install_relay (call, now, role, uri, relay);
+  result = e->places[place].relay == NULL ? NULL : was_faster (call, role, uri);
   close_relay (e, relay);
   return result;
 }
@@ -337,55 +358,58 @@ serve_from_destination (struct call *call, enum owner now)
  * place it stays so, and guests wait, until this is tried again.
  */
 static json_t *
-record_move (struct call *call, const char *uri)
+record_move (struct call *call, enum owner role, const char *uri)
 {
   struct export *e = call->export;
-  const enum owner_outcome outcome = record_destination (e, uri);
+  const enum owner_outcome outcome =
+    record_place (e, role, uri, e->session.last_end);
 
   if (outcome == OWNER_UNSURE)
     return call_fail (call, "Failed",
-                      "reopen: whether %s or %s is recorded as the destination "
-                      "is not sure (nbdkit's own messages say why): guests "
-                      "wait, and neither is used, until reopen is repeated",
-                      e->session.destination, uri);
-  relay_unhold (e->relay, outcome == OWNER_RECORDED);
+                      "reopen: whether %s or %s is recorded as the place of "
+                      "the disk is not sure (nbdkit's own messages say why): "
+                      "guests wait, and neither is used, until reopen is "
+                      "repeated",
+                      place_uri (e), uri);
+  relay_unhold (place_relay (e), outcome == OWNER_RECORDED);
   if (outcome == OWNER_KEPT)
     return fail_to_record (call, OWNER_UNKNOWN, outcome);
-  nbdkit_debug ("migrate: export \"%s\": the destination is at %s now", e->name,
-                uri);
-  return answer (OWNER_DESTINATION, true);
+  nbdkit_debug ("migrate: export \"%s\": the disk is at %s now", e->name, uri);
+  return answer (role, true);
 }
 
-/* A relay stays as long as the destination is the owner, and only a reopen
- * could change that: it may be used while the session lock is dropped.  One
- * that is held already stays so until it is sure where the disk is.
+/* A relay stays as long as the disk is there, and only a reopen or a session
+ * could change that, which begins only without the other: it may be used while
+ * the session lock is dropped.  One that is held already stays so until it is
+ * sure where the disk is.
  */
 static json_t *
-move_destination (struct call *call, const char *uri, bool was_held)
+move_place (struct call *call, enum owner role, const char *uri, bool was_held)
 {
   const struct relay_waiter waiter = { call_is_alive, call };
   struct export *e = call->export;
+  struct relay *relay = place_relay (e);
   CLEANUP_FREE char *why = NULL;
   struct remote_peer peer;
   bool held, connected;
 
   pthread_mutex_unlock (&e->session.lock);
-  held = relay_hold (e->relay) == 0;
-  connected = held && relay_move (e->relay, uri, &waiter, &peer, &why) == 0;
+  held = relay_hold (relay) == 0;
+  connected = held && relay_move (relay, uri, &waiter, &peer, &why) == 0;
   pthread_mutex_lock (&e->session.lock);
   if (!held)
     return fail_in_use (call);
   if (!connected)
     fail_to_connect (call, why);
-  else if (leads_elsewhere (call, uri, &peer) && forget_history (call))
-    return record_move (call, uri);
+  else if (leads_elsewhere (call, role, uri, &peer) && forget_history (call))
+    return record_move (call, role, uri);
   if (!was_held)
-    relay_unhold (e->relay, false);
+    relay_unhold (relay, false);
   return NULL;
 }
 
-/* The wish is the owner already.  Another destination than the one in use must
- * not be passed over in silence: who names it believes that the disk is there.
+/* The wish is the owner already.  Another place than the one in use must not be
+ * passed over in silence: who names it believes that the disk is there.
  */
 static json_t *
 stay (struct call *call, enum owner now)
@@ -394,26 +418,26 @@ stay (struct call *call, enum owner now)
   CLEANUP_FREE char *uri = NULL;
   struct relay_status s;
 
-  if (now != OWNER_DESTINATION)
+  if (!place_is_remote (e))
     return answer (now, true);
-  if (e->relay == NULL)
-    return serve_from_destination (call, now);
-  uri = get_destination (call);
+  if (place_relay (e) == NULL)
+    return serve_from_remote (call, now, now);
+  uri = get_uri (call, now);
   if (uri == NULL)
     return NULL;
-  relay_get_status (e->relay, &s);
-  if (s.held || strcmp (uri, e->session.destination) != 0)
-    return move_destination (call, uri, s.held);
+  relay_get_status (place_relay (e), &s);
+  if (s.held || strcmp (uri, place_uri (e)) != 0)
+    return move_place (call, now, uri, s.held);
   return answer (now, s.up);
 }
 
 /* ---- reopen ------------------------------------------------------------ */
 
-/* The URI would be of no use for the source. */
+/* The URI would be of no use for a local source. */
 static bool
 destination_fits (struct call *call, enum owner owner)
 {
-  if (owner == OWNER_DESTINATION ||
+  if (owner == OWNER_DESTINATION || call->export->session.source != NULL ||
       json_object_get (call->args, "destination") == NULL)
     return true;
   call_fail (call, "BadArgument",
@@ -441,8 +465,9 @@ reopen (struct call *call, enum owner now, enum owner owner)
                       "reopen: the disk is served from the %s, and the %s is "
                       "not up to date",
                       owner_name (now), owner_name (owner));
-  return owner == OWNER_SOURCE ? serve_from_source (call)
-                               : serve_from_destination (call, now);
+  if (owner == OWNER_SOURCE && call->export->session.source == NULL)
+    return serve_from_local (call);
+  return serve_from_remote (call, now, owner);
 }
 
 json_t *

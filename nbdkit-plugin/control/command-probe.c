@@ -7,7 +7,7 @@
 
 #include "call.h"
 #include "cleanup.h"
-#include "export/destination.h"
+#include "export/place.h"
 #include "relay/relay.h"
 
 /* The session must not fall silent meanwhile (R7). */
@@ -33,6 +33,7 @@ command_probe (struct call *call)
   struct export *e = call->export;
   enum relay_probe result = RELAY_ANSWERS;
   uint64_t timeout_ms = 0;
+  unsigned place;
   int64_t silent_ms = 0;
   struct relay *relay;
 
@@ -42,11 +43,11 @@ command_probe (struct call *call)
     return call_fail (call, "BadArgument",
                       "\"timeout_ms\": %" PRIu64 " is more than %d", timeout_ms,
                       TIMEOUT_MAX_MS);
-  relay = destination_borrow (e);
+  relay = place_borrow (e, &place);
   if (relay != NULL) {
     pthread_mutex_unlock (&e->session.lock);
     result = relay_probe (relay, (unsigned)timeout_ms, &waiter, &silent_ms);
-    destination_leave (e);
+    place_leave (e, place);
     pthread_mutex_lock (&e->session.lock);
   }
   return json_pack ("{s:s, s:I}", "destination", probe_name (result),

@@ -16,7 +16,7 @@
 
 #include "call.h"
 #include "cleanup.h"
-#include "export/destination.h"
+#include "export/place.h"
 #include "relay/relay.h"
 
 #define RANGES_MAX 1024              /* of one command */
@@ -124,12 +124,13 @@ command_read_back (struct call *call)
   struct relay *relay;
   struct ranges ranges;
   uint64_t which = 0;
+  unsigned place;
   json_t *digests;
 
   if (get_ranges (call, &ranges) == -1 ||
       call_u64 (call, "connection", false, &which) == -1)
     return NULL;
-  relay = destination_borrow (e);
+  relay = place_borrow (e, &place);
   if (relay == NULL)
     return call_fail (call, "BadArgument",
                       "read-back: a pivot must be prepared first");
@@ -142,7 +143,7 @@ command_read_back (struct call *call)
                          "read-back: the proxy has %u connections to the "
                          "destination, none of number %" PRIu64,
                          s.connections, which);
-  destination_leave (e);
+  place_leave (e, place);
   pthread_mutex_lock (&e->session.lock);
   if (digests == NULL)
     return NULL;

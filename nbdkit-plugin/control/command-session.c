@@ -11,6 +11,8 @@
 #include "cleanup.h"
 #include "base/clock.h"
 #include "export/owner.h"
+#include "export/place.h"
+#include "relay/relay.h"
 #include "uri.h"
 #include "session.h"
 
@@ -19,6 +21,13 @@
 /* Both are repeated by 'status', which has to fit into a line. */
 #define DESTINATION_MAX 2048 /* bytes */
 #define PROGRESS_MAX 65536   /* bytes, as JSON */
+
+static void
+close_all (const int *fds, size_t n)
+{
+  for (size_t i = 0; i < n; i++)
+    close (fds[i]);
+}
 
 /* The destination sockets that came with the command (R7).  How many, or -1
  * after call_fail.
@@ -36,17 +45,86 @@ take_sockets (struct call *call, int fds[PROTOCOL_FDS_MAX])
   }
   if (ok)
     return n;
-  for (size_t i = 0; i < n; i++)
-    close (fds[i]);
+  close_all (fds, n);
   call_fail (call, "BadArgument",
              "the sockets of the connections to the destination must come "
              "with this command (SCM_RIGHTS), and nothing else");
   return -1;
 }
 
+static bool
+same_peer (int a, int b)
+{
+  struct sockaddr_storage pa, pb;
+  socklen_t la = sizeof pa, lb = sizeof pb;
+
+  memset (&pa, 0, sizeof pa);
+  memset (&pb, 0, sizeof pb);
+  return getpeername (a, (struct sockaddr *)&pa, &la) == 0 &&
+         getpeername (b, (struct sockaddr *)&pb, &lb) == 0 && la == lb &&
+         la <= sizeof pa && memcmp (&pa, &pb, la) == 0;
+}
+
+/* Whether the sockets to the destination lead to the place where the disk is:
+ * the same export at the same address, however the URIs spell them.
+ */
+static bool
+leads_to_place (struct export *e, const char *destination, int fd)
+{
+  CLEANUP_FREE char *here = uri_export_name (place_uri (e));
+  CLEANUP_FREE char *there = uri_export_name (destination);
+  bool same = false;
+  int socks[1];
+
+  if (here == NULL || there == NULL || strcmp (here, there) != 0 ||
+      relay_sockets (place_relay (e), socks, 1) == 0)
+    return false;
+  same = same_peer (socks[0], fd);
+  close (socks[0]);
+  return same;
+}
+
+static int
+fail_is_there (struct call *call)
+{
+  call_fail (call, "BadDestination",
+             "the disk is there already (%s): what the guest writes meanwhile "
+             "would be overwritten by its own copy",
+             place_uri (call->export));
+  return -1;
+}
+
+/* The disk is in a remote place: may it go on from there? */
+static bool
+may_leave (struct call *call, const char *destination)
+{
+  struct export *e = call->export;
+  const char *uri = place_uri (e);
+  struct relay_status s;
+
+  if (strcmp (destination, uri) == 0)
+    return fail_is_there (call) == 0;
+  if (strlen (uri) > RECORD_SOURCE_MAX) {
+    call_fail (call, "BadArgument",
+               "the URI of the place that the disk is to leave has more than "
+               "%d bytes, and the state file has no room for it",
+               RECORD_SOURCE_MAX);
+    return false;
+  }
+  if (place_relay (e) != NULL)
+    relay_get_status (place_relay (e), &s);
+  if (place_relay (e) != NULL && !s.held)
+    return true;
+  call_fail (call, "WrongOwner",
+             "the proxy is not connected to %s, where the disk is: "
+             "'nbdmigrate reopen' with destination=URI tells where it is now",
+             uri);
+  return false;
+}
+
 /* Whether a session may begin (R16). */
 static bool
-may_begin (struct call *call)
+may_begin (struct call *call, const char *destination)
 {
   struct export *e = call->export;
   const enum owner owner = tracker_owner (e->tracker);
@@ -58,14 +136,18 @@ may_begin (struct call *call)
                  : "another migration of this disk is running");
     return false;
   }
-  if (owner != OWNER_SOURCE) {
+  if (e->session.reopening) {
+    call_fail (call, "SessionBusy", "the disk is being reopened just now");
+    return false;
+  }
+  if (owner != OWNER_SOURCE && owner != OWNER_DESTINATION) {
     call_fail (call, "WrongOwner",
-               "the disk cannot be moved from here: its owner is \"%s\", not "
-               "the source",
+               "the disk cannot be moved from here: its owner is \"%s\", and "
+               "nobody is served",
                owner_name (owner));
     return false;
   }
-  return true;
+  return !place_is_remote (e) || may_leave (call, destination);
 }
 
 /* R1: until every request that passed before has ended.  R17: and until no
@@ -131,11 +213,18 @@ begin_session (struct call *call, bool *resumed)
                DESTINATION_MAX);
     return -1;
   }
-  if (!may_begin (call))
+  if (!may_begin (call, request.destination))
     return -1;
   n = take_sockets (call, fds);
-  if (n == -1 || session_begin (call->export, call->client, &request, fds, n,
-                                resumed) == -1)
+  if (n == -1)
+    return -1;
+  if (place_is_remote (call->export) &&
+      leads_to_place (call->export, request.destination, fds[0])) {
+    close_all (fds, n);
+    return fail_is_there (call);
+  }
+  if (session_begin (call->export, call->client, &request, fds, n, resumed) ==
+      -1)
     return -1;
   return record_destination (call);
 }

@@ -7,6 +7,7 @@
 #include "cleanup.h"
 #include "base/config.h"
 #include "export/owner.h"
+#include "export/place.h"
 #include "relay/relay.h"
 
 /* Whether the client is the session of the export it is attached to. */
@@ -25,6 +26,7 @@ json_t *
 command_attach (struct call *call)
 {
   const char *name = "";
+  struct relay_status s = { .up = false };
   struct export *e;
 
   if (call_string (call, "export", false, &name) == -1)
@@ -41,12 +43,16 @@ command_attach (struct call *call)
   call->client->export = e;
 
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
-  return json_pack ("{s:s, s:s, s:I, s:I, s:s, s:I, s:b}", "export", e->name,
-                    "id", e->id, "disk_bytes", (json_int_t)e->disk_bytes,
-                    "chunk_bytes", (json_int_t)e->chunk_bytes, "owner",
-                    owner_name (tracker_owner (e->tracker)), "max_gate_ms",
-                    (json_int_t)config.max_gate_ms, "session",
-                    e->session.client != NULL);
+  if (place_is_remote (e) && place_relay (e) != NULL)
+    relay_get_status (place_relay (e), &s);
+  return json_pack ("{s:s, s:s, s:I, s:I, s:s, s:s?, s:s, s:I, s:b}", "export",
+                    e->name, "id", e->id, "disk_bytes",
+                    (json_int_t)e->disk_bytes, "chunk_bytes",
+                    (json_int_t)e->chunk_bytes, "owner",
+                    owner_name (tracker_owner (e->tracker)), "place",
+                    place_is_remote (e) ? place_uri (e) : NULL, "place_id",
+                    s.peer.id, "max_gate_ms", (json_int_t)config.max_gate_ms,
+                    "session", e->session.client != NULL);
 }
 
 static json_t *
@@ -122,23 +128,27 @@ session_status (struct export *e)
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&s->lock);
 
   return json_pack (
-    "{s:s, s:s, s:b, s:s?, s:s, s:o, s:o}", "export", e->name, "id", e->id,
-    "session", s->client != NULL, "destination", s->destination, "last_end",
-    record_end_name (s->last_end), "progress",
+    "{s:s, s:s, s:b, s:s?, s:s?, s:s, s:o, s:o}", "export", e->name, "id",
+    e->id, "session", s->client != NULL, "source", s->source, "destination",
+    s->destination, "last_end", record_end_name (s->last_end), "progress",
     s->progress ? json_deep_copy (s->progress) : json_null (), "wishes",
     s->wishes ? json_deep_copy (s->wishes) : json_object ());
 }
 
-/* The way to the destination, if there is one. */
+/* The way to the remote place where the disk is, otherwise to the one that it
+ * is about to go to, if there is one.
+ */
 static json_t *
 relay_status (struct export *e)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
+  struct relay *relay =
+    place_is_remote (e) ? place_relay (e) : place_destination (e);
   struct relay_status s;
 
-  if (e->relay == NULL)
+  if (relay == NULL)
     return json_null ();
-  relay_get_status (e->relay, &s);
+  relay_get_status (relay, &s);
   return json_pack ("{s:b, s:b, s:b, s:i, s:i, s:I, s:I, s:I}", "up", (int)s.up,
                     "held", (int)s.held, "failing", (int)s.failing,
                     "connections", (int)s.connections, "requests_in_flight",

@@ -19,7 +19,7 @@
 
 #include "cleanup.h"
 #include "control.h"
-#include "export/destination.h"
+#include "export/place.h"
 #include "export/export.h"
 #include "export/owner.h"
 #include "session.h"
@@ -136,6 +136,21 @@ forget_messages (struct session *s)
   s->progress = s->wishes = NULL;
 }
 
+/* Where the disk is, is the source of this migration. */
+static void
+promote (struct export *e)
+{
+  struct session *s = &e->session;
+
+  if (tracker_owner (e->tracker) == OWNER_DESTINATION) {
+    tracker_promote (e->tracker);
+    free (s->source);
+    s->source = s->destination;
+    s->destination = NULL;
+  }
+  tracker_set_place (e->tracker, OWNER_DESTINATION, place_free (e));
+}
+
 int
 session_begin (struct export *e, struct client *client,
                const struct session_request *request, const int *fds,
@@ -157,6 +172,7 @@ session_begin (struct export *e, struct client *client,
     return -1;
   }
   resume = may_resume (e, same, request);
+  promote (e);
   free (s->destination);
   s->destination = destination;
   free (s->promise);
@@ -172,17 +188,20 @@ session_begin (struct export *e, struct client *client,
   return 0;
 }
 
-/* After a pivot there is nothing to track any more; otherwise the filter needs
- * no connection to the destination any more.
+/* After a pivot there is nothing to track any more.  Where the disk is not,
+ * this filter needs no connection any more.
  */
 static void
-settle_destination (struct export *e)
+settle_places (struct export *e)
 {
-  if (tracker_owner (e->tracker) == OWNER_DESTINATION) {
+  const enum owner owner = tracker_owner (e->tracker);
+
+  if (owner == OWNER_DESTINATION)
     tracker_stop (e->tracker);
-    return;
-  }
-  destination_close (e);
+  else
+    place_close (e, tracker_place (e->tracker, OWNER_DESTINATION));
+  if (owner != OWNER_SOURCE)
+    place_close (e, tracker_place (e->tracker, OWNER_SOURCE));
 }
 
 void
@@ -217,7 +236,7 @@ session_end (struct export *e)
     tracker_set_written (e->tracker, true);
     session_note_end (e, RECORD_END_DETACHED); /* not in the pause */
   }
-  settle_destination (e);
+  settle_places (e);
   /* Wishes were for this migrator: the next one must not be cancelled by
    * what somebody asked of this one.  The progress would be stale.
    */

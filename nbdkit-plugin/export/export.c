@@ -23,8 +23,8 @@
 #include "cleanup.h"
 #include "base/config.h"
 #include "export.h"
-#include "destination.h"
 #include "owed.h"
+#include "place.h"
 #include "owner.h"
 #include "record.h"
 #include "relay/relay.h"
@@ -197,6 +197,7 @@ make_id (struct export *e)
   return 0;
 }
 
+/* A remote source has the second of the remote places. */
 static int
 make_tracker (struct export *e, enum owner owner)
 {
@@ -207,6 +208,9 @@ make_tracker (struct export *e, enum owner owner)
                   e->name, e->disk_bytes, e->chunk_bytes);
     return -1;
   }
+  tracker_set_place (e->tracker, OWNER_SOURCE,
+                     e->session.source == NULL ? PLACE_LOCAL : 2);
+  tracker_set_place (e->tracker, OWNER_DESTINATION, 1);
   return 0;
 }
 
@@ -219,7 +223,7 @@ find_owner (struct export *e, nbdkit_backend *backend, int readonly,
 {
   if (owner_load (e, owner) == -1)
     return -1;
-  if (*owner == OWNER_DESTINATION)
+  if (*owner == OWNER_DESTINATION || e->session.source != NULL)
     return 0;
   if (backend == NULL || look_at_plugin (e, backend, readonly) == -1)
     return -1;
@@ -233,8 +237,9 @@ export_free (struct export *e)
 {
   if (e->shared)
     context_close (e->shared);
-  if (e->relay)
-    relay_close (e->relay);
+  for (unsigned i = 0; i < PLACES; i++)
+    if (e->places[i].relay)
+      relay_close (e->places[i].relay);
   record_free (e->record);
   free (e->history_path);
   owed_destroy (e);
@@ -364,13 +369,13 @@ export_open (nbdkit_backend *backend, int readonly, const char *name)
 {
   struct export *e = find_or_make (backend, readonly, name);
 
-  return e && destination_require (e) == 0 ? e : NULL;
+  return e && place_require (e) == 0 ? e : NULL;
 }
 
 /* ---- For the control socket -------------------------------------------- */
 
 static bool
-is_recorded_at_destination (const char *name)
+is_recorded_elsewhere (const char *name)
 {
   CLEANUP_FREE char *why = NULL;
   struct record_file *f = record_new (config.dir, name, config.state_sync);
@@ -380,7 +385,7 @@ is_recorded_at_destination (const char *name)
   if (f == NULL)
     return false;
   r = record_peek (f, 0, &rec, &why) == RECORD_OK &&
-      rec.owner == OWNER_DESTINATION;
+      (rec.owner == OWNER_DESTINATION || rec.source[0] != '\0');
   record_free (f);
   return r;
 }
@@ -390,7 +395,7 @@ export_find_or_load (const char *name)
 {
   struct export *e = export_find (name);
 
-  if (e || !is_recorded_at_destination (name))
+  if (e || !is_recorded_elsewhere (name))
     return e;
 
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&open_lock);

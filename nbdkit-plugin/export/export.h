@@ -33,6 +33,21 @@ struct guest_counters {
 struct record_file;
 struct relay;
 
+/* A disk is in one place and moves to another: the local one, which is nbdkit's
+ * plugin, or one of two remote ones.  The tracker knows them by their numbers.
+ */
+#define PLACE_LOCAL 0
+#define PLACES 3
+
+struct place {
+  /* To a remote one: prepared for a pivot, or in use after one; written under
+   * the session lock.  NULL: none, or this proxy was started after the pivot
+   * and has not reached it yet.
+   */
+  struct relay *relay;
+  unsigned users; /* atomic: requests there that passed without the gate */
+};
+
 struct export
 {
   struct export *next; /* in the list */
@@ -57,12 +72,8 @@ struct export
   uint64_t recorded_bytes; /* the disk's size there, 0 without a record */
   char *history_path;      /* constant */
 
-  /* To the destination: prepared for a pivot, or in use after one; written
-   * under the session lock (destination.h).  NULL: none, or this proxy was
-   * started after the pivot and has not reached the destination yet.
-   */
-  struct relay *relay;
-  unsigned relay_users; /* atomic: requests that passed without the gate */
+  /* Where it is and where it may go (place.h). */
+  struct place places[PLACES];
 
   /* One client at a time tries to reach it, the others wait for the result. */
   pthread_mutex_t connect_lock;

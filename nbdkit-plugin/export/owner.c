@@ -16,6 +16,16 @@
 #include "record.h"
 #include "state-file.h"
 
+/* "" is none.  -1: no memory. */
+static int
+copy_uri (char **copy, const char *uri)
+{
+  if (uri[0] == '\0')
+    return 0;
+  *copy = strdup (uri);
+  return *copy ? 0 : -1;
+}
+
 /* Take over what the record says. */
 static int
 adopt (struct export *e, const struct record *rec)
@@ -26,14 +36,12 @@ adopt (struct export *e, const struct record *rec)
   s->last_end = rec->last_end;
   if (rec->last_end == RECORD_END_INTERRUPTED)
     e->quiet_from_ms = clock_ms () + QUARANTINE_GRACE_MS;
-  if (rec->destination[0] != '\0') {
-    s->destination = strdup (rec->destination);
-    if (s->destination == NULL) {
-      nbdkit_error ("migrate: strdup: %m");
-      return -1;
-    }
+  if (copy_uri (&s->source, rec->source) == -1 ||
+      copy_uri (&s->destination, rec->destination) == -1) {
+    nbdkit_error ("migrate: strdup: %m");
+    return -1;
   }
-  if (rec->owner == OWNER_DESTINATION) {
+  if (rec->owner == OWNER_DESTINATION || s->source != NULL) {
     e->disk_bytes = rec->disk_bytes;
     e->chunk_bytes = rec->chunk_bytes;
   }
@@ -137,6 +145,8 @@ owner_record (struct export *e, enum owner owner, enum record_end end)
   }
   if (destination != NULL)
     strcpy (rec.destination, destination);
+  if (e->session.source != NULL) /* 'begin' has checked its length */
+    strcpy (rec.source, e->session.source);
   outcome = record_write (e->record, &rec, &why);
   if (outcome == RECORD_WRITTEN) {
     e->recorded_bytes = e->disk_bytes;

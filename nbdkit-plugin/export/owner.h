@@ -18,8 +18,8 @@
 struct export;
 
 /* Who owns the disk, before the first request passes: e->name is valid.  Fills
- * what the record knows of the session before, and, where the destination is
- * the owner, e->disk_bytes and e->chunk_bytes.  A record that cannot be read
+ * what the record knows of the session before, and, where the disk is in a
+ * remote place, e->disk_bytes and e->chunk_bytes.  A record that cannot be read
  * is OWNER_UNKNOWN, not an error.  -1: no memory.
  */
 extern int owner_load (struct export *e, enum owner *owner);

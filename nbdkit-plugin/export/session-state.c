@@ -26,6 +26,7 @@ void
 session_state_destroy (struct session *s)
 {
   session_state_close_fds (s);
+  free (s->source);
   free (s->destination);
   free (s->promise);
   history_destroy (&s->history);

@@ -30,6 +30,7 @@ struct session {
    * made of it, or RECORD_END_NONE.
    */
   enum record_end last_end;
+  char *source;           /* the URI of a remote source, or NULL: local */
   char *destination;      /* as 'begin' gave it last, or NULL */
   struct history history; /* of all of them, for R18 */
   enum history_past past; /* of the present session's */

@@ -21,7 +21,7 @@
 #include "cleanup.h"
 #include "base/config.h"
 #include "control/control.h"
-#include "export/destination.h"
+#include "export/place.h"
 #include "state/directory.h"
 #include "export/export.h"
 #include "gaps/hangup.h"
@@ -77,8 +77,9 @@ wake_export (struct export *e, void *opaque)
 
   (void)opaque;
   tracker_wake (e->tracker);
-  if (e->relay != NULL)
-    relay_stop (e->relay);
+  for (unsigned i = 0; i < PLACES; i++)
+    if (e->places[i].relay != NULL)
+      relay_stop (e->places[i].relay);
 }
 
 /* The server quits. */
@@ -130,14 +131,12 @@ migrate_default_export (nbdkit_next_default_export *next,
   return name;
 }
 
-/* The destination is the owner, and nothing can be taken back any more. */
 static bool
-pivot_is_over (struct export *e)
+needs_local (struct export *e)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
 
-  return tracker_owner (e->tracker) == OWNER_DESTINATION &&
-         e->session.client == NULL;
+  return place_needs_local (e);
 }
 
 /* Open the plugin for this connection, if it is needed: not after a pivot, when
@@ -148,7 +147,7 @@ static int
 open_source (struct export *e, nbdkit_next_open *next, nbdkit_context *context,
              int readonly, const char *exportname)
 {
-  if (pivot_is_over (e))
+  if (!needs_local (e))
     return 0;
   if (e->shared != NULL || next (context, readonly, exportname) == 0)
     return 1;
@@ -246,7 +245,9 @@ static const char *
 migrate_export_description (nbdkit_next *next, void *handle)
 {
   const struct handle *h = handle;
-  const bool relays = tracker_owner (h->export->tracker) == OWNER_DESTINATION;
+  struct route route;
+  const bool relays =
+    tracker_route (h->export->tracker, &route) && route.place != PLACE_LOCAL;
   const char *relay = relays ? "\n" ANNOUNCE_RELAY "yes" : "";
   const size_t ours = 1 + strlen (ANNOUNCE_CONTROL) + strlen (config.control) +
                       1 + strlen (ANNOUNCE_ID) + strlen (h->export->id) +

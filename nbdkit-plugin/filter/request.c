@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The owner is asked once, at the start of a request (tracker_enter_read, or
- * tracker_enter for those that write), and decides which side serves it.
+/* Who serves it, is asked once, at the start of a request (tracker_enter_read,
+ * or tracker_enter for those that write).
  *
  * Every return after a successful 'enter' goes through tracker_leave, and that
  * comes before nbdkit can send the reply (R2).
  */
 
-#include <assert.h>
 #include <stdbool.h>
 
-#include "export/destination.h"
+#include "export/place.h"
 #include "request.h"
 
 /* ---- Common ------------------------------------------------------------ */
@@ -49,40 +48,49 @@ fail_fenced (const struct io *io)
   return -1;
 }
 
-/* The guest connected while the source was not to be had, and now it is the
- * owner again.
+/* The guest connected while the plugin was not needed, and now the disk is
+ * there again.
  */
 static int
 fail_no_source (const struct io *io)
 {
-  nbdkit_error ("export \"%s\" belongs to the source again, which this "
-                "connection has not opened: connect again",
+  nbdkit_error ("export \"%s\" is served from the local image again, which "
+                "this connection has not opened: connect again",
                 io->handle->export->name);
   *io->err = ESHUTDOWN;
   return -1;
 }
 
 static const struct side *
-side_of (enum owner owner)
+side_at (unsigned place)
 {
-  assert (owner == OWNER_SOURCE || owner == OWNER_DESTINATION);
-  return owner == OWNER_SOURCE ? &local_side : &remote_side;
+  return place == PLACE_LOCAL ? &local_side : &remote_side;
 }
 
-/* 0 if the owner can serve this connection. */
+/* 0 if this connection can be served there. */
 static int
-check_owner (const struct io *io, enum owner owner)
+check_route (const struct io *io, const struct route *route)
 {
-  switch (owner) {
+  switch (route->owner) {
   case OWNER_SOURCE:
-    return io->handle->no_source ? fail_no_source (io) : 0;
   case OWNER_DESTINATION:
-    return 0;
+    return route->place == PLACE_LOCAL && io->handle->no_source
+             ? fail_no_source (io)
+             : 0;
   case OWNER_FENCED:
   case OWNER_UNKNOWN:
     break;
   }
   return fail_fenced (io);
+}
+
+static int
+serve_at (const struct io *io, unsigned place)
+{
+  struct io there = *io;
+
+  there.relay = io->handle->export->places[place].relay;
+  return side_at (place)->serve[io->type](&there);
 }
 
 /* The tracker waits for a while only; in between we look whether there is
@@ -108,7 +116,7 @@ enter (const struct io *io, struct tracker_request *req)
   for (;;)
     switch (tracker_enter (t, req, io->offset, io->count)) {
     case TRACKER_PASS:
-      if (check_owner (io, req->owner) == 0)
+      if (check_route (io, &req->route) == 0)
         return 0;
       tracker_leave (t, req);
       return -1;
@@ -130,7 +138,7 @@ change (const struct io *io)
 
   if (enter (io, &req) == -1)
     return -1;
-  r = side_of (req.owner)->serve[io->type](io);
+  r = serve_at (io, req.route.place);
   tracker_leave (io->handle->export->tracker, &req); /* R2 */
   return r;
 }
@@ -139,12 +147,13 @@ change (const struct io *io)
 
 /* They do not wait at the gate, so the cut-over they meet may be taken back
  * while the destination works on them: then the source serves them after all.
- * A handover that may be taken back they do wait for.
+ * Or the place they went to is left, and the new one serves them.  A handover
+ * that may be taken back they do wait for.
  */
 
 /* Who serves it.  -1: *io->err is set. */
 static int
-ask_owner (const struct io *io, enum owner *owner)
+ask_route (const struct io *io, struct route *route)
 {
   struct tracker *t = io->handle->export->tracker;
   struct tracker_read read = TRACKER_READ_INIT;
@@ -154,56 +163,55 @@ ask_owner (const struct io *io, enum owner *owner)
       tracker_give_up_read (t, &read);
       return -1;
     }
-  *owner = read.owner;
-  return check_owner (io, read.owner);
+  *route = read.route;
+  return check_route (io, route);
 }
 
-/* The side that serves it, until end_passing.  NULL: *io->err is set. */
-static const struct side *
-begin_passing (const struct io *io)
-{
-  enum owner owner;
-
-  do
-    if (ask_owner (io, &owner) == -1)
-      return NULL;
-  while (owner == OWNER_DESTINATION && !destination_enter (io->handle->export));
-  return side_of (owner);
-}
-
-/* With its result: whether it must begin again. */
-static bool
-end_passing (const struct io *io, const struct side *side, int r)
-{
-  struct export *e = io->handle->export;
-
-  if (side != &remote_side)
-    return false;
-  destination_leave (e);
-  return r == -1 && tracker_owner (e->tracker) != OWNER_DESTINATION;
-}
-
-/* As long as the gate is shut the cut-over may be taken back, and then what was
- * flushed must be durable at the source.
+/* The place that serves it, which is kept until place_leave.  -1: *io->err is
+ * set.
  */
 static int
-flush_source_too (const struct io *io, const struct side *side)
+begin_passing (const struct io *io, unsigned *place)
 {
-  struct tracker_status s;
+  struct route route;
 
-  if (side == &local_side || io->handle->no_source)
-    return 0;
-  tracker_get_status (io->handle->export->tracker, &s);
-  return s.gate == GATE_OPEN ? 0 : local_side.serve[IO_FLUSH](io);
+  do
+    if (ask_route (io, &route) == -1)
+      return -1;
+  while (!place_enter (io->handle->export, route.place));
+  *place = route.place;
+  return 0;
 }
 
-/* R13: whether the owner has changed, so that the new one must be flushed. */
-static bool
-has_moved (const struct io *io, const struct side *side)
+/* As long as the cut-over may be taken back, what was flushed must be durable
+ * at the source, too.
+ */
+static int
+flush_fallback (const struct io *io, unsigned place)
 {
-  const enum owner owner = tracker_owner (io->handle->export->tracker);
+  struct export *e = io->handle->export;
+  struct route back;
+  int r;
 
-  return (owner == OWNER_DESTINATION) != (side == &remote_side);
+  if (!tracker_fallback (e->tracker, &back) || back.place == place ||
+      (back.place == PLACE_LOCAL && io->handle->no_source) ||
+      !place_enter (e, back.place))
+    return 0;
+  r = serve_at (io, back.place);
+  place_leave (e, back.place);
+  return r;
+}
+
+/* Whether it has to be served once more: where the disk is now. */
+static bool
+has_moved (const struct io *io, unsigned place, int r)
+{
+  struct route now;
+
+  if (!tracker_route (io->handle->export->tracker, &now) || now.place == place)
+    return false;
+  /* R13: the new owner must be flushed as well. */
+  return r == -1 || io->type == IO_FLUSH;
 }
 
 /* R13: acknowledged writes may have been lost, and the guest has to hear of it,
@@ -229,21 +237,17 @@ tell_error (const struct io *io, uint64_t seen)
 static int
 pass (const struct io *io)
 {
-  const struct side *side;
-  bool again;
+  unsigned place;
   int r;
 
   do {
-    side = begin_passing (io);
-    if (side == NULL)
+    if (begin_passing (io, &place) == -1)
       return -1;
-    r = side->serve[io->type](io);
+    r = serve_at (io, place);
     if (r == 0 && io->type == IO_FLUSH)
-      r = flush_source_too (io, side);
-    again = end_passing (io, side, r);
-    if (r == 0 && io->type == IO_FLUSH)
-      again = has_moved (io, side);
-  } while (again);
+      r = flush_fallback (io, place);
+    place_leave (io->handle->export, place);
+  } while (has_moved (io, place, r));
   return r;
 }
 

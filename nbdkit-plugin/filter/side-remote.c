@@ -3,15 +3,9 @@
 
 #include <errno.h>
 
-#include "export/destination.h"
+#include "export/place.h"
 #include "relay/relay.h"
 #include "side.h"
-
-static struct relay *
-relay_of (const struct io *io)
-{
-  return io->handle->export->relay;
-}
 
 static int
 answer (const struct io *io, int r)
@@ -30,16 +24,15 @@ relay_flags (const struct io *io)
 static int
 remote_pread (const struct io *io)
 {
-  return answer (io, relay_read (relay_of (io), io->buffer, io->count,
-                                 io->offset, &destination_guest));
+  return answer (io, relay_read (io->relay, io->buffer, io->count, io->offset,
+                                 &place_guest));
 }
 
 static int
 remote_pwrite (const struct io *io)
 {
-  return answer (io,
-                 relay_write (relay_of (io), io->data, io->count, io->offset,
-                              relay_flags (io), &destination_guest));
+  return answer (io, relay_write (io->relay, io->data, io->count, io->offset,
+                                  relay_flags (io), &place_guest));
 }
 
 static int
@@ -51,15 +44,15 @@ remote_zero (const struct io *io)
     flags |= RELAY_NO_HOLE;
   if (io->flags & NBDKIT_FLAG_FAST_ZERO)
     flags |= RELAY_FAST_ZERO;
-  return answer (io, relay_zero (relay_of (io), io->count, io->offset, flags,
-                                 &destination_guest));
+  return answer (
+    io, relay_zero (io->relay, io->count, io->offset, flags, &place_guest));
 }
 
 static int
 remote_trim (const struct io *io)
 {
-  return answer (io, relay_trim (relay_of (io), io->count, io->offset,
-                                 relay_flags (io), &destination_guest));
+  return answer (io, relay_trim (io->relay, io->count, io->offset,
+                                 relay_flags (io), &place_guest));
 }
 
 /* What it fails with itself need not be told by the next one. */
@@ -68,8 +61,7 @@ remote_flush (const struct io *io)
 {
   struct handle *h = io->handle;
   uint64_t seen = __atomic_load_n (&h->errors_seen, __ATOMIC_SEQ_CST);
-  const int r =
-    answer (io, relay_flush (relay_of (io), &seen, &destination_guest));
+  const int r = answer (io, relay_flush (io->relay, &seen, &place_guest));
 
   __atomic_store_n (&h->errors_seen, seen, __ATOMIC_SEQ_CST);
   return r;
@@ -85,16 +77,16 @@ add_extent (void *opaque, uint64_t offset, uint64_t length, uint32_t flags)
 static int
 remote_extents (const struct io *io)
 {
-  return answer (io, relay_block_status (relay_of (io), io->count, io->offset,
-                                         add_extent, io->extents,
-                                         &destination_guest));
+  return answer (io,
+                 relay_block_status (io->relay, io->count, io->offset,
+                                     add_extent, io->extents, &place_guest));
 }
 
 static int
 remote_cache (const struct io *io)
 {
-  return answer (
-    io, relay_cache (relay_of (io), io->count, io->offset, &destination_guest));
+  return answer (io,
+                 relay_cache (io->relay, io->count, io->offset, &place_guest));
 }
 
 const struct side remote_side = { {

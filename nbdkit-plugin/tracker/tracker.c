@@ -20,14 +20,17 @@
  * 'tracking'.  If it is off, the taking came before tracker_begin's writing
  * and the waiter sees the 0.  If it is on, the waiter is woken under the lock.
  *
- * Why no request uses an old owner.  The owner is read after the request is
- * counted or listed.  It changes in tracker_commit_end, with tracking on,
- * settled, nothing listed, and the gate shut from before the check (R9, R10)
- * until after the change: so no request of the old owner is under way, and
- * the next to pass the gate reads the new one under the lock.  Tracking cannot
- * go off in between (tracker_stop is put off), so none goes the fast way.
- * Other changes, in tracker_set_owner, are from an owner that lets nobody
- * pass.  Reads of the guest are not counted: they may end on the old side.
+ * Why no request uses an old owner.  The route, owner and place in one word, is
+ * read after the request is counted or listed.  It changes in
+ * tracker_commit_end, with tracking on, settled, nothing listed, and the gate
+ * shut from before the check (R9, R10) until after the change: so no request of
+ * the old owner is under way, and the next to pass the gate reads the new one
+ * under the lock.  Tracking cannot go off in between (tracker_stop is put off),
+ * so none goes the fast way. Other changes, in tracker_set_owner, are from an
+ * owner that lets nobody pass.  A destination that becomes the source
+ * (tracker_promote) changes its role only: the place stays, and so do those on
+ * their way there, whom tracker_begin waits for (R1).  Reads of the guest are
+ * not counted: they may end on the old side.
  *
  * Deadlines need no thread: each call first opens a gate whose time has come,
  * and a request held at it sleeps no longer than until then.
@@ -56,7 +59,7 @@
 struct tracker {
   pthread_mutex_t lock;       /* all below but the atomics is read under it */
   _Atomic bool tracking;      /* written under the lock */
-  _Atomic enum owner owner;   /* written under the lock */
+  _Atomic uint64_t route;     /* packed; written under the lock */
   _Atomic uint64_t untracked; /* requests under way that are not listed */
   bool settled;               /* none of these is from before tracking */
   struct inflight in_flight;  /* the listed ones */
@@ -69,6 +72,8 @@ struct tracker {
   uint64_t dirtied_bytes;
   struct dirty_rate rate;
 
+  unsigned places[2]; /* of OWNER_SOURCE and OWNER_DESTINATION */
+
   struct gate gate;
   uint64_t held; /* requests waiting at it, or about to come back to it */
   uint64_t gates_expired;
@@ -80,6 +85,34 @@ struct tracker {
   pthread_cond_t gate_changed; /* for the requests held */
   pthread_cond_t progress;     /* for all others; something came to an end */
 };
+
+_Static_assert(OWNER_SOURCE == 0 && OWNER_DESTINATION == 1, "for 'places'");
+
+/* ---- The owner and its place -------------------------------------------- */
+
+static bool
+is_served (enum owner owner)
+{
+  return owner == OWNER_SOURCE || owner == OWNER_DESTINATION;
+}
+
+/* Takes no lock. */
+static struct route
+get_route (struct tracker *t)
+{
+  const uint64_t word = atomic_load (&t->route);
+
+  return (struct route){ .owner = word >> 32, .place = (uint32_t)word };
+}
+
+/* The lock must be held. */
+static void
+set_route (struct tracker *t, enum owner owner)
+{
+  const uint64_t place = is_served (owner) ? t->places[owner] : 0;
+
+  atomic_store (&t->route, (uint64_t)owner << 32 | place);
+}
 
 /* ---- Waiting ------------------------------------------------------------ */
 
@@ -181,19 +214,14 @@ pass_gate (struct tracker *t, bool *held)
 
 /* ---- Requests ----------------------------------------------------------- */
 
-static bool
-is_served (enum owner owner)
-{
-  return owner == OWNER_SOURCE || owner == OWNER_DESTINATION;
-}
-
 /* R2: what the request touches is dirty.  After a pivot the source is of no
- * interest any more.
+ * interest any more.  It is the owner of now that counts: a request that went
+ * to a destination may end when this is the source of another migration.
  */
 static void
 mark (struct tracker *t, const struct tracker_request *req)
 {
-  if (!t->tracking || req->owner != OWNER_SOURCE)
+  if (!t->tracking || tracker_owner (t) != OWNER_SOURCE)
     return;
 
   const uint64_t bytes =
@@ -228,8 +256,8 @@ enter_untracked (struct tracker *t, struct tracker_request *req)
     return false;
   }
   req->listed = false;
-  req->owner = atomic_load (&t->owner);
-  if (!is_served (req->owner))
+  req->route = get_route (t);
+  if (!is_served (req->route.owner))
     leave_untracked (t);
   return true;
 }
@@ -245,8 +273,8 @@ enter_listed (struct tracker *t, struct tracker_request *req, uint64_t offset,
 
   if (!pass_gate (t, &req->held))
     return TRACKER_WAIT;
-  req->owner = t->owner;
-  if (!is_served (req->owner))
+  req->route = get_route (t);
+  if (!is_served (req->route.owner))
     return TRACKER_FENCED;
   req->listed = true;
   inflight_add (&t->in_flight, &req->node, offset, length);
@@ -261,7 +289,7 @@ tracker_enter (struct tracker *t, struct tracker_request *req, uint64_t offset,
                uint64_t length)
 {
   if (!req->held && enter_untracked (t, req))
-    return is_served (req->owner) ? TRACKER_PASS : TRACKER_FENCED;
+    return is_served (req->route.owner) ? TRACKER_PASS : TRACKER_FENCED;
   return enter_listed (t, req, offset, length);
 }
 
@@ -287,22 +315,46 @@ tracker_leave (struct tracker *t, struct tracker_request *req)
 enum owner
 tracker_owner (struct tracker *t)
 {
-  return atomic_load (&t->owner);
+  return get_route (t).owner;
+}
+
+/* Takes no lock. */
+bool
+tracker_route (struct tracker *t, struct route *route)
+{
+  *route = get_route (t);
+  return is_served (route->owner);
+}
+
+/* Takes no lock without tracking. */
+bool
+tracker_fallback (struct tracker *t, struct route *route)
+{
+  if (!atomic_load (&t->tracking))
+    return false;
+
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  apply_deadline (t);
+  if (t->gate.state != GATE_COMMITTING && t->gate.state != GATE_COMMITTED)
+    return false;
+  route->owner = t->owner_before;
+  route->place = t->places[t->owner_before];
+  return true;
 }
 
 /* Takes no lock as long as somebody is served. */
 enum tracker_verdict
 tracker_enter_read (struct tracker *t, struct tracker_read *read)
 {
-  read->owner = atomic_load (&t->owner);
-  if (is_served (read->owner) && !read->held)
+  read->route = get_route (t);
+  if (is_served (read->route.owner) && !read->held)
     return TRACKER_PASS;
 
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
   if (!pass_gate (t, &read->held))
     return TRACKER_WAIT;
-  read->owner = t->owner;
-  return is_served (read->owner) ? TRACKER_PASS : TRACKER_FENCED;
+  read->route = get_route (t);
+  return is_served (read->route.owner) ? TRACKER_PASS : TRACKER_FENCED;
 }
 
 void
@@ -365,7 +417,8 @@ tracker_new (uint64_t disk_bytes, uint64_t chunk_bytes, enum owner owner)
   pthread_mutex_init (&t->lock, NULL);
   pthread_cond_init (&t->gate_changed, NULL);
   pthread_cond_init (&t->progress, NULL);
-  atomic_init (&t->owner, owner);
+  t->places[OWNER_DESTINATION] = 1;
+  set_route (t, owner);
   inflight_init (&t->in_flight);
   gate_init (&t->gate);
   dirty_rate_init (&t->rate);
@@ -393,6 +446,33 @@ tracker_set_grace (struct tracker *t, unsigned ms)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
   t->grace_ms = ms;
+}
+
+void
+tracker_set_place (struct tracker *t, enum owner role, unsigned place)
+{
+  assert (is_served (role));
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  t->places[role] = place;
+  set_route (t, tracker_owner (t));
+}
+
+unsigned
+tracker_place (struct tracker *t, enum owner role)
+{
+  assert (is_served (role));
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  return t->places[role];
+}
+
+void
+tracker_promote (struct tracker *t)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  if (tracker_owner (t) != OWNER_DESTINATION)
+    return;
+  t->places[OWNER_SOURCE] = t->places[OWNER_DESTINATION];
+  set_route (t, OWNER_SOURCE);
 }
 
 /* ---- Tracking ----------------------------------------------------------- */
@@ -788,11 +868,11 @@ tracker_commit_begin (struct tracker *t, uint64_t token, unsigned patience_ms)
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
   if (!token_is_valid (t, token))
     return fail (ETIMEDOUT);
-  if (t->gate.state != GATE_CLOSED || t->owner != OWNER_SOURCE)
+  if (t->gate.state != GATE_CLOSED || tracker_owner (t) != OWNER_SOURCE)
     return fail (EINVAL);
   if (!is_drained (t) || t->flush_under_way || !chunks_clean (&t->chunks))
     return fail (EBUSY); /* R10 */
-  t->owner_before = t->owner;
+  t->owner_before = tracker_owner (t);
   gate_commit (&t->gate, patience_ms * INT64_C (1000));
   return 0;
 }
@@ -815,7 +895,7 @@ tracker_commit_end (struct tracker *t, bool recorded, enum owner owner)
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
   assert (is_drained (t)); /* no request of the old owner is under way */
   gate_committed (&t->gate, recorded);
-  atomic_store (&t->owner, recorded ? owner : t->owner_before);
+  set_route (t, recorded ? owner : t->owner_before);
 
   /* Of the new state: a commit that was taken back has no patience. */
   const bool late = now_us () >= gate_deadline_us (&t->gate);
@@ -836,9 +916,9 @@ tracker_set_owner (struct tracker *t, enum owner owner, bool all_dirty)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
   wait_commit_over (t);
-  if (is_served (t->owner) && owner != t->owner)
+  if (is_served (tracker_owner (t)) && owner != tracker_owner (t))
     assert (t->in_flight.requests == 0 && (t->settled || t->untracked == 0));
-  atomic_store (&t->owner, owner);
+  set_route (t, owner);
   if (all_dirty) {
     interrupt (t);
     chunks_mark_all (&t->chunks);
@@ -856,7 +936,7 @@ tracker_get_status (struct tracker *t, struct tracker_status *s)
 
   apply_deadline (t);
   *s = (struct tracker_status){
-    .owner = t->owner,
+    .owner = tracker_owner (t),
     .tracking = t->tracking,
     .gate = t->gate.state,
     .disk_bytes = c->disk_bytes,

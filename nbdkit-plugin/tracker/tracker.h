@@ -36,33 +36,54 @@
 
 struct tracker;
 
+/* Who serves a request.  The owner is a role in the latest migration; where the
+ * one in that role is to be found is its place, a number that means something
+ * to the caller only.
+ */
+struct route {
+  enum owner owner;
+  unsigned place; /* if somebody is served */
+};
+
 /* A chunk is a power of two, at least 1 byte here (the filter has stricter
  * limits).  disk_bytes may be 0 and need not be a multiple of it.  NULL with
  * errno set on error.
  */
 extern struct tracker *tracker_new (uint64_t disk_bytes, uint64_t chunk_bytes,
                                     enum owner owner);
+
+/* The places of the source and of the destination, at first 0 and 1.  The
+ * owner's is not to be changed where requests are about.
+ */
+extern void tracker_set_place (struct tracker *t, enum owner role,
+                               unsigned place);
+extern unsigned tracker_place (struct tracker *t, enum owner role);
+
+/* If the destination owns the disk, it is the source from now on, in the same
+ * place: another migration begins.
+ */
+extern void tracker_promote (struct tracker *t);
 /* Nothing may be in flight. */
 extern void tracker_free (struct tracker *t);
 
 /* ---- The guest's side: called for each request ------------------------- */
 
 enum tracker_verdict {
-  TRACKER_PASS,   /* go on, to the side named by req->owner */
+  TRACKER_PASS,   /* go on, to the side named by the route */
   TRACKER_FENCED, /* fail with ESHUTDOWN; the request is not entered */
   TRACKER_WAIT,   /* the gate is closed; not entered: call again */
 };
 
 /* One write-type request (write, zero, trim).  Lives with the caller from the
  * first tracker_enter, before which it is TRACKER_REQUEST_INIT, to
- * tracker_leave; all members are the tracker's but 'owner', which the caller
- * reads: OWNER_SOURCE or OWNER_DESTINATION.
+ * tracker_leave; all members are the tracker's but those of the route, which
+ * the caller reads.
  */
 struct tracker_request {
   struct inflight_node node;
   bool held;   /* counted among those that wait at the gate */
   bool listed; /* in the list, not only counted */
-  enum owner owner;
+  struct route route;
 };
 
 #define TRACKER_REQUEST_INIT                                                   \
@@ -73,7 +94,7 @@ struct tracker_request {
 /* A request that does not write. */
 struct tracker_read {
   bool held;
-  enum owner owner; /* for the caller */
+  struct route route; /* for the caller */
 };
 
 #define TRACKER_READ_INIT                                                      \
@@ -99,8 +120,14 @@ extern void tracker_give_up (struct tracker *t, struct tracker_request *req);
  */
 extern void tracker_leave (struct tracker *t, struct tracker_request *req);
 
-/* Who owns the disk. */
+/* Who owns the disk, and where.  The second is false if nobody is served. */
 extern enum owner tracker_owner (struct tracker *t);
+extern bool tracker_route (struct tracker *t, struct route *route);
+
+/* Whom a commit would be taken back to, as long as it can be: what is durable
+ * at the new owner must be so there, too (R13).  False: it cannot be.
+ */
+extern bool tracker_fallback (struct tracker *t, struct route *route);
 
 /* The same for requests that do not write, which ask once, at their start (R19
  * ff.).  They pass a shut gate, except when the owner serves nobody: until it

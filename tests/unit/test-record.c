@@ -357,6 +357,7 @@ test_round_trip (void)
 
   CU_ASSERT_EQUAL (record_generation (f), 1);
   memset (rec.destination, 'u', RECORD_URI_MAX);
+  memset (rec.source, 's', RECORD_SOURCE_MAX);
   rec.last_end = RECORD_END_DETACHED;
   CU_ASSERT_EQUAL (record_write (f, &rec, &why), RECORD_WRITTEN);
   CU_ASSERT_EQUAL (record_generation (f), 2);
@@ -367,6 +368,14 @@ test_round_trip (void)
   CU_ASSERT_EQUAL (out.chunk_bytes, 65536);
   CU_ASSERT_EQUAL (out.export_id, 0x0123456789abcdef);
   CU_ASSERT_STRING_EQUAL (out.destination, rec.destination);
+  CU_ASSERT_STRING_EQUAL (out.source, rec.source);
+  for (enum owner owner = OWNER_SOURCE; owner <= OWNER_FENCED; owner++) {
+    rec.owner = owner;
+    CU_ASSERT_EQUAL (record_write (f, &rec, &why), RECORD_WRITTEN);
+    CU_ASSERT_EQUAL (look ("", DISK_BYTES, true, &out, &why), RECORD_OK);
+    CU_ASSERT_EQUAL (out.owner, owner);
+    CU_ASSERT_STRING_EQUAL (out.source, rec.source);
+  }
   CU_ASSERT_EQUAL (stat (path, &st), 0);
   CU_ASSERT_EQUAL (st.st_size, RECORD_MAP_OFFSET);
   CU_ASSERT_EQUAL (st.st_mode & 07777, 0600);
@@ -379,7 +388,7 @@ test_round_trip (void)
   rec.destination[0] = '\0';
   CU_ASSERT_EQUAL (record_write (f, &rec, &why), RECORD_KEPT);
   free (why);
-  CU_ASSERT_EQUAL (owner_in_file (false), OWNER_DESTINATION);
+  CU_ASSERT_EQUAL (owner_in_file (false), OWNER_FENCED);
   record_free (f);
 }
 

@@ -134,8 +134,8 @@ guest (void *opaque)
     if (verdict == TRACKER_WAIT)
       tracker_give_up (t, &req);
     if (verdict == TRACKER_PASS) {
-      guest_write (req.owner == OWNER_SOURCE ? source : cache, offset, length,
-                   &r);
+      guest_write (req.route.owner == OWNER_SOURCE ? source : cache, offset,
+                   length, &r);
       tracker_leave (t, &req);
     }
     if (verdict == TRACKER_FENCED)

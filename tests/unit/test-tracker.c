@@ -215,7 +215,7 @@ test_untracked (void)
   enter (t, &a, 0, 1);
   enter (t, &b, 0, DISK);
   CU_ASSERT_FALSE (a.listed);
-  CU_ASSERT_EQUAL (a.owner, OWNER_SOURCE);
+  CU_ASSERT_EQUAL (a.route.owner, OWNER_SOURCE);
   CU_ASSERT_EQUAL (status (t).in_flight_requests, 2);
   tracker_leave (t, &a);
   tracker_leave (t, &b);
@@ -253,7 +253,7 @@ test_not_served (void)
     tracker_set_owner (t, OWNER_DESTINATION, false);
     CU_ASSERT_EQUAL (tracker_owner (t), OWNER_DESTINATION);
     enter (t, &req, 0, 1);
-    CU_ASSERT_EQUAL (req.owner, OWNER_DESTINATION);
+    CU_ASSERT_EQUAL (req.route.owner, OWNER_DESTINATION);
     tracker_leave (t, &req);
     finish (t);
   }
@@ -1041,7 +1041,7 @@ guest_thread (void *opaque)
   while ((g->verdict = tracker_enter (g->t, &req, 0, 1)) == TRACKER_WAIT)
     g->waits++;
   if (g->verdict == TRACKER_PASS) {
-    g->owner = req.owner;
+    g->owner = req.route.owner;
     tracker_leave (g->t, &req);
   }
   return NULL;
@@ -1420,7 +1420,7 @@ test_committed_expires (void)
   tracker_commit_end (t, true, OWNER_DESTINATION);
   until_open (t);
   enter (t, &req, 0, 1);
-  CU_ASSERT_EQUAL (req.owner, OWNER_DESTINATION);
+  CU_ASSERT_EQUAL (req.route.owner, OWNER_DESTINATION);
   tracker_leave (t, &req);
   finish (t);
 }
@@ -1471,7 +1471,7 @@ test_patience_ends (void)
 
   tracker_commit_end (t, true, OWNER_DESTINATION);
   enter (t, &req, 0, 1); /* with nobody else about */
-  CU_ASSERT_EQUAL (req.owner, OWNER_DESTINATION);
+  CU_ASSERT_EQUAL (req.route.owner, OWNER_DESTINATION);
   tracker_leave (t, &req);
   CU_ASSERT (status (t).last_pause_us >= 50000);
   CU_ASSERT_EQUAL (tracker_rollback_begin (t, token), -1);
@@ -1508,7 +1508,7 @@ test_session_end_in_commit (void)
   CU_ASSERT_EQUAL (status (t).gate, GATE_OPEN);
   CU_ASSERT_EQUAL (status (t).gates_expired, 0);
   enter (t, &req, 0, 1);
-  CU_ASSERT_EQUAL (req.owner, OWNER_SOURCE);
+  CU_ASSERT_EQUAL (req.route.owner, OWNER_SOURCE);
   tracker_leave (t, &req);
 
   /* It was for that commit only. */
@@ -1538,7 +1538,7 @@ test_stop_in_commit (void)
   CU_ASSERT_EQUAL (status (t).gate, GATE_OPEN);
   enter (t, &req, 0, 1);
   CU_ASSERT_FALSE (req.listed);
-  CU_ASSERT_EQUAL (req.owner, OWNER_DESTINATION);
+  CU_ASSERT_EQUAL (req.route.owner, OWNER_DESTINATION);
   tracker_leave (t, &req);
   tracker_free (t);
 }
@@ -1563,6 +1563,60 @@ test_begin_in_commit (void)
   pthread_join (thread, NULL);
   CU_ASSERT (tracker_is_tracking (t)); /* after the stop, whole */
   CU_ASSERT (bytes (t, DISK, 0, 0, 0));
+  finish (t);
+}
+
+/* After a pivot the destination is the source of the next migration.  A request
+ * that went to it before may end after: it is waited for (R1), and it marks
+ * what it wrote.
+ */
+static void
+test_move_on (void)
+{
+  struct tracker *t = new_clean_session ();
+  struct tracker_request uncounted = TRACKER_REQUEST_INIT;
+  struct tracker_request listed = TRACKER_REQUEST_INIT;
+  struct route route;
+  uint64_t pause_us;
+  uint64_t token;
+
+  CU_ASSERT (tracker_route (t, &route));
+  CU_ASSERT_EQUAL (route.place, 0);
+  tracker_promote (t); /* is none */
+  CU_ASSERT_EQUAL (tracker_owner (t), OWNER_SOURCE);
+
+  token = begin_commit (t, LONG_MS);
+  tracker_commit_end (t, true, OWNER_DESTINATION);
+  CU_ASSERT (tracker_fallback (t, &route));
+  CU_ASSERT_EQUAL (route.place, 0);
+  CU_ASSERT_EQUAL (tracker_release (t, token, &pause_us), 0);
+  CU_ASSERT_FALSE (tracker_fallback (t, &route));
+  enter (t, &listed, CHUNK, 1);
+  CU_ASSERT_EQUAL (listed.route.place, 1);
+  tracker_stop (t);
+  enter (t, &uncounted, 2 * CHUNK, 1);
+
+  tracker_promote (t);
+  tracker_set_place (t, OWNER_DESTINATION, 2);
+  CU_ASSERT_FALSE (tracker_begin (t, true, false));
+  CU_ASSERT (tracker_route (t, &route));
+  CU_ASSERT_EQUAL (route.owner, OWNER_SOURCE);
+  CU_ASSERT_EQUAL (route.place, 1);
+  CU_ASSERT_FALSE (tracker_wait_settled (t, 0));
+  tracker_leave (t, &uncounted);
+  CU_ASSERT (tracker_wait_settled (t, 0));
+  copy_all (t);
+  tracker_leave (t, &listed);
+  CU_ASSERT (bytes (t, CHUNK, 0, 0, 0));
+
+  copy_all (t);
+  begin_commit (t, LONG_MS);
+  tracker_commit_end (t, true, OWNER_DESTINATION);
+  CU_ASSERT (tracker_route (t, &route));
+  CU_ASSERT_EQUAL (route.place, 2);
+  CU_ASSERT (tracker_fallback (t, &route));
+  CU_ASSERT_EQUAL (route.place, 1);
+  tracker_end_session (t);
   finish (t);
 }
 
@@ -1679,6 +1733,7 @@ main (void)
     { "a disk of 0 bytes", test_empty_disk },
     { "a disk of 1 byte", test_tiny_disk },
     { "set owner (R20)", test_set_owner },
+    { "moved on", test_move_on },
     CU_TEST_INFO_NULL,
   };
 

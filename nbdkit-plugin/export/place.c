@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cleanup.h"
+#include "base/config.h"
+#include "owed.h"
+#include "place.h"
+
+static void
+notice (void *opaque, const char *text)
+{
+  const struct export *e = opaque;
+
+  nbdkit_error ("migrate: export \"%s\": %s", e->name, text);
+}
+
+/* The guest has gone, or the server is quitting. */
+static bool
+is_alive (void *opaque)
+{
+  (void)opaque;
+  return nbdkit_nanosleep (0, 0) == 0;
+}
+
+const struct relay_waiter place_guest = { .alive = is_alive };
+
+struct relay *
+place_connect (struct export *e, const char *uri,
+               const struct relay_waiter *waiter, char **why)
+{
+  struct relay_options options = RELAY_OPTIONS_DEFAULT;
+
+  nbdkit_debug ("migrate: export \"%s\": connecting to %s", e->name, uri);
+  owed_make_room (e);
+  options.disk_bytes = e->disk_bytes;
+  options.chunk_bytes = e->chunk_bytes;
+  options.reconnect_ms = config.reconnect_ms;
+  options.notice = notice;
+  options.opaque = e;
+  options.owed = &e->owed;
+  return relay_open (uri, &options, waiter, why);
+}
+
+/* ---- Which --------------------------------------------------------------- */
+
+bool
+place_is_remote (struct export *e)
+{
+  struct route route;
+
+  return tracker_route (e->tracker, &route) && route.place != PLACE_LOCAL;
+}
+
+struct relay *
+place_relay (struct export *e)
+{
+  struct route route;
+
+  return tracker_route (e->tracker, &route) ? e->places[route.place].relay
+                                            : NULL;
+}
+
+const char *
+place_uri (struct export *e)
+{
+  return tracker_owner (e->tracker) == OWNER_DESTINATION
+           ? e->session.destination
+           : e->session.source;
+}
+
+static bool
+is_local (struct export *e, enum owner role)
+{
+  return tracker_place (e->tracker, role) == PLACE_LOCAL;
+}
+
+bool
+place_needs_local (struct export *e)
+{
+  const bool may_change = e->session.client != NULL;
+
+  switch (tracker_owner (e->tracker)) {
+  case OWNER_SOURCE:
+    return is_local (e, OWNER_SOURCE) ||
+           (may_change && is_local (e, OWNER_DESTINATION));
+  case OWNER_DESTINATION:
+    return is_local (e, OWNER_DESTINATION) ||
+           (may_change && is_local (e, OWNER_SOURCE));
+  case OWNER_FENCED:
+    return is_local (e, OWNER_SOURCE);
+  case OWNER_UNKNOWN:
+    break;
+  }
+  return true;
+}
+
+struct relay *
+place_destination (struct export *e)
+{
+  return e->places[tracker_place (e->tracker, OWNER_DESTINATION)].relay;
+}
+
+unsigned
+place_free (struct export *e)
+{
+  return tracker_place (e->tracker, OWNER_SOURCE) == 1 ? 2 : 1;
+}
+
+/* ---- Connecting ---------------------------------------------------------- */
+
+/* The session lock must be held. */
+static bool
+is_missing (struct export *e)
+{
+  return place_is_remote (e) && place_relay (e) == NULL;
+}
+
+/* Where to connect to, if that is to be done; the caller frees it.  How many
+ * attempts have failed by now goes to '*failures'.
+ */
+static bool
+must_connect (struct export *e, char **uri, uint64_t *failures)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
+
+  *uri = NULL;
+  *failures = e->connect_failures;
+  if (!is_missing (e))
+    return false;
+  if (place_uri (e) != NULL)
+    *uri = strdup (place_uri (e));
+  return true;
+}
+
+/* Take it, unless the operator was faster (command_reopen).  False: there is
+ * still none.
+ */
+static bool
+install (struct export *e, struct relay *relay, const char *uri)
+{
+  struct relay *unused = relay;
+  struct route route;
+  bool ok;
+
+  pthread_mutex_lock (&e->session.lock);
+  if (relay != NULL && is_missing (e) && strcmp (uri, place_uri (e)) == 0 &&
+      tracker_route (e->tracker, &route)) {
+    e->places[route.place].relay = relay;
+    unused = NULL;
+  }
+  ok = !is_missing (e);
+  if (!ok && is_alive (NULL)) /* one who gave up speaks for nobody else */
+    e->connect_failures++;
+  pthread_mutex_unlock (&e->session.lock);
+  if (unused != NULL)
+    relay_close (unused);
+  return ok;
+}
+
+/* One attempt.  The connect lock must be held. */
+static int
+try_to_connect (struct export *e, const char *uri)
+{
+  struct relay *relay = NULL;
+
+  free (e->connect_why);
+  e->connect_why = NULL;
+  if (uri != NULL)
+    relay = place_connect (e, uri, &place_guest, &e->connect_why);
+  return install (e, relay, uri) ? 0 : -1;
+}
+
+int
+place_require (struct export *e)
+{
+  CLEANUP_FREE char *uri_before = NULL, *uri = NULL;
+  uint64_t failures_before, failures;
+
+  if (!must_connect (e, &uri_before, &failures_before))
+    return 0;
+
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->connect_lock);
+  if (!must_connect (e, &uri, &failures))
+    return 0; /* another client was faster */
+  if (failures == failures_before && try_to_connect (e, uri) == 0)
+    return 0;
+  nbdkit_error ("migrate: export \"%s\" was pivoted to %s, which cannot be "
+                "reached: %s; clients are refused until it can, or until "
+                "'nbdmigrate reopen %s destination=URI' "
+                "tells where it is now",
+                e->name, uri ? uri : "?",
+                e->connect_why ? e->connect_why : "no memory", config.dir);
+  return -1;
+}
+
+/* ---- Using --------------------------------------------------------------- */
+
+static bool
+is_in_use (struct export *e, unsigned place)
+{
+  struct route route;
+
+  return (tracker_route (e->tracker, &route) && route.place == place) ||
+         (tracker_fallback (e->tracker, &route) && route.place == place);
+}
+
+/* Whoever enters counts first and looks at the owner then; who closes does it
+ * the other way round.  So one of the two sees the other.  The local place
+ * stays.
+ */
+bool
+place_enter (struct export *e, unsigned place)
+{
+  if (place == PLACE_LOCAL)
+    return true;
+  __atomic_fetch_add (&e->places[place].users, 1, __ATOMIC_SEQ_CST);
+  if (is_in_use (e, place))
+    return true;
+  place_leave (e, place);
+  return false;
+}
+
+void
+place_leave (struct export *e, unsigned place)
+{
+  if (place != PLACE_LOCAL)
+    __atomic_fetch_sub (&e->places[place].users, 1, __ATOMIC_SEQ_CST);
+}
+
+struct relay *
+place_borrow (struct export *e, unsigned *place)
+{
+  struct relay *relay = place_destination (e);
+
+  *place = tracker_place (e->tracker, OWNER_DESTINATION);
+  if (relay != NULL)
+    __atomic_fetch_add (&e->places[*place].users, 1, __ATOMIC_SEQ_CST);
+  return relay;
+}
+
+void
+place_close (struct export *e, unsigned place)
+{
+  const struct timespec moment = { .tv_nsec = 1000000 };
+  struct place *p = &e->places[place];
+
+  if (p->relay == NULL)
+    return;
+  relay_stop (p->relay);
+  while (__atomic_load_n (&p->users, __ATOMIC_SEQ_CST) > 0)
+    nanosleep (&moment, NULL);
+  relay_close (p->relay);
+  p->relay = NULL;
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The places where a disk is and where it may go, and the relays to the remote
+ * ones.  The requests that go there are in filter/side-remote.c.
+ *
+ * Source and destination are roles in a migration; which places have them, the
+ * tracker knows.  The relay of the destination is set under the session lock
+ * before it becomes the owner, and stays as long as it is; when it is left for
+ * another place, its relay is closed at the end of that session.  Where the
+ * owner record names a remote place from the start, its relay is set before the
+ * first client is let in.  A request that has passed the gate keeps the owner
+ * from changing, and may use its relay without a lock; any other must enter
+ * first, because a cut-over can be taken back.
+ */
+
+#ifndef NBDMIGRATE_PLACE_H
+#define NBDMIGRATE_PLACE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "relay/relay.h"
+#include "export.h"
+
+/* A guest that waits for the destination, for use in its own thread. */
+extern const struct relay_waiter place_guest;
+
+/* Connect to the URI and check it.  Blocks for seconds if the server does not
+ * answer, but not when this server quits or the waiter (may be NULL) has gone;
+ * needs no lock.  NULL with *why (the caller frees it) on error.
+ */
+extern struct relay *place_connect (struct export *e, const char *uri,
+                                    const struct relay_waiter *waiter,
+                                    char **why);
+
+/* For a new client: if the disk is in a remote place, have that connected.  The
+ * session lock must not be held: it is free while this waits, so that the
+ * operator can name another address.  Clients that wait for the same attempt
+ * share its result.  -1: error (reported).
+ */
+extern int place_require (struct export *e);
+
+/* For a request that has not passed the gate: keep the relay until leave.
+ * False: the disk is not there (any more), or the cut-over that could be taken
+ * back to there is over.
+ */
+extern bool place_enter (struct export *e, unsigned place);
+extern void place_leave (struct export *e, unsigned place);
+
+/* ---- Under the session lock -------------------------------------------- */
+
+/* Whether the disk is in a remote place, and the relay to it: NULL also if
+ * nobody has reached that yet.
+ */
+extern bool place_is_remote (struct export *e);
+extern struct relay *place_relay (struct export *e);
+
+/* The URI of that place. */
+extern const char *place_uri (struct export *e);
+
+/* Whether a new connection needs the plugin: not while the disk is in a remote
+ * place and cannot come to the local one in its session.
+ */
+extern bool place_needs_local (struct export *e);
+
+/* The relay to the destination, prepared or in use, or NULL. */
+extern struct relay *place_destination (struct export *e);
+
+/* A remote place that the source is not in. */
+extern unsigned place_free (struct export *e);
+
+/* The relay to the destination for a command, which may drop the lock then.  It
+ * must have left that place when it takes the lock again.  NULL: there is none.
+ */
+extern struct relay *place_borrow (struct export *e, unsigned *place);
+
+/* Close the relay to where the disk is not.  What it has not flushed is flushed
+ * if that takes no time.  Requests that use it fail, and are waited for.
+ */
+extern void place_close (struct export *e, unsigned place);
+
+#endif /* NBDMIGRATE_PLACE_H */
