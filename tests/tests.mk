@@ -103,7 +103,7 @@ demo-build: all $(B)/tests/referee
 demo:
 	@BUILD=$(abspath $(B)) MAKE='$(MAKE)' examples/demo.sh --no-install
 
-# Figures, in about four minutes; BENCH='relay copy pause stall' chooses.
+# Figures, in about seven minutes; BENCH='guest relay copy pause stall' chooses.
 .PHONY: bench bench-scale
 bench: all $(B)/tests/referee $(if $(BENCH),,bench-scale)
 	@BUILD=$(abspath $(B)) tests/bench.sh $(BENCH)
