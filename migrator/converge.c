@@ -241,6 +241,9 @@ try_cut_over (struct migration *m)
     return EXIT_FAILED;
   case CUT_UNKNOWN:
     return EXIT_UNKNOWN;
+  case CUT_WISHED:
+    drive_fetch_wishes (m);
+    return -1;
   case CUT_MISSED:
     break;
   }

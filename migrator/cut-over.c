@@ -165,6 +165,11 @@ judge_commits (struct migration *m)
 
     if (d->outcome == OUTCOME_COMMITTED)
       continue;
+    if (refused_with (d, "Wished")) {
+      if (result == CUT_DONE || result == CUT_MISSED)
+        result = CUT_WISHED;
+      continue;
+    }
     if (refused_with (d, "GateExpired") || refused_with (d, "NotClean")) {
       if (result == CUT_DONE)
         result = CUT_MISSED;
@@ -227,6 +232,21 @@ settle (struct migration *m)
 
 /* ---- in the pause ------------------------------------------------------ */
 
+/* What somebody wished in the pause counts, as it was accepted.  An answer with
+ * wishes may be under way; what the filters have then they tell when they are
+ * asked to commit.
+ */
+static enum cut_over
+look_at_wishes (struct migration *m)
+{
+  while (m->publishing > 0 && m->stop == STOP_NO)
+    drive (m, 100);
+  if (m->stop != STOP_NO)
+    return m->stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
+  return m->finish_wished && m->finish_wish != m->finish ? CUT_WISHED
+                                                         : CUT_DONE;
+}
+
 /* Everything that the destinations lack, with the gates shut. */
 static enum cut_over
 copy_rest (struct migration *m, int64_t deadline_us)
@@ -281,6 +301,8 @@ cut_over_together (struct migration *m)
   if (result == CUT_DONE) {
     obey_rate (m, false);
     result = copy_rest (m, deadline_us);
+    if (result == CUT_DONE)
+      result = look_at_wishes (m);
     if (result == CUT_DONE && is_too_late (m, deadline_us))
       result = CUT_MISSED;
     if (result == CUT_DONE)

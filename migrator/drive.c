@@ -124,6 +124,7 @@ published (void *opaque, const struct control_answer *a)
 {
   struct disk *d = opaque;
 
+  d->m->publishing--;
   if (a->value != NULL)
     take_wishes (d->m, json_object_get (a->value, "wishes"));
   else
@@ -170,6 +171,7 @@ heartbeat (struct migration *m)
 
     if (!d->begun)
       continue;
+    m->publishing++;
     control_send (d->control, "publish",
                   json_pack ("{s:O}", "progress", progress), NULL, 0, published,
                   d);
@@ -297,6 +299,14 @@ drive (struct migration *m, int timeout_ms)
     m->next_heartbeat_us = now + HEARTBEAT_US;
     heartbeat (m);
   }
+}
+
+void
+drive_fetch_wishes (struct migration *m)
+{
+  heartbeat (m);
+  while (m->publishing > 0 && m->stop == STOP_NO)
+    drive (m, 100);
 }
 
 /* ---- questions --------------------------------------------------------- */

@@ -167,6 +167,7 @@ struct migration {
   uint64_t predicted_ms; /* the pause, FORECAST_NEVER if not known */
   int64_t started_us;    /* monotonic */
   int64_t next_heartbeat_us;
+  unsigned publishing; /* heartbeats not yet answered */
   int64_t next_show_us;
   bool committing; /* asked for, on whichever disk */
   bool complete;   /* cut over: only a digest can be missing */
@@ -229,6 +230,9 @@ extern bool checkpoint_running (const struct disk *d);
 /* One round: start, wait for at most timeout_ms, serve, heartbeat, show. */
 extern void drive (struct migration *m, int timeout_ms);
 
+/* Have the filters asked for what is wished by now. */
+extern void drive_fetch_wishes (struct migration *m);
+
 /* Bring the meter up to date. */
 extern void drive_measure (struct migration *m);
 
@@ -276,7 +280,13 @@ extern uint64_t pass_unverified (const struct migration *m);
 
 /* ---- cut-over.c -------------------------------------------------------- */
 
-enum cut_over { CUT_DONE, CUT_MISSED, CUT_FAILED, CUT_UNKNOWN };
+enum cut_over {
+  CUT_DONE,
+  CUT_MISSED, /* the deadline */
+  CUT_WISHED, /* something else is wished: drive_fetch_wishes */
+  CUT_FAILED,
+  CUT_UNKNOWN
+};
 
 /* Close all gates, copy the rest, commit, open the gates. */
 extern enum cut_over cut_over (struct migration *m);

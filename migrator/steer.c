@@ -84,29 +84,41 @@ add_once (json_t *o, const char *name, json_t *value, const char *text)
 
 /* ---- wishes ------------------------------------------------------------ */
 
-/* Leave a wish; stolen.  1: a migrator is there to read it, 0: there is none,
- * -1: an error was said.
- */
-static int
+enum wished {
+  WISH_LEFT,     /* the migrator reads it before it commits */
+  WISH_TOO_LATE, /* it has committed, or is doing so */
+  WISH_NOBODY,   /* there is no migrator */
+  WISH_ERROR,    /* was said */
+};
+
+/* Leave a wish; stolen. */
+static enum wished
 wish (struct proxy *p, json_t *wishes)
 {
   CLEANUP_ANSWER struct control_answer a = { 0 };
 
   control_wait (p->control, "wish", wishes, ANSWER_MS, &a);
   if (a.value != NULL)
-    return json_is_true (json_object_get (a.value, "session"));
+    return json_is_true (json_object_get (a.value, "session")) ? WISH_LEFT
+                                                               : WISH_NOBODY;
+  if (strcmp (a.error_class, "Committing") == 0)
+    return WISH_TOO_LATE;
   say_error ("steering the migration of %s: %s", p->uri, a.desc);
-  return -1;
+  return WISH_ERROR;
 }
 
 static int
 wish_or_refuse (struct proxy *p, json_t *wishes)
 {
-  const int r = wish (p, wishes);
+  const enum wished w = wish (p, wishes);
 
-  if (r == 0)
+  if (w == WISH_NOBODY)
     say_error ("no migration of %s is running", p->uri);
-  return r == 1 ? EXIT_DONE : EXIT_FAILED;
+  else if (w == WISH_TOO_LATE)
+    say_error ("too late: %s is being cut over, or was; 'nbdmigrate status' "
+               "tells in the end from where it is served",
+               p->uri);
+  return w == WISH_LEFT ? EXIT_DONE : EXIT_FAILED;
 }
 
 /* ---- set --------------------------------------------------------------- */
@@ -218,24 +230,29 @@ finish_main (int argc, char *argv[])
 
 /* ---- cancel ------------------------------------------------------------ */
 
-static bool
+/* The status when the session was over; NULL: it is not, or who knows. */
+static json_t *
 session_is_over (struct proxy *p)
 {
   CLEANUP_ANSWER struct control_answer a = { 0 };
 
   control_wait (p->control, "status", NULL, ANSWER_MS, &a);
-  return a.value != NULL &&
-         json_is_false (json_object_get (a.value, "session"));
+  if (!json_is_false (json_object_get (a.value, "session")))
+    return NULL;
+  return json_incref (a.value);
 }
 
-static void
+/* The same; the caller frees it. */
+static json_t *
 wait_for_the_end (struct proxy *p)
 {
   const int64_t deadline = loop_now_us () + CANCEL_US;
+  json_t *status;
 
-  while (!session_is_over (p) && control_broken (p->control) == NULL &&
-         loop_now_us () < deadline)
+  while ((status = session_is_over (p)) == NULL &&
+         control_broken (p->control) == NULL && loop_now_us () < deadline)
     nanosleep (&(struct timespec){ .tv_nsec = 50 * 1000000 }, NULL);
+  return status;
 }
 
 static const char *
@@ -297,22 +314,40 @@ say_cancelled (const struct proxy *p, const json_t *found, bool was_running)
   return EXIT_DONE;
 }
 
+/* It ended by a detach before it could be cancelled, and that is not undone. */
+static bool
+is_detached (const json_t *status)
+{
+  return status != NULL && strcmp (member (status, "owner"), "source") == 0 &&
+         strcmp (member (status, "last_end"), "detached") == 0;
+}
+
 /* The migrator is asked first, so that it can tell its own user.  Whatever it
- * does, the end is the same: no session, no tracking.
+ * does, the end is the same: no session, no tracking; unless it has committed.
  */
 static int
 cancel (struct proxy *p)
 {
   CLEANUP_ANSWER struct control_answer a = { 0 };
-  const int r = wish (p, json_pack ("{s:b}", "cancel", 1));
+  CLEANUP_JSON json_t *end = NULL;
+  const enum wished w = wish (p, json_pack ("{s:b}", "cancel", 1));
 
-  if (r == -1)
+  if (w == WISH_ERROR)
     return EXIT_FAILED;
-  if (r == 1)
-    wait_for_the_end (p);
+  if (w == WISH_TOO_LATE)
+    say_info ("%s is being cut over, or was: waiting for the end of that",
+              p->uri);
+  if (w != WISH_NOBODY)
+    end = wait_for_the_end (p);
+  if (w == WISH_TOO_LATE && is_detached (end)) {
+    say_error ("too late to cancel: %s was detached to %s; it is tracked on, "
+               "until 'cancel' is repeated",
+               p->uri, member (end, "destination"));
+    return EXIT_FAILED;
+  }
   control_wait (p->control, "abort", NULL, ANSWER_MS, &a);
   if (a.value != NULL)
-    return say_cancelled (p, a.value, r == 1);
+    return say_cancelled (p, a.value, w != WISH_NOBODY);
   if (strcmp (a.error_class, "Committing") == 0) {
     say_error ("too late to cancel: %s is being cut over; 'nbdmigrate status' "
                "tells in the end from where it is served",

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# A wish that comes when the commits have been sent is too late, and that is
-# said: the migration ends as it would have ended, nothing is announced that
-# does not happen, and what took place is not forgotten.
+# A wish that comes when the commits have been sent is too late, and whoever
+# wished is told so: the migration ends as it would have ended, nothing is
+# announced that does not happen, and what took place is not forgotten.
+# (test-wish-in-pause: those that are in time.)
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
@@ -21,9 +22,18 @@ is_ready ()
   has_status "$S1" '.progress.phase == "ready"'
 }
 
-is_too_late ()
+refused_late ()
 {
-  [ "$(grep -c 'came too late' "$tmp/migrator.log")" -eq "$1" ]
+  expect_status 1 "$nbdmigrate" "$@" 2> "$tmp/said"
+  grep -qF "too late: $2 is being cut over, or was" "$tmp/said" ||
+    fail "not told that it is too late: $(cat "$tmp/said")"
+}
+
+# Returns when it knows that it is too late, and waits.
+cancel_late ()
+{
+  start_bg cancel "$nbdmigrate" cancel "$S1"
+  wait_for grep -q 'waiting for the end' "$tmp/cancel.log"
 }
 
 # Besides the wish that was in time.
@@ -58,12 +68,9 @@ wish_late ()
   touch "$tmp/armed"
   "$nbdmigrate" finish "$S1"
   wait_for has_status "$S1" '.owner == "destination"'
-  "$nbdmigrate" finish "$S1" handover
-  wait_for is_too_late 1
-  "$nbdmigrate" set "$S1" rate=1M
-  wait_for is_too_late 2
-  start_bg cancel "$nbdmigrate" cancel "$S1"
-  wait_for is_too_late 3
+  refused_late finish "$S1" handover
+  refused_late set "$S1" rate=1M
+  cancel_late
 }
 
 stop_all ()
@@ -113,13 +120,6 @@ is_socket ()
   [ -S "$1" ]
 }
 
-# The migrator has asked for the wishes, and the answer waits with the other.
-is_fetched ()
-{
-  talk status
-  [ "$(answered '.return | .last_end == "detached" and .wishes == {}')" = true ]
-}
-
 echo "-- a detach in spite of a cancel is not forgotten"
 rm -rf "$tmp/proxy1.dir" "$tmp/go"
 start_nbdkit destination1 memory $size
@@ -132,12 +132,16 @@ start_migrate --finish=detach --control="$tmp/later.sock" "$S1" "$D1"
 wait_for has_status "$S1" '.last_end == "detached"'
 start_talker proxy1
 talk attach
-talk wish '{"cancel": true}'
-wait_for is_fetched
+ask wish '{"cancel": true}'
+[ "$(answered .error.class)" = Committing ] || fail "a wish: $answer"
 stop_talker
+refused_late finish "$S1" pivot
+cancel_late
 touch "$tmp/go"
 wait_bg migrator || fail "nbdmigrate ended with exit status $?"
-is_too_late 1 || fail "it does not say that it came too late"
+expect_status 1 wait_bg cancel
+grep -qF "too late to cancel: $S1 was detached to $D1" "$tmp/cancel.log" ||
+  fail "it does not say that it came too late"
 nothing_announced
 has_status "$S1" '.last_end == "detached" and .tracking' ||
   fail "the detach is forgotten: $("$nbdmigrate" status --json "$S1")"

@@ -203,6 +203,20 @@ may_pivot (struct call *call)
   return s.up;
 }
 
+/* What was answered with success must be done or be said to be undone: the
+ * session is to look at it first.  It comes too late from now on
+ * (command_wish); both hold the session lock.
+ */
+static bool
+has_wishes (struct call *call)
+{
+  if (json_object_size (call->export->session.wishes) == 0)
+    return false;
+  call_fail (call, "Wished",
+             "commit: somebody has left a wish, which 'publish' hands over");
+  return true;
+}
+
 json_t *
 command_commit (struct call *call)
 {
@@ -227,7 +241,8 @@ command_commit (struct call *call)
     return NULL;
   while (strcmp (finish, ends[i].finish) != 0)
     i++;
-  if (ends[i].owner == OWNER_DESTINATION && !may_pivot (call))
+  if (has_wishes (call) ||
+      (ends[i].owner == OWNER_DESTINATION && !may_pivot (call)))
     return NULL;
   /* R10: what waits for other disks to be recorded can be taken back as long
    * as the gate is shut, so it stays shut; but not for ever (R8).

@@ -221,6 +221,18 @@ keep_wishes (struct session *s, const json_t *args)
   return 0;
 }
 
+/* The session has committed, or is doing so. */
+static bool
+is_too_late (struct export *e)
+{
+  struct tracker_status t;
+
+  tracker_get_status (e->tracker, &t);
+  return e->session.client != NULL &&
+         (e->session.last_end != RECORD_END_NONE || t.gate == GATE_COMMITTING ||
+          t.gate == GATE_COMMITTED);
+}
+
 json_t *
 command_wish (struct call *call)
 {
@@ -230,6 +242,10 @@ command_wish (struct call *call)
     return NULL;
 
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&s->lock);
+  if (is_too_late (call->export))
+    return call_fail (call, "Committing",
+                      "wish: too late: the disk is being cut over, or was; "
+                      "'status' tells the owner in the end");
   if (s->client && keep_wishes (s, call->args) == -1)
     return NULL;
   return json_pack ("{s:b}", "session", s->client != NULL);
