@@ -112,7 +112,7 @@ bench-scale: all $(B)/tests/scatter
 
 # ---- how the sources look --------------------------------------------------
 
-.PHONY: check-shell check-spdx check-layers lint
+.PHONY: check-shell check-spdx check-layers check-rules lint
 check-shell:
 	$(Q)shellcheck -x $(sh_files)
 sh_files = $(wildcard .ci/run tests/*.sh tests/*/*.sh examples/*.sh \
@@ -121,4 +121,6 @@ check-spdx:
 	tests/check-spdx.sh
 check-layers:
 	tests/check-layers.sh
-lint: check-format check-shell check-spdx check-layers check-pod
+check-rules:
+	tests/check-rules.sh
+lint: check-format check-shell check-spdx check-layers check-rules check-pod
