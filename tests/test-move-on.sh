@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # The same proxy moves its disk on: after a pivot its destination is the source
-# of the next migration.  One guest session goes on through three pivots, all
-# that was acknowledged is on the last server, and the servers that were left
-# see no client any more.
+# of the next migration.  One guest session goes on through three pivots, a
+# detach with its --incremental, and runs that are interrupted; all that was
+# acknowledged is where the disk is, and a server that was left has no client
+# any more.  After a handover from a remote source the disk can be taken back to
+# there.  The proxy is started anew in between, without what its plugin had.
 #
-# timeout: 90
+# timeout: 120
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
@@ -14,32 +16,120 @@ source "${SRCDIR:-.}/tests/functions.sh"
 requires nbdkit jq
 
 size=$((16 * 1024 * 1024))
-truncate -s $size "$tmp/local"
-start_proxy proxy file "$tmp/local"
-for name in a b c; do
-  truncate -s $size "$tmp/$name"
-  start_nbdkit $name file "$tmp/$name"
-done
+P=$(uri proxy)
 
-fill "$(uri proxy)" 50
-start_guest guest "$(uri proxy)" --initial "$pattern" --rate 4M
-
-# is_left NAME: a server without clients ends at once.
-leave ()
+# serve NAME: an empty disk.
+serve ()
 {
-  end_bg "$1"
+  truncate -s $size "$tmp/$1"
+  start_nbdkit "$1" file "$tmp/$1"
 }
 
+# disk_is SOURCE DESTINATION OWNER: names of servers, or null.
+disk_is ()
+{
+  local from=null to=null
+
+  [ "$1" = null ] || from="\"$(uri "$1")\""
+  [ "$2" = null ] || to="\"$(uri "$2")\""
+  must_have_status "$tmp/proxy.dir" \
+    ".source == $from and .destination == $to and .owner == \"$3\""
+}
+
+# The plugin is not needed any more.
+restart_proxy ()
+{
+  end_bg proxy
+  start_proxy proxy -v null size=$size
+}
+
+truncate -s $size "$tmp/local"
+start_proxy proxy file "$tmp/local"
+serve a
+serve b
+serve c
+fill "$P" 50
+start_guest guest "$P" --initial "$pattern" --rate 4M
+
 echo "-- three pivots"
-must_migrate "$(uri proxy)" "$(uri a)"
+must_migrate "$P" "$(uri a)"
 guest_goes_on guest
-must_migrate "$(uri proxy)" "$(uri b)"
+disk_is null a destination
+must_migrate "$P" "$(uri b)"
 guest_goes_on guest
-leave a
-must_migrate "$(uri proxy)" "$(uri c)"
+disk_is a b destination
+end_bg a
+must_migrate "$P" "$(uri c)"
 guest_goes_on guest
-leave b
+end_bg b
+disk_is b c destination
+
+echo "-- it is not moved to where it is, whatever the name"
+expect_status 1 migrate "$P" "$(uri c)"
+grep -qF "is at $(uri c) already" "$tmp/migrate.log"
+ln -s c.sock "$tmp/alias.sock"
+expect_status 1 migrate "$P" "$(uri alias)"
+grep -qF "there already ($(uri c))" "$tmp/migrate.log"
+guest_goes_on guest
+disk_is b c destination
+
+echo "-- a run that is interrupted leaves it where it is, and is gone on with"
+serve d
+start_migrate --wait "$P" "$(uri d)"
+wait_for is_ready
+disk_is c d source
+"$nbdmigrate" status "$P" | grep -q "^source .*$(uri c)"
+kill_bg migrator KILL
+expect_status 137 wait_bg migrator
+wait_for has_status "$P" '.session == false'
+guest_goes_on guest
+disk_is c d source
+
+echo "-- detach, and what was written since"
+must_migrate --finish=detach "$P" "$(uri d)"
+[ "$(completed resumed)" = true ]
+guest_goes_on guest
+disk_is c d source
+must_migrate --finish=detach --incremental "$P" "$(uri d)"
+[ "$(completed resumed)" = true ] || fail "everything was copied again"
+verify_cut guest "$(uri d)" --initial "$pattern"
 stop_guest guest
 verify_final guest "$(uri c)"
-verify_final guest "$(uri proxy)"
+verify_final guest "$P"
+
+echo "-- started anew in the middle"
+restart_proxy
+disk_is c d source
+start_guest again "$P" --initial any --rate 4M
+must_have_status "$P" .relay.up
+must_migrate "$P" "$(uri d)"
+guest_goes_on again
+end_bg c
+disk_is c d destination
+stop_guest again
+verify_final again "$(uri d)"
+
+echo "-- a handover, and back"
+serve e
+start_guest third "$P" --initial any --rate 4M --expect-shutdown
+must_migrate --finish=handover "$P" "$(uri e)"
+wait_bg third || fail "the guest ended with exit status $?"
+verify_final third "$(uri e)"
+disk_is d e fenced
+restart_proxy
+expect_status 1 nbdcopy "$P" null: 2> "$tmp/fence.log"
+disk_is d e fenced
+"$nbdmigrate" reopen "$tmp/proxy.dir"
+disk_is d e source
+verify_final third "$P"
+start_guest fourth "$P" --initial any --rate 4M
+
+echo "-- the source's address can change, too"
+crash_bg d
+start_nbdkit f file "$tmp/d"
+"$nbdmigrate" reopen "$tmp/proxy.dir" destination="$(uri f)"
+guest_goes_on fourth
+disk_is f e source
+stop_guest fourth
+verify_final fourth "$(uri f)"
 end_bg proxy

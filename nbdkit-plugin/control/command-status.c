@@ -128,11 +128,12 @@ session_status (struct export *e)
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&s->lock);
 
   return json_pack (
-    "{s:s, s:s, s:b, s:s?, s:s?, s:s, s:o, s:o}", "export", e->name, "id",
-    e->id, "session", s->client != NULL, "source", s->source, "destination",
-    s->destination, "last_end", record_end_name (s->last_end), "progress",
-    s->progress ? json_deep_copy (s->progress) : json_null (), "wishes",
-    s->wishes ? json_deep_copy (s->wishes) : json_object ());
+    "{s:s, s:s, s:b, s:s?, s:s?, s:s?, s:s, s:o, s:o}", "export", e->name, "id",
+    e->id, "session", s->client != NULL, "place",
+    place_is_remote (e) ? place_uri (e) : NULL, "source", s->source,
+    "destination", s->destination, "last_end", record_end_name (s->last_end),
+    "progress", s->progress ? json_deep_copy (s->progress) : json_null (),
+    "wishes", s->wishes ? json_deep_copy (s->wishes) : json_object ());
 }
 
 /* The way to the remote place where the disk is, otherwise to the one that it
