@@ -208,3 +208,38 @@ uri_export_name (const char *uri)
     decode (name);
   return name;
 }
+
+/* One parameter, which is 'length' bytes long. */
+static int
+call_with_parameter (const char *p, size_t length, uri_parameter *f,
+                     void *opaque)
+{
+  CLEANUP_FREE char *name = strndup (p, length);
+  char *value;
+
+  if (name == NULL)
+    return -1;
+  value = strchrnul (name, '=');
+  if (*value != '\0')
+    *value++ = '\0';
+  decode (name);
+  decode (value);
+  f (opaque, name, value);
+  return 0;
+}
+
+int
+uri_foreach_parameter (const char *uri, uri_parameter *f, void *opaque)
+{
+  const char *const end = uri + strcspn (uri, "#");
+  const char *p = memchr (uri, '?', end - uri);
+
+  while (p != NULL && p < end) {
+    const char *stop = end_of_parameter (++p, end);
+
+    if (call_with_parameter (p, stop - p, f, opaque) == -1)
+      return -1;
+    p = stop;
+  }
+  return 0;
+}

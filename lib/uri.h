@@ -22,6 +22,13 @@ extern bool uri_is_nbd (const char *uri);
  */
 extern char *uri_absolute (const char *uri);
 
+/* Called with each query parameter that libnbd would see: its name, and its
+ * value with percent-encoded bytes decoded ("" without one).  -1: no memory.
+ */
+typedef void uri_parameter (void *opaque, const char *name, const char *value);
+extern int uri_foreach_parameter (const char *uri, uri_parameter *f,
+                                  void *opaque);
+
 /* The name of the export that an NBD URI asks for, "" for the default one.  The
  * caller frees it.  NULL: no memory.
  */

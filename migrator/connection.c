@@ -17,10 +17,12 @@
 
 #include <libnbd.h>
 
+#include "cleanup.h"
 #include "connection.h"
 #include "nbd-error.h"
 #include "nbd-limits.h"
 #include "socket-life.h"
+#include "tls.h"
 
 static const char *
 libnbd_error (void)
@@ -179,6 +181,7 @@ connection_open (struct loop *loop, const char *uri,
                  char **why)
 {
   struct connection *c = calloc (1, sizeof *c);
+  CLEANUP_FREE char *refusal = NULL;
   const char *reason = NULL;
 
   *why = NULL;
@@ -187,8 +190,13 @@ connection_open (struct loop *loop, const char *uri,
   c->loop = loop;
   c->sock = -1;
   c->watch = (struct watch){ .fd = -1, .prepare = prepare, .ready = ready };
-  c->nbd = nbd_create ();
-  if (c->nbd == NULL || configure (c->nbd, options) == -1)
+  refusal = tls_refusal (uri);
+  reason = refusal;
+  if (reason == NULL)
+    c->nbd = nbd_create ();
+  if (reason != NULL)
+    ; /* not without knowing who is there */
+  else if (c->nbd == NULL || configure (c->nbd, options) == -1)
     reason = libnbd_error ();
   else if (connect_within (c->nbd, uri, interrupt_fd, &reason) == 0 &&
            loop_add (loop, &c->watch) == -1)

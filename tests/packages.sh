@@ -35,6 +35,7 @@ packages_of ()
     echo "qemu-utils          cmd:qemu-nbd"
     echo "fio                 cmd:fio"
     echo "jq                  cmd:jq"
+    echo "openssl             cmd:openssl"
     echo "mount               cmd:losetup"
     # The guest under qemu-system (tests/guest/).
     echo "qemu-system-x86     cmd:qemu-system-x86_64"

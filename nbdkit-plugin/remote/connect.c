@@ -13,6 +13,7 @@
 #include "cleanup.h"
 #include "nbd-error.h"
 #include "socket-life.h"
+#include "tls.h"
 #include "socket-reset.h"
 #include "remote.h"
 
@@ -73,10 +74,6 @@ establish (struct connection *c, const struct attempt *a)
 {
   const char *why;
 
-  if (destination_uri_unverifiable (a->uri))
-    return "the host name in an X.509 certificate cannot be checked over this "
-           "kind of socket: use TCP, or TLS with a pre-shared key "
-           "(tls-psk-file=)";
   if (configure (c, a->uri) == -1)
     return libnbd_error ();
   why = handshake (c, a);
@@ -99,6 +96,9 @@ remote_connect (struct remote *m, const struct attempt *a, char **why)
 
   if (c == NULL)
     return NULL;
+  *why = tls_refusal (a->uri);
+  if (*why != NULL)
+    goto error;
   failure = establish (c, a);
   if (failure != NULL) {
     if (asprintf (why, "%s", failure) == -1)

@@ -4,7 +4,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #include "announcement.h"
 #include "cleanup.h"
@@ -16,35 +15,6 @@
 _Static_assert(NBD_ZERO_MAX_UNSTATED % MINIMUM_LIMIT == 0 &&
                  NBD_ZERO_MAX % MINIMUM_LIMIT == 0,
                "requests are whole blocks");
-
-static bool
-has_prefix (const char *text, const char *prefix)
-{
-  return strncasecmp (text, prefix, strlen (prefix)) == 0;
-}
-
-/* Whether the URI's query names the parameter. */
-static bool
-has_parameter (const char *uri, const char *name)
-{
-  const char *p = strchr (uri, '?');
-  const char *end = strchrnul (uri, '#');
-
-  while (p != NULL && p < end) {
-    ++p;
-    if (has_prefix (p, name) && p[strlen (name)] == '=')
-      return true;
-    p = strpbrk (p, "&;");
-  }
-  return false;
-}
-
-bool
-destination_uri_unverifiable (const char *uri)
-{
-  return (has_prefix (uri, "nbds+unix:") || has_prefix (uri, "nbds+vsock:")) &&
-         !has_parameter (uri, "tls-psk-file");
-}
 
 static void
 learn_peer (struct nbd_handle *nbd, struct remote_peer *peer)

@@ -28,11 +28,6 @@ struct destination {
   struct remote_peer peer;
 };
 
-/* Whether the certificate of a server named by this URI could not be checked
- * against a host name (CVE-2024-7383): X.509 over a Unix or vsock socket.
- */
-extern bool destination_uri_unverifiable (const char *uri);
-
 /* Ask a handle that is connected. */
 extern void destination_learn (struct nbd_handle *nbd, struct destination *d);
 

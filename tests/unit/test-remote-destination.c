@@ -54,39 +54,11 @@ test_check (void)
   expect (&d, 1, 65536, "make no sense");
 }
 
-static void
-test_uri (void)
-{
-  static const struct {
-    const char *uri;
-    bool unverifiable;
-  } t[] = {
-    { "nbd://host/x", false },
-    { "nbd+unix:///?socket=/s", false },
-    { "nbds://host/x", false },
-    { "nbds+unix:///?socket=/s", true },
-    { "NBDS+UNIX:///?socket=/s", true },
-    { "nbds+vsock://2", true },
-    { "nbds+unix:///?socket=/s&tls-psk-file=/psk", false },
-    { "nbds+unix:///?tls-psk-file=/psk;socket=/s", false },
-    { "nbds+unix:///?socket=/s&TLS-PSK-FILE=/psk", false },
-    { "nbds+unix:///?socket=/tls-psk-file=", true },
-    { "nbds+unix:///?socket=/s#&tls-psk-file=/psk", true },
-    { "nbds+unix:///tls-psk-file=x?socket=/s", true },
-    { "nbds+unix:///?socket=/s&tls-certificates=/pki", true },
-  };
-
-  for (size_t i = 0; i < sizeof t / sizeof t[0]; ++i)
-    CU_ASSERT_EQUAL (destination_uri_unverifiable (t[i].uri),
-                     t[i].unverifiable);
-}
-
 int
 main (void)
 {
   CU_TestInfo tests[] = {
     { "what is refused", test_check },
-    { "X.509 without a host name", test_uri },
     CU_TEST_INFO_NULL,
   };
 
