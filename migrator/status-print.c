@@ -12,6 +12,7 @@
 #include "units.h"
 
 #define LABEL "%-12s "
+#define SLOW_MS 3000 /* unanswered for so long is worth a line */
 #define LABEL_WIDTH 13
 
 static uint64_t
@@ -104,6 +105,8 @@ print_relay (const json_t *s, const json_t *relay)
                       (strcmp (owner, "source") == 0 &&
                        json_is_string (json_object_get (s, "source")));
   const uint64_t losses = number (relay, "losses");
+  const uint64_t oldest_ms = number (relay, "oldest_request_ms");
+  char text[UNITS_TEXT_MAX];
 
   if (json_is_null (relay) && relays)
     printf (LABEL "not connected yet, the next client makes it try\n", "relay");
@@ -114,6 +117,9 @@ print_relay (const json_t *s, const json_t *relay)
     printf ("never lost\n");
   else
     printf ("lost %" PRIu64 " time%s\n", losses, losses == 1 ? "" : "s");
+  if (oldest_ms >= SLOW_MS)
+    printf (LABEL "a request is unanswered for %s: it is waited for\n", "",
+            units_format_ms (text, oldest_ms));
 }
 
 /* The values in force, whoever set them. */

@@ -150,8 +150,11 @@ relay_status (struct export *e)
   if (relay == NULL)
     return json_null ();
   relay_get_status (relay, &s);
-  return json_pack ("{s:b, s:b, s:b, s:i, s:i, s:I, s:I, s:I}", "up", (int)s.up,
-                    "held", (int)s.held, "failing", (int)s.failing,
+  return json_pack ("{s:b, s:b, s:b, s:I, s:I, s:I, s:i, s:i, s:I, s:I, s:I}",
+                    "up", (int)s.up, "held", (int)s.held, "failing",
+                    (int)s.failing, "silent_ms", (json_int_t)s.silent_ms,
+                    "oldest_request_ms", (json_int_t)s.oldest_request_ms,
+                    "longest_answer_ms", (json_int_t)s.longest_answer_ms,
                     "connections", (int)s.connections, "requests_in_flight",
                     (int)s.requests_in_flight, "losses", (json_int_t)s.losses,
                     "replayed_writes", (json_int_t)s.replayed_writes,

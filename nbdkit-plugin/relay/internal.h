@@ -8,9 +8,10 @@
  *   write.c     one write-type range: the log around the transfer
  *   flush.c     a flush of the destination
  *   loss.c      what happens at once when the destination is lost
+ *   watch.c     the thread that never blocks: silence, idleness
  *   keeper.c    the thread that connects again, and flushes in time
  *   replay.c    the log is sent again
- *   probe.c        a round trip over all connections
+ *   probe.c     a round trip over all connections
  *   read-back.c a look at the destination over a chosen connection
  *
  * Without threads: log.c, range-lock.c.  The connections are those of
@@ -18,12 +19,12 @@
  * below, the log and the range lock.
  *
  * Generations.  The connections of one time belong together: when one is lost
- * that may have held something unflushed, all are reset, the generation
- * rises, and nothing passes until the keeper has connected again and replayed
- * the log.  An answer of an older generation proves nothing any more: whoever
- * got it treats its request as lost and sends it again.  So each acknowledged
- * write is either in the log when the replay walks over it, or sent again
- * after it.
+ * that may have held something unflushed, all are given up, the generation
+ * rises, and nothing passes until no write is unanswered on them and the keeper
+ * has connected again and replayed the log.  An answer of an older generation
+ * proves nothing any more: whoever got it treats its request as lost and sends
+ * it again.  So each acknowledged write is either in the log when the replay
+ * walks over it, or sent again after it.
  */
 
 #ifndef NBDMIGRATE_RELAY_INTERNAL_H
@@ -48,8 +49,10 @@ struct relay {
   char *uri;            /* L: changes only while held */
   struct relay_options options;
 
-  pthread_cond_t work; /* for the keeper */
-  pthread_t keeper;
+  pthread_cond_t work;  /* for the keeper */
+  pthread_cond_t watch; /* for the watcher */
+  pthread_t keeper, watcher;
+  bool watcher_sleeps; /* L: until it is woken */
 
   bool held;               /* L: relay_hold: do not connect again */
   struct connection *next; /* L: relay_move: go on with this one */
@@ -60,7 +63,7 @@ struct relay {
 
   struct relay_log *log;    /* L */
   struct room_waiter *room; /* L: first in line */
-  bool flush_wanted;        /* L: the log is half full */
+  bool flush_wanted;        /* L: by the relay itself */
   struct range_lock ranges; /* L */
   unsigned range_waiters;   /* L */
   bool replay_unknown;      /* the keeper's: a replay was lost on the way */
@@ -94,6 +97,7 @@ struct request {
   struct extent_list *extents;
   uint64_t *seen;
   int64_t start_ms;
+  int64_t asked_ms;   /* when its waiter was last asked */
   int64_t give_up_ms; /* 0: it was not lost yet */
   bool unknown;       /* a write of it may still land (R17) */
   struct range_node node;
@@ -119,6 +123,9 @@ extern int relay_write_range (struct request *q, const struct view *v,
                               uint64_t offset, uint64_t length,
                               const void *data);
 
+/* Have the keeper flush, if that can make room in the log.  L. */
+extern void relay_want_flush (struct relay *r);
+
 /* ---- flush.c ----------------------------------------------------------- */
 
 /* One flush of the destination in this generation, of every connection that
@@ -137,6 +144,11 @@ extern void relay_lost (void *opaque, struct connection *c, bool again,
 /* Until when a request that meets the present loss only now may wait.  L. */
 extern int64_t relay_give_up_ms (const struct relay *r);
 
+/* For how long a write of unknown outcome may still land after the destination
+ * is back: twice the longest that it ever kept us waiting.  L.
+ */
+extern int64_t relay_grace_ms (const struct relay *r);
+
 /* Tell the user.  Without the lock. */
 extern void relay_notice (struct relay *r, const char *fmt, ...)
   __attribute__ ((format (printf, 2, 3)));
@@ -148,6 +160,13 @@ extern void relay_notice_locked (struct relay *r, const char *fmt, ...)
 
 /* NULL is allowed.  Its connections must have been freed. */
 extern void relay_probe_free (struct probe *p);
+
+/* ---- watch.c ----------------------------------------------------------- */
+
+extern void *relay_watcher (void *opaque);
+
+/* There is something to watch.  L. */
+extern void relay_wake_watcher (struct relay *r);
 
 /* ---- keeper.c ---------------------------------------------------------- */
 

@@ -21,6 +21,8 @@
 #define MORE_FIRST_MS 2000 /* further connections: try again after that */
 #define MORE_LAST_MS 60000
 #define MORE_CONNECT_MS 2000 /* do not wait longer for one */
+#define PROVE_MS 1000        /* for so long, the other work may wait */
+#define NOTICE_MS 5000       /* what takes longer is told */
 #define STOP_FLUSH_MS 1000
 #define STOP_GOODBYE_MS 200
 
@@ -35,10 +37,10 @@ struct keeper {
 
 /* L; released meanwhile. */
 static void
-close_lost (struct relay *r, bool all)
+close_lost (struct relay *r)
 {
   struct connection *out[REMOTE_CONNECTIONS_MAX];
-  const unsigned n = remote_withdraw (&r->remote, all, out);
+  const unsigned n = remote_withdraw (&r->remote, false, out);
 
   pthread_mutex_unlock (&r->remote.lock);
   for (unsigned i = 0; i < n; ++i)
@@ -57,7 +59,7 @@ come_up (struct relay *r, struct connection *c)
   r->up_ms = clock_ms ();
   free (r->lost_why);
   r->lost_why = NULL;
-  range_lock_suspects_until (&r->ranges, r->up_ms + r->options.grace_ms);
+  range_lock_suspects_until (&r->ranges, r->up_ms + relay_grace_ms (r));
   remote_serve (&r->remote, c);
   pthread_cond_broadcast (&r->remote.changed);
 }
@@ -160,6 +162,27 @@ wait_until_free (struct relay *r)
   return !r->remote.stopping;
 }
 
+/* A write that is unanswered on a connection that is still open must not be
+ * overtaken by the replay of an older one.  L; released meanwhile.
+ */
+static void
+wait_until_all_lost (struct relay *r)
+{
+  const int64_t since = clock_ms ();
+  bool said = false;
+
+  close_lost (r);
+  while (r->remote.nr_connections > 0 && !r->remote.stopping) {
+    if (!said && clock_ms () - since >= NOTICE_MS) {
+      said = true;
+      relay_notice_locked (r, "it has not answered all writes on its other "
+                              "connections: they are waited for");
+    }
+    remote_wait_changed (&r->remote);
+    close_lost (r);
+  }
+}
+
 /* Until it is there again or the relay is stopped.  L; released meanwhile. */
 static void
 come_back (struct keeper *k)
@@ -172,9 +195,9 @@ come_back (struct keeper *k)
 
   if (lost_ms - r->up_ms >= STABLE_MS)
     k->backoff_ms = BACKOFF_FIRST_MS;
-  close_lost (r, true);
   relay_notice_locked (r, "lost (%s), connecting again",
                        r->lost_why ? r->lost_why : "the connection broke");
+  wait_until_all_lost (r);
   while (wait_until_free (r)) {
     free (why);
     r->trying = true;
@@ -247,12 +270,54 @@ is_same (const struct destination *a, const struct destination *b)
          a->multi_conn == b->multi_conn;
 }
 
+/* Whether a connection's server lived after that time, and nothing older is
+ * under way there whose answer would prove less.
+ */
+static bool
+has_lived_after (const struct connection *c, int64_t ms)
+{
+  for (const struct command *cmd = c->first; cmd != NULL; cmd = cmd->next) {
+    if (cmd->sent_ms <= ms && cmd->kind != COMMAND_FLUSH)
+      return false;
+  }
+  return c->proved_ms > ms;
+}
+
+/* Wait until all connections in use have answered what was asked after now, so
+ * that a new one, made before, is known to reach the same server: had it been
+ * started again meanwhile, something acknowledged might be missing there.
+ * False: this generation has ended, or there is something more urgent.  L;
+ * released meanwhile.
+ */
+static bool
+prove_same_server (struct relay *r, const struct connection *new)
+{
+  const uint64_t generation = r->remote.generation;
+  const int64_t born_ms = clock_ms ();
+  unsigned i = 0;
+
+  while (i < r->remote.nr_connections) {
+    struct connection *c = r->remote.connections[i];
+
+    if (new->lost || !r->remote.up || r->remote.generation != generation ||
+        (r->flush_wanted && clock_ms () >= born_ms + PROVE_MS))
+      return false;
+    if (c->lost || has_lived_after (c, born_ms)) {
+      ++i;
+      continue;
+    }
+    connection_ping (c);
+    remote_wait_changed (&r->remote);
+    i = 0;
+  }
+  return r->remote.up && r->remote.generation == generation;
+}
+
 /* One more connection.  L; released meanwhile. */
 static void
 open_one_more (struct keeper *k)
 {
   struct relay *r = k->relay;
-  const uint64_t generation = r->remote.generation;
   CLEANUP_FREE char *uri = strdup (r->uri), *why = NULL;
   const struct attempt attempt = {
     .uri = uri,
@@ -269,8 +334,8 @@ open_one_more (struct keeper *k)
     c = NULL;
   }
   pthread_mutex_lock (&r->remote.lock);
-  if (c != NULL && !c->lost && r->remote.generation == generation &&
-      r->remote.up && is_same (&c->destination, &r->remote.destination)) {
+  if (c != NULL && is_same (&c->destination, &r->remote.destination) &&
+      prove_same_server (r, c)) {
     remote_serve (&r->remote, c);
     return;
   }
@@ -324,8 +389,10 @@ wind_up (struct relay *r)
   int64_t until;
   unsigned n;
 
-  while (remote_in_flight (&r->remote) > 0)
+  while (remote_in_flight (&r->remote) > 0) {
     remote_wait_changed (&r->remote);
+    remote_check (&r->remote); /* nobody waits for a ping */
+  }
   if (r->remote.up && !relay_log_empty (r->log)) {
     r->remote.stop_ms = clock_ms () + STOP_FLUSH_MS;
     pthread_mutex_unlock (&r->remote.lock);
@@ -364,7 +431,7 @@ relay_keeper (void *opaque)
     else if (r->flush_wanted)
       flush_log (r);
     else if (remote_has_lost (&r->remote)) {
-      close_lost (r, false);
+      close_lost (r);
       k.more_ms = clock_ms () + k.more_backoff_ms;
     }
     else if (wants_more (r) && clock_ms () >= k.more_ms)

@@ -230,6 +230,20 @@ relay_log_next (const struct relay_log *log, uint64_t *cursor,
 }
 
 bool
+relay_log_can_free (const struct relay_log *log)
+{
+  return log->first < log->next &&
+         record_at (log, log->first)->state == LOG_ACKNOWLEDGED;
+}
+
+void
+relay_log_release (struct relay_log *log)
+{
+  assert (relay_log_empty (log));
+  madvise (log->ring, log->ring_bytes, MADV_DONTNEED);
+}
+
+bool
 relay_log_empty (const struct relay_log *log)
 {
   return log->first == log->next;

@@ -58,6 +58,12 @@ extern void relay_log_flush_end (struct relay_log *log, uint64_t mark);
 extern bool relay_log_next (const struct relay_log *log, uint64_t *cursor,
                             struct log_entry *entry);
 
+/* Whether a flush can make room: the oldest record waits for nothing else. */
+extern bool relay_log_can_free (const struct relay_log *log);
+
+/* Give the memory of an empty log back until it is used again. */
+extern void relay_log_release (struct relay_log *log);
+
 /* No record at all.  Bytes in use; whether more than half of what there is. */
 extern bool relay_log_empty (const struct relay_log *log);
 extern size_t relay_log_used (const struct relay_log *log);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What happens at once when the destination is lost: no request passes any
- * more, the connections are reset, the keeper is woken.
+ * more, the keeper is woken.  The other connections end, too: at once where no
+ * write is unanswered, otherwise with the answer, which alone tells what became
+ * of it (R17).
  *
  * Nothing here calls libnbd: it may run in a completion callback.
  */
@@ -13,16 +15,18 @@
 #include "base/clock.h"
 #include "cleanup.h"
 #include "internal.h"
-#include "socket-reset.h"
 
-/* A connection with nothing in flight or unflushed may go alone: if its server
- * was started again, nothing is missing because of that.  (A middle box may
- * have dropped it for being idle.)
+/* A connection with nothing in flight may go alone if nothing at all is
+ * unflushed: if its server was started again, nothing is missing because of
+ * that.  (A middle box may have dropped it for being idle.)  Otherwise what was
+ * written over another connection, whose end is not noticed yet, may be missing
+ * at a server that was started again.
  */
 static bool
 may_go_alone (const struct relay *r, const struct connection *c)
 {
-  if (c->in_flight > 0 || c->acknowledged != c->flushed)
+  if (c->in_flight > 0 || c->acknowledged != c->flushed ||
+      !relay_log_empty (r->log))
     return false;
   for (unsigned i = 0; i < r->remote.nr_connections; ++i) {
     if (r->remote.connections[i] != c && !r->remote.connections[i]->lost)
@@ -42,10 +46,8 @@ go_down (struct relay *r)
    * new ones will be.
    */
   range_lock_suspects_until (&r->ranges, RANGE_NEVER);
-  for (unsigned i = 0; i < r->remote.nr_connections; ++i) {
-    r->remote.connections[i]->lost = true;
-    socket_reset (r->remote.connections[i]->fd);
-  }
+  for (unsigned i = 0; i < r->remote.nr_connections; ++i)
+    remote_retire (r->remote.connections[i], NULL);
   pthread_cond_broadcast (&r->remote.changed);
 }
 
@@ -68,6 +70,14 @@ int64_t
 relay_give_up_ms (const struct relay *r)
 {
   return r->lost_ms + (int64_t)r->options.reconnect_ms;
+}
+
+int64_t
+relay_grace_ms (const struct relay *r)
+{
+  const int64_t longest = 2 * r->remote.longest_ms;
+
+  return longest > r->options.grace_ms ? longest : r->options.grace_ms;
 }
 
 static void

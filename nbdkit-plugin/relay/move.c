@@ -16,6 +16,20 @@
 
 #define HOLD_MORE_MS 1000
 
+/* Something is unanswered for so long that all connections are being asked for
+ * a sign of life (watch.c), and it is not known yet whether one gives it.
+ */
+static bool
+may_be_hanging (const struct relay *r)
+{
+  const struct command *oldest = remote_oldest (&r->remote);
+  const int64_t now = clock_ms ();
+
+  return r->remote.up && oldest != NULL &&
+         now - oldest->sent_ms >= r->options.silent_ms &&
+         !remote_is_silent (&r->remote, now);
+}
+
 /* An attempt to connect ends in time, but one that has connected and repeats
  * writes takes as long as the destination does.
  */
@@ -27,9 +41,11 @@ relay_hold (struct relay *r)
   const int64_t until = clock_ms () + r->options.connect_ms + HOLD_MORE_MS;
 
   r->held = true;
-  while (r->trying && !r->remote.stopping && clock_ms () < until)
+  while ((r->trying || may_be_hanging (r)) && !r->remote.stopping &&
+         clock_ms () < until)
     remote_wait_changed (&r->remote);
-  if (!r->remote.up && !r->trying)
+  if (!r->trying &&
+      (!r->remote.up || remote_is_silent (&r->remote, clock_ms ())))
     return 0;
   r->held = was_held;
   pthread_cond_broadcast (&r->remote.changed);
@@ -131,6 +147,10 @@ relay_unhold (struct relay *r, bool moved)
     free (r->uri);
     r->uri = r->next_uri;
     r->next_uri = NULL;
+    /* Those that are silent: the operator knows that their server is no more.
+     */
+    for (unsigned i = 0; i < r->remote.nr_connections; ++i)
+      remote_lose (r->remote.connections[i], "it is at another address");
   }
   r->held = false;
   pthread_cond_broadcast (&r->remote.changed);

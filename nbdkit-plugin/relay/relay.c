@@ -25,6 +25,7 @@ free_relay (struct relay *r)
   relay_log_free (r->log);
   remote_destroy (&r->remote);
   pthread_cond_destroy (&r->work);
+  pthread_cond_destroy (&r->watch);
   free (r->next_uri);
   free (r->lost_why);
   free (r->uri);
@@ -38,7 +39,8 @@ new_relay (const char *uri, const struct relay_options *options)
   const struct remote_options remote_options = {
     .disk_bytes = options->disk_bytes,
     .chunk_bytes = options->chunk_bytes,
-    .request_timeout_ms = options->request_timeout_ms,
+    .silent_ms = options->silent_ms,
+    .unheard_ms = options->unheard_ms,
   };
   const struct remote_user user = { .lost = relay_lost, .opaque = r };
 
@@ -46,6 +48,7 @@ new_relay (const char *uri, const struct relay_options *options)
     return NULL;
   remote_init (&r->remote, &remote_options, &user);
   pthread_cond_init (&r->work, NULL);
+  pthread_cond_init (&r->watch, NULL);
   range_lock_init (&r->ranges, 1);
   r->options = *options;
   if (r->options.connections < 1)
@@ -62,14 +65,21 @@ new_relay (const char *uri, const struct relay_options *options)
 }
 
 static int
-start_keeper (struct relay *r)
+start_threads (struct relay *r)
 {
   sigset_t all, old;
   int e;
 
   sigfillset (&all);
   pthread_sigmask (SIG_SETMASK, &all, &old);
-  e = pthread_create (&r->keeper, NULL, relay_keeper, r);
+  e = pthread_create (&r->watcher, NULL, relay_watcher, r);
+  if (e == 0) {
+    e = pthread_create (&r->keeper, NULL, relay_keeper, r);
+    if (e != 0) {
+      relay_stop (r);
+      pthread_join (r->watcher, NULL);
+    }
+  }
   pthread_sigmask (SIG_SETMASK, &old, NULL);
   return e;
 }
@@ -98,7 +108,7 @@ start (struct relay *r, const struct relay_waiter *waiter, char **why)
     r->ranges.block_bytes = c->destination.minimum;
     remote_serve (&r->remote, c);
     pthread_mutex_unlock (&r->remote.lock);
-    e = start_keeper (r);
+    e = start_threads (r);
   }
   if (e == 0)
     return 0;
@@ -139,6 +149,7 @@ relay_stop (struct relay *r)
   }
   pthread_cond_broadcast (&r->remote.changed);
   pthread_cond_signal (&r->work);
+  pthread_cond_signal (&r->watch);
   pthread_mutex_unlock (&r->remote.lock);
 }
 
@@ -147,7 +158,17 @@ relay_close (struct relay *r)
 {
   relay_stop (r);
   pthread_join (r->keeper, NULL);
+  pthread_join (r->watcher, NULL);
   free_relay (r);
+}
+
+/* L. */
+static int64_t
+oldest_ms (const struct relay *r)
+{
+  const struct command *cmd = remote_oldest (&r->remote);
+
+  return cmd == NULL ? 0 : clock_ms () - cmd->sent_ms;
 }
 
 void
@@ -161,6 +182,9 @@ relay_get_status (struct relay *r, struct relay_status *s)
     .held = r->held,
     .connections = r->remote.nr_connections,
     .requests_in_flight = remote_in_flight (&r->remote),
+    .silent_ms = remote_silent_ms (&r->remote, clock_ms ()),
+    .oldest_request_ms = oldest_ms (r),
+    .longest_answer_ms = r->remote.longest_ms,
     .losses = r->losses,
     .replayed_writes = r->replayed,
     .own_flushes = r->own_flushes,

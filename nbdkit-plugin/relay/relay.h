@@ -11,14 +11,18 @@
  *
  * The relay knows nothing of nbdkit, sessions and owners.
  *
- * When the destination is lost (the connection broke, it left requests
- * unanswered, it says that it is shutting down), requests wait while the
- * relay connects again, up to reconnect_ms after the loss; then they fail with
- * EIO at once, until it is there again.  A write in flight at the loss may be
- * half done: it is sent again, and nothing that overlaps it passes in between.
- * Writes acknowledged but not flushed are in a log (bounded; at half the bound
- * the relay flushes the destination itself) and sent again, in order, before
- * anything else passes (R13).  Where that fails an error is owed to the guests.
+ * A destination that is slow is waited for, however long it takes (R17): only
+ * its answer tells what became of a write.
+ *
+ * When the destination is lost (the peer closed the connection, the network
+ * does not reach it any more, it says that it is shutting down), requests wait
+ * while the relay connects again, up to reconnect_ms after the loss; then they
+ * fail with EIO at once, until it is there again.  A write in flight at the
+ * loss may be half done: it is sent again, and nothing that overlaps it passes
+ * in between.  Writes acknowledged but not flushed are in a log (bounded; at
+ * half the bound the relay flushes the destination itself) and sent again, in
+ * order, before anything else passes (R13).  Where that fails an error is owed
+ * to the guests.
  */
 
 #ifndef NBDMIGRATE_RELAY_H
@@ -30,6 +34,7 @@
 
 #include "owed-error.h"
 #include "remote/peer.h"
+#include "socket-life.h"
 
 struct relay;
 
@@ -39,12 +44,11 @@ struct relay_options {
   unsigned connections; /* at most, and one without multi-conn */
   unsigned connect_ms;  /* for one attempt to connect */
   unsigned reconnect_ms;
-  /* No progress on a connection for so long with requests in flight, or one
-   * request unanswered for longer: the destination is lost (patience.h).
-   */
-  unsigned request_timeout_ms;
+  unsigned silent_ms;  /* nothing else is sent after so much silence */
+  unsigned unheard_ms; /* lost after so long; 0: never (remote/remote.h) */
   /* A write whose outcome is unknown may still land for so long after the
-   * destination is back (R17): overlapping writes wait.
+   * destination is back, or for twice the longest that a request ever took, if
+   * that is more (R17): overlapping writes wait.
    */
   unsigned grace_ms;
   size_t log_bytes; /* memory for unflushed writes */
@@ -63,7 +67,7 @@ struct relay_options {
 #define RELAY_OPTIONS_DEFAULT                                                  \
   {                                                                            \
     .connections = 4, .connect_ms = 5000, .reconnect_ms = 30000,               \
-    .request_timeout_ms = 20000, .grace_ms = 2000,                             \
+    .silent_ms = 3000, .unheard_ms = SOCKET_UNHEARD_MS, .grace_ms = 2000,      \
     .log_bytes = 64 * 1024 * 1024,                                             \
   }
 
@@ -98,9 +102,9 @@ extern void relay_stop (struct relay *r);
  */
 extern void relay_close (struct relay *r);
 
-/* While the destination is lost: do not look for it until relay_unhold.  -1: it
- * is connected, or about to be.  May block for seconds.  One caller at a time;
- * holding once more is possible.
+/* While the destination is lost, or silent over all connections: do not look
+ * for it until relay_unhold.  -1: it is connected, or about to be.  May block
+ * for seconds.  One caller at a time; holding once more is possible.
  */
 extern int relay_hold (struct relay *r);
 
@@ -172,6 +176,9 @@ struct relay_status {
   bool up;
   bool failing; /* away for too long: requests that come now fail with EIO */
   bool held;
+  int64_t silent_ms;         /* nothing came where something is unanswered */
+  int64_t oldest_request_ms; /* so long it is unanswered; 0: there is none */
+  int64_t longest_answer_ms; /* that it ever took */
   unsigned connections;
   unsigned requests_in_flight; /* commands sent and not answered */
   uint64_t losses;             /* how often the destination was lost */

@@ -160,11 +160,12 @@ wait_for_stragglers (struct replay *p)
 {
   struct relay *r = p->relay;
   int result = send_flush (p);
-  int64_t until = clock_ms () + r->options.grace_ms;
+  int64_t until;
 
   if (result != 0)
     return result;
   pthread_mutex_lock (&r->remote.lock);
+  until = clock_ms () + relay_grace_ms (r);
   while (!r->remote.stopping && !p->connection->lost && clock_ms () < until)
     remote_wait_changed (&r->remote);
   if (r->remote.stopping || p->connection->lost)

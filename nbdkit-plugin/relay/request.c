@@ -34,11 +34,15 @@ request_wait (struct request *q)
   struct relay *r = q->relay;
   bool alive = true;
 
-  if (!r->remote.stopping && !remote_wait_changed (&r->remote) &&
-      q->waiter != NULL) {
+  if (!r->remote.stopping)
+    remote_wait_changed (&r->remote);
+  /* Also when something changes all the time. */
+  if (!r->remote.stopping && q->waiter != NULL &&
+      clock_ms () - q->asked_ms >= REMOTE_SLICE_MS) {
     pthread_mutex_unlock (&r->remote.lock);
     alive = q->waiter->alive (q->waiter->opaque);
     pthread_mutex_lock (&r->remote.lock);
+    q->asked_ms = clock_ms ();
   }
   return r->remote.stopping || !alive ? ESHUTDOWN : 0;
 }
@@ -56,8 +60,30 @@ away_too_long (const struct request *q)
   return !r->remote.up && clock_ms () >= until;
 }
 
+/* Nothing more is sent to a server that has been silent for seconds (but a
+ * flush, which adds nothing to what may still land).  L.
+ */
+static bool
+must_wait_for_answer (const struct request *q)
+{
+  return q->length > 0 && remote_is_silent (&q->relay->remote, clock_ms ());
+}
+
 static int
-wait_until_up (struct request *q, struct view *v)
+wait_for_answer (struct request *q)
+{
+  struct relay *r = q->relay;
+  int result;
+
+  ++r->remote.silence_waiters;
+  pthread_cond_signal (&r->watch); /* is it silent, or has it no work? */
+  result = request_wait (q);
+  --r->remote.silence_waiters;
+  return result;
+}
+
+static int
+wait_until_ready (struct request *q, struct view *v)
 {
   struct relay *r = q->relay;
   int result = 0;
@@ -65,9 +91,16 @@ wait_until_up (struct request *q, struct view *v)
   pthread_mutex_lock (&r->remote.lock);
   if (r->remote.stopping)
     result = ESHUTDOWN;
-  while (result == 0 && !r->remote.up)
-    result = away_too_long (q) ? EIO : request_wait (q);
+  while (result == 0) {
+    if (!r->remote.up)
+      result = away_too_long (q) ? EIO : request_wait (q);
+    else if (must_wait_for_answer (q))
+      result = wait_for_answer (q);
+    else
+      break;
+  }
   if (result == 0) {
+    relay_wake_watcher (r);
     v->generation = r->remote.generation;
     v->destination = r->remote.destination;
   }
@@ -94,11 +127,12 @@ run (struct request *q, try_fn *try)
   int result;
 
   do {
-    result = wait_until_up (q, &v);
+    result = wait_until_ready (q, &v);
     if (result != 0)
       return result;
     result = try (q, &v);
-  } while (result == REMOTE_LOST && may_try_again (q));
+  } while (result == REMOTE_SILENT ||
+           (result == REMOTE_LOST && may_try_again (q)));
   return result == REMOTE_LOST ? EIO : result;
 }
 
@@ -111,9 +145,10 @@ run (struct request *q, try_fn *try)
 static bool
 suspect_too_long (const struct request *q)
 {
-  const struct relay_options *o = &q->relay->options;
+  const struct relay *r = q->relay;
 
-  return clock_ms () >= q->start_ms + o->reconnect_ms + o->grace_ms;
+  return clock_ms () >=
+         q->start_ms + r->options.reconnect_ms + relay_grace_ms (r);
 }
 
 static int
@@ -156,7 +191,7 @@ unlock_range (struct request *q)
     /* Without memory for the suspect: the range stays locked. */
     while (range_lock_leave_suspect (&r->ranges, &q->node,
                                      r->remote.up
-                                       ? clock_ms () + r->options.grace_ms
+                                       ? clock_ms () + relay_grace_ms (r)
                                        : RANGE_NEVER) == -1)
       remote_wait_changed (&r->remote);
   }

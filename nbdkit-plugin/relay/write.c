@@ -36,10 +36,13 @@ leave_line (struct relay *r, struct room_waiter *w)
   pthread_cond_broadcast (&r->remote.changed);
 }
 
-static void
-want_flush (struct relay *r)
+/* Where the oldest record waits for an answer a flush frees nothing: it would
+ * be asked for again and again.
+ */
+void
+relay_want_flush (struct relay *r)
 {
-  if (r->flush_wanted)
+  if (r->flush_wanted || !relay_log_can_free (r->log))
     return;
   r->flush_wanted = true;
   pthread_cond_signal (&r->work);
@@ -71,7 +74,7 @@ wait_for_room (struct request *q, const struct view *v,
       result = 0;
       break;
     }
-    want_flush (r);
+    relay_want_flush (r);
     result = request_wait (q);
     if (result != 0)
       break;
@@ -93,7 +96,7 @@ reserve (struct request *q, const struct view *v, const struct log_entry *e,
                           &res->id, &res->data))
     result = wait_for_room (q, v, e, res);
   if (relay_log_half_full (r->log))
-    want_flush (r);
+    relay_want_flush (r);
   pthread_mutex_unlock (&r->remote.lock);
   return result;
 }
@@ -112,6 +115,8 @@ settle (struct relay *r, const struct view *v, const struct reservation *res,
     relay_log_acknowledge (r->log, res->id);
   else
     relay_log_cancel (r->log, res->id);
+  if (r->room != NULL)
+    relay_want_flush (r);
   pthread_mutex_unlock (&r->remote.lock);
   return result;
 }

@@ -9,7 +9,6 @@
 #include "cleanup.h"
 #include "base/clock.h"
 #include "remote.h"
-#include "patience.h"
 
 /* A connection takes so many commands before the next one is used: fewer
  * threads wake up, and fewer connections need a flush.
@@ -22,6 +21,7 @@ batch_init (struct batch *b, uint64_t generation)
   sem_init (&b->finished, 0, 0);
   b->n = 0;
   b->sent = false;
+  b->silent = false;
   b->unknown = false;
   b->pending = 0;
   b->result = 0;
@@ -61,14 +61,14 @@ is_write_type (enum command_kind kind)
 /* ---- Sending ----------------------------------------------------------- */
 
 static struct connection *
-choose_connection (const struct remote *m)
+choose_connection (const struct remote *m, int64_t now)
 {
   struct connection *best = NULL;
 
   for (unsigned i = 0; i < m->nr_connections; ++i) {
     struct connection *c = m->connections[i];
 
-    if (c->lost)
+    if (!connection_is_usable (c, now))
       continue;
     if (c->in_flight < FILL_FIRST)
       return c;
@@ -78,8 +78,20 @@ choose_connection (const struct remote *m)
   return best;
 }
 
+/* A flush carries no data and waits for none: it may go to one that is silent.
+ */
+static struct connection *
+choose_for_flush (const struct remote *m)
+{
+  for (unsigned i = 0; i < m->nr_connections; ++i) {
+    if (!m->connections[i]->lost && !m->connections[i]->retired)
+      return m->connections[i];
+  }
+  return NULL;
+}
+
 static void
-link_command (struct command *cmd, struct connection *c)
+link_command (struct command *cmd, struct connection *c, int64_t now)
 {
   cmd->connection = c;
   cmd->prev = NULL;
@@ -87,9 +99,14 @@ link_command (struct command *cmd, struct connection *c)
   if (c->first != NULL)
     c->first->prev = cmd;
   c->first = cmd;
-  cmd->sent_ms = clock_ms ();
-  if (c->in_flight++ == 0)
-    __atomic_store_n (&c->progress_ms, cmd->sent_ms, __ATOMIC_RELAXED);
+  cmd->sent_ms = now;
+  if (cmd->kind == COMMAND_FLUSH)
+    ++c->flushes;
+  else if (c->in_flight == c->flushes) /* silence begins now at the earliest */
+    __atomic_store_n (&c->heard_ms, now, __ATOMIC_RELAXED);
+  if (is_write_type (cmd->kind))
+    ++c->writes;
+  ++c->in_flight;
   ++c->users;
   cmd->issued = true;
   ++cmd->batch->pending;
@@ -98,17 +115,26 @@ link_command (struct command *cmd, struct connection *c)
 void
 batch_link (struct remote *m, struct batch *b, struct connection *only)
 {
-  if (only != NULL ? only->lost : !m->up || m->generation != b->generation)
+  const int64_t now = clock_ms ();
+
+  if (only != NULL ? only->lost || only->retired
+                   : !m->up || m->generation != b->generation)
     return;
-  b->sent = true;
   for (unsigned i = 0; i < b->n; ++i) {
     struct command *cmd = &b->commands[i];
     struct connection *c = only != NULL              ? only
                            : cmd->connection != NULL ? cmd->connection
-                                                     : choose_connection (m);
+                           : cmd->kind == COMMAND_FLUSH
+                             ? choose_for_flush (m)
+                             : choose_connection (m, now);
 
-    assert (c != NULL); /* one of them at least serves while it is up */
-    link_command (cmd, c);
+    if (c == NULL) {
+      assert (i == 0); /* linking one makes no other connection silent */
+      b->silent = true;
+      return;
+    }
+    link_command (cmd, c, now);
+    b->sent = true;
   }
 }
 
@@ -242,6 +268,20 @@ unlink_command (struct command *cmd)
   if (cmd->next != NULL)
     cmd->next->prev = cmd->prev;
   --c->in_flight;
+  if (cmd->kind == COMMAND_FLUSH)
+    --c->flushes;
+  if (is_write_type (cmd->kind))
+    --c->writes;
+}
+
+/* The longest that this server took.  A flush takes what a disk needs to write
+ * out its cache, which says nothing of other requests.
+ */
+static void
+note_delay (struct remote *m, const struct command *cmd, int64_t now)
+{
+  if (cmd->kind != COMMAND_FLUSH && now - cmd->sent_ms > m->longest_ms)
+    m->longest_ms = now - cmd->sent_ms;
 }
 
 /* A server that is shutting down says so before it closes: that is a loss, and
@@ -257,30 +297,38 @@ struct batch *
 remote_command_done (struct command *cmd, int error)
 {
   struct connection *c = cmd->connection;
+  struct remote *m = c->remote;
   struct batch *b = cmd->batch;
 
   if (cmd->done)
     return NULL;
   if (means_lost (error)) {
+    /* So old it was, and not answered yet. */
+    note_delay (m, cmd, clock_ms ());
     remote_lose (c, error == ESHUTDOWN ? "the server is shutting down" : NULL);
     b->result = REMOTE_LOST;
     if (is_write_type (cmd->kind) && cmd->issued)
       b->unknown = true;
   }
-  else if (error != 0 && b->result == 0)
-    b->result = error;
+  else {
+    note_delay (m, cmd, __atomic_load_n (&c->heard_ms, __ATOMIC_RELAXED));
+    if (cmd->sent_ms > c->proved_ms)
+      c->proved_ms = cmd->sent_ms;
+    if (error != 0 && b->result == 0)
+      b->result = error;
+  }
   if (is_write_type (cmd->kind))
     ++c->acknowledged;
-  if (cmd->kind == COMMAND_FLUSH)
-    c->flush_done_ms = clock_ms ();
   /* A flush carries in 'offset' what it covers. */
   if (cmd->kind == COMMAND_FLUSH && error == 0 && cmd->offset > c->flushed)
     c->flushed = cmd->offset;
   unlink_command (cmd);
   cmd->done = true;
-  if (c->remote->stopping)
-    pthread_cond_broadcast (&c->remote->changed);
-  return --b->pending == 0 ? b : NULL;
+  if (c->retired && c->writes == 0 && !c->lost)
+    remote_lose (c, NULL);
+  if (m->stopping || m->silence_waiters > 0 || cmd->ping)
+    pthread_cond_broadcast (&m->changed);
+  return --b->pending == 0 && !cmd->ping ? b : NULL;
 }
 
 /* Whoever waits returns, and the batch is gone, as soon as it is posted. */
@@ -291,45 +339,14 @@ batch_wake (struct batch *b)
     sem_post (&b->finished);
 }
 
-static bool
-is_flushing (const struct connection *c)
-{
-  const struct command *cmd;
-
-  for (cmd = c->first; cmd != NULL; cmd = cmd->next)
-    if (cmd->kind == COMMAND_FLUSH)
-      return true;
-  return false;
-}
-
-/* Whether a connection has kept this command waiting for too long. */
 static void
-check_overdue (struct remote *m, const struct command *cmd, int64_t now)
-{
-  struct connection *c = cmd->connection;
-  const struct patience patience = {
-    .sent_ms = cmd->sent_ms,
-    .progress_ms = __atomic_load_n (&c->progress_ms, __ATOMIC_RELAXED),
-    .flushing = is_flushing (c),
-    .flush_done_ms = c->flush_done_ms,
-  };
-  const char *why =
-    patience_over (&patience, m->options.request_timeout_ms, now);
-
-  if (why == NULL && m->stopping && now >= m->stop_ms)
-    why = "stopping";
-  if (why != NULL)
-    remote_lose (c, why);
-}
-
-static void
-check_all_overdue (struct remote *m, const struct batch *b)
+check_connections (struct remote *m, const struct batch *b)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&m->lock);
 
   for (unsigned i = 0; i < b->n; ++i) {
     if (!b->commands[i].done)
-      check_overdue (m, &b->commands[i], clock_ms ());
+      connection_check (b->commands[i].connection, clock_ms ());
   }
 }
 
@@ -349,14 +366,14 @@ wait_finished (struct remote *m, struct batch *b)
     if (sem_clockwait (&b->finished, CLOCK_MONOTONIC, &until) == 0)
       return;
     if (errno == ETIMEDOUT)
-      check_all_overdue (m, b);
+      check_connections (m, b);
   }
 }
 
 int
 batch_wait (struct remote *m, struct batch *b)
 {
-  int result = REMOTE_LOST;
+  int result = b->silent ? REMOTE_SILENT : REMOTE_LOST;
 
   if (b->sent) {
     if (b->n > 0)
@@ -373,7 +390,7 @@ batch_wait (struct remote *m, struct batch *b)
     pthread_mutex_unlock (&m->lock);
   }
   b->n = 0;
-  b->sent = false;
+  b->sent = b->silent = false;
   b->result = 0;
   return result;
 }

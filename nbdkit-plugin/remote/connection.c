@@ -112,8 +112,8 @@ io_thread (void *opaque)
 
   while (!is_over (c)) {
     wait_for_event (c, &events);
-    if (events)
-      __atomic_store_n (&c->progress_ms, clock_ms (), __ATOMIC_RELAXED);
+    if (events & POLLIN)
+      __atomic_store_n (&c->heard_ms, clock_ms (), __ATOMIC_RELAXED);
     if (notify (c, events) == -1) {
       free (why);
       why = strdup (nbd_error_text (nbd_get_error ()));
@@ -142,7 +142,7 @@ connection_start (struct connection *c)
   sigset_t all, old;
   int e;
 
-  c->progress_ms = clock_ms ();
+  c->heard_ms = clock_ms ();
   /* Signals are the server's business, in its own threads. */
   sigfillset (&all);
   pthread_sigmask (SIG_SETMASK, &all, &old);
@@ -188,5 +188,6 @@ connection_close (struct connection *c)
   nbd_close (c->nbd);
   if (c->kick >= 0)
     close (c->kick);
+  free (c->ping);
   free (c);
 }

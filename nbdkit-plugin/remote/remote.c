@@ -6,7 +6,9 @@
 
 #include <time.h>
 
+#include "base/clock.h"
 #include "remote.h"
+#include "socket-life.h"
 #include "socket-reset.h"
 
 /* Many threads hold it for a very short time: spin before sleeping. */
@@ -98,6 +100,71 @@ remote_wait_changed (struct remote *m)
                                  &until) == 0;
 }
 
+const struct command *
+remote_oldest (const struct remote *m)
+{
+  const struct command *oldest = NULL;
+
+  for (unsigned i = 0; i < m->nr_connections; ++i) {
+    const struct command *cmd = m->connections[i]->first;
+
+    for (; cmd != NULL; cmd = cmd->next) {
+      if (oldest == NULL || cmd->sent_ms < oldest->sent_ms)
+        oldest = cmd;
+    }
+  }
+  return oldest;
+}
+
+static int64_t
+silent_ms (const struct connection *c, int64_t now)
+{
+  return c->in_flight == c->flushes
+           ? 0
+           : now - __atomic_load_n (&c->heard_ms, __ATOMIC_RELAXED);
+}
+
+bool
+connection_is_usable (const struct connection *c, int64_t now)
+{
+  return !c->lost && !c->retired &&
+         silent_ms (c, now) < c->remote->options.silent_ms;
+}
+
+int64_t
+remote_silent_ms (const struct remote *m, int64_t now)
+{
+  int64_t longest = 0;
+
+  for (unsigned i = 0; i < m->nr_connections; ++i) {
+    const int64_t ms = silent_ms (m->connections[i], now);
+
+    if (ms > longest)
+      longest = ms;
+  }
+  return longest;
+}
+
+bool
+remote_is_silent (const struct remote *m, int64_t now)
+{
+  for (unsigned i = 0; i < m->nr_connections; ++i) {
+    if (connection_is_usable (m->connections[i], now))
+      return false;
+  }
+  return true;
+}
+
+void
+remote_retire (struct connection *c, const char *why)
+{
+  if (c->lost)
+    return;
+  c->retired = true;
+  if (c->writes == 0)
+    remote_lose (c, why);
+}
+
 void
 remote_lose (struct connection *c, const char *why)
 {
@@ -107,4 +174,28 @@ remote_lose (struct connection *c, const char *why)
   if (!again)
     socket_reset (c->fd);
   c->remote->user.lost (c->remote->user.opaque, c, again, why);
+}
+
+/* Give up what the network does not reach any more, and everything when it is
+ * time to stop.  Nothing else ends a connection that is merely silent.
+ */
+void
+connection_check (struct connection *c, int64_t now)
+{
+  const struct remote *m = c->remote;
+  const unsigned limit = m->options.unheard_ms;
+
+  if (c->lost)
+    return;
+  if (m->stopping && now >= m->stop_ms)
+    remote_lose (c, "stopping");
+  else if (limit > 0 && socket_unheard_ms (c->fd) >= limit)
+    remote_lose (c, "the network does not reach it any more");
+}
+
+void
+remote_check (struct remote *m)
+{
+  for (unsigned i = 0; i < m->nr_connections; ++i)
+    connection_check (m->connections[i], clock_ms ());
 }

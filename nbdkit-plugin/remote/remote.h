@@ -6,8 +6,14 @@
  *   connection.c   one libnbd handle and its I/O thread
  *   command.c      commands on connections: send, wait
  *   transfer.c     a range becomes commands
+ *   ping.c         whether the server still answers
  *   destination.c  what the server offers, and whether that will do
- *   patience.c     how long a server may keep a command waiting
+ *
+ * Slow is not lost (R17).  A connection is lost when the peer closes it, or
+ * says that it is shutting down, or when the network does not reach the peer
+ * any more.  One that is silent stays, with what is unanswered on it, for as
+ * long as it takes: only the answer tells what became of a write.  What is lost
+ * is reset at once (socket-reset.h).
  *
  * What is here knows no guest and repeats nothing: a command is answered, or
  * its connection was lost (REMOTE_LOST).  What follows from a loss is the
@@ -37,6 +43,8 @@
 
 /* Results: 0, an errno, or this. */
 #define REMOTE_LOST (-1)
+/* Or this: nothing was sent, because every connection is silent. */
+#define REMOTE_SILENT (-2)
 
 /* Waiting threads look up this often. */
 #define REMOTE_SLICE_MS 100
@@ -46,10 +54,14 @@ struct connection;
 struct remote_options {
   uint64_t disk_bytes;
   uint64_t chunk_bytes; /* a larger minimum block is refused; 0: any */
-  /* No progress on a connection for so long with requests in flight, or one
-   * request unanswered for longer: it is lost (patience.h).
+  /* A connection with something in flight (other than a flush) over which
+   * nothing came for so long is silent: nothing else is sent on it.
    */
-  unsigned request_timeout_ms;
+  unsigned silent_ms;
+  /* It is lost when the peer's kernel has acknowledged nothing for so long
+   * (socket-life.h); 0: never.
+   */
+  unsigned unheard_ms;
 };
 
 /* Whom to tell.  Called with the lock held, possibly in a completion callback:
@@ -71,6 +83,9 @@ struct remote {
 
   pthread_mutex_t lock;
   pthread_cond_t changed; /* whatever a thread may wait for */
+
+  int64_t longest_ms;       /* L: that a command took, or was lost after */
+  unsigned silence_waiters; /* L: threads that wait for one not silent */
 
   bool up;             /* L: commands may be sent on those in use */
   bool stopping;       /* L: the server is quitting */
@@ -102,6 +117,18 @@ extern bool remote_has_lost (const struct remote *m);
 
 extern unsigned remote_in_flight (const struct remote *m); /* L */
 
+struct command;
+
+/* The one of those in flight that was sent first, flushes and pings included;
+ * NULL: there is none.  L.
+ */
+extern const struct command *remote_oldest (const struct remote *m);
+
+/* Lose the connections in use that the network does not reach any more, and all
+ * of them when it is time to stop.  L.
+ */
+extern void remote_check (struct remote *m);
+
 /* Wait on 'changed', at most a slice.  False: it took that long.  L. */
 extern bool remote_wait_changed (struct remote *m);
 
@@ -109,6 +136,19 @@ extern bool remote_wait_changed (struct remote *m);
  * queue is delivered (R17).  'why' may be NULL.  L.
  */
 extern void remote_lose (struct connection *c, const char *why);
+
+/* Send nothing any more over this connection, which may still answer: it is
+ * lost as soon as no write on it is unanswered.  L.
+ */
+extern void remote_retire (struct connection *c, const char *why);
+
+/* The longest time for which nothing has come over a connection in use where
+ * something other than a flush is unanswered; 0: there is none such.  L.
+ */
+extern int64_t remote_silent_ms (const struct remote *m, int64_t now);
+
+/* Whether commands can be sent now, or all connections are silent.  L. */
+extern bool remote_is_silent (const struct remote *m, int64_t now);
 
 /* ---- connect.c --------------------------------------------------------- */
 
@@ -132,6 +172,7 @@ extern struct connection *remote_connect (struct remote *m,
 /* ---- connection.c ------------------------------------------------------ */
 
 struct command;
+struct ping;
 
 struct connection {
   struct remote *remote;
@@ -140,19 +181,35 @@ struct connection {
   int kick; /* eventfd: look at the direction again */
   pthread_t thread;
   struct destination destination;
+  struct ping *ping; /* L */
 
   bool started;          /* there is an I/O thread */
   bool serving;          /* L: in remote.connections */
-  bool lost;             /* L: send nothing any more */
+  bool lost;             /* L: reset: send nothing any more */
+  bool retired;          /* L: send nothing; lost when no write is unanswered */
   bool ended;            /* L: the I/O thread has nothing more to do */
   unsigned users;        /* L: commands whose senders may be inside libnbd */
   unsigned in_flight;    /* L */
+  unsigned flushes;      /* L: of those in flight */
+  unsigned writes;       /* L: of those in flight; zeroes and trims, too */
   struct command *first; /* L: commands in flight */
   uint64_t acknowledged; /* L: count of writes answered */
   uint64_t flushed;      /* L: so many are covered by a flush here (R6) */
-  int64_t progress_ms;   /* atomic: the last time something moved */
-  int64_t flush_done_ms; /* L: when the last flush was answered, 0: never */
+  int64_t heard_ms;      /* atomic: when something last came */
+  int64_t proved_ms;     /* L: something sent then was answered: it lived */
 };
+
+/* Commands may be sent on it: it is neither lost, retired nor silent.  L. */
+extern bool connection_is_usable (const struct connection *c, int64_t now);
+
+/* As remote_check, for any connection.  L. */
+extern void connection_check (struct connection *c, int64_t now);
+
+/* Ask something small whose answer shows that the server lives: a read.  Does
+ * not wait for it; one at a time.  L; released meanwhile, so nobody else may be
+ * closing the connection.
+ */
+extern void connection_ping (struct connection *c);
 
 extern struct connection *connection_new (struct remote *m, char **why);
 
@@ -208,6 +265,7 @@ struct command {
   struct command *prev, *next; /* L: the connection's list */
   int64_t sent_ms;
   bool issued; /* L: libnbd may have got it */
+  bool ping;   /* nobody waits for it */
   bool done;   /* L */
 };
 
@@ -219,6 +277,7 @@ struct batch {
   struct command commands[BATCH_MAX];
   unsigned n;
   bool sent;           /* they have connections */
+  bool silent;         /* they have none, because all are silent */
   bool unknown;        /* a write was lost on the way: it may still land */
   unsigned pending;    /* L */
   int result;          /* L: 0, the first errno, or REMOTE_LOST */

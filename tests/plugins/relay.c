@@ -3,7 +3,7 @@
  * it side by side with "nbdkit nbd".
  *
  *   nbdkit -U - nbdkit-relay-plugin.so uri=URI size=BYTES [connections=N]
- *          [reconnect=MS] [timeout=MS] [grace=MS] [log=BYTES]
+ *          [reconnect=MS] [grace=MS] [log=BYTES]
  */
 
 #include <errno.h>
@@ -69,8 +69,6 @@ relay_config (const char *key, const char *value)
     return nbdkit_parse_unsigned (key, value, &options.connections);
   if (strcmp (key, "reconnect") == 0)
     return nbdkit_parse_unsigned (key, value, &options.reconnect_ms);
-  if (strcmp (key, "timeout") == 0)
-    return nbdkit_parse_unsigned (key, value, &options.request_timeout_ms);
   if (strcmp (key, "grace") == 0)
     return nbdkit_parse_unsigned (key, value, &options.grace_ms);
   nbdkit_error ("unknown parameter %s", key);
