@@ -61,7 +61,8 @@ chunks_init (struct chunks *c, uint64_t disk_bytes, uint64_t chunk_bytes)
       bitmap_init (&c->unflushed, c->n) == -1 ||
       bitmap_init (&c->flushing, c->n) == -1 ||
       bitmap_init (&c->quarantined, c->n) == -1 ||
-      bitmap_init (&c->written, c->n) == -1) {
+      bitmap_init (&c->written, c->n) == -1 ||
+      bitmap_init (&c->guest, c->n) == -1) {
     chunks_destroy (c);
     errno = ENOMEM;
     return -1;
@@ -78,6 +79,7 @@ chunks_destroy (struct chunks *c)
   bitmap_destroy (&c->flushing);
   bitmap_destroy (&c->quarantined);
   bitmap_destroy (&c->written);
+  bitmap_destroy (&c->guest);
 }
 
 uint64_t
@@ -116,6 +118,7 @@ chunks_mark (struct chunks *c, uint64_t offset, uint64_t length)
 
   bitmap_set (&c->dirty, first, last - first + 1);
   bitmap_set (&c->written, first, last - first + 1); /* R1, R18 */
+  bitmap_set (&c->guest, first, last - first + 1);
   return chunks_bytes (c, &c->dirty) - before;
 }
 
@@ -144,6 +147,82 @@ void
 chunks_set_quarantined (struct chunks *c, bool quarantined)
 {
   set_all (c, &c->quarantined, quarantined);
+}
+
+void
+chunks_forget_guest (struct chunks *c)
+{
+  clear_all (&c->guest);
+}
+
+/* Going through ranges without what the guest has touched. */
+struct untouched {
+  const struct chunks *c;
+  const struct inflight *in_flight;
+  size_t max_extents;
+  struct extents *out;
+  uint64_t next_guest; /* the first chunk with G at or after the latest look */
+  uint64_t end;        /* bytes; how far it got */
+};
+
+/* The end of the run of chunks that begins at 'from' and was not touched. */
+static uint64_t
+untouched_run (struct untouched *u, uint64_t from, uint64_t limit)
+{
+  uint64_t stop, begin, first;
+
+  if (u->next_guest < from) /* so the bitmap is gone through once */
+    u->next_guest = bitmap_next_set (&u->c->guest, from);
+  stop = u->next_guest < limit ? u->next_guest : limit;
+  begin = offset_of (u->c, from);
+  first = inflight_first (u->in_flight, begin, offset_of (u->c, stop) - begin);
+  return first == offset_of (u->c, stop) ? stop : first >> u->c->shift;
+}
+
+/* One range.  1: there is no room for more; -1: no memory. */
+static int
+add_untouched (struct untouched *u, const struct extent *x)
+{
+  const uint64_t x_end = x->offset + x->length;
+  const uint64_t limit = chunks_for (u->c, x_end);
+  uint64_t pos = x->offset >> u->c->shift;
+
+  while (pos < limit) {
+    const uint64_t stop = untouched_run (u, pos, limit);
+    const uint64_t run = offset_of (u->c, pos),
+                   run_end = offset_of (u->c, stop);
+    const uint64_t from = run > x->offset ? run : x->offset;
+    const uint64_t to = run_end < x_end ? run_end : x_end;
+
+    u->end = from;
+    if (stop > pos && u->out->n == u->max_extents)
+      return 1;
+    if (stop > pos && extents_append (u->out, from, to - from, false) == -1)
+      return -1;
+    pos = stop > pos ? stop : pos + 1;
+  }
+  u->end = x_end;
+  return 0;
+}
+
+int
+chunks_untouched (const struct chunks *c, const struct inflight *in_flight,
+                  const struct extents *e, size_t max_extents,
+                  struct extents *out, uint64_t *end)
+{
+  struct untouched u = {
+    .c = c,
+    .in_flight = in_flight,
+    .max_extents = max_extents,
+    .out = out,
+    .next_guest = bitmap_next_set (&c->guest, 0),
+  };
+  int r = 0;
+
+  for (size_t i = 0; i < e->n && r == 0; i++)
+    r = add_untouched (&u, &e->v[i]);
+  *end = u.end;
+  return r == -1 ? -1 : 0;
 }
 
 /* ---- Leases ------------------------------------------------------------- */

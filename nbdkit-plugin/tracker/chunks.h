@@ -11,6 +11,7 @@
  *   Q quarantined  a destination write of unknown outcome may still land
  *   W written      the migrator may have written here to the destination, or
  *                  the guest to the source since tracking began
+ *   G guest        the guest has written here since the session began
  *
  * They are independent of each other, but F is only used during a flush.
  * Work on whole bitmaps goes by words and leaves out those without a bit.
@@ -32,6 +33,7 @@ struct chunks {
   unsigned shift; /* a chunk has 1 << shift bytes */
   uint64_t n;     /* the number of chunks; the last may be cut short */
   struct bitmap dirty, leased, unflushed, flushing, quarantined, written;
+  struct bitmap guest;
 };
 
 /* -1 with errno ENOMEM; EINVAL if chunk_bytes is not a power of two. */
@@ -45,7 +47,7 @@ extern uint64_t chunks_bytes (const struct chunks *c, const struct bitmap *b);
 /* Whether the destination has all of it, durably and for sure (R10). */
 extern bool chunks_clean (const struct chunks *c);
 
-/* D and W for what a guest request touched.  Returns how many bytes were not
+/* D, W and G for what a guest request touched.  Returns how many bytes were not
  * dirty before.
  */
 extern uint64_t chunks_mark (struct chunks *c, uint64_t offset,
@@ -59,6 +61,19 @@ extern void chunks_set_written (struct chunks *c, bool written);
 
 /* Q for all chunks, or for none. */
 extern void chunks_set_quarantined (struct chunks *c, bool quarantined);
+
+/* A session begins: G for none. */
+extern void chunks_forget_guest (struct chunks *c);
+
+/* What is left of the ranges without the chunks that have G, or that a request
+ * in flight touches: appended to *out, in at most max_extents ranges.  *end:
+ * how far it got, the end of the last range or where there was no room for
+ * more.  -1 with errno ENOMEM.
+ */
+extern int chunks_untouched (const struct chunks *c,
+                             const struct inflight *in_flight,
+                             const struct extents *e, size_t max_extents,
+                             struct extents *out, uint64_t *end);
 
 /* Lease what is dirty (L set, D clear), or what has none of D, L, U and F,
  * with or without Q.  See tracker_take and tracker_compare.

@@ -53,3 +53,18 @@ inflight_overlaps (const struct inflight *l, uint64_t offset, uint64_t length)
   }
   return false;
 }
+
+uint64_t
+inflight_first (const struct inflight *l, uint64_t offset, uint64_t length)
+{
+  uint64_t first = offset + length;
+
+  for (const struct inflight_node *n = l->head.next; n != &l->head;
+       n = n->next) {
+    const uint64_t begin = n->offset > offset ? n->offset : offset;
+
+    if (begin < first && n->offset + n->length > begin)
+      first = begin;
+  }
+  return first;
+}

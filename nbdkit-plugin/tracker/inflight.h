@@ -33,4 +33,10 @@ extern void inflight_remove (struct inflight *l, struct inflight_node *node);
 extern bool inflight_overlaps (const struct inflight *l, uint64_t offset,
                                uint64_t length);
 
+/* The first byte of [offset, offset + length) that a request in flight touches;
+ * the end if there is none.  Nothing may end past 2^64.
+ */
+extern uint64_t inflight_first (const struct inflight *l, uint64_t offset,
+                                uint64_t length);
+
 #endif /* NBDMIGRATE_INFLIGHT_H */

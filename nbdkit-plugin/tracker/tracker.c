@@ -552,6 +552,7 @@ tracker_begin (struct tracker *t, bool resume, bool same_destination)
   }
   atomic_store (&t->tracking, true); /* R1: before the bits are looked at */
   interrupt (t); /* finds nothing if the session before was ended */
+  chunks_forget_guest (&t->chunks);
   if (!resumed)
     chunks_mark_all (&t->chunks);
   /* R17: a server that was stopped since then goes on only now. */
@@ -604,6 +605,22 @@ bool
 tracker_is_tracking (struct tracker *t)
 {
   return atomic_load (&t->tracking);
+}
+
+int
+tracker_untouched (struct tracker *t, const struct extents *zero,
+                   size_t max_extents, struct extents *out, uint64_t *end)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  return chunks_untouched (&t->chunks, &t->in_flight, zero, max_extents, out,
+                           end);
+}
+
+void
+tracker_distrust (struct tracker *t)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  chunks_mark_all (&t->chunks);
 }
 
 /* ---- Leases ------------------------------------------------------------- */

@@ -263,6 +263,21 @@ extern int tracker_compare (struct tracker *t, bool quarantined,
 extern int tracker_compared (struct tracker *t, const struct extents *e,
                              bool equal, struct extents *wrong);
 
+/* Of ranges that are said to read as zeroes: what is left without the chunks
+ * that a guest request has touched since the session began, or touches now.
+ * There the plugin's word is not taken: a cache below may answer for what lies
+ * under it.  *end: how far that goes, for want of room in max_extents.  -1 with
+ * errno ENOMEM.
+ */
+extern int tracker_untouched (struct tracker *t, const struct extents *zero,
+                              size_t max_extents, struct extents *out,
+                              uint64_t *end);
+
+/* What was left out because it read as zeroes did not: every chunk is dirty,
+ * those that are leased as well.
+ */
+extern void tracker_distrust (struct tracker *t);
+
 /* ---- Gate and commit (R8 to R10) --------------------------------------- */
 
 /* Close the gate for at most deadline_ms.  The token, or 0 if it is closed

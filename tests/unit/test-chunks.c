@@ -346,6 +346,86 @@ test_random (void)
     CU_ASSERT (random_disk (disks[i], 3000, &rnd));
 }
 
+/* ---- Without what the guest has touched --------------------------------- */
+
+#define BYTES_MAX 1500
+
+/* Random ascending ranges, which need not adjoin chunks. */
+static void
+choose_ranges (uint64_t disk, struct extents *e, uint64_t *rnd)
+{
+  for (uint64_t at = unit_random (rnd, 40); at < disk;) {
+    const uint64_t left = disk - at;
+    uint64_t length = 1 + unit_random (rnd, 6 * CHUNK);
+
+    if (length > left)
+      length = left;
+    CU_ASSERT_EQUAL_FATAL (extents_append (e, at, length, false), 0);
+    at += length + 1 + unit_random (rnd, 3 * CHUNK);
+  }
+}
+
+/* Byte by byte. */
+static void
+model_untouched (const struct chunks *c, const struct inflight *in_flight,
+                 const struct extents *e, struct extents *out)
+{
+  for (size_t i = 0; i < e->n; i++)
+    for (uint64_t b = e->v[i].offset; b < e->v[i].offset + e->v[i].length; b++)
+      if (!bitmap_test (&c->guest, b / CHUNK) &&
+          !inflight_overlaps (in_flight, b / CHUNK * CHUNK, CHUNK))
+        CU_ASSERT_EQUAL_FATAL (extents_append (out, b, 1, false), 0);
+}
+
+static bool
+untouched_step (const struct chunks *c, uint64_t *rnd)
+{
+  CLEANUP_EXTENTS struct extents e = EXTENTS_EMPTY;
+  CLEANUP_EXTENTS struct extents out = EXTENTS_EMPTY;
+  CLEANUP_EXTENTS struct extents expected = EXTENTS_EMPTY;
+  const size_t most = 1 + unit_random (rnd, 12);
+  struct inflight in_flight;
+  struct inflight_node node[2];
+  uint64_t end = 0;
+  bool whole;
+
+  inflight_init (&in_flight);
+  for (unsigned i = 0; i < 2; i++)
+    inflight_add (&in_flight, &node[i], unit_random (rnd, c->disk_bytes - 99),
+                  unit_random (rnd, 100));
+  choose_ranges (c->disk_bytes, &e, rnd);
+  model_untouched (c, &in_flight, &e, &expected);
+  if (chunks_untouched (c, &in_flight, &e, most, &out, &end) != 0)
+    return false;
+  whole = expected.n <= most;
+  if (e.n > 0 && whole && end != e.v[e.n - 1].offset + e.v[e.n - 1].length)
+    return false;
+  if (!whole && end != expected.v[most].offset)
+    return false;
+  if (!whole)
+    expected.n = most;
+  return same_extents (&out, &expected);
+}
+
+static void
+test_untouched (void)
+{
+  uint64_t rnd = unit_seed ();
+
+  for (unsigned i = 0; i < 300; i++) {
+    struct chunks c;
+
+    CU_ASSERT_EQUAL_FATAL (
+      chunks_init (&c, 200 + unit_random (&rnd, BYTES_MAX), CHUNK), 0);
+    for (uint64_t k = unit_random (&rnd, 20); k > 0; k--)
+      chunks_mark (&c, unit_random (&rnd, c.disk_bytes), 1);
+    CU_ASSERT (untouched_step (&c, &rnd));
+    chunks_forget_guest (&c);
+    CU_ASSERT (untouched_step (&c, &rnd));
+    chunks_destroy (&c);
+  }
+}
+
 static void
 test_init (void)
 {
@@ -432,6 +512,7 @@ main (void)
     { "ranges that are not leased chunks", test_bad_ranges },
     { "2^24 chunks", test_large },
     { "random calls against a model", test_random },
+    { "without what the guest has touched", test_untouched },
     CU_TEST_INFO_NULL,
   };
 
