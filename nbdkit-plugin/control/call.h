@@ -70,6 +70,7 @@ extern command_function command_lost, command_publish, command_end;
 extern command_function command_take, command_done, command_failed;
 extern command_function command_flush_begin, command_flush_end;
 extern command_function command_compare, command_compared;
+extern command_function command_extents, command_distrust;
 extern command_function command_hold, command_release;
 extern command_function command_prepare, command_commit, command_rollback;
 extern command_function command_read_back, command_probe;

@@ -29,6 +29,8 @@ static const struct command {
   { "begin", command_begin, NEED_LOCK },
   { "lost", command_lost, NEED_THE_SESSION },
   { "take", command_take, NEED_THE_SESSION },
+  { "extents", command_extents, NEED_THE_SESSION },
+  { "distrust", command_distrust, NEED_THE_SESSION },
   { "done", command_done, NEED_THE_SESSION },
   { "failed", command_failed, NEED_THE_SESSION },
   { "flush-begin", command_flush_begin, NEED_THE_SESSION },

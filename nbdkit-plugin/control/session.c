@@ -19,6 +19,7 @@
 
 #include "cleanup.h"
 #include "control.h"
+#include "export/allocation.h"
 #include "export/place.h"
 #include "export/export.h"
 #include "export/owner.h"
@@ -227,6 +228,7 @@ session_end (struct export *e)
   else
     drop_fds (s, NULL, 0);
   tracker_end_session (e->tracker); /* R7 */
+  allocation_session_ended (e->allocation);
   client_set_session (s->client, false);
   s->client = NULL;
   if (s->last_end == RECORD_END_NONE)

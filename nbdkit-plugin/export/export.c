@@ -22,6 +22,7 @@
 
 #include "cleanup.h"
 #include "base/config.h"
+#include "allocation.h"
 #include "export.h"
 #include "owed.h"
 #include "place.h"
@@ -30,14 +31,6 @@
 #include "relay/relay.h"
 
 #define EXPORTS_MAX 1024
-
-/* Whether a shared context knows its export name. */
-#if NBDKIT_VERSION_MAJOR > 1 || NBDKIT_VERSION_MINOR > 43 ||                   \
-  (NBDKIT_VERSION_MINOR == 43 && NBDKIT_VERSION_MICRO >= 9)
-#define SHARED_HAS_NAME 1
-#else
-#define SHARED_HAS_NAME 0
-#endif
 
 /* Held while a new export is made, which may call the plugin. */
 static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -235,6 +228,7 @@ find_owner (struct export *e, nbdkit_backend *backend, int readonly,
 static void
 export_free (struct export *e)
 {
+  allocation_free (e->allocation); /* it uses the others */
   if (e->shared)
     context_close (e->shared);
   for (unsigned i = 0; i < PLACES; i++)
@@ -267,7 +261,10 @@ export_new (nbdkit_backend *backend, int readonly, const char *name)
   pthread_mutex_init (&e->source_lock, NULL);
   pthread_mutex_init (&e->connect_lock, NULL);
   session_state_init (&e->session);
-  if (make_id (e) == 0 && owed_load (e) == 0 &&
+  e->backend = backend;
+  e->readonly = readonly;
+  e->allocation = allocation_new (e);
+  if (e->allocation != NULL && make_id (e) == 0 && owed_load (e) == 0 &&
       find_owner (e, backend, readonly, &owner) == 0 &&
       make_tracker (e, owner) == 0)
     return e;

@@ -28,8 +28,17 @@ struct guest_counters {
   uint64_t flushes;
 };
 
+/* Whether a context that belongs to no connection knows its export name. */
+#if NBDKIT_VERSION_MAJOR > 1 || NBDKIT_VERSION_MINOR > 43 ||                   \
+  (NBDKIT_VERSION_MINOR == 43 && NBDKIT_VERSION_MICRO >= 9)
+#define SHARED_HAS_NAME 1
+#else
+#define SHARED_HAS_NAME 0
+#endif
+
 #define ID_TEXT_SIZE 17 /* 16 hexadecimal digits and a 0 */
 
+struct allocation;
 struct record_file;
 struct relay;
 
@@ -66,6 +75,11 @@ struct export
   /* Calls to it must be serialised, by this lock. */
   bool serialise;
   pthread_mutex_t source_lock;
+
+  /* For further contexts; NULL: the plugin was not looked at.  Constant. */
+  nbdkit_backend *backend;
+  int readonly;
+  struct allocation *allocation; /* has its own lock */
 
   /* The owner record; used under the session lock. */
   struct record_file *record;
