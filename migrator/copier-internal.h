@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What the files of the copy engine share: copier.c (queue, scheduling),
- * copier-job.c (one job from read to ended), copier-status.c (block status),
- * copier-part.c (chunks of which parts have ended).
+ * copier-job.c (one job from read to ended), copier-status.c (what is zero),
+ * copier-sample.c (whether it is), copier-part.c (chunks of which parts have
+ * ended).
  */
 
 #ifndef NBDMIGRATE_COPIER_INTERNAL_H
 #define NBDMIGRATE_COPIER_INTERNAL_H
 
 #include "copier.h"
+#include "extents.h"
 
 enum segment_kind {
   SEGMENT_DATA,
@@ -29,6 +31,7 @@ struct queue {
   uint64_t bytes;
 };
 
+struct lookup;
 struct op;
 struct part;
 
@@ -47,9 +50,13 @@ struct copier {
   uint64_t copy_bytes, compare_bytes; /* of one job, at most */
   uint64_t request_bytes;             /* of one request with data, at most */
   struct part *parts[COPIER_PARTS];
-  struct queue unknown; /* block status must be asked */
-  struct queue ready;   /* kind known */
-  unsigned lookups;     /* block status requests under way */
+  struct queue unknown;  /* to be asked about */
+  struct queue ready;    /* kind known */
+  struct lookup *lookup; /* the one that is under way, or NULL */
+  uint64_t tickets;      /* of questions so far */
+  bool distrusted;       /* the source was wrong about a zero: ask no more */
+  uint64_t data_begin, data_end; /* this is data, as the source said */
+  uint64_t random;               /* for samples */
   struct op_queue source_ops, destination_ops; /* wait for a connection */
   unsigned nr_destination_ops;
   uint64_t zero_bytes_max; /* of one request; see note_zero_time */
@@ -84,11 +91,19 @@ struct op {
   struct op *next;
 };
 
+/* A block that is read to see whether it is zero. */
+struct sample {
+  unsigned left; /* to be chosen */
+  uint64_t offset;
+  char *block; /* as long as a grain; owned by the lookup */
+};
+
 /* copier.c */
 extern int queue_append (struct queue *q, uint64_t offset, uint64_t length,
                          enum segment_kind kind, bool touched);
 extern int queue_prepend (struct queue *q, uint64_t offset, uint64_t length,
                           enum segment_kind kind, bool touched);
+extern struct segment queue_cut (struct queue *q, uint64_t bytes);
 extern void op_queue_append (struct op_queue *q, struct op *op);
 extern void copier_fail (struct copier *c, const char *what,
                          const struct endpoint *where, uint64_t offset,
@@ -101,6 +116,13 @@ extern void copier_part_ended (struct copier *c, uint64_t offset,
  */
 extern int copier_add_known (struct copier *c, uint64_t offset, uint64_t length,
                              enum segment_kind kind, bool touched);
+/* A block at this offset is said to be zero and is not. */
+extern void copier_distrust (struct copier *c, uint64_t offset);
+
+/* A connection without a request, or if all are broken any, which then says so;
+ * NULL: wait.
+ */
+extern struct connection *endpoint_free_connection (const struct endpoint *e);
 extern void copier_job_ended (struct copier *c, uint64_t length);
 
 /* copier-part.c.  A part of a leased range ended; tells the caller of the
@@ -114,6 +136,7 @@ extern void copier_free_parts (struct copier *c);
 extern void job_start (struct copier *c, uint64_t offset, uint64_t length,
                        enum segment_kind kind, bool touched);
 extern void op_submit (struct op *op, struct connection *conn);
+extern bool is_zero (const char *buf, uint64_t length);
 
 /* copier-status.c */
 
@@ -123,7 +146,26 @@ extern void op_submit (struct op *op, struct connection *conn);
  */
 extern struct endpoint *lookup_endpoint (const struct copier *c, bool touched);
 
-/* Ask about the first unknown segment on this connection. */
-extern void lookup_start (struct copier *c, struct connection *conn);
+/* Begin with the first unknown segment; there must be no lookup. */
+extern void lookup_start (struct copier *c);
+
+/* Do what it can do now; whether that was anything. */
+extern bool lookup_run (struct copier *c);
+
+/* Give it up: its segment ends as COPY_FAILED at once. */
+extern void lookup_drop (struct copier *c);
+
+/* copier-sample.c */
+
+/* Begin with what is said to be zero. */
+extern void sample_begin (const struct copier *c, struct sample *s,
+                          const struct extents *e);
+
+/* Choose the next block to be read; false: there is none. */
+extern bool sample_choose (struct copier *c, struct sample *s,
+                           const struct extents *e);
+
+/* Whether what was read is. */
+extern bool sample_is_zero (struct copier *c, const struct sample *s);
 
 #endif /* NBDMIGRATE_COPIER_INTERNAL_H */

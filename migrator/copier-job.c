@@ -276,7 +276,7 @@ job_start (struct copier *c, uint64_t offset, uint64_t length,
 
 /* ---- writing ----------------------------------------------------------- */
 
-static bool
+bool
 is_zero (const char *buf, uint64_t length)
 {
   static const char zeroes[16];

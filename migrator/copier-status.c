@@ -1,12 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Which parts of a leased range are zero, or (--shared-base) not in the top
- * layer of the image: block status, asked after the lease was taken (R1).
+ * layer of the image, asked after the lease was taken (R1).
  *
  * Only what surely may be left out is; everything else is data, which
  * costs time but never correctness.  So an answer that is short, odd or an
  * error makes data of the range.
+ *
+ * The owner of the source is asked by the copier's owner (copier_ask), or if
+ * that is not possible by block status at the source; the base always by block
+ * status.  One range at a time: a lookup goes through the stages below, each of
+ * which waits for a connection or an answer.
+ *
+ * What is said to be zero at the source is read at a few places before it is
+ * believed (copier-sample.c).  A guest may have written there meanwhile, so
+ * where it is not zero it is asked again; if it is said to be zero still,
+ * nothing the source says is believed any more.
  */
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,14 +33,29 @@
  */
 #define DEPTH_TOP 1
 
+enum stage {
+  STAGE_ASK,         /* to be asked */
+  STAGE_ASKED,       /* an answer will come */
+  STAGE_SAMPLE,      /* a block to be read */
+  STAGE_SAMPLED,     /* an answer will come */
+  STAGE_ASK_AGAIN,   /* about that block */
+  STAGE_ASKED_AGAIN, /* an answer will come */
+};
+
 struct lookup {
-  struct status_io sio;
+  struct status_io sio; /* of block status or of the block's read */
   struct copier *c;
-  struct segment segment;
-  struct endpoint *asked;
-  const char *context;
-  uint32_t *pairs; /* what the server said: length, flags, ... */
-  size_t n;
+  enum stage stage;
+  struct segment segment; /* what it is about */
+  struct endpoint *asked; /* who is asked by block status; NULL: the owner */
+  bool from_base;
+  bool abandoned;        /* the segment has been given back */
+  uint64_t ticket;       /* of the question to the owner */
+  struct extents there;  /* what may be left out, ascending */
+  uint64_t end;          /* how far the answer reaches */
+  struct extents answer; /* to the present question */
+  uint64_t answer_end;
+  struct sample sample;
 };
 
 struct endpoint *
@@ -38,30 +64,23 @@ lookup_endpoint (const struct copier *c, bool touched)
   return c->options.base != NULL && !touched ? c->options.base : c->source;
 }
 
-/* What is said of a part that need not be copied as data. */
-static enum segment_kind
-kind_of (const struct lookup *l, uint32_t state)
+static uint64_t
+limit_of (const struct lookup *l)
 {
-  if (l->asked == l->c->options.base)
-    return state == DEPTH_TOP ? SEGMENT_DATA : SEGMENT_IN_BASE;
-  return state & STATE_ZERO ? SEGMENT_ZERO : SEGMENT_DATA;
+  return l->segment.offset + l->segment.length;
 }
 
 static void
-store_entries (void *opaque, const char *context, uint64_t offset,
-               const uint32_t *pairs, size_t nr_numbers)
+lookup_free (struct lookup *l)
 {
-  struct lookup *l = opaque;
-
-  if (strcmp (context, l->context) != 0 || offset != l->segment.offset ||
-      l->pairs != NULL)
-    return;
-  l->pairs = malloc (nr_numbers * sizeof *pairs);
-  if (l->pairs == NULL)
-    return;
-  memcpy (l->pairs, pairs, nr_numbers * sizeof *pairs);
-  l->n = nr_numbers;
+  l->c->lookup = NULL;
+  extents_free (&l->there);
+  extents_free (&l->answer);
+  free (l->sample.block);
+  free (l);
 }
+
+/* ---- the answer becomes segments --------------------------------------- */
 
 /* Ready segments, adjacent ones of a kind merged as they come. */
 struct run {
@@ -91,40 +110,37 @@ run_extend (struct run *r, uint64_t end, enum segment_kind kind)
   r->end = end;
 }
 
-/* Extents of bytes to runs.  They begin and end anywhere, also inside a chunk,
- * but what is too short for a request of its own is data.  Returns how far the
- * answer reaches.
+/* What may be left out begins and ends anywhere, also inside a chunk, but what
+ * is too short for a request of its own is data.  Returns how far the answer
+ * reaches.
  */
 static uint64_t
-classify (struct lookup *l)
+classify (const struct lookup *l)
 {
+  const enum segment_kind kind = l->from_base ? SEGMENT_IN_BASE : SEGMENT_ZERO;
   const uint64_t unit = l->c->zero_unit, grain = l->c->grain;
-  const uint64_t limit = l->segment.offset + l->segment.length;
+  const uint64_t limit = limit_of (l);
+  const uint64_t end = l->end < limit ? l->end : limit;
   struct run r = { l->c, l->segment.offset, l->segment.offset, SEGMENT_DATA,
                    l->segment.touched };
-  uint64_t at = l->segment.offset;
   size_t i;
 
-  for (i = 0; i + 1 < l->n && at < limit; i += 2) {
-    const uint64_t next = l->pairs[i] < limit - at ? at + l->pairs[i] : limit;
+  for (i = 0; i < l->there.n && l->there.v[i].offset < limit; ++i) {
+    const struct extent *x = &l->there.v[i];
+    const uint64_t next =
+      x->length < limit - x->offset ? x->offset + x->length : limit;
+    const uint64_t first = (x->offset + grain - 1) / grain * grain;
+    const uint64_t last = next == limit ? limit : next / grain * grain;
 
-    const enum segment_kind kind = kind_of (l, l->pairs[i + 1]);
-
-    if (kind != SEGMENT_DATA) {
-      const uint64_t first = (at + grain - 1) / grain * grain;
-      const uint64_t last = next == limit ? limit : next / grain * grain;
-
-      if (last >= first + unit || (last == limit && last > first)) {
-        run_extend (&r, first, SEGMENT_DATA);
-        run_extend (&r, last, kind);
-      }
+    if (last >= first + unit || (last == limit && last > first)) {
+      run_extend (&r, first, SEGMENT_DATA);
+      run_extend (&r, last, kind);
     }
-    at = next;
-    /* Up to here all is said; what was not left out by then is data.  A block
-     * that is only partly described waits.
-     */
-    run_extend (&r, at == limit ? limit : at / grain * grain, SEGMENT_DATA);
   }
+  /* Up to the end all is said; what was not left out by then is data.  A block
+   * that is only partly described waits.
+   */
+  run_extend (&r, end == limit ? limit : end / grain * grain, SEGMENT_DATA);
   if (r.end == l->segment.offset) /* not one block: never ask in circles */
     run_extend (&r, unit < l->segment.length ? r.end + unit : limit,
                 SEGMENT_DATA);
@@ -133,59 +149,268 @@ classify (struct lookup *l)
 }
 
 static void
-lookup_ended (struct io *io)
+finish (struct lookup *l)
 {
-  struct lookup *l = (struct lookup *)io;
   struct copier *c = l->c;
-  const uint64_t limit = l->segment.offset + l->segment.length;
-  uint64_t end = limit;
+  const uint64_t limit = limit_of (l);
+  const uint64_t end = classify (l);
 
-  c->lookups--;
-  if (io->lost)
-    copier_fail (c, "asking for the allocation of", l->asked, l->segment.offset,
-                 l->segment.length, io);
-  if (io->error != 0 || l->pairs == NULL) {
-    if (queue_append (&c->ready, l->segment.offset, l->segment.length,
-                      SEGMENT_DATA, l->segment.touched) == -1)
-      abort ();
-  }
-  else
-    end = classify (l);
   if (end < limit && queue_prepend (&c->unknown, end, limit - end, SEGMENT_DATA,
                                     l->segment.touched) == -1)
     abort ();
-  free (l->pairs);
-  free (l);
+  if (l->end > limit && !l->from_base) {
+    c->data_begin = limit;
+    c->data_end = l->end;
+  }
+  lookup_free (l);
+}
+
+/* A server may say more than it was asked for. */
+static void
+cut_at (struct extents *e, uint64_t limit)
+{
+  while (e->n > 0 && e->v[e->n - 1].offset >= limit)
+    e->n--;
+  if (e->n > 0 && e->v[e->n - 1].length > limit - e->v[e->n - 1].offset)
+    e->v[e->n - 1].length = limit - e->v[e->n - 1].offset;
+}
+
+/* All of it is data. */
+static void
+finish_as_data (struct lookup *l)
+{
+  extents_clear (&l->there);
+  l->end = limit_of (l);
+  finish (l);
+}
+
+/* ---- the samples ------------------------------------------------------- */
+
+static void
+next_sample (struct lookup *l)
+{
+  if (!l->from_base && sample_choose (l->c, &l->sample, &l->there))
+    l->stage = STAGE_SAMPLE;
+  else
+    finish (l);
+}
+
+static void
+sampled (struct io *io)
+{
+  struct lookup *l = (struct lookup *)io;
+
+  if (l->abandoned)
+    lookup_free (l);
+  else if (io->error != 0) /* to be read as data, which says more */
+    finish_as_data (l);
+  else if (sample_is_zero (l->c, &l->sample))
+    next_sample (l);
+  else
+    l->stage = STAGE_ASK_AGAIN;
+}
+
+static bool
+is_in (const struct extents *e, uint64_t offset, uint64_t length)
+{
+  size_t i;
+
+  for (i = 0; i < e->n; ++i)
+    if (e->v[i].offset <= offset &&
+        offset + length <= e->v[i].offset + e->v[i].length)
+      return true;
+  return false;
+}
+
+/* ---- questions and answers --------------------------------------------- */
+
+/* The answer to the present question has come; without one all is data. */
+static void
+answered (struct lookup *l, bool known)
+{
+  struct copier *c = l->c;
+
+  if (l->abandoned)
+    lookup_free (l);
+  else if (!known)
+    finish_as_data (l);
+  else if (l->stage == STAGE_ASKED) {
+    l->there = l->answer;
+    l->end = l->answer_end;
+    l->answer = EXTENTS_EMPTY;
+    cut_at (&l->there, limit_of (l));
+    sample_begin (c, &l->sample, &l->there);
+    next_sample (l);
+  }
+  else if (is_in (&l->answer, l->sample.offset, c->grain)) {
+    copier_distrust (c, l->sample.offset);
+    finish_as_data (l);
+  }
+  else
+    next_sample (l); /* a guest has written there */
+}
+
+static void
+block_status_ended (struct io *io)
+{
+  struct lookup *l = (struct lookup *)io;
+
+  if (io->lost && !l->abandoned)
+    copier_fail (l->c, "asking for the allocation of", l->asked,
+                 l->segment.offset, l->segment.length, io);
+  answered (l, io->error == 0 && l->answer_end > 0);
+}
+
+/* Whether a part may be left out. */
+static bool
+may_be_left_out (const struct lookup *l, uint32_t state)
+{
+  return l->from_base ? state != DEPTH_TOP : (state & STATE_ZERO) != 0;
+}
+
+static void
+store_entries (void *opaque, const char *context, uint64_t offset,
+               const uint32_t *pairs, size_t nr_numbers)
+{
+  struct lookup *l = opaque;
+  uint64_t at = offset;
+  size_t i;
+
+  if (strcmp (context, l->from_base ? COPIER_DEPTH_CONTEXT
+                                    : LIBNBD_CONTEXT_BASE_ALLOCATION) != 0 ||
+      l->answer_end > 0)
+    return;
+  for (i = 0; i + 1 < nr_numbers; i += 2) {
+    if (may_be_left_out (l, pairs[i + 1]) &&
+        extents_append (&l->answer, at, pairs[i], false) == -1)
+      return; /* no memory: what is not said is data */
+    at += pairs[i];
+  }
+  l->answer_end = at;
+}
+
+/* Whether there is no need to wait; with what the present question is about. */
+static bool
+put_question (struct lookup *l)
+{
+  struct copier *c = l->c;
+  const bool again = l->stage == STAGE_ASK_AGAIN;
+  const uint64_t offset = again ? l->sample.offset : l->segment.offset;
+  const uint64_t length = again ? c->grain : l->segment.length;
+  struct connection *conn = NULL;
+
+  if (l->asked != NULL) {
+    conn = endpoint_free_connection (l->asked);
+    if (conn == NULL)
+      return false;
+  }
+  extents_clear (&l->answer);
+  l->answer_end = 0;
+  l->stage = again ? STAGE_ASKED_AGAIN : STAGE_ASKED;
+  if (l->asked == NULL) {
+    l->ticket = ++c->tickets;
+    c->options.ask (c->options.opaque, l->ticket, offset, length);
+    return true;
+  }
+  l->sio.io.ended = block_status_ended;
+  l->sio.entries = store_entries;
+  l->sio.opaque = l;
+  connection_block_status (conn, &l->sio, length, offset);
+  return true;
+}
+
+static bool
+read_sample (struct lookup *l)
+{
+  struct connection *conn = endpoint_free_connection (l->c->source);
+
+  if (conn == NULL)
+    return false;
+  l->stage = STAGE_SAMPLED;
+  l->sio.io.ended = sampled;
+  connection_read (conn, &l->sio.io, l->sample.block, l->c->grain,
+                   l->sample.offset);
+  return true;
 }
 
 void
-lookup_start (struct copier *c, struct connection *conn)
+copier_answer (struct copier *c, uint64_t ticket, enum copier_said said,
+               const struct extents *zero, uint64_t end)
+{
+  struct lookup *l = c->lookup;
+  size_t i;
+
+  if (l == NULL || l->asked != NULL || l->ticket != ticket ||
+      (l->stage != STAGE_ASKED && l->stage != STAGE_ASKED_AGAIN))
+    return; /* nobody waits for it any more */
+  if (said == COPIER_SAID_ASK_THE_SOURCE) {
+    c->options.ask = NULL;
+    l->asked = c->source;
+    l->stage = l->stage == STAGE_ASKED ? STAGE_ASK : STAGE_ASK_AGAIN;
+    return;
+  }
+  if (said == COPIER_SAID_ZERO)
+    for (i = 0; i < zero->n; ++i)
+      if (extents_append (&l->answer, zero->v[i].offset, zero->v[i].length,
+                          false) == -1) /* no memory */
+        said = COPIER_SAID_NOTHING;
+  l->answer_end = end;
+  answered (l, said == COPIER_SAID_ZERO);
+}
+
+/* ---- for the scheduler ------------------------------------------------- */
+
+void
+lookup_start (struct copier *c)
 {
   struct lookup *l = calloc (1, sizeof *l);
-  struct segment *s = c->unknown.first;
+  struct endpoint *e;
 
   if (l == NULL)
-    abort ();
+    abort (); /* a few dozen bytes; there is no way on from here */
   l->c = c;
-  l->asked = lookup_endpoint (c, s->touched);
-  l->context = l->asked == c->options.base ? COPIER_DEPTH_CONTEXT
-                                           : LIBNBD_CONTEXT_BASE_ALLOCATION;
-  l->segment = *s;
-  if (s->length > NBD_STATUS_MAX) {
-    l->segment.length = NBD_STATUS_MAX;
-    s->offset += NBD_STATUS_MAX;
-    s->length -= NBD_STATUS_MAX;
+  l->segment = queue_cut (&c->unknown, NBD_STATUS_MAX);
+  e = lookup_endpoint (c, l->segment.touched);
+  l->from_base = e == c->options.base;
+  l->asked = l->from_base || c->options.ask == NULL ? e : NULL;
+  c->lookup = l;
+}
+
+bool
+lookup_run (struct copier *c)
+{
+  struct lookup *l = c->lookup;
+
+  if (l == NULL || l->abandoned)
+    return false;
+  switch (l->stage) {
+  case STAGE_ASK:
+  case STAGE_ASK_AGAIN:
+    return put_question (l);
+  case STAGE_SAMPLE:
+    return read_sample (l);
+  case STAGE_ASKED:
+  case STAGE_SAMPLED:
+  case STAGE_ASKED_AGAIN:
+    return false;
   }
-  else {
-    c->unknown.first = s->next;
-    if (s->next == NULL)
-      c->unknown.last = &c->unknown.first;
-    free (s);
-  }
-  c->unknown.bytes -= l->segment.length;
-  c->lookups++;
-  l->sio.io.ended = lookup_ended;
-  l->sio.entries = store_entries;
-  l->sio.opaque = l;
-  connection_block_status (conn, &l->sio, l->segment.length, l->segment.offset);
+  abort ();
+}
+
+void
+lookup_drop (struct copier *c)
+{
+  struct lookup *l = c->lookup;
+  bool at_a_server;
+
+  if (l == NULL || l->abandoned)
+    return;
+  copier_ended_range (c, l->segment.offset, l->segment.length, COPY_FAILED);
+  at_a_server = l->stage == STAGE_SAMPLED ||
+                (l->asked != NULL &&
+                 (l->stage == STAGE_ASKED || l->stage == STAGE_ASKED_AGAIN));
+  if (at_a_server)
+    l->abandoned = true;
+  else
+    lookup_free (l);
 }

@@ -3,7 +3,8 @@
  *
  * Two limits bound it: bytes in flight, and one request in flight on each
  * connection (nbdkit before 1.34 aborts when a client dies with several
- * replies outstanding, and the proxy is what holds the guest's disk).
+ * replies outstanding, or while the parts of one are being sent, and the proxy
+ * is what holds the guest's disk).
  */
 
 #include <errno.h>
@@ -14,8 +15,7 @@
 
 #include "copier-internal.h"
 
-#define DEPTH 1   /* requests in flight on a connection */
-#define LOOKUPS 2 /* block status requests in flight */
+#define DEPTH 1 /* requests in flight on a connection */
 
 /* Ranges shorter than this are read without asking: a question costs as much
  * as the answer, and zeroes are found in the data.
@@ -86,7 +86,7 @@ queue_prepend (struct queue *q, uint64_t offset, uint64_t length,
 }
 
 /* Cut at most 'bytes' from the front. */
-static struct segment
+struct segment
 queue_cut (struct queue *q, uint64_t bytes)
 {
   struct segment *s = q->first;
@@ -172,6 +172,7 @@ copier_new (struct loop *loop, struct endpoint *source,
   c->destination_ops.last = &c->destination_ops.first;
   c->obey_rate = true;
   c->zero_bytes_max = destination->zero_maximum_bytes;
+  c->random = options->sample_seed;
   return c;
 }
 
@@ -189,6 +190,8 @@ copier_free (struct copier *c)
     return;
   queue_free (&c->unknown);
   queue_free (&c->ready);
+  if (c->lookup != NULL)
+    lookup_drop (c);
   copier_free_parts (c);
   free (c->error);
   free (c);
@@ -196,15 +199,42 @@ copier_free (struct copier *c)
 
 /* ---- what the caller says and asks ------------------------------------- */
 
+static bool
+must_ask (const struct copier *c, uint64_t length, bool touched)
+{
+  if (lookup_endpoint (c, touched) == c->options.base)
+    return true;
+  return !c->distrusted && c->source->has_allocation &&
+         length >= LOOKUP_BYTES_MIN;
+}
+
+/* How many bytes from the offset on are known to be data. */
+static uint64_t
+known_data (const struct copier *c, uint64_t offset)
+{
+  return offset >= c->data_begin && offset < c->data_end
+           ? (c->data_end - offset) / c->grain * c->grain
+           : 0;
+}
+
 int
 copier_add (struct copier *c, uint64_t offset, uint64_t length, bool touched)
 {
-  const struct endpoint *e = lookup_endpoint (c, touched);
-  const bool ask =
-    e == c->options.base || (e->has_allocation && length >= LOOKUP_BYTES_MIN);
+  uint64_t data = length;
 
-  return queue_append (ask ? &c->unknown : &c->ready, offset, length,
-                       SEGMENT_DATA, touched);
+  if (must_ask (c, length, touched))
+    data = lookup_endpoint (c, touched) == c->options.base
+             ? 0
+             : known_data (c, offset);
+  if (data > length)
+    data = length;
+  if (data > 0 &&
+      queue_append (&c->ready, offset, data, SEGMENT_DATA, touched) == -1)
+    return -1;
+  if (data == length)
+    return 0;
+  return queue_append (&c->unknown, offset + data, length - data, SEGMENT_DATA,
+                       touched);
 }
 
 int
@@ -222,7 +252,7 @@ copier_backlog (const struct copier *c)
 bool
 copier_idle (const struct copier *c)
 {
-  return copier_backlog (c) == 0 && c->jobs == 0 && c->lookups == 0 &&
+  return copier_backlog (c) == 0 && c->jobs == 0 && c->lookup == NULL &&
          !c->writing_back;
 }
 
@@ -239,8 +269,28 @@ drop (struct copier *c, struct queue *q)
 void
 copier_drop_queue (struct copier *c)
 {
+  lookup_drop (c);
   drop (c, &c->unknown);
   drop (c, &c->ready);
+}
+
+/* What is queued as zero is read. */
+void
+copier_stop_asking (struct copier *c)
+{
+  struct segment *s;
+
+  c->distrusted = true;
+  for (s = c->ready.first; s != NULL; s = s->next)
+    if (s->kind == SEGMENT_ZERO)
+      s->kind = SEGMENT_DATA;
+}
+
+void
+copier_distrust (struct copier *c, uint64_t offset)
+{
+  copier_stop_asking (c);
+  c->options.distrusted (c->options.opaque, offset);
 }
 
 void
@@ -496,24 +546,45 @@ feed_connections (struct copier *c)
   return progress;
 }
 
+struct connection *
+endpoint_free_connection (const struct endpoint *e)
+{
+  struct connection *conn = endpoint_idle (e, DEPTH);
+
+  if (conn == NULL && endpoint_idle (e, UINT32_MAX) == NULL)
+    return e->connections[0];
+  return conn;
+}
+
+/* Nobody is asked about the first unknown segment any more. */
+static bool
+is_data_now (const struct copier *c)
+{
+  return c->distrusted &&
+         lookup_endpoint (c, c->unknown.first->touched) != c->options.base;
+}
+
 static bool
 feed_lookups (struct copier *c)
 {
-  const struct endpoint *e;
-  struct connection *conn;
+  bool progress = false;
+
+  while (c->unknown.first != NULL && is_data_now (c)) {
+    const struct segment s = queue_cut (&c->unknown, UINT64_MAX);
+
+    if (queue_append (&c->ready, s.offset, s.length, SEGMENT_DATA, s.touched) ==
+        -1)
+      abort (); /* a leased range must not be forgotten */
+    progress = true;
+  }
 
   /* Stay ahead of the copying, but not far: what is known gets old. */
-  if (c->unknown.first == NULL || c->lookups == LOOKUPS || c->error != NULL ||
-      c->ready.bytes > 16 * c->copy_bytes)
-    return false;
-  e = lookup_endpoint (c, c->unknown.first->touched);
-  conn = endpoint_idle (e, DEPTH);
-  if (conn == NULL && endpoint_idle (e, UINT32_MAX) == NULL)
-    conn = e->connections[0]; /* all are broken: let the request say so */
-  if (conn == NULL)
-    return false;
-  lookup_start (c, conn);
-  return true;
+  if (c->lookup == NULL && c->unknown.first != NULL && c->error == NULL &&
+      c->ready.bytes <= 16 * c->copy_bytes) {
+    lookup_start (c);
+    progress = true;
+  }
+  return lookup_run (c) || progress;
 }
 
 /* Requests that no connection is left for would wait for ever. */
@@ -552,7 +623,7 @@ copier_run (struct copier *c)
     }
   } while (progress);
   /* After an error nothing new begins; what waits goes back as failed. */
-  if (c->error != NULL && copier_backlog (c) > 0)
+  if (c->error != NULL)
     copier_drop_queue (c);
 }
 

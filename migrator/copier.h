@@ -8,10 +8,10 @@
  *
  * A range goes through these steps:
  *
- *   queued -> [block status] -> segments (data or zero) -> jobs of about
+ *   queued -> [what is zero] -> segments (data or zero) -> jobs of about
  *   request_bytes -> read -> writes and write-zeroes -> ended
  *
- * Block status is asked here, after the range was leased, never earlier (R1).
+ * What is zero is asked here, after the range was leased, never earlier (R1).
  */
 
 #ifndef NBDMIGRATE_COPIER_H
@@ -22,6 +22,7 @@
 
 #include "bucket.h"
 #include "endpoint.h"
+#include "extents.h"
 
 enum copy_outcome {
   COPY_SKIPPED,   /* the destination had it already: nothing was written */
@@ -36,6 +37,18 @@ enum copy_outcome {
 typedef void copier_ended (void *opaque, uint64_t offset, uint64_t length,
                            enum copy_outcome outcome);
 
+/* Ask what of a leased range reads as zeroes, as long as the copier cannot be
+ * told by block status without danger for the source.  copier_answer must
+ * follow, from the loop, with the same ticket.
+ */
+typedef void copier_ask (void *opaque, uint64_t ticket, uint64_t offset,
+                         uint64_t length);
+
+/* The source said that a block there reads as zeroes, and it does not.  Nothing
+ * is believed any more; what was left out before is to be taken again.
+ */
+typedef void copier_distrusted (void *opaque, uint64_t offset);
+
 struct copier_options {
   uint64_t chunk_bytes;
   uint64_t request_bytes;   /* of a read or write, and of most jobs */
@@ -43,7 +56,10 @@ struct copier_options {
   bool destination_is_zero; /* where a range is not 'touched' (R18) */
   struct endpoint *base;    /* for --shared-base, or NULL; not owned */
   struct bucket *bucket;    /* shared by all disks; not owned */
+  uint64_t sample_seed;     /* for the choice of samples */
   copier_ended *ended;
+  copier_ask *ask; /* NULL: by block status at the source */
+  copier_distrusted *distrusted;
   void *opaque;
 };
 
@@ -52,6 +68,7 @@ struct copier_stats {
   uint64_t zeroed_bytes;   /* as write-zeroes */
   uint64_t skipped_bytes;  /* known to be there already: zero, or in the base */
   uint64_t compared_bytes; /* read back */
+  uint64_t sampled_bytes;  /* said to be zero and read all the same */
   uint64_t moved_bytes;    /* ended well, of any kind */
   uint64_t busy_us;        /* time with a job under way */
 };
@@ -76,6 +93,21 @@ extern int copier_add (struct copier *c, uint64_t offset, uint64_t length,
 extern int copier_add_compare (struct copier *c, uint64_t offset,
                                uint64_t length)
   __attribute__ ((warn_unused_result));
+
+/* The answer to copier_ask: what of [offset, *end) reads as zeroes, ascending;
+ * the rest is data, also behind the end of the question.
+ */
+enum copier_said {
+  COPIER_SAID_ZERO,
+  COPIER_SAID_NOTHING,        /* all is data */
+  COPIER_SAID_ASK_THE_SOURCE, /* by block status, from now on */
+};
+extern void copier_answer (struct copier *c, uint64_t ticket,
+                           enum copier_said said, const struct extents *zero,
+                           uint64_t end);
+
+/* Ask no more: from now on all that is taken is data, zeroes in it excepted. */
+extern void copier_stop_asking (struct copier *c);
 
 /* Start whatever can be started now. */
 extern void copier_run (struct copier *c);

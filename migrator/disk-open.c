@@ -350,7 +350,10 @@ make_copier (struct disk *d)
     .destination_is_zero = o->destination_is_zero,
     .base = d->base,
     .bucket = &d->m->bucket,
+    .sample_seed = d->m->sample_seed,
     .ended = disk_part_ended,
+    .ask = disk_ask_extents,
+    .distrusted = disk_distrust,
     .opaque = d,
   };
 

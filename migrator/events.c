@@ -162,14 +162,17 @@ summary (const struct migration *m)
     sum.zeroed_bytes += s.zeroed_bytes;
     sum.skipped_bytes += s.skipped_bytes;
     sum.compared_bytes += s.compared_bytes;
+    sum.sampled_bytes += s.sampled_bytes;
   }
   return json_pack (
-    "{s:o, s:I, s:I, s:I, s:I, s:I, s:i, s:f, s:I, s:s, s:b}", "disks",
-    disks_json (m), "disk_bytes", (json_int_t)disk_bytes (m), "copied_bytes",
-    (json_int_t)sum.copied_bytes, "zeroed_bytes", (json_int_t)sum.zeroed_bytes,
-    "skipped_bytes", (json_int_t)sum.skipped_bytes, "compared_bytes",
-    (json_int_t)sum.compared_bytes, "passes", (int)m->passes, "pause_ms",
-    m->pause_ms, "duration_ms",
+    "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:f, s:I, s:s, s:b}",
+    "disks", disks_json (m), "disk_bytes", (json_int_t)disk_bytes (m),
+    "copied_bytes", (json_int_t)sum.copied_bytes, "zeroed_bytes",
+    (json_int_t)sum.zeroed_bytes, "skipped_bytes",
+    (json_int_t)sum.skipped_bytes, "compared_bytes",
+    (json_int_t)sum.compared_bytes, "sampled_bytes",
+    (json_int_t)sum.sampled_bytes, "sample_seed", (json_int_t)m->sample_seed,
+    "passes", (int)m->passes, "pause_ms", m->pause_ms, "duration_ms",
     (json_int_t)((loop_now_us () - m->started_us) / 1000), "finish",
     finish_name (m->finish), "resumed", resumed);
 }

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -442,6 +443,17 @@ finish (struct migration *m, int status)
   say_authority (m, m->complete ? EXIT_DONE : status);
 }
 
+/* Only to be different each time. */
+static uint64_t
+choose_seed (void)
+{
+  uint32_t seed = 0;
+
+  if (getrandom (&seed, sizeof seed, GRND_NONBLOCK) != sizeof seed)
+    seed = (uint32_t)loop_now_us ();
+  return seed;
+}
+
 int
 migrate (const struct options *options)
 {
@@ -451,6 +463,7 @@ migrate (const struct options *options)
     .wait = options->wait,
     .max_pause_ms = options->max_pause_ms,
     .predicted_ms = FORECAST_NEVER,
+    .sample_seed = choose_seed (),
     .started_us = loop_now_us (),
   };
   int status = EXIT_FAILED;

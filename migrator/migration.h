@@ -79,6 +79,12 @@ struct disk {
   bool take_pending;
   uint64_t take_bytes;
 
+  struct question {
+    uint64_t ticket, offset, length;
+    int64_t asked_us;
+  } question;             /* of the copier, to the filter */
+  bool zeroes_distrusted; /* a sample of them was not zero */
+
   struct bitmap unverified; /* --verify: of any run, not yet read back */
 
   /* Ended parts, not yet reported to the filter. */
@@ -137,6 +143,7 @@ enum phase {
 
 struct migration {
   const struct options *options;
+  uint64_t sample_seed;
   struct loop loop;
   struct bucket bucket;
   struct disk *disks;
@@ -206,6 +213,10 @@ extern bool disk_is_connected (const struct disk *d);
 
 /* The copier's callback: a part of a leased range ended. */
 extern copier_ended disk_part_ended;
+
+/* disk-extents.c.  The copier's questions, and what a sample has found. */
+extern copier_ask disk_ask_extents;
+extern copier_distrusted disk_distrust;
 
 /* Bytes copied or left out and not yet read back; 0 without --verify. */
 extern uint64_t disk_unverified_bytes (const struct disk *d);
