@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Open, stop, close a relay, and look at it. */
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -125,6 +126,7 @@ relay_open (const char *uri, const struct relay_options *options,
   CLEANUP_FREE char *reason = NULL;
   struct relay *r;
 
+  assert (options->owed != NULL);
   *why = NULL;
   r = new_relay (uri, options);
   if (r == NULL)

@@ -4,11 +4,14 @@
  * and keeps nobody waiting for longer than asked.
  */
 
+#include "relay/owed-error.h"
 #include "relay/relay.h"
 #include "server.h"
 #include "unit.h"
 
 #define BYTES 1048576
+
+static struct owed_error owed;
 
 static struct relay *
 open_relay (const struct server *s, unsigned connections)
@@ -19,6 +22,8 @@ open_relay (const struct server *s, unsigned connections)
   struct relay *r;
   char *why;
 
+  owed_error_init (&owed, false, NULL, NULL);
+  o.owed = &owed;
   o.disk_bytes = BYTES;
   o.connections = connections;
   r = relay_open (s->uri, &o, NULL, &why);
