@@ -96,7 +96,7 @@ why_unknown (const struct export *e)
     return NULL;
   if (e->backend == NULL)
     return "the plugin has not been opened";
-  if (e->shared == NULL && *e->name != '\0' && !SHARED_HAS_NAME)
+  if (!e->local.is_shared && *e->name != '\0' && !SHARED_HAS_NAME)
     return "with this version of nbdkit only the default export can be asked";
   return NULL;
 }
@@ -140,10 +140,8 @@ plugin_begin (struct allocation *a, const struct job *q)
 {
   struct export *e = a->export;
 
-  if (e->serialise)
-    pthread_mutex_lock (&e->source_lock);
-  if (e->shared != NULL)
-    return e->shared;
+  if (e->local.is_shared)
+    return local_begin (&e->local, NULL);
   if (a->context != NULL && a->opened_for != q->session)
     close_context (a);
   if (a->context == NULL && open_context (a) == -1)
@@ -155,8 +153,7 @@ plugin_begin (struct allocation *a, const struct job *q)
 static void
 plugin_end (struct allocation *a)
 {
-  if (a->export->serialise)
-    pthread_mutex_unlock (&a->export->source_lock);
+  local_end (&a->export->local);
 }
 
 static int

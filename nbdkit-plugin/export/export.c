@@ -2,14 +2,8 @@
 /* The list of exports, and how one comes into being.
  *
  * When a name is opened for the first time, a context of the plugin is opened
- * to look at it.  With multi-conn it is closed again, and each connection gets
- * its own as usual.  Without multi-conn two contexts might not see each
- * other's writes, so the migrator's reads could miss what the guest wrote: all
- * connections share one context then, which lives until .cleanup.
- *
- * The context that is looked at belongs to the connection, as some plugins
- * need its export name.  The shared one cannot have one before nbdkit 1.43.9,
- * so it is for the default export only.
+ * to look at it (local.h).  It belongs to the connection, as some plugins need
+ * its export name.
  */
 
 #include <inttypes.h>
@@ -40,14 +34,6 @@ static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct export *list;
 static size_t nr_exports;
 static char *default_name;
-
-static bool serialise_requests;
-
-void
-exports_init (int thread_model)
-{
-  serialise_requests = thread_model < NBDKIT_THREAD_MODEL_PARALLEL;
-}
 
 /* The list lock must be held. */
 static struct export *
@@ -97,86 +83,6 @@ export_foreach (void (*f) (struct export *e, void *opaque), void *opaque)
 
 /* ---- Making one -------------------------------------------------------- */
 
-static nbdkit_next *
-context_open (nbdkit_backend *backend, int readonly, const char *name,
-              int shared)
-{
-  nbdkit_next *next =
-    nbdkit_next_context_open (backend, readonly, name, shared);
-
-  if (next && next->prepare (next) == -1) {
-    nbdkit_next_context_close (next);
-    return NULL;
-  }
-  return next;
-}
-
-static void
-context_close (nbdkit_next *next)
-{
-  next->finalize (next);
-  nbdkit_next_context_close (next);
-}
-
-/* nbdkit keeps the answers to these in the context: when it is shared, that
- * must have happened before two threads ask.
- */
-static int
-context_ask_all (nbdkit_next *next)
-{
-  uint32_t minimum, preferred, maximum;
-
-  if (next->get_size (next) == -1 || next->can_write (next) == -1 ||
-      next->can_flush (next) == -1 || next->is_rotational (next) == -1 ||
-      next->can_trim (next) == -1 || next->can_zero (next) == -1 ||
-      next->can_fast_zero (next) == -1 || next->can_extents (next) == -1 ||
-      next->can_fua (next) == -1 || next->can_multi_conn (next) == -1 ||
-      next->can_cache (next) == -1 ||
-      next->block_size (next, &minimum, &preferred, &maximum) == -1)
-    return -1;
-  return 0;
-}
-
-static int
-open_shared (struct export *e, nbdkit_backend *backend, int readonly)
-{
-  if (!SHARED_HAS_NAME && *e->name != '\0') {
-    nbdkit_error ("migrate: export \"%s\": the plugin offers no multi-conn, "
-                  "and this version of nbdkit (" NBDKIT_VERSION_STRING
-                  ") can then serve the default export only",
-                  e->name);
-    return -1;
-  }
-  nbdkit_debug ("migrate: export \"%s\": no multi-conn, all connections share "
-                "one context",
-                e->name);
-  e->shared = context_open (backend, readonly, e->name, 1);
-  if (e->shared == NULL)
-    return -1;
-  e->serialise = serialise_requests;
-  return context_ask_all (e->shared);
-}
-
-/* Learn what the plugin says of the export. */
-static int
-look_at_plugin (struct export *e, nbdkit_backend *backend, int readonly)
-{
-  nbdkit_next *next = context_open (backend, readonly, e->name, 0);
-  int64_t size;
-  int multi_conn;
-
-  if (next == NULL)
-    return -1;
-  size = next->get_size (next);
-  multi_conn = next->can_multi_conn (next);
-  context_close (next);
-  if (size == -1 || multi_conn == -1)
-    return -1;
-  e->disk_bytes = size;
-  e->chunk_bytes = config_chunk_bytes (size);
-  return multi_conn ? 0 : open_shared (e, backend, readonly);
-}
-
 static int
 make_id (struct export *e)
 {
@@ -218,7 +124,7 @@ find_owner (struct export *e, nbdkit_backend *backend, int readonly,
     return -1;
   if (*owner == OWNER_DESTINATION || e->session.source != NULL)
     return 0;
-  if (backend == NULL || look_at_plugin (e, backend, readonly) == -1)
+  if (backend == NULL || local_look (e, backend, readonly) == -1)
     return -1;
   if (!owner_fits (e))
     *owner = OWNER_UNKNOWN;
@@ -229,8 +135,6 @@ static void
 export_free (struct export *e)
 {
   allocation_free (e->allocation); /* it uses the others */
-  if (e->shared)
-    context_close (e->shared);
   for (unsigned i = 0; i < PLACES; i++)
     if (e->places[i].relay)
       relay_close (e->places[i].relay);
@@ -240,7 +144,7 @@ export_free (struct export *e)
   if (e->tracker)
     tracker_free (e->tracker);
   session_state_destroy (&e->session);
-  pthread_mutex_destroy (&e->source_lock);
+  local_destroy (&e->local);
   pthread_mutex_destroy (&e->connect_lock);
   free (e->connect_why);
   free (e->name);
@@ -258,7 +162,7 @@ export_new (nbdkit_backend *backend, int readonly, const char *name)
     free (e);
     return NULL;
   }
-  pthread_mutex_init (&e->source_lock, NULL);
+  local_init (&e->local);
   pthread_mutex_init (&e->connect_lock, NULL);
   session_state_init (&e->session);
   e->backend = backend;

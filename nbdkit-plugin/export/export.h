@@ -14,6 +14,7 @@
 #include <nbdkit-filter.h>
 
 #include "relay/owed-error.h"
+#include "local.h"
 #include "session-state.h"
 #include "tracker/tracker.h"
 
@@ -68,13 +69,7 @@ struct export
   uint64_t chunk_bytes;
   struct tracker *tracker; /* has its own lock */
 
-  /* The context that all connections share if the plugin has no multi-conn;
-   * NULL if each has its own.  Constant.
-   */
-  nbdkit_next *shared;
-  /* Calls to it must be serialised, by this lock. */
-  bool serialise;
-  pthread_mutex_t source_lock;
+  struct local local; /* has its own locks */
 
   /* For further contexts; NULL: the plugin was not looked at.  Constant. */
   nbdkit_backend *backend;
@@ -127,9 +122,6 @@ extern void export_set_default (const char *name);
 /* Call f for each of them, oldest last. */
 extern void export_foreach (void (*f) (struct export *e, void *opaque),
                             void *opaque);
-
-/* The model that .get_ready was told, before anything is opened. */
-extern void exports_init (int thread_model);
 
 /* Close what is shared and forget all.  No client may be connected, on either
  * side.

@@ -19,13 +19,4 @@ struct handle {
   bool told; /* atomic: that it is fenced was logged */
 };
 
-/* The context to ask about the export's properties.  'next' is the connection's
- * own, or NULL if the export has a shared one.
- */
-static inline nbdkit_next *
-handle_next (const struct handle *h, nbdkit_next *next)
-{
-  return h->export->shared ? h->export->shared : next;
-}
-
 #endif /* NBDMIGRATE_HANDLE_H */

@@ -66,7 +66,7 @@ migrate_get_ready (int thread_model)
         : "serialize_connections");
     return -1;
   }
-  exports_init (thread_model);
+  local_set_thread_model (thread_model);
   return directory_claim ();
 }
 
@@ -147,11 +147,15 @@ static int
 open_source (struct export *e, nbdkit_next_open *next, nbdkit_context *context,
              int readonly, const char *exportname)
 {
+  int r;
+
   if (!needs_local (e))
     return 0;
-  if (e->shared != NULL || next (context, readonly, exportname) == 0)
-    return 1;
-  return -1;
+  if (e->local.is_shared)
+    r = local_refresh (e, nbdkit_context_get_backend (context), readonly);
+  else
+    r = next (context, readonly, exportname);
+  return r == 0 ? 1 : -1;
 }
 
 static void *
@@ -195,7 +199,7 @@ migrate_prepare (nbdkit_next *next, void *handle, int readonly)
   int r;
 
   (void)readonly;
-  if (h->no_source || h->export->shared)
+  if (h->no_source || h->export->local.is_shared)
     return 0;
   r = next->can_multi_conn (next);
   if (r == 0)
@@ -216,13 +220,14 @@ migrate_finalize (nbdkit_next *next, void *handle)
 static int64_t
 migrate_get_size (nbdkit_next *next, void *handle)
 {
-  const struct handle *h = handle;
+  struct handle *h = handle;
   int64_t size;
 
   if (h->no_source)
     return h->export->disk_bytes;
-  next = handle_next (h, next);
+  next = local_begin (&h->export->local, next);
   size = next->get_size (next);
+  local_end (&h->export->local);
   if (size == -1 || (uint64_t)size == h->export->disk_bytes)
     return size;
   nbdkit_error ("migrate: export \"%s\": its size was %" PRIu64 " bytes and "
@@ -240,11 +245,27 @@ cut_text (const char *text, int len)
   return len;
 }
 
-/* The plugin's own text, then the lines that lead to the control socket. */
+/* The plugin's own text, or NULL. */
+static const char *
+local_description (struct handle *h, nbdkit_next *next)
+{
+  const char *text;
+
+  if (h->no_source)
+    return NULL;
+  next = local_begin (&h->export->local, next);
+  text = next->export_description (next);
+  if (text) /* it may be the context's */
+    text = nbdkit_strdup_intern (text);
+  local_end (&h->export->local);
+  return text;
+}
+
+/* That, then the lines that lead to the control socket. */
 static const char *
 migrate_export_description (nbdkit_next *next, void *handle)
 {
-  const struct handle *h = handle;
+  struct handle *h = handle;
   struct route route;
   const bool relays =
     tracker_route (h->export->tracker, &route) && route.place != PLACE_LOCAL;
@@ -255,8 +276,7 @@ migrate_export_description (nbdkit_next *next, void *handle)
   const char *text;
   size_t len;
 
-  next = handle_next (h, next);
-  text = h->no_source ? NULL : next->export_description (next);
+  text = local_description (h, next);
   len = text ? strlen (text) : 0;
   if (len > DESCRIPTION_MAX - ours)
     len = cut_text (text, DESCRIPTION_MAX - ours);
@@ -270,7 +290,8 @@ static int
 migrate_block_size (nbdkit_next *next, void *handle, uint32_t *minimum,
                     uint32_t *preferred, uint32_t *maximum)
 {
-  const struct handle *h = handle;
+  struct handle *h = handle;
+  int r;
 
   if (h->no_source) {
     *minimum = 1;
@@ -278,8 +299,10 @@ migrate_block_size (nbdkit_next *next, void *handle, uint32_t *minimum,
     *maximum = 0xffffffff;
     return 0;
   }
-  next = handle_next (h, next);
-  return next->block_size (next, minimum, preferred, maximum);
+  next = local_begin (&h->export->local, next);
+  r = next->block_size (next, minimum, preferred, maximum);
+  local_end (&h->export->local);
+  return r;
 }
 
 /* ---- What the export can ----------------------------------------------- */
@@ -287,100 +310,127 @@ migrate_block_size (nbdkit_next *next, void *handle, uint32_t *minimum,
 static int
 migrate_can_write (nbdkit_next *next, void *handle)
 {
-  const struct handle *h = handle;
+  struct handle *h = handle;
+  int r;
 
   if (h->no_source)
     return !h->readonly;
-  next = handle_next (h, next);
-  return next->can_write (next);
+  next = local_begin (&h->export->local, next);
+  r = next->can_write (next);
+  local_end (&h->export->local);
+  return r;
 }
 
 static int
 migrate_can_flush (nbdkit_next *next, void *handle)
 {
-  const struct handle *h = handle;
+  struct handle *h = handle;
+  int r;
 
   if (h->no_source)
     return 1;
-  next = handle_next (h, next);
-  return next->can_flush (next);
+  next = local_begin (&h->export->local, next);
+  r = next->can_flush (next);
+  local_end (&h->export->local);
+  return r;
 }
 
 static int
 migrate_is_rotational (nbdkit_next *next, void *handle)
 {
-  const struct handle *h = handle;
+  struct handle *h = handle;
+  int r;
 
   if (h->no_source)
     return 0;
-  next = handle_next (h, next);
-  return next->is_rotational (next);
+  next = local_begin (&h->export->local, next);
+  r = next->is_rotational (next);
+  local_end (&h->export->local);
+  return r;
 }
 
 static int
 migrate_can_trim (nbdkit_next *next, void *handle)
 {
-  const struct handle *h = handle;
+  struct handle *h = handle;
+  int r;
 
   if (h->no_source)
     return 1;
-  next = handle_next (h, next);
-  return next->can_trim (next);
+  next = local_begin (&h->export->local, next);
+  r = next->can_trim (next);
+  local_end (&h->export->local);
+  return r;
 }
 
 static int
 migrate_can_zero (nbdkit_next *next, void *handle)
 {
-  const struct handle *h = handle;
+  struct handle *h = handle;
+  int r;
 
   if (h->no_source)
     return NBDKIT_ZERO_NATIVE;
-  next = handle_next (h, next);
-  return next->can_zero (next);
+  next = local_begin (&h->export->local, next);
+  r = next->can_zero (next);
+  local_end (&h->export->local);
+  return r;
 }
 
 static int
 migrate_can_fast_zero (nbdkit_next *next, void *handle)
 {
-  const struct handle *h = handle;
+  struct handle *h = handle;
+  int r;
 
   if (h->no_source)
     return 1;
-  next = handle_next (h, next);
-  return next->can_fast_zero (next);
+  next = local_begin (&h->export->local, next);
+  r = next->can_fast_zero (next);
+  local_end (&h->export->local);
+  return r;
 }
 
 static int
 migrate_can_extents (nbdkit_next *next, void *handle)
 {
-  const struct handle *h = handle;
+  struct handle *h = handle;
+  int r;
 
   if (h->no_source)
     return 1;
-  next = handle_next (h, next);
-  return next->can_extents (next);
+  next = local_begin (&h->export->local, next);
+  r = next->can_extents (next);
+  local_end (&h->export->local);
+  return r;
 }
 
 static int
 migrate_can_fua (nbdkit_next *next, void *handle)
 {
-  const struct handle *h = handle;
+  struct handle *h = handle;
+  int r;
 
   if (h->no_source)
     return NBDKIT_FUA_NATIVE;
-  next = handle_next (h, next);
-  return next->can_fua (next);
+  next = local_begin (&h->export->local, next);
+  r = next->can_fua (next);
+  local_end (&h->export->local);
+  return r;
 }
 
 static int
 migrate_can_cache (nbdkit_next *next, void *handle)
 {
-  const struct handle *h = handle;
+  struct handle *h = handle;
+  int r;
 
   if (h->no_source)
     return NBDKIT_CACHE_NATIVE;
-  next = handle_next (h, next);
-  return next->can_cache (next);
+  next = local_begin (&h->export->local, next);
+  r = next->can_cache (next);
+  local_end (&h->export->local);
+  return r;
 }
 
 /* Always: either the plugin has it, or all connections share one context. */

@@ -228,7 +228,7 @@ tell_error (const struct io *io, uint64_t seen)
     return 0;
   __atomic_store_n (&h->errors_seen, seen, __ATOMIC_SEQ_CST);
   nbdkit_error ("export \"%s\": acknowledged writes that were not flushed may "
-                "have been lost at the destination: this flush fails",
+                "have been lost: this flush fails",
                 h->export->name);
   *io->err = EIO;
   return -1;

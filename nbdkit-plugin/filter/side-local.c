@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The local side: nbdkit's plugin, through the connection's own context or the
- * shared one (export.h), which may have to be used by one thread at a time.
+ * shared one (export/local.h).
  */
-
-#include <pthread.h>
 
 #include "nbd-limits.h"
 #include "side.h"
@@ -12,21 +10,26 @@
 static nbdkit_next *
 begin (const struct io *io)
 {
-  struct export *e = io->handle->export;
-
-  if (e->serialise)
-    pthread_mutex_lock (&e->source_lock);
-  return handle_next (io->handle, io->next);
+  return local_begin (&io->handle->export->local, io->next);
 }
 
 static int
 end (const struct io *io, int r)
 {
-  struct export *e = io->handle->export;
+  struct local *l = &io->handle->export->local;
 
-  if (e->serialise)
-    pthread_mutex_unlock (&e->source_lock);
+  local_end (l);
+  if (r == -1)
+    local_failed (l);
   return r;
+}
+
+/* For what writes. */
+static nbdkit_next *
+begin_change (const struct io *io)
+{
+  local_wrote (&io->handle->export->local);
+  return begin (io);
 }
 
 static int
@@ -41,7 +44,7 @@ local_pread (const struct io *io)
 static int
 local_pwrite (const struct io *io)
 {
-  nbdkit_next *next = begin (io);
+  nbdkit_next *next = begin_change (io);
 
   return end (io, next->pwrite (next, io->data, io->count, io->offset,
                                 io->flags, io->err));
@@ -60,7 +63,7 @@ local_pwrite (const struct io *io)
 static int
 local_zero (const struct io *io)
 {
-  nbdkit_next *next = begin (io);
+  nbdkit_next *next = begin_change (io);
   uint64_t offset = io->offset;
   uint32_t count = io->count;
   int r = 0;
@@ -78,7 +81,7 @@ local_zero (const struct io *io)
 static int
 local_trim (const struct io *io)
 {
-  nbdkit_next *next = begin (io);
+  nbdkit_next *next = begin_change (io);
 
   return end (io, next->trim (next, io->count, io->offset, io->flags, io->err));
 }
@@ -86,9 +89,14 @@ local_trim (const struct io *io)
 static int
 local_flush (const struct io *io)
 {
+  struct local *l = &io->handle->export->local;
   nbdkit_next *next = begin (io);
+  const bool unflushed = local_flush_begin (l);
+  const int r = next->flush (next, io->flags, io->err);
 
-  return end (io, next->flush (next, io->flags, io->err));
+  if (r == -1)
+    local_flush_failed (l, unflushed);
+  return end (io, r);
 }
 
 static int

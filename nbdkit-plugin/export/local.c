@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/config.h"
+#include "cleanup.h"
+#include "export.h"
+#include "local.h"
+#include "owed.h"
+
+#define PROBE_BYTES 512 /* or a block */
+
+/* How long an exchange waits for calls of the old context to end. */
+#define EXCHANGE_S 2
+
+static bool serialise_requests;
+
+void
+local_set_thread_model (int thread_model)
+{
+  serialise_requests = thread_model < NBDKIT_THREAD_MODEL_PARALLEL;
+}
+
+void
+local_init (struct local *l)
+{
+  *l = (struct local){ .is_shared = false };
+  pthread_rwlock_init (&l->lock, NULL);
+  pthread_mutex_init (&l->one, NULL);
+}
+
+/* ---- Contexts ------------------------------------------------------------ */
+
+static nbdkit_next *
+context_open (nbdkit_backend *backend, int readonly, const char *name,
+              int shared)
+{
+  nbdkit_next *next =
+    nbdkit_next_context_open (backend, readonly, name, shared);
+
+  if (next && next->prepare (next) == -1) {
+    nbdkit_next_context_close (next);
+    return NULL;
+  }
+  return next;
+}
+
+static void
+context_close (nbdkit_next *next)
+{
+  next->finalize (next);
+  nbdkit_next_context_close (next);
+}
+
+/* nbdkit keeps the answers to these in the context: when it is shared, that
+ * must have happened before two threads ask.
+ */
+static int
+context_ask_all (nbdkit_next *next)
+{
+  uint32_t minimum, preferred, maximum;
+
+  if (next->get_size (next) == -1 || next->can_write (next) == -1 ||
+      next->can_flush (next) == -1 || next->is_rotational (next) == -1 ||
+      next->can_trim (next) == -1 || next->can_zero (next) == -1 ||
+      next->can_fast_zero (next) == -1 || next->can_extents (next) == -1 ||
+      next->can_fua (next) == -1 || next->can_multi_conn (next) == -1 ||
+      next->can_cache (next) == -1 ||
+      next->block_size (next, &minimum, &preferred, &maximum) == -1)
+    return -1;
+  return 0;
+}
+
+/* One to be shared.  NULL: error (reported). */
+static nbdkit_next *
+open_shared (struct export *e, nbdkit_backend *backend, int readonly)
+{
+  nbdkit_next *next = context_open (backend, readonly, e->name, 1);
+
+  if (next && context_ask_all (next) == -1) {
+    context_close (next);
+    return NULL;
+  }
+  return next;
+}
+
+static int
+share (struct export *e, nbdkit_backend *backend, int readonly)
+{
+  struct local *l = &e->local;
+
+  if (!SHARED_HAS_NAME && *e->name != '\0') {
+    nbdkit_error ("migrate: export \"%s\": the plugin offers no multi-conn, "
+                  "and this version of nbdkit (" NBDKIT_VERSION_STRING
+                  ") can then serve the default export only",
+                  e->name);
+    return -1;
+  }
+  nbdkit_debug ("migrate: export \"%s\": no multi-conn, all connections share "
+                "one context",
+                e->name);
+  l->is_shared = true;
+  l->serialise = serialise_requests;
+  l->shared = open_shared (e, backend, readonly);
+  return l->shared ? 0 : -1;
+}
+
+int
+local_look (struct export *e, nbdkit_backend *backend, int readonly)
+{
+  nbdkit_next *next = context_open (backend, readonly, e->name, 0);
+  int64_t size;
+  int multi_conn;
+
+  if (next == NULL)
+    return -1;
+  size = next->get_size (next);
+  multi_conn = next->can_multi_conn (next);
+  context_close (next);
+  if (size == -1 || multi_conn == -1)
+    return -1;
+  e->disk_bytes = size;
+  e->chunk_bytes = config_chunk_bytes (size);
+  return multi_conn ? 0 : share (e, backend, readonly);
+}
+
+void
+local_destroy (struct local *l)
+{
+  if (l->shared)
+    context_close (l->shared);
+  pthread_mutex_destroy (&l->one);
+  pthread_rwlock_destroy (&l->lock);
+}
+
+/* ---- Calls --------------------------------------------------------------- */
+
+nbdkit_next *
+local_begin (struct local *l, nbdkit_next *own)
+{
+  if (!l->is_shared)
+    return own;
+  pthread_rwlock_rdlock (&l->lock);
+  if (l->serialise)
+    pthread_mutex_lock (&l->one);
+  return l->shared;
+}
+
+void
+local_end (struct local *l)
+{
+  if (!l->is_shared)
+    return;
+  if (l->serialise)
+    pthread_mutex_unlock (&l->one);
+  pthread_rwlock_unlock (&l->lock);
+}
+
+void
+local_failed (struct local *l)
+{
+  if (l->is_shared)
+    __atomic_store_n (&l->failed, true, __ATOMIC_RELAXED);
+}
+
+void
+local_wrote (struct local *l)
+{
+  if (l->is_shared)
+    __atomic_store_n (&l->unflushed, true, __ATOMIC_RELAXED);
+}
+
+bool
+local_flush_begin (struct local *l)
+{
+  return l->is_shared &&
+         __atomic_exchange_n (&l->unflushed, false, __ATOMIC_SEQ_CST);
+}
+
+void
+local_flush_failed (struct local *l, bool unflushed)
+{
+  if (unflushed)
+    local_wrote (l);
+}
+
+/* ---- Exchanging the shared one ------------------------------------------- */
+
+static bool
+still_works (struct export *e)
+{
+  nbdkit_next *next = local_begin (&e->local, NULL);
+  uint32_t minimum, preferred, maximum, count = PROBE_BYTES;
+  CLEANUP_FREE void *buf = NULL;
+  int err = 0, r = -1;
+
+  if (next->block_size (next, &minimum, &preferred, &maximum) == 0) {
+    if (count < minimum)
+      count = minimum;
+    if (count > e->disk_bytes)
+      count = e->disk_bytes;
+    buf = malloc (count + 1);
+    if (buf != NULL)
+      r = count == 0 ? 0 : next->pread (next, buf, count, 0, 0, &err);
+  }
+  local_end (&e->local);
+  return r == 0;
+}
+
+/* The connections go on with this one.  -1: something still uses the other. */
+static int
+exchange (struct export *e, nbdkit_next *next)
+{
+  struct local *l = &e->local;
+  struct timespec until;
+  nbdkit_next *old;
+
+  clock_gettime (CLOCK_MONOTONIC, &until);
+  until.tv_sec += EXCHANGE_S;
+  if (pthread_rwlock_clockwrlock (&l->lock, CLOCK_MONOTONIC, &until) != 0)
+    return -1;
+  old = l->shared;
+  l->shared = next;
+  __atomic_store_n (&l->failed, false, __ATOMIC_RELAXED);
+  /* R13: what was written through the old one may be lost. */
+  if (__atomic_exchange_n (&l->unflushed, false, __ATOMIC_SEQ_CST))
+    owed_error_raise (&e->owed, NULL);
+  pthread_rwlock_unlock (&l->lock);
+  context_close (old);
+  return 0;
+}
+
+/* Held while one is being exchanged: clients that come at once need one only.
+ */
+static pthread_mutex_t refresh_lock = PTHREAD_MUTEX_INITIALIZER;
+
+int
+local_refresh (struct export *e, nbdkit_backend *backend, int readonly)
+{
+  struct local *l = &e->local;
+  nbdkit_next *next;
+  int64_t size;
+
+  if (!l->is_shared || !__atomic_load_n (&l->failed, __ATOMIC_RELAXED))
+    return 0;
+
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&refresh_lock);
+  if (!__atomic_load_n (&l->failed, __ATOMIC_RELAXED))
+    return 0;
+  if (still_works (e)) {
+    __atomic_store_n (&l->failed, false, __ATOMIC_RELAXED);
+    return 0;
+  }
+  nbdkit_debug ("migrate: export \"%s\": the shared context fails, opening "
+                "another",
+                e->name);
+  next = open_shared (e, backend, readonly);
+  if (next == NULL)
+    return -1;
+  size = next->get_size (next);
+  if (size == (int64_t)e->disk_bytes && exchange (e, next) == 0) {
+    owed_error_settle (&e->owed);
+    return 0;
+  }
+  context_close (next);
+  if (size != (int64_t)e->disk_bytes)
+    nbdkit_error ("migrate: export \"%s\": its size was %" PRIu64 " bytes and "
+                  "is %" PRIi64 " now; restart nbdkit",
+                  e->name, e->disk_bytes, size);
+  else
+    nbdkit_error ("migrate: export \"%s\": the plugin fails, and requests to "
+                  "it have not ended: connect again, or restart nbdkit",
+                  e->name);
+  return -1;
+}

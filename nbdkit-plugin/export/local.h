@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The local place: nbdkit's plugin, and the contexts to use it.
+ *
+ * With multi-conn each connection has its own context as usual.  Without it two
+ * contexts might not see each other's writes, so the migrator's reads could
+ * miss what the guest wrote: all connections share one then, which lives until
+ * .cleanup.  It may have to be used by one thread at a time.
+ *
+ * A shared context cannot have an export name before nbdkit 1.43.9, so it is
+ * for the default export only.
+ *
+ * A context may be of no use for good: that of the nbd plugin, once its server
+ * was restarted.  Without a shared one, a guest that connects again has a new
+ * one and goes on.  So where a call has failed, the next guest that connects
+ * makes sure that the shared one still works, or that another takes its place.
+ */
+
+#ifndef NBDMIGRATE_LOCAL_H
+#define NBDMIGRATE_LOCAL_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <nbdkit-filter.h>
+
+struct export;
+
+struct local {
+  bool is_shared; /* constant once the export is known */
+  bool serialise; /* constant: one call at a time */
+
+  /* The shared context: used under the read lock, exchanged under the other. */
+  pthread_rwlock_t lock;
+  nbdkit_next *shared;
+  pthread_mutex_t one; /* with 'serialise' */
+
+  bool failed;    /* atomic: a call has, since it was known to work */
+  bool unflushed; /* atomic: what was written since the last flush */
+};
+
+extern void local_init (struct local *l);
+extern void local_destroy (struct local *l);
+
+/* The model that .get_ready was told, before anything is opened. */
+extern void local_set_thread_model (int thread_model);
+
+/* Learn what the plugin says of the export, and open the shared context where
+ * one is needed.  Fills e->disk_bytes and e->chunk_bytes.  -1: error
+ * (reported).
+ */
+extern int local_look (struct export *e, nbdkit_backend *backend, int readonly);
+
+/* For a client that connects: see that the shared context works.  -1: it does
+ * not, and there is no other (reported).
+ */
+extern int local_refresh (struct export *e, nbdkit_backend *backend,
+                          int readonly);
+
+/* The context for one call, until local_end; 'own' is the connection's, or
+ * NULL.
+ */
+extern nbdkit_next *local_begin (struct local *l, nbdkit_next *own);
+extern void local_end (struct local *l);
+
+/* What became of a call. */
+extern void local_failed (struct local *l);
+extern void local_wrote (struct local *l);
+
+/* Around a flush: whether there was something to flush, to be told when it has
+ * failed.
+ */
+extern bool local_flush_begin (struct local *l);
+extern void local_flush_failed (struct local *l, bool unflushed);
+
+#endif /* NBDMIGRATE_LOCAL_H */
