@@ -60,6 +60,7 @@ struct copier {
   struct op_queue source_ops, destination_ops; /* wait for a connection */
   unsigned nr_destination_ops;
   uint64_t zero_bytes_max; /* of one request; see note_zero_time */
+  uint32_t zero_align;     /* ends of such a request (zero-align.h) */
   unsigned jobs;
   uint64_t job_bytes;
   bool obey_rate;
@@ -137,6 +138,9 @@ extern void job_start (struct copier *c, uint64_t offset, uint64_t length,
                        enum segment_kind kind, bool touched);
 extern void op_submit (struct op *op, struct connection *conn);
 extern bool is_zero (const char *buf, uint64_t length);
+
+/* Whether the destination can write zeroes by itself, as far as is known. */
+extern bool can_zero (const struct copier *c);
 
 /* copier-status.c */
 

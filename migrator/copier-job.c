@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "copier-internal.h"
+#include "zero-align.h"
 
 enum stage { STAGE_READ, STAGE_WRITE };
 
@@ -32,6 +33,13 @@ struct job {
 };
 
 static void job_advance (struct job *job);
+static void zero_otherwise (struct op *op);
+
+/* What is written where the destination cannot zero; all pieces from here. */
+#define ZEROES_BYTES (1024 * 1024)
+static char zeroes[ZEROES_BYTES]; /* never written; not in the file so */
+
+_Static_assert(ZEROES_BYTES % ZERO_ALIGN_MAX == 0, "whole blocks");
 
 static void
 job_free (struct job *job)
@@ -84,6 +92,19 @@ note_zero_time (struct copier *c, const struct op *op)
     c->zero_bytes_max /= 2;
 }
 
+bool
+can_zero (const struct copier *c)
+{
+  return c->destination->can_zero && c->zero_align != ZERO_ALIGN_NEVER;
+}
+
+/* The server is alive, and will not do it that way. */
+static bool
+was_refused (const struct io *io)
+{
+  return !io->lost && (io->error == EINVAL || io->error == EOPNOTSUPP);
+}
+
 static void
 op_ended (struct io *io)
 {
@@ -92,7 +113,9 @@ op_ended (struct io *io)
   struct copier *c = job->c;
   const bool writes = op->kind == OP_WRITE || op->kind == OP_ZERO;
 
-  if (io->error != 0) {
+  if (op->kind == OP_ZERO && was_refused (io))
+    zero_otherwise (op);
+  else if (io->error != 0) {
     job->failed = true;
     if (writes && io->lost)
       job->unknown = true;
@@ -181,6 +204,51 @@ add_ops (struct job *job, enum op_kind kind, char *buf, uint64_t offset,
   }
 }
 
+/* Zeroes as data, with one small buffer for all. */
+static void
+add_zeroes_as_data (struct job *job, uint64_t offset, uint64_t length)
+{
+  while (length > 0) {
+    const uint64_t n = length < ZEROES_BYTES ? length : ZEROES_BYTES;
+
+    add_ops (job, OP_WRITE, zeroes, offset, n);
+    offset += n;
+    length -= n;
+  }
+}
+
+/* Whole units as zeroes, the rest as data. */
+static void
+add_zeroes (struct job *job, uint64_t offset, uint64_t length)
+{
+  const struct copier *c = job->c;
+  const uint64_t end = offset + length;
+  uint64_t from = end, to = end;
+
+  if (can_zero (c))
+    zero_align_middle (c->zero_align, offset, length, &from, &to);
+  add_zeroes_as_data (job, offset, from - offset);
+  add_ops (job, OP_ZERO, NULL, from, to - from);
+  add_zeroes_as_data (job, to, end - to);
+}
+
+/* The destination refused it: again, and from now on, with ends that it may
+ * like better.
+ */
+static void
+zero_otherwise (struct op *op)
+{
+  struct copier *c = op->job->c;
+  uint64_t from, to;
+
+  zero_align_middle (c->zero_align, op->offset, op->length, &from, &to);
+  if (op->io.error == EOPNOTSUPP)
+    c->zero_align = ZERO_ALIGN_NEVER;
+  else if (from == op->offset && to == op->offset + op->length)
+    c->zero_align = zero_align_next (c->zero_align, op->offset, op->length);
+  add_zeroes (op->job, op->offset, op->length);
+}
+
 /* ---- reading ----------------------------------------------------------- */
 
 /* How many bytes lie between the job's end and the end of the destination's
@@ -223,10 +291,9 @@ static bool
 allocate (struct job *job)
 {
   const uint64_t with_pad = job->length + job->pad;
-  const bool needs_buffer =
-    job->kind != SEGMENT_ZERO || job->pad > 0 || !job->c->destination->can_zero;
+  const bool needs_buffer = job->kind != SEGMENT_ZERO || job->pad > 0;
 
-  /* A zero job that needs a buffer is at most one request long. */
+  /* A zero job that needs one is at most one request long. */
   if (needs_buffer) {
     job->buf =
       job->kind == SEGMENT_ZERO ? calloc (1, with_pad) : malloc (with_pad);
@@ -279,12 +346,12 @@ job_start (struct copier *c, uint64_t offset, uint64_t length,
 bool
 is_zero (const char *buf, uint64_t length)
 {
-  static const char zeroes[16];
+  static const char few[16];
 
-  if (length < sizeof zeroes)
-    return memcmp (buf, zeroes, length) == 0;
-  return memcmp (buf, zeroes, sizeof zeroes) == 0 &&
-         memcmp (buf, buf + sizeof zeroes, length - sizeof zeroes) == 0;
+  if (length < sizeof few)
+    return memcmp (buf, few, length) == 0;
+  return memcmp (buf, few, sizeof few) == 0 &&
+         memcmp (buf, buf + sizeof few, length - sizeof few) == 0;
 }
 
 /* A run of bytes that are all zero; whole zero units, or the disk's end with
@@ -299,10 +366,8 @@ write_zeroes (struct job *job, uint64_t offset, uint64_t length)
     bucket_give_back (c->options.bucket, length);
   if (c->options.destination_is_zero && !job->touched)
     c->stats.skipped_bytes += length;
-  else if (c->destination->can_zero)
-    add_ops (job, OP_ZERO, NULL, offset, length);
   else
-    add_ops (job, OP_WRITE, job->buf + (offset - job->offset), offset, length);
+    add_zeroes (job, offset, length);
 }
 
 /* Data that begins inside a chunk: blocks of zeroes in front of a long run are

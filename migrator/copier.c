@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "copier-internal.h"
+#include "zero-align.h"
 
 #define DEPTH 1 /* requests in flight on a connection */
 
@@ -172,6 +173,7 @@ copier_new (struct loop *loop, struct endpoint *source,
   c->destination_ops.last = &c->destination_ops.first;
   c->obey_rate = true;
   c->zero_bytes_max = destination->zero_maximum_bytes;
+  c->zero_align = ZERO_ALIGN_ANY;
   c->random = options->sample_seed;
   return c;
 }
@@ -492,7 +494,7 @@ job_bytes_max (const struct copier *c, const struct segment *s)
 
   if (s->kind == SEGMENT_COMPARE)
     return c->compare_bytes;
-  if (s->kind != SEGMENT_ZERO || !c->destination->can_zero)
+  if (s->kind != SEGMENT_ZERO || !can_zero (c))
     return c->copy_bytes;
   if (end % c->destination->minimum_bytes != 0) {
     const uint64_t last = (end - 1) / unit * unit;
@@ -511,7 +513,7 @@ may_begin (struct copier *c)
 
   if (s == NULL || c->error != NULL)
     return false;
-  if (s->kind == SEGMENT_ZERO && c->destination->can_zero)
+  if (s->kind == SEGMENT_ZERO && can_zero (c))
     return c->nr_destination_ops < 2 * c->destination->nr_connections;
   if (c->source_ops.first != NULL)
     return false;
