@@ -62,15 +62,18 @@ overlaps_batch (const struct batch *b, const struct log_entry *e)
 
 /* Whether this destination takes the record as one command. */
 static bool
-is_one_command (const struct destination *d, const struct log_entry *e)
+is_one_command (struct remote *m, const struct destination *d,
+                const struct log_entry *e)
 {
   switch (e->kind) {
   case LOG_WRITE:
     return e->length <= d->maximum;
   case LOG_ZERO:
-    return d->can_zero && e->length <= d->zero_maximum;
+    return d->can_zero && e->length <= d->zero_maximum &&
+           remote_takes_zero (m, e->offset, e->length);
   case LOG_TRIM:
-    return e->length <= d->zero_maximum;
+    return e->length <= d->zero_maximum &&
+           remote_takes_trim (m, e->offset, e->length);
   }
   return false;
 }
@@ -123,7 +126,7 @@ send_record (struct replay *p, const struct log_entry *e)
 
   if (e->kind == LOG_TRIM && !d->can_trim)
     return 0;
-  if (!is_one_command (d, e))
+  if (!is_one_command (&p->relay->remote, d, e))
     return send_alone (p, e);
   if (p->batch.n == BATCH_MAX || overlaps_batch (&p->batch, e))
     result = send_batch (p);

@@ -10,6 +10,7 @@
 #include "remote.h"
 #include "socket-life.h"
 #include "socket-reset.h"
+#include "zero-align.h"
 
 /* Many threads hold it for a very short time: spin before sleeping. */
 static void
@@ -27,7 +28,12 @@ void
 remote_init (struct remote *m, const struct remote_options *options,
              const struct remote_user *user)
 {
-  *m = (struct remote){ .options = *options, .user = *user };
+  *m = (struct remote){
+    .options = *options,
+    .user = *user,
+    .zero_align = ZERO_ALIGN_ANY,
+    .trim_align = ZERO_ALIGN_ANY,
+  };
   init_lock (&m->lock);
   pthread_cond_init (&m->changed, NULL);
 }

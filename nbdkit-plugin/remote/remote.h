@@ -87,6 +87,8 @@ struct remote {
   int64_t longest_ms;       /* L: that a command took, or was lost after */
   unsigned silence_waiters; /* L: threads that wait for one not silent */
 
+  _Atomic uint32_t zero_align, trim_align; /* which it takes (zero-align.h) */
+
   bool up;             /* L: commands may be sent on those in use */
   bool stopping;       /* L: the server is quitting */
   int64_t stop_ms;     /* L: no later than this, when stopping */
@@ -322,17 +324,27 @@ struct view {
 
 /* Send one aligned range as as many commands as it takes.  'copy' (may be
  * NULL) gets a copy of the data while they are under way.  '*unknown' (may be
- * NULL) is set if a write may still land.
+ * NULL) is set if a write may still land.  What a server does not take of a
+ * trim is left out.
  */
 extern int remote_transfer (struct remote *m, const struct view *v,
                             struct connection *only,
                             const struct command *model, uint8_t *copy,
                             bool *unknown);
 
-/* The same for zeroes, whether or not the destination can zero. */
+/* The same for zeroes, whether or not the destination can zero; what it does
+ * not take is written.
+ */
 extern int remote_transfer_zero (struct remote *m, const struct view *v,
                                  struct connection *only, uint32_t flags,
                                  uint64_t offset, uint64_t length,
                                  bool *unknown);
+
+/* Whether all of such a range can be sent as one command, as far as is known.
+ */
+extern bool remote_takes_zero (struct remote *m, uint64_t offset,
+                               uint64_t length);
+extern bool remote_takes_trim (struct remote *m, uint64_t offset,
+                               uint64_t length);
 
 #endif /* NBDMIGRATE_REMOTE_H */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "nbd-limits.h"
+#include "zero-align.h"
 #include "copy.h"
 #include "remote.h"
 
@@ -76,14 +77,92 @@ transfer (struct remote *m, const struct view *v, struct connection *only,
   return result;
 }
 
+/* Send the middle of the range, [*from, *to), that is made of units which the
+ * server takes; until it takes them.  What is left at both ends is the
+ * caller's.
+ */
+static int
+transfer_middle (struct remote *m, const struct view *v,
+                 struct connection *only, const struct command *range,
+                 _Atomic uint32_t *align, uint64_t *from, uint64_t *to,
+                 bool *unknown)
+{
+  struct command model = *range;
+  int result = EINVAL;
+
+  while (result == EINVAL) {
+    const uint32_t unit = *align;
+
+    zero_align_middle (unit, range->offset, range->length, from, to);
+    if (*from == *to)
+      return 0;
+    model.offset = *from;
+    model.length = *to - *from;
+    result =
+      transfer (m, v, only, &model, command_limit (&v->destination, model.kind),
+                true, NULL, unknown);
+    if (result == EINVAL)
+      *align = zero_align_next (unit, model.offset, model.length);
+  }
+  return result;
+}
+
 int
 remote_transfer (struct remote *m, const struct view *v,
                  struct connection *only, const struct command *model,
                  uint8_t *copy, bool *unknown)
 {
+  uint64_t from, to;
+
+  if (model->kind == COMMAND_TRIM)
+    return transfer_middle (m, v, only, model, &m->trim_align, &from, &to,
+                            unknown);
   return transfer (m, v, only, model,
                    command_limit (&v->destination, model->kind), true, copy,
                    unknown);
+}
+
+/* A write of zeroes, all pieces from the same place. */
+static int
+write_zeroes (struct remote *m, const struct view *v, struct connection *only,
+              uint32_t flags, uint64_t offset, uint64_t end, bool *unknown)
+{
+  const uint64_t most = v->destination.maximum;
+  const struct command model = {
+    .kind = COMMAND_WRITE,
+    .flags = flags & LIBNBD_CMD_FLAG_FUA,
+    .offset = offset,
+    .length = end - offset,
+    .data = zeroes,
+  };
+
+  /* ZEROES_BYTES is a multiple of every block. */
+  return transfer (m, v, only, &model,
+                   most < ZEROES_BYTES ? most : ZEROES_BYTES, false, NULL,
+                   unknown);
+}
+
+/* ENOTSUP if the destination does not do it by itself. */
+static int
+zero_by_itself (struct remote *m, const struct view *v, struct connection *only,
+                const struct command *model, bool *unknown)
+{
+  const uint64_t end = model->offset + model->length;
+  uint64_t from, to;
+  int result;
+
+  if (!v->destination.can_zero || m->zero_align == ZERO_ALIGN_NEVER)
+    return ENOTSUP;
+  result =
+    transfer_middle (m, v, only, model, &m->zero_align, &from, &to, unknown);
+  if (result == 0 && m->zero_align == ZERO_ALIGN_NEVER)
+    return ENOTSUP;
+  if (result == 0 && from > model->offset)
+    result =
+      write_zeroes (m, v, only, model->flags, model->offset, from, unknown);
+  if (result == 0 && to < end)
+    result = write_zeroes (m, v, only, model->flags, to, end, unknown);
+  return result;
 }
 
 int
@@ -91,28 +170,35 @@ remote_transfer_zero (struct remote *m, const struct view *v,
                       struct connection *only, uint32_t flags, uint64_t offset,
                       uint64_t length, bool *unknown)
 {
-  struct command model = {
+  const struct command model = {
     .kind = COMMAND_ZERO,
     .flags = flags,
     .offset = offset,
     .length = length,
   };
-  uint64_t limit = v->destination.maximum;
-  int result;
+  const int result = zero_by_itself (m, v, only, &model, unknown);
 
-  if (v->destination.can_zero) {
-    result = remote_transfer (m, v, only, &model, NULL, unknown);
-    if (result != ENOTSUP || (flags & LIBNBD_CMD_FLAG_FAST_ZERO))
-      return result;
-  }
-  else if (flags & LIBNBD_CMD_FLAG_FAST_ZERO)
+  if (result != ENOTSUP)
+    return result;
+  if (flags & LIBNBD_CMD_FLAG_FAST_ZERO)
     return EOPNOTSUPP;
+  return write_zeroes (m, v, only, flags, offset, offset + length, unknown);
+}
 
-  /* A write of zeroes, all pieces from the same place. */
-  model.kind = COMMAND_WRITE;
-  model.flags = flags & LIBNBD_CMD_FLAG_FUA;
-  model.data = zeroes;
-  if (limit > ZEROES_BYTES)
-    limit = ZEROES_BYTES; /* a multiple of every block */
-  return transfer (m, v, only, &model, limit, false, NULL, unknown);
+static bool
+is_aligned (uint32_t align, uint64_t offset, uint64_t length)
+{
+  return align != ZERO_ALIGN_NEVER && (offset | length) % align == 0;
+}
+
+bool
+remote_takes_zero (struct remote *m, uint64_t offset, uint64_t length)
+{
+  return is_aligned (m->zero_align, offset, length);
+}
+
+bool
+remote_takes_trim (struct remote *m, uint64_t offset, uint64_t length)
+{
+  return is_aligned (m->trim_align, offset, length);
 }
