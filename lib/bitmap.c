@@ -169,17 +169,49 @@ void
 bitmap_or (struct bitmap *dst, const struct bitmap *src)
 {
   assert (dst->bits == src->bits);
-  if (src->set == 0)
+  bitmap_or_range (dst, src, 0, dst->bits);
+}
+
+void
+bitmap_or_range (struct bitmap *dst, const struct bitmap *src, uint64_t first,
+                 uint64_t count)
+{
+  assert_range (dst, first, count);
+  assert_range (src, first, count);
+  if (count == 0 || src->set == 0)
     return;
 
-  const uint64_t n = nr_words (dst->bits);
+  const uint64_t last = first + count - 1;
 
-  for (uint64_t w = 0; w < n; w++) {
-    const uint64_t added = src->words[w] & ~dst->words[w];
+  for (uint64_t w = first / WORD_BITS; w <= last / WORD_BITS; w++) {
+    const uint64_t added =
+      src->words[w] & ~dst->words[w] & mask_of (w, first, last);
 
     if (added != 0) {
       dst->words[w] |= added;
       dst->set += nr_set (added);
+    }
+  }
+}
+
+void
+bitmap_and_range (struct bitmap *dst, const struct bitmap *src, uint64_t first,
+                  uint64_t count)
+{
+  assert_range (dst, first, count);
+  assert_range (src, first, count);
+  if (count == 0 || dst->set == 0)
+    return;
+
+  const uint64_t last = first + count - 1;
+
+  for (uint64_t w = first / WORD_BITS; w <= last / WORD_BITS; w++) {
+    const uint64_t removed =
+      dst->words[w] & ~src->words[w] & mask_of (w, first, last);
+
+    if (removed != 0) {
+      dst->words[w] &= ~removed;
+      dst->set -= nr_set (removed);
     }
   }
 }

@@ -41,6 +41,12 @@ extern uint64_t bitmap_next_clear (const struct bitmap *b, uint64_t from);
 /* dst |= src, for two bitmaps with the same number of bits. */
 extern void bitmap_or (struct bitmap *dst, const struct bitmap *src);
 
+/* The same for bits [first, first + count) only; and dst &= src there. */
+extern void bitmap_or_range (struct bitmap *dst, const struct bitmap *src,
+                             uint64_t first, uint64_t count);
+extern void bitmap_and_range (struct bitmap *dst, const struct bitmap *src,
+                              uint64_t first, uint64_t count);
+
 /* Exchange the contents of two bitmaps, in constant time. */
 extern void bitmap_swap (struct bitmap *a, struct bitmap *b);
 

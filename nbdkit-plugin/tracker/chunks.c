@@ -425,29 +425,21 @@ chunks_done (struct chunks *c, const struct extents *e)
 }
 
 /* Nothing was written there, neither by the migrator, nor (then D would be set)
- * by the guest.
+ * by the guest: W goes.
  */
 static void
-unset_written (struct chunks *c, uint64_t first, uint64_t end)
+unset_written (struct chunks *c, const struct extents *e)
 {
-  for (uint64_t pos = first; pos < end;) {
-    const uint64_t dirty = bitmap_next_set (&c->dirty, pos);
-    const uint64_t stop = dirty < end ? dirty : end;
-
-    bitmap_clear (&c->written, pos, stop - pos);
-    pos = stop < end ? bitmap_next_clear (&c->dirty, stop) : end;
-  }
+  for (size_t i = 0; i < e->n; i++)
+    bitmap_and_range (&c->written, &c->dirty, e->v[i].offset >> c->shift,
+                      chunks_for (c, e->v[i].length));
 }
 
 void
 chunks_skipped (struct chunks *c, const struct extents *e)
 {
   chunks_done (c, e);
-  for (size_t i = 0; i < e->n; i++) {
-    const uint64_t first = e->v[i].offset >> c->shift;
-
-    unset_written (c, first, first + chunks_for (c, e->v[i].length));
-  }
+  unset_written (c, e);
 }
 
 void
@@ -461,11 +453,7 @@ chunks_failed (struct chunks *c, const struct extents *e, bool unknown)
 void
 chunks_put_back (struct chunks *c, const struct extents *e)
 {
-  for (size_t i = 0; i < e->n; i++) {
-    const uint64_t first = e->v[i].offset >> c->shift;
-
-    unset_written (c, first, first + chunks_for (c, e->v[i].length));
-  }
+  unset_written (c, e);
   chunks_failed (c, e, false);
 }
 
@@ -476,9 +464,7 @@ chunks_put_back (struct chunks *c, const struct extents *e)
 static void
 lift_quarantine (struct chunks *c, uint64_t first, uint64_t count)
 {
-  for (uint64_t i = first; i < first + count; i++)
-    if (bitmap_test (&c->quarantined, i))
-      bitmap_set (&c->unflushed, i, 1);
+  bitmap_or_range (&c->unflushed, &c->quarantined, first, count);
   bitmap_clear (&c->quarantined, first, count);
 }
 
@@ -494,24 +480,47 @@ chunks_equal (struct chunks *c, const struct extents *e)
   }
 }
 
+/* Of the chunks [first, end), which are not dirty, those that no request in
+ * flight touches.
+ */
+static int
+append_quiet (const struct chunks *c, const struct inflight *in_flight,
+              uint64_t first, uint64_t end, struct extents *out)
+{
+  const uint64_t limit = offset_of (c, end);
+
+  while (first < end) {
+    const uint64_t from = offset_of (c, first);
+    const uint64_t busy = inflight_first (in_flight, from, limit - from);
+    const uint64_t stop = busy < limit ? busy >> c->shift : end;
+
+    if (extents_append (out, from, offset_of (c, stop) - from, true) == -1)
+      return -1;
+    first = stop + 1;
+  }
+  return 0;
+}
+
 /* The chunks of a range that were not touched since they were leased: a guest
- * request that is over has set D, any other is still in flight.
+ * request that is over has set D, any other is still in flight.  Requests wait
+ * meanwhile, so it goes by runs of chunks.
  */
 static int
 append_untouched (const struct chunks *c, const struct extent *x,
                   const struct inflight *in_flight, struct extents *out)
 {
-  const uint64_t first = x->offset >> c->shift;
-  const uint64_t end = first + chunks_for (c, x->length);
+  uint64_t pos = x->offset >> c->shift;
+  const uint64_t end = pos + chunks_for (c, x->length);
 
-  for (uint64_t i = first; i < end; i++) {
-    const uint64_t offset = offset_of (c, i);
-    const uint64_t length = offset_of (c, i + 1) - offset;
+  while (pos < end) {
+    const uint64_t clear = bitmap_next_clear (&c->dirty, pos);
+    const uint64_t dirty =
+      clear < end ? bitmap_next_set (&c->dirty, clear) : end;
+    const uint64_t stop = dirty < end ? dirty : end;
 
-    if (!bitmap_test (&c->dirty, i) &&
-        !inflight_overlaps (in_flight, offset, length) &&
-        extents_append (out, offset, length, true) == -1)
+    if (clear < end && append_quiet (c, in_flight, clear, stop, out) == -1)
       return -1;
+    pos = stop;
   }
   return 0;
 }

@@ -339,7 +339,7 @@ random_step (struct bitmap *b, struct model *m, struct bitmap *b2,
     unit_random (rnd, 2) ? m->bits - first : (m->bits - first) / 32;
   const uint64_t count = unit_random (rnd, most + 1);
 
-  switch (unit_random (rnd, 8)) {
+  switch (unit_random (rnd, 10)) {
   case 0:
   case 1:
   case 2:
@@ -351,6 +351,16 @@ random_step (struct bitmap *b, struct model *m, struct bitmap *b2,
   case 5:
     bitmap_clear (b, first, count);
     model_fill (m, first, count, false);
+    break;
+  case 8:
+    bitmap_or_range (b, b2, first, count);
+    for (uint64_t i = first; i < first + count; i++)
+      m->bit[i] |= m2->bit[i];
+    break;
+  case 9:
+    bitmap_and_range (b, b2, first, count);
+    for (uint64_t i = first; i < first + count; i++)
+      m->bit[i] &= m2->bit[i];
     break;
   case 6:
     bitmap_or (b, b2);
