@@ -219,21 +219,23 @@ say_not_converged (struct migration *m, const char *what)
   drive_fail (m, "it does not converge; %s", reason ? reason : what);
 }
 
-/* A destination that takes its time has made the prediction old. */
-static bool
-may_pause (struct migration *m)
+/* A destination that took its time to answer has made the prediction old. */
+static enum cut_over
+attempt (struct migration *m)
 {
-  return liveness_prove (m) && predict (m) == 0 && fits (m);
+  if (!liveness_prove (m) || predict (m) == -1)
+    return m->stop == STOP_NO ? CUT_WISHED : CUT_FAILED;
+  if (!fits (m))
+    return CUT_MISSED; /* counted: it may be so again and again */
+  migrate_enter (m, PHASE_FINAL);
+  return cut_over (m);
 }
 
 /* One attempt.  -1: go on with another pass. */
 static int
 try_cut_over (struct migration *m)
 {
-  if (!may_pause (m))
-    return m->stop == STOP_NO ? -1 : EXIT_FAILED;
-  migrate_enter (m, PHASE_FINAL);
-  switch (cut_over (m)) {
+  switch (attempt (m)) {
   case CUT_DONE:
     m->passes++;
     return EXIT_DONE;
@@ -307,8 +309,9 @@ converge (struct migration *m)
       if (status != -1)
         return status;
     }
-    else if (!m->wait && !forecast_note (&m->forecast, m->predicted_ms)) {
-      say_not_converged (m, "five passes brought no improvement");
+    else if (!m->wait &&
+             !forecast_note (&m->forecast, m->predicted_ms, m->max_pause_ms)) {
+      say_not_converged (m, "five passes brought it hardly nearer");
       return EXIT_NOT_CONVERGED;
     }
     if (m->stop != STOP_NO || dirty_pass (m) == -1)

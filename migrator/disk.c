@@ -168,7 +168,12 @@ disk_feed (struct disk *d)
 uint64_t
 disk_unverified_bytes (const struct disk *d)
 {
-  return d->unverified.set * d->chunk_bytes;
+  const struct bitmap *b = &d->unverified;
+  const uint64_t over = b->bits * d->chunk_bytes - d->disk_bytes;
+
+  if (b->set == 0)
+    return 0;
+  return b->set * d->chunk_bytes - (bitmap_test (b, b->bits - 1) ? over : 0);
 }
 
 static void

@@ -27,14 +27,20 @@ void
 forecast_init (struct forecast *f)
 {
   f->best_ms = FORECAST_NEVER;
+  f->excess_ms = FORECAST_NEVER;
   f->stale_passes = 0;
 }
 
 bool
-forecast_note (struct forecast *f, uint64_t predicted_ms)
+forecast_note (struct forecast *f, uint64_t predicted_ms, uint64_t limit_ms)
 {
-  if (predicted_ms < f->best_ms - f->best_ms / 20) {
+  const uint64_t excess_ms =
+    predicted_ms > limit_ms ? predicted_ms - limit_ms : 0;
+
+  if (predicted_ms < f->best_ms)
     f->best_ms = predicted_ms;
+  if (excess_ms <= f->excess_ms - f->excess_ms / 3) {
+    f->excess_ms = excess_ms;
     f->stale_passes = 0;
     return true;
   }

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define FORECAST_PASSES 5  /* without improvement: it does not converge */
+#define FORECAST_PASSES 5  /* without progress: it does not converge */
 #define FORECAST_MISSES 10 /* gates in a row that missed their deadline */
 #define FORECAST_NEVER UINT64_MAX
 
@@ -32,18 +32,24 @@ extern uint64_t forecast_pause_ms (const struct forecast_input *in);
  */
 extern bool forecast_is_outrun (uint64_t dirty_rate, uint64_t copy_rate);
 
-/* Remembers the best prediction so far. */
+/* Remembers the best prediction so far, and by how much the pause was too long
+ * when there was progress last.
+ */
 struct forecast {
   uint64_t best_ms;
-  unsigned stale_passes; /* dirty passes since best_ms got better */
+  uint64_t excess_ms;
+  unsigned stale_passes; /* dirty passes since then */
 };
 
 extern void forecast_init (struct forecast *f);
 
-/* Note the prediction after a dirty pass.  An improvement is one of at least a
- * twentieth: less is noise, and would let a migration crawl for ever.  Returns
- * false when FORECAST_PASSES passes in a row brought none.
+/* Note the prediction after a dirty pass, which is above the limit.  Progress
+ * is that what is above it has become less by a third.  Returns false when
+ * FORECAST_PASSES passes in a row brought none: a guest that leaves the copy a
+ * chance (forecast_is_outrun) leaves it more, and lucky passes can make up for
+ * it a few times only, so that it ends.
  */
-extern bool forecast_note (struct forecast *f, uint64_t predicted_ms);
+extern bool forecast_note (struct forecast *f, uint64_t predicted_ms,
+                           uint64_t limit_ms);
 
 #endif /* NBDMIGRATE_FORECAST_H */

@@ -49,6 +49,20 @@ must_migrate --finish=detach --verify --digest "$S" "$D"
 [ "$(completed 'disks[0].sha256')" = "$(digest_of "$S")" ]
 stop_all
 
+echo "-- a disk that is shorter than a chunk, and a guest that keeps it dirty"
+rm -r "$tmp/proxy.dir"
+start_proxy proxy memory 66048 migrate-chunk=64M
+start_nbdkit destination --filter=rate memory 66048 rate=32M \
+  burstiness=0.05
+start_guest guest "$S"
+must_migrate --finish=detach --verify --max-pause=3s "$S" "$D"
+# The bulk pass, three each to settle and after reading back, and the final one.
+[ "$(completed passes)" -le 8 ] || fail "$(completed passes) passes"
+verify_cut guest "$D"
+stop_guest guest
+stop_all
+rm "$tmp/guest.record"
+
 echo "-- the progress is that of the comparison, not of the little copied"
 rm -r "$tmp/proxy.dir"
 start_proxy proxy memory $size

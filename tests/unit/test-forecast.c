@@ -23,6 +23,8 @@ test_pause (void)
   CU_ASSERT_EQUAL (forecast_pause_ms (&in), FORECAST_NEVER);
 }
 
+#define LIMIT 300
+
 static void
 test_converging (void)
 {
@@ -30,23 +32,71 @@ test_converging (void)
   uint64_t ms;
 
   forecast_init (&f);
-  for (ms = 1000000; ms > 100; ms = ms * 9 / 10)
-    CU_ASSERT_TRUE (forecast_note (&f, ms));
+  for (ms = 1000000; ms > LIMIT + 10; ms = LIMIT + (ms - LIMIT) * 9 / 10)
+    CU_ASSERT_TRUE (forecast_note (&f, ms, LIMIT));
 }
 
-/* Steps of less than a twentieth count together, once they make one. */
+/* A part of it that no pass makes shorter does not hide the progress. */
+static void
+test_converging_slowly (void)
+{
+  static const uint64_t ms[] = { 400, 392, 385, 379, 374, 366, 358, 350,
+                                 343, 338, 333, 328, 322, 316, 310, 304 };
+  struct forecast f;
+
+  forecast_init (&f);
+  for (size_t i = 0; i < sizeof ms / sizeof ms[0]; ++i)
+    CU_ASSERT_TRUE (forecast_note (&f, ms[i], LIMIT));
+}
+
+/* Passes until it is given up. */
+static unsigned
+passes_of (uint64_t (*next) (uint64_t ms, uint64_t *seed), uint64_t ms,
+           uint64_t *seed)
+{
+  struct forecast f;
+  unsigned passes = 1;
+
+  forecast_init (&f);
+  for (; forecast_note (&f, ms, LIMIT) && passes < 1000; ++passes)
+    ms = next (ms, seed);
+  return passes;
+}
+
+static uint64_t
+crawl (uint64_t ms, uint64_t *seed)
+{
+  (void)seed;
+  return ms - ms / 15;
+}
+
+/* Around ten seconds, whatever the pass before was. */
+static uint64_t
+scatter (uint64_t ms, uint64_t *seed)
+{
+  (void)ms;
+  return 5000 + unit_random (seed, 10000);
+}
+
+static uint64_t
+creep (uint64_t ms, uint64_t *seed)
+{
+  return ms - unit_random (seed, ms / 10);
+}
+
+/* Steps of a twentieth and more, or luck now and then, are no reason to make
+ * dozens of passes.
+ */
 static void
 test_crawling (void)
 {
-  struct forecast f;
-  uint64_t ms = 10000;
-  unsigned i;
+  uint64_t seed = unit_seed ();
 
-  forecast_init (&f);
-  for (i = 0; i < 50; ++i, ms -= ms / 60)
-    CU_ASSERT_TRUE (forecast_note (&f, ms));
-  for (i = 0; forecast_note (&f, ms); ++i, ms -= ms / 1000)
-    CU_ASSERT_FATAL (i < 20);
+  CU_ASSERT_EQUAL (passes_of (crawl, 10000, &seed), 1 + FORECAST_PASSES);
+  for (unsigned i = 0; i < 1000; ++i) {
+    CU_ASSERT (passes_of (scatter, 10000, &seed) <= 3 * FORECAST_PASSES);
+    CU_ASSERT (passes_of (creep, 10000, &seed) <= 4 * FORECAST_PASSES);
+  }
 }
 
 static void
@@ -56,11 +106,12 @@ test_not_converging (void)
   unsigned i;
 
   forecast_init (&f);
-  CU_ASSERT_TRUE (forecast_note (&f, FORECAST_NEVER));
-  CU_ASSERT_TRUE (forecast_note (&f, 500));
+  CU_ASSERT_TRUE (forecast_note (&f, FORECAST_NEVER, LIMIT));
+  CU_ASSERT_TRUE (forecast_note (&f, 500, LIMIT));
   for (i = 1; i < FORECAST_PASSES; ++i)
-    CU_ASSERT_TRUE (forecast_note (&f, 480 + i));
-  CU_ASSERT_FALSE (forecast_note (&f, 480));
+    CU_ASSERT_TRUE (forecast_note (&f, 480 + i, LIMIT));
+  CU_ASSERT_FALSE (forecast_note (&f, 480, LIMIT));
+  CU_ASSERT_EQUAL (f.best_ms, 480);
 }
 
 /* ---- meter ------------------------------------------------------------- */
@@ -242,7 +293,8 @@ main (void)
   CU_TestInfo tests[] = {
     { "the pause", test_pause },
     { "it converges", test_converging },
-    { "it converges slowly", test_crawling },
+    { "it converges slowly", test_converging_slowly },
+    { "it hardly gets nearer", test_crawling },
     { "it does not converge", test_not_converging },
     { "bandwidth, throughput and pace", test_bandwidth },
     { "recent bytes weigh more", test_recent },
