@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -19,7 +20,6 @@
 
 #include <nbdkit-filter.h>
 
-#include "cleanup.h"
 #include "hangup.h"
 
 #define LISTENERS_MAX 64 /* socket activation can bring several */
@@ -85,23 +85,47 @@ remember_listener (int fd, int ours)
     nr_listeners++;
 }
 
-/* The descriptor is copied before it is looked at: nbdkit may close it at any
- * time, and the number may be another's then.
- */
-static void
-hang_up (int fd, int unused)
+static bool
+is_socket (int fd)
 {
-  CLEANUP_CLOSE int copy = fcntl (fd, F_DUPFD_CLOEXEC, 0);
+  struct stat st;
+
+  return fstat (fd, &st) == 0 && S_ISSOCK (st.st_mode);
+}
+
+static void
+hang_up_copy (int copy)
+{
   union address addr;
 
-  (void)unused;
-  if (copy == -1 || !local_address (copy, false, &addr))
+  if (!local_address (copy, false, &addr))
     return;
   for (size_t i = 0; i < nr_listeners; i++)
     if (matches (&listeners[i], &addr)) {
       shutdown (copy, SHUT_RD);
       return;
     }
+}
+
+/* The descriptor is copied before it is looked at closely: nbdkit may close it
+ * at any time, and the number may be another's then.  But no descriptor of a
+ * file may be closed here, since that drops the plugin's POSIX locks on it,
+ * with writes under way: only sockets are copied, and where the number has
+ * become a file's in that moment the copy stays (the process is ending).
+ */
+static void
+hang_up (int fd, int unused)
+{
+  int copy;
+
+  (void)unused;
+  if (!is_socket (fd))
+    return;
+  copy = fcntl (fd, F_DUPFD_CLOEXEC, 0);
+  if (copy == -1 || !is_socket (copy))
+    return;
+  hang_up_copy (copy);
+  close (copy);
 }
 
 static void
