@@ -33,6 +33,7 @@ relay_flush_once (struct relay *r, uint64_t generation, uint64_t *seen)
   pthread_mutex_lock (&r->remote.lock);
   add_flushes (r, &b);
   mark = relay_log_flush_begin (r->log);
+  witness_flush_begin (&r->witnesses, mark);
   batch_link (&r->remote, &b, NULL);
   pthread_mutex_unlock (&r->remote.lock);
   batch_issue (&b);
@@ -42,8 +43,12 @@ relay_flush_once (struct relay *r, uint64_t generation, uint64_t *seen)
   pthread_mutex_lock (&r->remote.lock);
   if (result != REMOTE_LOST && r->remote.generation != generation)
     result = REMOTE_LOST; /* it proves nothing any more */
-  if (result > 0)
+  if (result > 0) {
     owed_error_raise (r->options.owed, seen);
+    witness_flush_failed (&r->witnesses);
+  }
+  else if (result == 0)
+    witness_flush_end (&r->witnesses, mark);
   if (result != REMOTE_LOST) {
     /* After an error too: a server may have dropped what it could not write,
      * and the guests hear of it.

@@ -13,6 +13,7 @@
  *   replay.c    the log is sent again
  *   probe.c     a round trip over all connections
  *   read-back.c a look at the destination over a chosen connection
+ *   recognise.c is what came back still the disk? (witness.c: by what)
  *
  * Without threads: log.c, range-lock.c.  The connections are those of
  * remote/remote.h, and its lock is the relay's: it guards all that is marked L
@@ -35,6 +36,7 @@
 #include "log.h"
 #include "range-lock.h"
 #include "relay.h"
+#include "witness.h"
 #include "remote/remote.h"
 
 /* Those who wait for room in the log, first come, first served. */
@@ -65,9 +67,14 @@ struct relay {
   struct room_waiter *room; /* L: first in line */
   bool flush_wanted;        /* L: by the relay itself */
   struct range_lock ranges; /* L */
-  unsigned range_waiters;   /* L */
-  bool replay_unknown;      /* the keeper's: a replay was lost on the way */
-  int64_t up_ms;            /* L: since when it is up */
+
+  struct witnesses witnesses; /* L: what the destination must hold */
+  bool has_witnesses;         /* atomic: no more are taken of reads */
+  unsigned witness_reads;     /* L: reads that were asked for one */
+  bool is_stranger;           /* the keeper's: it was said that it does not */
+  unsigned range_waiters;     /* L */
+  bool replay_unknown;        /* the keeper's: a replay was lost on the way */
+  int64_t up_ms;              /* L: since when it is up */
 
   struct probe *probe; /* L: the latest round trip, or NULL */
   bool probing;        /* L: somebody waits for it */
@@ -167,6 +174,15 @@ extern void *relay_watcher (void *opaque);
 
 /* There is something to watch.  L. */
 extern void relay_wake_watcher (struct relay *r);
+
+/* ---- recognise.c ------------------------------------------------------- */
+
+/* Before a connection is used: 0 if what is there is the disk, as far as that
+ * can be known, ESTALE if it does not hold what it must ('*offset'), or
+ * REMOTE_LOST.
+ */
+extern int relay_recognise (struct relay *r, struct connection *c,
+                            uint64_t *offset);
 
 /* ---- keeper.c ---------------------------------------------------------- */
 

@@ -7,6 +7,7 @@
  */
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +58,7 @@ come_up (struct relay *r, struct connection *c)
   r->remote.destination = c->destination;
   r->remote.up = true;
   r->up_ms = clock_ms ();
+  r->is_stranger = false;
   free (r->lost_why);
   r->lost_why = NULL;
   range_lock_suspects_until (&r->ranges, r->up_ms + relay_grace_ms (r));
@@ -99,6 +101,28 @@ connect_again (struct relay *r, char **why)
   return c;
 }
 
+/* Not if it lacks what was flushed: an empty image, another one, a disk of the
+ * client's own.  To serve that would undo what the guest was told is durable
+ * (R13).
+ */
+static bool
+is_the_disk (struct relay *r, struct connection *c)
+{
+  uint64_t offset = 0;
+
+  if (relay_recognise (r, c, &offset) != ESTALE)
+    return true;
+  if (!r->is_stranger)
+    relay_notice (r,
+                  "what is there now does not hold what was flushed before it "
+                  "was lost (at offset %" PRIu64 "): it is not used.  Bring "
+                  "the disk back, or say with \"nbdmigrate reopen\" where it "
+                  "is; to go on with what is there, start the proxy again",
+                  offset);
+  r->is_stranger = true;
+  return false;
+}
+
 /* One attempt.  -1: *why (NULL: no memory). */
 static int
 try_to_come_back (struct relay *r, char **why)
@@ -109,7 +133,12 @@ try_to_come_back (struct relay *r, char **why)
   c = connect_again (r, why);
   if (c == NULL)
     return -1;
-  if (connection_start (c) == -1 || relay_replay (r, c) != 0) {
+  if (connection_start (c) == -1 || !is_the_disk (r, c)) {
+    *why = strdup ("what is there does not hold what was flushed");
+    connection_close (c);
+    return -1;
+  }
+  if (relay_replay (r, c) != 0) {
     *why = strdup ("it was lost again while unflushed writes were repeated");
     connection_close (c);
     return -1;
@@ -329,7 +358,7 @@ open_one_more (struct keeper *k)
 
   pthread_mutex_unlock (&r->remote.lock);
   c = uri == NULL ? NULL : remote_connect (&r->remote, &attempt, &why);
-  if (c != NULL && connection_start (c) == -1) {
+  if (c != NULL && (connection_start (c) == -1 || !is_the_disk (r, c))) {
     connection_close (c);
     c = NULL;
   }

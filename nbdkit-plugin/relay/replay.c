@@ -208,8 +208,10 @@ replay (struct replay *p)
   relay_log_flush_end (r->log, mark);
   r->replayed += p->records;
   r->replay_unknown = false;
-  if (p->failed)
+  if (p->failed) {
     owed_error_raise (r->options.owed, NULL);
+    witness_flush_failed (&r->witnesses);
+  }
   pthread_mutex_unlock (&r->remote.lock);
   return 0;
 }

@@ -101,18 +101,31 @@ reserve (struct request *q, const struct view *v, const struct log_entry *e,
   return result;
 }
 
+/* L. */
+static void
+bear_witness (struct relay *r, const struct command *model, const uint8_t *data)
+{
+  if (model->kind == COMMAND_WRITE)
+    witness_written (&r->witnesses, data, model->offset, model->length,
+                     r->ranges.block_bytes);
+  else if (model->kind == COMMAND_TRIM)
+    witness_trimmed (&r->witnesses);
+}
+
 /* An answer of an older generation is worth nothing: the replay has not seen
  * this write.
  */
 static int
-settle (struct relay *r, const struct view *v, const struct reservation *res,
-        int result)
+settle (struct relay *r, const struct view *v, const struct command *model,
+        const struct reservation *res, int result)
 {
   pthread_mutex_lock (&r->remote.lock);
   if (result == 0 && r->remote.generation != v->generation)
     result = REMOTE_LOST;
-  if (result == 0)
+  if (result == 0) {
     relay_log_acknowledge (r->log, res->id);
+    bear_witness (r, model, res->data);
+  }
   else
     relay_log_cancel (r->log, res->id);
   if (r->room != NULL)
@@ -169,5 +182,5 @@ relay_write_range (struct request *q, const struct view *v,
   if (result != 0)
     return result;
   result = send_range (q, v, &model, res.data);
-  return settle (r, v, &res, result);
+  return settle (r, v, &model, &res, result);
 }

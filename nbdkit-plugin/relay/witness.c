@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include <string.h>
+
+#include "witness.h"
+
+/* While all places are taken, one is given to every so many'th write. */
+#define EVERY 16
+
+static bool
+overlaps (const struct witness *p, uint64_t offset, uint64_t length)
+{
+  return p->length > 0 && p->offset < offset + length &&
+         offset < p->offset + p->length;
+}
+
+void
+witness_forget (struct witnesses *w, uint64_t offset, uint64_t length)
+{
+  w->writes++;
+  for (size_t i = 0; i < WITNESSES; ++i) {
+    if (overlaps (&w->v[i], offset, length))
+      w->v[i].length = 0;
+  }
+}
+
+/* ---- Taking one -------------------------------------------------------- */
+
+static bool
+is_zero (const uint8_t *p, size_t length)
+{
+  return p[0] == 0 && memcmp (p, p + 1, length - 1) == 0;
+}
+
+/* A free place; with none, now and then one that was flushed, so that what is
+ * remembered is not all of the first minutes.  NULL: no place.
+ */
+static struct witness *
+find_place (struct witnesses *w)
+{
+  for (size_t i = 0; i < WITNESSES; ++i) {
+    if (w->v[i].length == 0)
+      return &w->v[i];
+  }
+  if (w->writes % EVERY == 0) {
+    struct witness *const p = &w->v[w->next++ % WITNESSES];
+
+    if (p->flushed)
+      return p;
+  }
+  return NULL;
+}
+
+/* The first whole blocks of a range; NULL: there is nothing to be taken. */
+static struct witness *
+take (struct witnesses *w, const uint8_t *data, uint64_t offset,
+      uint64_t length, uint32_t block_bytes)
+{
+  const uint64_t n = length < WITNESS_BYTES ? length : WITNESS_BYTES;
+  struct witness *p;
+
+  if (n == 0 || n % block_bytes != 0 || offset % block_bytes != 0 ||
+      is_zero (data, n))
+    return NULL;
+  p = find_place (w);
+  if (p == NULL)
+    return NULL;
+  *p = (struct witness){ .offset = offset, .length = n };
+  memcpy (p->data, data, n);
+  return p;
+}
+
+void
+witness_written (struct witnesses *w, const uint8_t *data, uint64_t offset,
+                 uint64_t length, uint32_t block_bytes)
+{
+  take (w, data, offset, length, block_bytes);
+}
+
+void
+witness_trimmed (struct witnesses *w)
+{
+  w->trimmed = true;
+}
+
+bool
+witness_wants_reads (const struct witnesses *w)
+{
+  return !w->trimmed && w->v[WITNESSES - 1].length == 0;
+}
+
+void
+witness_read (struct witnesses *w, const uint8_t *data, uint64_t offset,
+              uint64_t length, uint32_t block_bytes)
+{
+  struct witness *p;
+
+  for (size_t i = 0; i < WITNESSES; ++i) {
+    if (overlaps (&w->v[i], offset, length))
+      return;
+  }
+  p = take (w, data, offset, length, block_bytes);
+  if (p != NULL)
+    p->flushed = true;
+}
+
+/* ---- Flushes ----------------------------------------------------------- */
+
+void
+witness_flush_begin (struct witnesses *w, uint64_t mark)
+{
+  for (size_t i = 0; i < WITNESSES; ++i) {
+    if (w->v[i].flush == 0)
+      w->v[i].flush = mark;
+  }
+}
+
+void
+witness_flush_end (struct witnesses *w, uint64_t mark)
+{
+  for (size_t i = 0; i < WITNESSES; ++i) {
+    struct witness *const p = &w->v[i];
+
+    if (p->flush != 0 && p->flush <= mark)
+      p->flushed = true;
+  }
+}
+
+void
+witness_flush_failed (struct witnesses *w)
+{
+  for (size_t i = 0; i < WITNESSES; ++i) {
+    if (!w->v[i].flushed)
+      w->v[i].length = 0;
+  }
+}
+
+size_t
+witness_list (const struct witnesses *w, struct witness out[WITNESSES])
+{
+  size_t n = 0;
+
+  for (size_t i = 0; i < WITNESSES; ++i) {
+    if (w->v[i].length > 0 && w->v[i].flushed)
+      out[n++] = w->v[i];
+  }
+  return n;
+}

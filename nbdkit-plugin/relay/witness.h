@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Bytes that the destination must hold: is what a lost destination comes back
+ * with still the same disk?
+ *
+ * A server that was started on an empty or another image, or that gives every
+ * client a disk of its own, connects as well as the right one.  The log is sent
+ * again then, and all that was flushed before is gone without a word.  So a few
+ * short pieces are remembered of what the guest has written and flushed, and of
+ * what it read while nothing was unflushed; before a new connection is used
+ * they are read over it and compared (R13, R17).
+ *
+ * A piece is forgotten when a write to any part of it begins.  Pieces that are
+ * zero prove nothing and are not taken.  What a trim leaves may change by
+ * itself: after the first one what is read counts for nothing.
+ *
+ * Not locked: the relay's lock must be held for every call.
+ */
+
+#ifndef NBDMIGRATE_RELAY_WITNESS_H
+#define NBDMIGRATE_RELAY_WITNESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define WITNESS_BYTES 512
+#define WITNESSES 16
+
+struct witness {
+  uint64_t offset; /* bytes */
+  uint32_t length; /* bytes; 0: the place is free */
+  uint64_t flush;  /* the first flush that covers it; 0: none was begun */
+  bool flushed;    /* the destination must hold it */
+  uint8_t data[WITNESS_BYTES];
+};
+
+struct witnesses {
+  struct witness v[WITNESSES];
+  uint64_t writes; /* begun so far */
+  unsigned next;   /* the place that is taken when all are full */
+  bool trimmed;
+};
+
+/* A write, zero or trim of these bytes begins. */
+extern void witness_forget (struct witnesses *w, uint64_t offset,
+                            uint64_t length);
+
+/* A write of these bytes was acknowledged.  Now and then a piece is taken,
+ * whole blocks of 'block_bytes'.
+ */
+extern void witness_written (struct witnesses *w, const uint8_t *data,
+                             uint64_t offset, uint64_t length,
+                             uint32_t block_bytes);
+extern void witness_trimmed (struct witnesses *w);
+
+/* Around a flush, with the number that relay_log_flush_begin gives.  After one
+ * that failed a server may have dropped whatever was not flushed: no later
+ * flush covers it.
+ */
+extern void witness_flush_begin (struct witnesses *w, uint64_t mark);
+extern void witness_flush_end (struct witnesses *w, uint64_t mark);
+extern void witness_flush_failed (struct witnesses *w);
+
+/* Whether there is room for what a read returns: to be asked before it is sent,
+ * and 'writes' looked at.  Then, if that is the same and nothing was unflushed
+ * or in flight, witness_read.
+ */
+extern bool witness_wants_reads (const struct witnesses *w);
+extern void witness_read (struct witnesses *w, const uint8_t *data,
+                          uint64_t offset, uint64_t length,
+                          uint32_t block_bytes);
+
+/* What the destination must hold, into 'out'; returns how many. */
+extern size_t witness_list (const struct witnesses *w,
+                            struct witness out[WITNESSES]);
+
+#endif /* NBDMIGRATE_RELAY_WITNESS_H */

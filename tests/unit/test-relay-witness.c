@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the destination must hold when it comes back. */
+
+#include <string.h>
+
+#include "relay/witness.h"
+#include "unit.h"
+
+static struct witnesses w;
+static struct witness list[WITNESSES];
+static uint8_t data[4096];
+static uint64_t flushes;
+
+static void
+start (void)
+{
+  memset (&w, 0, sizeof w);
+  memset (data, 7, sizeof data);
+  flushes = 0;
+}
+
+static void
+write_at (uint64_t offset, uint64_t length)
+{
+  witness_forget (&w, offset, length);
+  witness_written (&w, data, offset, length, 512);
+}
+
+static void
+flush (void)
+{
+  witness_flush_begin (&w, ++flushes);
+  witness_flush_end (&w, flushes);
+}
+
+static void
+test_flushed (void)
+{
+  start ();
+  write_at (4096, 1024);
+  CU_ASSERT_EQUAL (witness_list (&w, list), 0);
+  flush ();
+  CU_ASSERT_EQUAL (witness_list (&w, list), 1);
+  CU_ASSERT_EQUAL (list[0].offset, 4096);
+  CU_ASSERT_EQUAL (list[0].length, WITNESS_BYTES);
+  CU_ASSERT_EQUAL (list[0].data[511], 7);
+}
+
+/* What is written during a flush is not covered by it. */
+static void
+test_during_a_flush (void)
+{
+  start ();
+  witness_flush_begin (&w, 1);
+  write_at (0, 512);
+  witness_flush_end (&w, 1);
+  CU_ASSERT_EQUAL (witness_list (&w, list), 0);
+  witness_flush_begin (&w, 2);
+  witness_flush_begin (&w, 3);
+  witness_flush_end (&w, 3);
+  CU_ASSERT_EQUAL (witness_list (&w, list), 1);
+}
+
+static void
+test_a_failed_flush (void)
+{
+  start ();
+  write_at (0, 512);
+  flush ();
+  write_at (8192, 512);
+  witness_flush_begin (&w, ++flushes);
+  witness_flush_failed (&w);
+  flush ();
+  CU_ASSERT_EQUAL (witness_list (&w, list), 1);
+  CU_ASSERT_EQUAL (list[0].offset, 0);
+}
+
+static void
+test_overwritten (void)
+{
+  start ();
+  write_at (1024, 512);
+  flush ();
+  witness_forget (&w, 0, 1024);
+  witness_forget (&w, 1536, 512);
+  CU_ASSERT_EQUAL (witness_list (&w, list), 1);
+  witness_forget (&w, 1535, 1);
+  CU_ASSERT_EQUAL (witness_list (&w, list), 0);
+}
+
+/* Zeroes prove nothing; parts of blocks cannot be read. */
+static void
+test_not_taken (void)
+{
+  start ();
+  memset (data, 0, sizeof data);
+  write_at (0, 512);
+  memset (data, 1, sizeof data);
+  write_at (100, 512);
+  write_at (0, 100);
+  flush ();
+  CU_ASSERT_EQUAL (witness_list (&w, list), 0);
+}
+
+static void
+test_many (void)
+{
+  start ();
+  for (uint64_t i = 0; i < 1000; ++i) {
+    write_at (i * 512, 512);
+    flush ();
+  }
+  CU_ASSERT_EQUAL (witness_list (&w, list), WITNESSES);
+  for (unsigned i = 0; i < WITNESSES; ++i)
+    CU_ASSERT (list[i].offset > 100 * 512);
+}
+
+static void
+test_reads (void)
+{
+  start ();
+  CU_ASSERT (witness_wants_reads (&w));
+  witness_read (&w, data, 0, 512, 512);
+  witness_read (&w, data, 0, 512, 512); /* the same once more */
+  CU_ASSERT_EQUAL (witness_list (&w, list), 1);
+  witness_trimmed (&w);
+  CU_ASSERT (!witness_wants_reads (&w));
+}
+
+int
+main (void)
+{
+  CU_TestInfo tests[] = {
+    { "what was flushed", test_flushed },
+    { "written during a flush", test_during_a_flush },
+    { "a flush that failed", test_a_failed_flush },
+    { "overwritten", test_overwritten },
+    { "what is not taken", test_not_taken },
+    { "more than there is room for", test_many },
+    { "what was read", test_reads },
+    CU_TEST_INFO_NULL,
+  };
+
+  return unit_main ("relay-witness", tests);
+}
