@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <sys/socket.h>
 
 #include "socket-reset.h"
@@ -24,14 +25,26 @@ dissolve (int fd)
   return connect (fd, &nowhere, sizeof nowhere);
 }
 
+static void
+set_linger (int fd, bool at_once)
+{
+  const struct linger linger = { .l_onoff = at_once, .l_linger = 0 };
+  const int saved = errno;
+
+  setsockopt (fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+  errno = saved;
+}
+
 void
 socket_reset_at_close (int fd)
 {
-  static const struct linger at_once = { .l_onoff = 1, .l_linger = 0 };
-  const int saved = errno;
+  set_linger (fd, true);
+}
 
-  setsockopt (fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-  errno = saved;
+void
+socket_deliver_at_close (int fd)
+{
+  set_linger (fd, false);
 }
 
 void

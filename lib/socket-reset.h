@@ -25,4 +25,9 @@ extern void socket_reset (int fd);
  */
 extern void socket_reset_at_close (int fd);
 
+/* Not any more: it is about to be closed in good order, and what was written
+ * last shall arrive.
+ */
+extern void socket_deliver_at_close (int fd);
+
 #endif /* NBDMIGRATE_SOCKET_RESET_H */

@@ -23,6 +23,8 @@
 #include "nbd-limits.h"
 #include "socket-life.h"
 #include "tls.h"
+#include "socket-reset.h"
+#include "unanswered.h"
 
 static const char *
 libnbd_error (void)
@@ -141,6 +143,8 @@ prepare (struct watch *w)
   unsigned dir;
 
   w->events = 0;
+  if (c->left)
+    return;
   if (is_broken (c->nbd)) {
     note_why (c, NULL);
     return;
@@ -160,6 +164,7 @@ ready (struct watch *w, short revents)
   unsigned dir;
   int r = 0;
 
+  unanswered_begin (c);
   /* An earlier callback in this round may have moved the state machine. */
   dir = nbd_aio_get_direction (c->nbd);
   if ((revents & (POLLIN | POLLHUP | POLLERR)) &&
@@ -168,6 +173,7 @@ ready (struct watch *w, short revents)
   else if ((revents & (POLLOUT | POLLHUP | POLLERR)) &&
            (dir & LIBNBD_AIO_DIRECTION_WRITE))
     r = nbd_aio_notify_write (c->nbd);
+  unanswered_end (c);
   /* An orderly end leaves no error, and libnbd's text would be an older one. */
   if (r == -1)
     note_why (c, libnbd_error ());
@@ -210,6 +216,7 @@ connection_open (struct loop *loop, const char *uri,
   c->sock = c->watch.fd = nbd_aio_get_fd (c->nbd);
   socket_keep_alive (c->sock);
   c->asked_us = c->answered_us = loop_now_us ();
+  c->tls = nbd_get_tls_negotiated (c->nbd) == 1;
   return c;
 }
 
@@ -222,8 +229,12 @@ connection_close (struct connection *c)
   /* Say goodbye if that needs no waiting, so that servers do not log an
    * abrupt disconnect.
    */
-  if (connection_alive (c) && c->in_flight == 0)
+  if (connection_alive (c) && c->in_flight == 0) {
+    socket_deliver_at_close (c->sock);
     nbd_aio_disconnect (c->nbd, 0);
+  }
+  else if (connection_alive (c) && !is_broken (c->nbd) && !c->left)
+    socket_reset (c->sock);
   nbd_close (c->nbd);
   free (c->probe);
   free (c->why);
@@ -236,7 +247,9 @@ connection_break (struct connection *c, const char *why)
   if (!connection_alive (c))
     return;
   note_why (c, why);
-  shutdown (c->sock, SHUT_RDWR);
+  if (is_broken (c->nbd))
+    return; /* and the descriptor is closed */
+  socket_reset (c->sock);
   /* Let libnbd see it now: it then completes everything with an error. */
   nbd_aio_notify_read (c->nbd);
 }
@@ -247,7 +260,7 @@ connection_break (struct connection *c, const char *why)
 static bool
 is_unreachable (const struct connection *c, int64_t now_us)
 {
-  const int64_t oldest_us = connection_oldest_us (c);
+  const int64_t oldest_us = connection_oldest_us (c, true);
 
   return oldest_us != 0 &&
          now_us - oldest_us > (int64_t)SOCKET_UNHEARD_MS * 1000 / 2 &&
@@ -255,8 +268,7 @@ is_unreachable (const struct connection *c, int64_t now_us)
 }
 
 void
-connection_check_timeout (struct connection *c, int64_t now_us,
-                          const struct patience *p)
+connection_check (struct connection *c, int64_t now_us, int64_t stopped_us)
 {
   const struct io *io;
 
@@ -266,22 +278,25 @@ connection_check_timeout (struct connection *c, int64_t now_us,
     connection_break (c, "the network does not reach the server any more");
     return;
   }
+  if (stopped_us == 0 || now_us - stopped_us <= CONNECTION_STOP_US)
+    return;
   for (io = c->ios; io != NULL; io = io->next)
-    if (!io->probe &&
-        now_us - io->started_us > (io->flush ? p->flush_us : p->request_us)) {
+    if (!io->probe && now_us - io->started_us > CONNECTION_STOP_US) {
       connection_break (c, "the server did not answer in time");
       return;
     }
 }
 
 int64_t
-connection_oldest_us (const struct connection *c)
+connection_oldest_us (const struct connection *c, bool probes)
 {
-  const struct io *io = c->ios;
+  const struct io *io;
+  int64_t oldest_us = 0;
 
-  while (io != NULL && io->next != NULL)
-    io = io->next; /* new ones come first */
-  return io != NULL ? io->started_us : 0;
+  for (io = c->ios; io != NULL; io = io->next) /* new ones come first */
+    if (probes || !io->probe)
+      oldest_us = io->started_us;
+  return oldest_us;
 }
 
 /* ---- requests ---------------------------------------------------------- */
@@ -300,6 +315,8 @@ run_ended (struct deferred *d)
     io->next->prev = io->prev;
   c->in_flight--;
   c->answered_us = loop_now_us ();
+  if (!io->probe)
+    c->worked_us = c->answered_us;
   if (io->error != 0 && is_broken (c->nbd)) {
     note_why (c, NULL);
     io->lost = true;
@@ -315,12 +332,16 @@ on_complete (void *user_data, int *error)
   struct io *io = user_data;
 
   io->error = *error;
+  if (*error != ENOTCONN) /* so libnbd ends what the server did not */
+    unanswered_note_answer (io->connection, io);
+  else
+    unanswered_freeze (io->connection);
   loop_defer (io->connection->loop, &io->deferred);
   return 1; /* libnbd may retire the command */
 }
 
 static nbd_completion_callback
-start (struct connection *c, struct io *io)
+start (struct connection *c, struct io *io, bool writes)
 {
   io->deferred.run = run_ended;
   io->connection = c;
@@ -328,6 +349,8 @@ start (struct connection *c, struct io *io)
   io->lost = false;
   io->flush = false;
   io->probe = false;
+  io->writes = writes;
+  io->answered = false;
   io->started_us = loop_now_us ();
   io->prev = NULL;
   io->next = c->ios;
@@ -335,6 +358,7 @@ start (struct connection *c, struct io *io)
     c->ios->prev = io;
   c->ios = io;
   c->in_flight++;
+  unanswered_begin (c);
   return (nbd_completion_callback){ .callback = on_complete, .user_data = io };
 }
 
@@ -344,8 +368,11 @@ start (struct connection *c, struct io *io)
 static void
 started (struct connection *c, struct io *io, int64_t cookie)
 {
-  if (cookie != -1)
+  if (cookie != -1) {
+    unanswered_end (c);
     return;
+  }
+  unanswered_note_answer (c, io);
   io->error = nbd_get_errno () ? nbd_get_errno () : EIO;
   if (is_broken (c->nbd))
     note_why (c, libnbd_error ());
@@ -356,7 +383,7 @@ void
 connection_read (struct connection *c, struct io *io, void *buf, uint32_t bytes,
                  uint64_t offset)
 {
-  const nbd_completion_callback cb = start (c, io);
+  const nbd_completion_callback cb = start (c, io, false);
 
   started (c, io, nbd_aio_pread (c->nbd, buf, bytes, offset, cb, 0));
 }
@@ -365,7 +392,7 @@ void
 connection_write (struct connection *c, struct io *io, const void *buf,
                   uint32_t bytes, uint64_t offset)
 {
-  const nbd_completion_callback cb = start (c, io);
+  const nbd_completion_callback cb = start (c, io, true);
 
   c->written = true;
   started (c, io, nbd_aio_pwrite (c->nbd, buf, bytes, offset, cb, 0));
@@ -375,7 +402,7 @@ void
 connection_zero (struct connection *c, struct io *io, uint64_t bytes,
                  uint64_t offset)
 {
-  const nbd_completion_callback cb = start (c, io);
+  const nbd_completion_callback cb = start (c, io, true);
 
   assert (bytes <= NBD_ZERO_MAX);
   c->written = true;
@@ -385,7 +412,7 @@ connection_zero (struct connection *c, struct io *io, uint64_t bytes,
 void
 connection_flush (struct connection *c, struct io *io)
 {
-  const nbd_completion_callback cb = start (c, io);
+  const nbd_completion_callback cb = start (c, io, false);
 
   io->flush = true;
   started (c, io, nbd_aio_flush (c->nbd, cb, 0));
@@ -406,7 +433,7 @@ void
 connection_block_status (struct connection *c, struct status_io *sio,
                          uint64_t bytes, uint64_t offset)
 {
-  const nbd_completion_callback cb = start (c, &sio->io);
+  const nbd_completion_callback cb = start (c, &sio->io, false);
   const nbd_extent_callback entries = { .callback = on_entries,
                                         .user_data = sio };
 

@@ -15,6 +15,7 @@
 
 #include <libnbd.h>
 
+#include "ledger.h"
 #include "loop.h"
 
 struct connection;
@@ -26,7 +27,9 @@ struct io {
   int error; /* errno of the request, 0: it succeeded */
   bool lost; /* the connection broke: the outcome is unknown (R17) */
   bool flush;
-  bool probe; /* probe.h: nothing depends on it, so it may take any time */
+  bool probe;    /* probe.h: nothing depends on it, so it may take any time */
+  bool writes;   /* changes the server's disk */
+  bool answered; /* by the server */
   int64_t started_us;
   struct io *prev, *next; /* in flight on this connection */
 };
@@ -39,11 +42,19 @@ struct connection {
   unsigned in_flight;
   struct io *ios;      /* the requests in flight */
   int64_t answered_us; /* when the last one ended */
+  int64_t worked_us;   /* the same, of those that are no probes */
   int64_t asked_us;    /* when the latest began that was answered */
   struct probe *probe; /* probe.h: in flight, owned; or NULL */
   bool flush_due;      /* flush it as soon as it is idle */
   bool written;        /* something was written since the last flush (R6) */
   char *why;           /* why it broke, owned; NULL while it works */
+
+  /* What the proxy sees of it (unanswered.h); NULL: nothing. */
+  struct ledger_line *line;
+  int64_t slowest_us; /* of all answers to writes */
+  bool frozen;        /* it broke: the line stays as it is */
+  bool tls;
+  bool left; /* the proxy waits for the answers: it is not to be reset */
 };
 
 #define CONNECTION_CONNECT_MS 10000
@@ -63,27 +74,32 @@ connection_open (struct loop *loop, const char *uri,
                  char **why);
 
 /* Close it, at once.  No request may be in flight, unless the loop is never
- * run again.
+ * run again.  What is in flight is given up: nothing of it follows (R17),
+ * unless the connection is 'left' to the proxy.
  */
 extern void connection_close (struct connection *c);
 
 extern bool connection_alive (const struct connection *c);
 
-/* Break it: all requests end with an error soon. */
+/* Break it: nothing that is queued will be sent, all requests end with an error
+ * soon.
+ */
 extern void connection_break (struct connection *c, const char *why);
 
-/* How old a request may get, in microseconds. */
-struct patience {
-  int64_t request_us;
-  int64_t flush_us; /* as long as the server's disk may need */
-};
+/* How long a request may go on once nobody wants to wait any more. */
+#define CONNECTION_STOP_US (INT64_C (10) * 1000000)
 
-/* Break it if a request is older than that. */
-extern void connection_check_timeout (struct connection *c, int64_t now_us,
-                                      const struct patience *p);
+/* Break it if the network does not reach its server any more.  A server that is
+ * slow is waited for, whatever it takes (R17); but if nobody wants to, since
+ * 'stopped_us' (0: they do), for CONNECTION_STOP_US at most.
+ */
+extern void connection_check (struct connection *c, int64_t now_us,
+                              int64_t stopped_us);
 
-/* When its oldest request in flight began; 0: there is none. */
-extern int64_t connection_oldest_us (const struct connection *c);
+/* When its oldest request in flight began, with or without probes; 0: there is
+ * none.
+ */
+extern int64_t connection_oldest_us (const struct connection *c, bool probes);
 
 extern void connection_read (struct connection *c, struct io *io, void *buf,
                              uint32_t bytes, uint64_t offset);

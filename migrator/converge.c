@@ -28,7 +28,12 @@
 /* While ready: how often what the guest wrote is copied. */
 #define READY_US (INT64_C (200) * 1000)
 
-/* How long to wait for quarantined chunks before the pause has to read them. */
+/* A shorter wait for late writes is not worth a message. */
+#define LATE_MS 3000
+
+/* How long to try to read back what the guest keeps dirty before the pause has
+ * to.
+ */
 #define QUARANTINE_US (INT64_C (5) * 1000000)
 
 /* ---- forecast ---------------------------------------------------------- */
@@ -113,26 +118,87 @@ settle (struct migration *m)
   return 0;
 }
 
+/* ---- late writes (R17) ------------------------------------------------- */
+
+static const struct disk *
+find_late (const struct migration *m)
+{
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i)
+    if (disk_waits_for_late_writes (&m->disks[i]))
+      return &m->disks[i];
+  return NULL;
+}
+
+static void
+say_late (const struct disk *d)
+{
+  char bytes[UNITS_TEXT_MAX], ms[UNITS_TEXT_MAX];
+
+  units_format_bytes (bytes, d->quarantined_bytes);
+  if (d->old_connections > 0)
+    say_info ("what an earlier run has sent to %s may still be written (%s): "
+              "there is a write that has not been answered for %s on a "
+              "connection that is not closed; waiting until it is, which a "
+              "restart of that server brings about",
+              d->pair->destination, bytes,
+              units_format_ms (ms, d->unanswered_ms));
+  else
+    say_info ("what an earlier run has sent to %s may still be written (%s): "
+              "it is read back in %s, since answers took that long before",
+              d->pair->destination, bytes,
+              units_format_ms (ms, d->quarantine_ms));
+}
+
+/* Nothing is cut over as long as a write may land late.  What the guest writes
+ * meanwhile is copied, so that it does not pile up.
+ */
+static int
+wait_for_late_writes (struct migration *m)
+{
+  const struct disk *d, *said = NULL;
+
+  while ((d = find_late (m)) != NULL) {
+    const int64_t until = loop_now_us () + READY_US;
+
+    if (d != said && (d->old_connections > 0 || d->quarantine_ms >= LATE_MS)) {
+      say_late (d);
+      said = d;
+    }
+    while (m->stop == STOP_NO && loop_now_us () < until)
+      drive (m, READY_US / 1000);
+    if (m->stop != STOP_NO || !pass_run (m, PASS_COPY, 0) ||
+        pass_flush (m) == -1 || predict (m) == -1)
+      return -1;
+  }
+  return 0;
+}
+
 /* Chunks whose last write may still land late are read back once their grace
- * is over (R17); those the guest keeps dirty have to wait for the pause.
+ * is over, and where something did they are copied once more; those the guest
+ * keeps dirty have to wait for the pause.
  */
 static int
 lift_quarantine (struct migration *m)
 {
-  const int64_t deadline = loop_now_us () + QUARANTINE_US;
+  int64_t deadline;
 
   if (pass_quarantined (m) == 0)
     return 0;
+  if (wait_for_late_writes (m) == -1)
+    return -1;
+  deadline = loop_now_us () + QUARANTINE_US;
   for (;;) {
     if (!pass_run (m, PASS_QUARANTINE, 0) || pass_flush (m) == -1 ||
         predict (m) == -1)
+      return -1;
+    if (pass_remaining (m) > 0 && dirty_pass (m) == -1)
       return -1;
     if (pass_quarantined (m) == 0 || loop_now_us () >= deadline)
       break;
     drive (m, 100);
   }
-  if (pass_remaining (m) > 0 && dirty_pass (m) == -1)
-    return -1;
   return m->stop == STOP_NO ? 0 : -1;
 }
 

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "announcement.h"
 #include "cleanup.h"
@@ -17,6 +18,7 @@
 #include "protocol.h"
 #include "proxy.h"
 #include "say.h"
+#include "socket-reset.h"
 #include "units.h"
 
 /* Measured (tests/bench.sh copy): a longer request is slower where the
@@ -447,26 +449,47 @@ promise (const struct disk *d)
   return text;
 }
 
+/* The filter gets our sockets to the destination, so that it can make sure that
+ * nothing of ours is sent after the session's end (R7), and the ledger of them,
+ * which tells what may still be carried out then (R17).  How many descriptors;
+ * *ledger_fd is closed by the caller, or -1: it does without.
+ */
+static unsigned
+prepare_sockets (struct disk *d, int fds[ENDPOINT_CONNECTIONS_MAX + 1],
+                 int *ledger_fd)
+{
+  struct endpoint *e = d->destination;
+  unsigned i;
+
+  d->ledger = ledger_create (ledger_fd);
+  for (i = 0; i < e->nr_connections; ++i) {
+    fds[i] = e->connections[i]->sock;
+    socket_reset_at_close (fds[i]);
+    if (d->ledger != NULL)
+      e->connections[i]->line = &d->ledger->lines[i];
+  }
+  if (d->ledger != NULL)
+    fds[i++] = *ledger_fd;
+  return i;
+}
+
 int
 disk_begin (struct disk *d)
 {
   const struct options *o = d->m->options;
   struct begin_answer b = { .d = d };
   CLEANUP_FREE char *promised = promise (d);
-  int fds[ENDPOINT_CONNECTIONS_MAX];
-  unsigned i;
+  int fds[ENDPOINT_CONNECTIONS_MAX + 1], ledger_fd;
+  const unsigned n = prepare_sockets (d, fds, &ledger_fd);
 
-  /* The filter gets our sockets to the destination, so that it can make sure
-   * that nothing of ours is written after the session's end (R7).
-   */
-  for (i = 0; i < d->destination->nr_connections; ++i)
-    fds[i] = d->destination->connections[i]->sock;
   control_send (d->control, "begin",
                 json_pack ("{s:s, s:s, s:b, s:b}", "destination",
                            d->pair->destination, "promise",
                            promised ? promised : "no memory", "restart",
                            o->restart, "incremental", o->incremental),
-                fds, i, begun, &b);
+                fds, n, begun, &b);
+  if (ledger_fd != -1)
+    close (ledger_fd);
   while (!b.done && d->m->stop == STOP_NO)
     drive (d->m, 100);
   if (!b.done) { /* b must outlive the question */
@@ -499,6 +522,7 @@ disk_close (struct disk *d)
   endpoint_close (d->destination);
   endpoint_close (d->base);
   bitmap_destroy (&d->unverified);
+  ledger_close (d->ledger);
   copier_free (d->copier);
   control_answer_clear (&d->answer);
   extents_free (&d->skipped);

@@ -163,6 +163,24 @@ disk_feed (struct disk *d)
                 NULL, 0, taken, d);
 }
 
+void
+disk_note_status (struct disk *d, const json_t *status)
+{
+  protocol_get_u64 (status, "remaining_bytes", &d->remaining_bytes);
+  protocol_get_u64 (status, "quarantined_bytes", &d->quarantined_bytes);
+  protocol_get_u64 (status, "quarantine_ms", &d->quarantine_ms);
+  protocol_get_u64 (status, "old_connections", &d->old_connections);
+  protocol_get_u64 (status, "unanswered_ms", &d->unanswered_ms);
+  protocol_get_u64 (status, "dirty_bytes_per_second", &d->dirty_rate);
+}
+
+bool
+disk_waits_for_late_writes (const struct disk *d)
+{
+  return d->quarantined_bytes > 0 &&
+         (d->quarantine_ms > 0 || d->old_connections > 0);
+}
+
 /* ---- reporting --------------------------------------------------------- */
 
 uint64_t

@@ -22,16 +22,9 @@
 #define HEARTBEAT_US 500000
 #define SHOW_US 100000
 
-/* A server that does not answer for so long counts as lost. */
-#define REQUEST_TIMEOUT_US (INT64_C (30) * 1000000)
-
-/* Flushing a large cache onto a slow disk takes minutes.  The guest does not
- * wait for it: the gate has its own deadline.
- */
-#define FLUSH_TIMEOUT_US (INT64_C (600) * 1000000)
-
-/* So does a proxy; longer than the longest gate it may have to wait for.  Who
- * interrupts a migration need not wait as long, unless for a commit.
+/* A proxy that does not answer for so long counts as lost; longer than the
+ * longest gate it may have to wait for.  Who interrupts a migration need not
+ * wait as long, unless for a commit.
  */
 #define ANSWER_TIMEOUT_US (INT64_C (60) * 1000000)
 #define INTERRUPTED_TIMEOUT_US (INT64_C (10) * 1000000)
@@ -154,9 +147,7 @@ got_status (void *opaque, const struct control_answer *a)
   d->status_pending = false;
   if (a->value == NULL)
     return; /* the heartbeat says so, too */
-  protocol_get_u64 (a->value, "remaining_bytes", &d->remaining_bytes);
-  protocol_get_u64 (a->value, "quarantined_bytes", &d->quarantined_bytes);
-  protocol_get_u64 (a->value, "dirty_bytes_per_second", &d->dirty_rate);
+  disk_note_status (d, a->value);
   note_behind (d->m);
 }
 
@@ -217,28 +208,11 @@ answer_timeout_us (const struct migration *m)
            : ANSWER_TIMEOUT_US;
 }
 
-static struct patience
-patience (const struct migration *m)
-{
-  if (m->stop == STOP_CANCELLED)
-    return (struct patience){ INTERRUPTED_TIMEOUT_US, INTERRUPTED_TIMEOUT_US };
-  return (struct patience){ REQUEST_TIMEOUT_US, FLUSH_TIMEOUT_US };
-}
-
 static void
 run_disk (struct disk *d, int64_t now)
 {
-  const struct patience p = patience (d->m);
   const char *error;
 
-  if (d->control != NULL)
-    control_check_timeout (d->control, now, answer_timeout_us (d->m));
-  if (d->source != NULL)
-    endpoint_check_timeout (d->source, now, &p);
-  if (d->destination != NULL)
-    endpoint_check_timeout (d->destination, now, &p);
-  if (d->base != NULL)
-    endpoint_check_timeout (d->base, now, &p);
   if (!d->begun)
     return;
   disk_feed (d);
@@ -280,6 +254,59 @@ wait_ms (struct migration *m, int timeout_ms, int64_t now)
   return timeout_ms < SHOW_US / 1000 ? timeout_ms : SHOW_US / 1000;
 }
 
+/* A server that is slow is waited for; that it is shall be known. */
+static void
+watch_silence (struct endpoint *e, const char *what, int64_t now)
+{
+  const int64_t us = endpoint_silent_us (e, now);
+
+  if (us >= ENDPOINT_SILENT_US && !e->silence_said) {
+    e->silence_said = true;
+    say_info ("the %s %s has answered nothing for %d s: waiting for it", what,
+              e->uri, (int)(us / 1000000));
+  }
+  else if (us < ENDPOINT_SILENT_US && e->silence_said) {
+    e->silence_said = false;
+    say_info ("the %s %s answers again", what, e->uri);
+  }
+}
+
+static void
+check_disk (struct disk *d, int64_t now)
+{
+  const struct {
+    struct endpoint *e;
+    const char *what;
+  } sides[] = {
+    { d->source, "source" },
+    { d->destination, "destination" },
+    { d->base, "shared base" },
+  };
+  size_t i;
+
+  if (d->control != NULL)
+    control_check_timeout (d->control, now, answer_timeout_us (d->m));
+  for (i = 0; i < sizeof sides / sizeof sides[0]; ++i)
+    if (sides[i].e != NULL) {
+      endpoint_check (sides[i].e, now, d->m->stopped_us);
+      watch_silence (sides[i].e, sides[i].what, now);
+    }
+}
+
+/* Only after the sockets were read: an answer that is there has come in time,
+ * however long we were stopped ourselves.
+ */
+static void
+check_disks (struct migration *m, int64_t now)
+{
+  size_t i;
+
+  if (m->stop != STOP_NO && m->stopped_us == 0)
+    m->stopped_us = now;
+  for (i = 0; i < m->nr_disks; ++i)
+    check_disk (&m->disks[i], now);
+}
+
 void
 drive (struct migration *m, int timeout_ms)
 {
@@ -290,6 +317,7 @@ drive (struct migration *m, int timeout_ms)
   if (loop_run_once (&m->loop, wait_ms (m, timeout_ms, now)) == -1)
     drive_fail (m, "poll: %s", strerror (errno));
   now = loop_now_us ();
+  check_disks (m, now);
   if (now >= m->next_show_us) {
     m->next_show_us = now + SHOW_US;
     drive_measure (m);

@@ -227,33 +227,54 @@ endpoint_broken (const struct endpoint *e)
 }
 
 void
-endpoint_check_timeout (struct endpoint *e, int64_t now_us,
-                        const struct patience *p)
+endpoint_check (struct endpoint *e, int64_t now_us, int64_t stopped_us)
 {
   unsigned i;
 
   for (i = 0; i < e->nr_connections; ++i)
-    connection_check_timeout (e->connections[i], now_us, p);
+    connection_check (e->connections[i], now_us, stopped_us);
 }
 
-int64_t
-endpoint_silent_us (const struct endpoint *e, int64_t now_us)
+void
+endpoint_leave (struct endpoint *e, bool leave)
+{
+  unsigned i;
+
+  for (i = 0; i < e->nr_connections; ++i)
+    e->connections[i]->left = leave && e->connections[i]->in_flight > 0;
+}
+
+/* Since when the oldest request has waited and none was answered; 0: there is
+ * none.  Either all count, or only what something depends on: a server that
+ * answers probes may still be stuck with a write.
+ */
+static int64_t
+silent_since (const struct endpoint *e, bool probes)
 {
   int64_t oldest_us = 0, answered_us = 0;
   unsigned i;
 
   for (i = 0; i < e->nr_connections; ++i) {
     const struct connection *c = e->connections[i];
-    const int64_t us = connection_oldest_us (c);
+    const int64_t us = connection_oldest_us (c, probes);
+    const int64_t last_us = probes ? c->answered_us : c->worked_us;
 
     if (us != 0 && (oldest_us == 0 || us < oldest_us))
       oldest_us = us;
-    if (c->answered_us > answered_us)
-      answered_us = c->answered_us;
+    if (last_us > answered_us)
+      answered_us = last_us;
   }
-  if (oldest_us == 0)
+  return oldest_us != 0 && answered_us > oldest_us ? answered_us : oldest_us;
+}
+
+int64_t
+endpoint_silent_us (const struct endpoint *e, int64_t now_us)
+{
+  const int64_t all = silent_since (e, true), work = silent_since (e, false);
+
+  if (all == 0)
     return 0;
-  return now_us - (oldest_us > answered_us ? oldest_us : answered_us);
+  return now_us - (work != 0 && work < all ? work : all);
 }
 
 char *

@@ -12,6 +12,9 @@
 
 #define ENDPOINT_CONNECTIONS_MAX 16
 
+/* Shorter silence is nothing to talk about. */
+#define ENDPOINT_SILENT_US (INT64_C (3) * 1000000)
+
 struct endpoint {
   const char *uri; /* not owned; absolute paths */
   char *export_name;
@@ -30,6 +33,8 @@ struct endpoint {
 
   struct connection *connections[ENDPOINT_CONNECTIONS_MAX];
   unsigned nr_connections;
+
+  bool silence_said; /* it has answered nothing for long */
 };
 
 /* Open the first connection and learn what the export is.  NULL on error with
@@ -65,8 +70,15 @@ extern struct connection *endpoint_idle (const struct endpoint *e,
 /* Why the first broken connection broke; NULL if all are alive. */
 extern const char *endpoint_broken (const struct endpoint *e);
 
-extern void endpoint_check_timeout (struct endpoint *e, int64_t now_us,
-                                    const struct patience *p);
+/* connection_check for each. */
+extern void endpoint_check (struct endpoint *e, int64_t now_us,
+                            int64_t stopped_us);
+
+/* Leave the connections that are owed an answer to the proxy, which takes it
+ * from the socket: they are not read any more.  With false they are given up
+ * again.
+ */
+extern void endpoint_leave (struct endpoint *e, bool leave);
 
 /* For how long the server has answered nothing although it was asked; 0 if
  * nothing is in flight.

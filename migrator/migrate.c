@@ -140,8 +140,18 @@ ask_to_end (struct disk *d)
 
   control_answer_clear (&d->answer);
   d->answer.done = !d->begun || control_broken (d->control) != NULL;
-  if (!d->answer.done)
-    control_ask (d->control, forget ? "abort" : "end", NULL, &d->answer);
+  if (d->answer.done)
+    return;
+  endpoint_leave (d->destination, true); /* R17 */
+  control_ask (d->control, forget ? "abort" : "end", NULL, &d->answer);
+}
+
+/* A proxy that does not answer may not be there to wait for anything. */
+static void
+note_end (struct disk *d)
+{
+  if (d->begun && d->answer.value == NULL)
+    endpoint_leave (d->destination, false);
   d->begun = false;
 }
 
@@ -166,6 +176,8 @@ end_sessions (struct migration *m)
         control_give_up (m->disks[i].control,
                          "the proxy did not answer in time");
     }
+  for (i = 0; i < m->nr_disks; ++i)
+    note_end (&m->disks[i]);
 }
 
 static const char *

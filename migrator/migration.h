@@ -59,6 +59,7 @@ struct disk {
   struct endpoint *base; /* --shared-base, or NULL */
   char *control_path;
   struct control *control;
+  struct ledger *ledger; /* of the destination's connections, or NULL */
   struct copier *copier;
 
   uint64_t disk_bytes;
@@ -120,7 +121,10 @@ struct disk {
   bool status_pending;
   uint64_t remaining_bytes;
   uint64_t quarantined_bytes;
-  uint64_t dirty_rate; /* bytes per second */
+  uint64_t quarantine_ms;   /* until those may be read back */
+  uint64_t old_connections; /* of earlier runs, with writes unanswered */
+  uint64_t unanswered_ms;   /* for how long */
+  uint64_t dirty_rate;      /* bytes per second */
 
   char digest[DIGEST_TEXT_BYTES]; /* --digest; empty if not asked for */
   uint64_t digested_bytes;        /* how far it is */
@@ -151,7 +155,8 @@ struct migration {
 
   struct watch signals; /* a signalfd */
   enum stop stop;
-  char *why; /* the first error; NULL if there was none */
+  int64_t stopped_us; /* when that was seen; 0: it was not */
+  char *why;          /* the first error; NULL if there was none */
 
   /* In force; wishes may change them. */
   enum finish finish;
@@ -220,6 +225,12 @@ extern copier_distrusted disk_distrust;
 
 /* Bytes copied or left out and not yet read back; 0 without --verify. */
 extern uint64_t disk_unverified_bytes (const struct disk *d);
+
+/* What the filter's status says of it. */
+extern void disk_note_status (struct disk *d, const json_t *status);
+
+/* Whether nothing can be said yet of what an earlier run has written (R17). */
+extern bool disk_waits_for_late_writes (const struct disk *d);
 
 extern void disk_start_pass (struct disk *d, enum pass_kind kind);
 extern bool disk_pass_running (const struct disk *d);

@@ -281,11 +281,7 @@ pass_refresh (struct migration *m)
   for (i = 0; i < m->nr_disks; ++i) {
     struct disk *d = &m->disks[i];
 
-    protocol_get_u64 (d->answer.value, "remaining_bytes", &d->remaining_bytes);
-    protocol_get_u64 (d->answer.value, "quarantined_bytes",
-                      &d->quarantined_bytes);
-    protocol_get_u64 (d->answer.value, "dirty_bytes_per_second",
-                      &d->dirty_rate);
+    disk_note_status (d, d->answer.value);
   }
   drive_measure (m);
   return m->stop == STOP_FAILED ? -1 : 0;

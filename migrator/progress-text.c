@@ -153,6 +153,20 @@ note_silence (struct line *l, const json_t *p)
             number (p, "silent_ms") / 1000);
 }
 
+/* Nothing else explains why it is not cut over (R17). */
+static void
+note_late (struct line *l, const json_t *p)
+{
+  if (number (p, "late_bytes") == 0 || l->note[0] != '\0')
+    return;
+  l->fields[FIELD_ETA][0] = '\0';
+  if (number (p, "late_connections") > 0)
+    snprintf (l->note, sizeof l->note, " waiting for an old write");
+  else
+    snprintf (l->note, sizeof l->note, " waiting %" PRIu64 " s for old writes",
+              (number (p, "late_ms") + 999) / 1000);
+}
+
 static void
 fill_line (struct line *l, const json_t *p, const char *phase)
 {
@@ -169,6 +183,8 @@ fill_line (struct line *l, const json_t *p, const char *phase)
               (unsigned)number (p, "percent"));
   fill_fields (l, p);
   note_silence (l, p);
+  if (is_phase (p, "dirty") || is_phase (p, "ready"))
+    note_late (l, p);
 }
 
 static unsigned

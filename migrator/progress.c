@@ -41,9 +41,6 @@ progress_init (bool bar, int fd)
 
 /* ---- a server that does not answer ------------------------------------- */
 
-/* Shorter silence is nothing to talk about. */
-#define SILENT_US (INT64_C (3) * 1000000)
-
 struct silence {
   const char *side; /* NULL: all servers answer */
   int64_t us;
@@ -52,7 +49,7 @@ struct silence {
 static void
 note_silence (struct silence *s, const char *side, int64_t us)
 {
-  if (us >= SILENT_US && us > s->us)
+  if (us >= ENDPOINT_SILENT_US && us > s->us)
     *s = (struct silence){ .side = side, .us = us };
 }
 
@@ -77,6 +74,47 @@ find_silence (const struct migration *m)
                   liveness_relay_silent_us (&m->disks[i], loop_now_us ()));
   }
   return s;
+}
+
+/* ---- what may still land (R17) ----------------------------------------- */
+
+struct late {
+  uint64_t bytes;       /* of all disks; 0: nothing */
+  uint64_t connections; /* of earlier runs, that are owed an answer */
+  uint64_t ms;          /* how long to wait at least */
+};
+
+static struct late
+find_late (const struct migration *m)
+{
+  struct late late = { 0 };
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i) {
+    const struct disk *d = &m->disks[i];
+
+    if (!disk_waits_for_late_writes (d))
+      continue;
+    late.bytes += d->quarantined_bytes;
+    late.connections += d->old_connections;
+    if (d->quarantine_ms > late.ms)
+      late.ms = d->quarantine_ms;
+  }
+  return late;
+}
+
+/* Added to a progress object. */
+static json_t *
+add_late (json_t *progress, const struct migration *m)
+{
+  const struct late late = find_late (m);
+
+  json_object_set_new (progress, "late_bytes",
+                       json_integer ((json_int_t)late.bytes));
+  json_object_set_new (progress, "late_connections",
+                       json_integer ((json_int_t)late.connections));
+  json_object_set_new (progress, "late_ms", json_integer ((json_int_t)late.ms));
+  return progress;
 }
 
 /* ---- as JSON ----------------------------------------------------------- */
@@ -183,22 +221,24 @@ progress_json (struct migration *m)
   const uint64_t pause =
     cut_over ? (uint64_t)m->pause_ms + 1 : predicted_ms (m);
 
-  return json_pack (
-    "{s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:s, s:b, s:I, "
-    "s:I, s:I, s:s?, s:I}",
-    "phase", phase_name (m->phase), "pass", (int)m->passes + 1, "percent",
-    over ? 100 : (int)meter_percent (&m->meter, left_of_pass (m)), "pass_bytes",
-    (json_int_t)bytes, "pass_total_bytes", (json_int_t)total, "copied_bytes",
-    (json_int_t)m->meter.copied_bytes, "bytes_per_second",
-    (json_int_t)bytes_per_second (m), "dirty_bytes_per_second",
-    (json_int_t)pass_dirty_rate (m), "remaining_bytes",
-    (json_int_t)(cut_over ? 0 : pass_remaining (m)), "predicted_pause_ms",
-    or_null (pause), "eta_ms", or_null (eta), "finish",
-    finish_name (finish_in_force (m)), "wait",
-    (int)(m->wait && !m->finish_wished), "max_pause_ms",
-    (json_int_t)m->max_pause_ms, "rate", (json_int_t)m->bucket.rate,
-    "disk_count", (json_int_t)m->nr_disks, "silent", silence.side, "silent_ms",
-    (json_int_t)(silence.us / 1000));
+  return add_late (
+    json_pack (
+      "{s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:s, s:b, s:I, "
+      "s:I, s:I, s:s?, s:I}",
+      "phase", phase_name (m->phase), "pass", (int)m->passes + 1, "percent",
+      over ? 100 : (int)meter_percent (&m->meter, left_of_pass (m)),
+      "pass_bytes", (json_int_t)bytes, "pass_total_bytes", (json_int_t)total,
+      "copied_bytes", (json_int_t)m->meter.copied_bytes, "bytes_per_second",
+      (json_int_t)bytes_per_second (m), "dirty_bytes_per_second",
+      (json_int_t)pass_dirty_rate (m), "remaining_bytes",
+      (json_int_t)(cut_over ? 0 : pass_remaining (m)), "predicted_pause_ms",
+      or_null (pause), "eta_ms", or_null (eta), "finish",
+      finish_name (finish_in_force (m)), "wait",
+      (int)(m->wait && !m->finish_wished), "max_pause_ms",
+      (json_int_t)m->max_pause_ms, "rate", (json_int_t)m->bucket.rate,
+      "disk_count", (json_int_t)m->nr_disks, "silent", silence.side,
+      "silent_ms", (json_int_t)(silence.us / 1000)),
+    m);
 }
 
 /* ---- shown ------------------------------------------------------------- */

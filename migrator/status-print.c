@@ -167,6 +167,26 @@ print_progress (const json_t *progress)
   print_limits (progress);
 }
 
+/* What an earlier run has sent and nobody has answered (R17). */
+static void
+print_late (const json_t *s)
+{
+  const uint64_t connections = number (s, "old_connections");
+  char bytes[UNITS_TEXT_MAX], ms[UNITS_TEXT_MAX];
+
+  if (number (s, "quarantined_bytes") == 0)
+    return;
+  units_format_bytes (bytes, number (s, "quarantined_bytes"));
+  if (connections > 0)
+    printf (LABEL "%s may change: a write is unanswered for %s\n", "uncertain",
+            bytes, units_format_ms (ms, number (s, "unanswered_ms")));
+  else if (number (s, "quarantine_ms") > 0)
+    printf (LABEL "%s may change: read back in %s\n", "uncertain", bytes,
+            units_format_ms (ms, number (s, "quarantine_ms")));
+  else
+    printf (LABEL "%s, to be read back\n", "uncertain", bytes);
+}
+
 /* What is tracked means something only to a migration that runs, or could go
  * on.
  */
@@ -186,6 +206,7 @@ print_tracked (const json_t *s)
   else if (strcmp (last_end, "interrupted") == 0 ||
            strcmp (last_end, "detached") == 0)
     print_bytes ("to copy", s, "remaining_bytes");
+  print_late (s);
 }
 
 /* Who answered is running, and "running" is said in what comes from a state

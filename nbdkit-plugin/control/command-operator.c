@@ -62,6 +62,7 @@ command_abort (struct call *call)
                       "owner in the end");
   found = describe (e);
   tracking = json_is_true (json_object_get (found, "tracking"));
+  s->promised = victim == call->client;
   session_end (e);
   /* Still under the lock, so it cannot have been freed (control.h). */
   if (victim && victim != call->client)

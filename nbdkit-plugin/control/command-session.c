@@ -22,33 +22,54 @@
 #define DESTINATION_MAX 2048 /* bytes */
 #define PROGRESS_MAX 65536   /* bytes, as JSON */
 
-static void
-close_all (const int *fds, size_t n)
-{
-  for (size_t i = 0; i < n; i++)
-    close (fds[i]);
-}
-
-/* The destination sockets that came with the command (R7).  How many, or -1
- * after call_fail.
+/* The descriptors that came with the command: the ledger is not among the
+ * sockets.  False: something else is.
  */
-static ssize_t
-take_sockets (struct call *call, int fds[PROTOCOL_FDS_MAX])
+static bool
+sort_descriptors (struct session_sockets *sockets, const int *fds, size_t n)
 {
-  const size_t n = line_reader_take_fds (&call->client->reader, fds);
-  bool ok = n > 0;
+  bool ok = true;
 
   for (size_t i = 0; i < n; i++) {
     struct stat st;
 
+    if (sockets->ledger == NULL && ledger_is (fds[i])) {
+      sockets->ledger = ledger_open (fds[i]);
+      ok = ok && sockets->ledger != NULL;
+      close (fds[i]);
+      continue;
+    }
+    sockets->fds[sockets->nr_fds++] = fds[i];
     ok = ok && fstat (fds[i], &st) == 0 && S_ISSOCK (st.st_mode);
   }
-  if (ok)
-    return n;
-  close_all (fds, n);
+  return ok && sockets->nr_fds > 0;
+}
+
+static void
+drop_sockets (struct session_sockets *sockets)
+{
+  for (size_t i = 0; i < sockets->nr_fds; i++)
+    close (sockets->fds[i]);
+  ledger_close (sockets->ledger);
+}
+
+/* The destination sockets that came with the command (R7), and the ledger that
+ * is kept of them.  -1 after call_fail.
+ */
+static int
+take_sockets (struct call *call, struct session_sockets *sockets)
+{
+  int fds[PROTOCOL_FDS_MAX];
+  const size_t n = line_reader_take_fds (&call->client->reader, fds);
+
+  *sockets = (struct session_sockets){ .nr_fds = 0 };
+  if (sort_descriptors (sockets, fds, n))
+    return 0;
+  drop_sockets (sockets);
   call_fail (call, "BadArgument",
              "the sockets of the connections to the destination must come "
-             "with this command (SCM_RIGHTS), and nothing else");
+             "with this command (SCM_RIGHTS), and nothing else but a ledger of "
+             "them");
   return -1;
 }
 
@@ -195,8 +216,7 @@ static int
 begin_session (struct call *call, bool *resumed)
 {
   struct session_request request = { .promise = "" };
-  int fds[PROTOCOL_FDS_MAX];
-  ssize_t n;
+  struct session_sockets sockets;
 
   if (call_string (call, "destination", true, &request.destination) == -1 ||
       call_string (call, "promise", false, &request.promise) == -1 ||
@@ -215,15 +235,14 @@ begin_session (struct call *call, bool *resumed)
   }
   if (!may_begin (call, request.destination))
     return -1;
-  n = take_sockets (call, fds);
-  if (n == -1)
+  if (take_sockets (call, &sockets) == -1)
     return -1;
   if (place_is_remote (call->export) &&
-      leads_to_place (call->export, request.destination, fds[0])) {
-    close_all (fds, n);
+      leads_to_place (call->export, request.destination, sockets.fds[0])) {
+    drop_sockets (&sockets);
     return fail_is_there (call);
   }
-  if (session_begin (call->export, call->client, &request, fds, n, resumed) ==
+  if (session_begin (call->export, call->client, &request, &sockets, resumed) ==
       -1)
     return -1;
   return record_destination (call);
@@ -262,12 +281,11 @@ json_t *
 command_lost (struct call *call)
 {
   struct export *e = call->export;
-  int fds[PROTOCOL_FDS_MAX];
-  const ssize_t n = take_sockets (call, fds);
+  struct session_sockets sockets;
 
-  if (n == -1)
+  if (take_sockets (call, &sockets) == -1)
     return NULL;
-  session_replace_fds (e, fds, n);
+  session_replace_sockets (e, &sockets);
   if (owner_record_history (e) == -1)
     return call_fail (call, "Failed",
                       "the history of the destinations could not be written; "
@@ -308,9 +326,11 @@ command_publish (struct call *call)
   return json_pack ("{s:o}", "wishes", wishes);
 }
 
+/* Whoever ends it itself writes no more. */
 json_t *
 command_end (struct call *call)
 {
+  call->export->session.promised = true;
   session_end (call->export);
   return json_object ();
 }

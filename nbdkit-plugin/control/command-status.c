@@ -9,6 +9,7 @@
 #include "export/owner.h"
 #include "export/place.h"
 #include "relay/relay.h"
+#include "session-sockets.h"
 
 /* Whether the client is the session of the export it is attached to. */
 static bool
@@ -100,6 +101,7 @@ tracker_status (struct tracker *t)
     { "leased_bytes", s.leased_bytes },
     { "unflushed_bytes", s.unflushed_bytes },
     { "quarantined_bytes", s.quarantined_bytes },
+    { "quarantine_ms", s.quarantine_ms },
     { "remaining_bytes", s.remaining_bytes },
     { "in_flight_bytes", s.in_flight_bytes },
     { "in_flight_requests", s.in_flight_requests },
@@ -127,13 +129,16 @@ session_status (struct export *e)
   struct session *s = &e->session;
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&s->lock);
 
+  session_sockets_look (e);
   return json_pack (
-    "{s:s, s:s, s:b, s:s?, s:s?, s:s?, s:s, s:o, s:o}", "export", e->name, "id",
-    e->id, "session", s->client != NULL, "place",
+    "{s:s, s:s, s:b, s:s?, s:s?, s:s?, s:s, s:i, s:I, s:o, s:o}", "export",
+    e->name, "id", e->id, "session", s->client != NULL, "place",
     place_is_remote (e) ? place_uri (e) : NULL, "source", s->source,
     "destination", s->destination, "last_end", record_end_name (s->last_end),
-    "progress", s->progress ? json_deep_copy (s->progress) : json_null (),
-    "wishes", s->wishes ? json_deep_copy (s->wishes) : json_object ());
+    "old_connections", (int)s->old.n, "unanswered_ms",
+    (json_int_t)old_connections_age_ms (&s->old), "progress",
+    s->progress ? json_deep_copy (s->progress) : json_null (), "wishes",
+    s->wishes ? json_deep_copy (s->wishes) : json_object ());
 }
 
 /* The way to the remote place where the disk is, otherwise to the one that it

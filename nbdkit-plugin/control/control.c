@@ -23,6 +23,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -40,7 +41,8 @@
 #define SEND_TIMEOUT_S 5
 #define LONG_LINE 65536 /* bytes */
 #define BURST 500       /* commands */
-#define PER_SECOND 200  /* commands, after the burst */
+#define WATCH_MS 100
+#define PER_SECOND 200 /* commands, after the burst */
 
 /* The control lock: for the lists, what struct client says, and 'others'. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -105,6 +107,18 @@ client_disconnect (struct client *c)
   shutdown (c->fd, SHUT_RDWR);
 }
 
+int
+client_process (const struct client *c)
+{
+  struct ucred cred;
+  socklen_t len = sizeof cred;
+
+  if (getsockopt (c->fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == -1 ||
+      cred.pid == 0)
+    return -1;
+  return syscall (SYS_pidfd_open, cred.pid, 0);
+}
+
 void
 client_set_session (struct client *c, bool session)
 {
@@ -113,6 +127,7 @@ client_set_session (struct client *c, bool session)
   if (c->session == session)
     return;
   c->session = session;
+  c->was_session |= session;
   c->idle_since_ms = clock_ms ();
   others += session ? -1 : 1;
   pthread_cond_broadcast (&client_ended); /* there may be room now */
@@ -281,6 +296,31 @@ serve_lines (struct client *c)
   return go_on;
 }
 
+/* What a session left unanswered is looked after by the thread that served it,
+ * which has nothing else to do; so it is known when the answer came.
+ */
+static void
+watch_what_is_left (struct client *c)
+{
+  struct pollfd pfd = { .fd = stop_fd, .events = POLLIN };
+
+  while (!is_stopping () && session_watch (c->export))
+    poll (&pfd, 1, WATCH_MS);
+}
+
+/* It is no client any more. */
+static void
+leave (struct client *c)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&lock);
+
+  close (c->fd);
+  c->fd = -1;
+  c->watching = true;
+  others--;
+  pthread_cond_broadcast (&client_ended);
+}
+
 static void
 bury (struct client *c)
 {
@@ -288,11 +328,11 @@ bury (struct client *c)
     session_leave (c->export, c);
   drop_pending_fds (c);
   line_reader_destroy (&c->reader);
+  leave (c);
+  if (c->export && c->was_session)
+    watch_what_is_left (c);
 
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&lock);
-  close (c->fd);
-  c->fd = -1;
-  others--;
   list_remove (&live, c);
   list_add (&dead, c);
   pthread_cond_broadcast (&client_ended);
@@ -336,7 +376,7 @@ evict_one (void)
   struct client *victim = NULL;
 
   for (struct client *c = live; c; c = c->next)
-    if (!c->session && !c->evicted &&
+    if (!c->session && !c->evicted && !c->watching &&
         (victim == NULL || c->idle_since_ms <= victim->idle_since_ms))
       victim = c;
   if (victim == NULL)
@@ -478,7 +518,8 @@ tell_to_stop (void)
   if (write (stop_fd, &one, sizeof one) != sizeof one)
     nbdkit_debug ("migrate: eventfd: %m");
   for (struct client *c = live; c; c = c->next)
-    shutdown (c->fd, SHUT_RDWR);
+    if (!c->watching)
+      shutdown (c->fd, SHUT_RDWR);
   pthread_cond_broadcast (&client_ended);
 }
 

@@ -31,7 +31,9 @@ struct client {
   pthread_t thread;
   int fd;
   bool session;
+  bool was_session; /* at any time */
   bool evicted;
+  bool watching; /* gone; its thread looks after what it left */
   int64_t idle_since_ms;
 };
 
@@ -52,6 +54,11 @@ extern bool client_is_gone (struct client *c);
  * client is an export's session meanwhile, by that session's lock.
  */
 extern void client_disconnect (struct client *c);
+
+/* A pidfd of the process that made the connection; -1: it cannot be had.  The
+ * caller closes it.
+ */
+extern int client_process (const struct client *c);
 
 /* It became the session of an export, or ceased to be. */
 extern void client_set_session (struct client *c, bool session);

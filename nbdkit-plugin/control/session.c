@@ -11,9 +11,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <nbdkit-filter.h>
 
@@ -24,38 +21,6 @@
 #include "export/export.h"
 #include "export/owner.h"
 #include "session.h"
-
-static bool
-same_socket (int a, int b)
-{
-  struct stat sa, sb;
-
-  return fstat (a, &sa) == 0 && fstat (b, &sb) == 0 && sa.st_dev == sb.st_dev &&
-         sa.st_ino == sb.st_ino;
-}
-
-static bool
-is_among (int fd, const int *fds, size_t nr_fds)
-{
-  for (size_t i = 0; i < nr_fds; i++)
-    if (same_socket (fd, fds[i]))
-      return true;
-  return false;
-}
-
-/* Shutting down acts on the connection, whoever else has a descriptor of it:
- * after this the migrator cannot write any more (R7).
- */
-static void
-drop_fds (struct session *s, const int *keep, size_t nr_keep)
-{
-  for (size_t i = 0; i < s->nr_fds; i++) {
-    if (!is_among (s->fds[i], keep, nr_keep))
-      shutdown (s->fds[i], SHUT_RDWR);
-    close (s->fds[i]);
-  }
-  s->nr_fds = 0;
-}
 
 /* After a detach a migrator that has leased nothing since has nothing to write.
  * It may still read, for a digest.
@@ -71,6 +36,25 @@ is_done_writing (struct export *e)
   return t.leased_bytes == 0 && t.quarantined_bytes == 0;
 }
 
+/* R17: Q is about the destination it was kept for.  Nothing can land on one to
+ * which nothing was ever sent; and whoever comes back to an earlier one must
+ * take all of it for doubtful.
+ */
+static void
+note_late_writes (struct export *e)
+{
+  struct session *s = &e->session;
+  struct tracker_status t;
+
+  tracker_get_status (e->tracker, &t);
+  if (s->past == PAST_NOTHING) {
+    s->late_elsewhere |= t.quarantined_bytes > 0;
+    tracker_set_quarantined (e->tracker, false);
+  }
+  else if (s->late_elsewhere)
+    tracker_set_quarantined (e->tracker, true);
+}
+
 /* R18: W stays right only for the destination it was kept for.  It is cleared
  * only if nothing was ever written to this one.
  */
@@ -83,23 +67,18 @@ note_destination (struct export *e)
   if (s->past != PAST_LATEST) {
     s->latest_in_use = false;
     tracker_set_written (e->tracker, s->past == PAST_UNKNOWN);
+    note_late_writes (e);
   }
   else if (s->latest_in_use)
     s->past = PAST_UNKNOWN;
 }
 
-static void
-keep_fds (struct session *s, const int *fds, size_t nr_fds)
-{
-  memcpy (s->fds, fds, nr_fds * sizeof *fds);
-  s->nr_fds = nr_fds;
-}
-
 void
-session_replace_fds (struct export *e, const int *fds, size_t nr_fds)
+session_replace_sockets (struct export *e,
+                         const struct session_sockets *sockets)
 {
-  drop_fds (&e->session, fds, nr_fds);
-  keep_fds (&e->session, fds, nr_fds);
+  session_sockets_give_up (e, sockets);
+  session_sockets_keep (e, sockets);
   note_destination (e); /* a name may lead elsewhere now */
 }
 
@@ -154,8 +133,8 @@ promote (struct export *e)
 
 int
 session_begin (struct export *e, struct client *client,
-               const struct session_request *request, const int *fds,
-               size_t nr_fds, bool *resumed)
+               const struct session_request *request,
+               const struct session_sockets *sockets, bool *resumed)
 {
   struct session *s = &e->session;
   const bool same =
@@ -164,11 +143,11 @@ session_begin (struct export *e, struct client *client,
   char *promise = strdup (request->promise);
   bool resume;
 
-  keep_fds (s, fds, nr_fds);
+  session_sockets_keep (e, sockets);
   if (destination == NULL || promise == NULL) {
     free (destination);
     free (promise);
-    drop_fds (s, NULL, 0);
+    session_sockets_give_up (e, NULL);
     errno = ENOMEM;
     return -1;
   }
@@ -179,11 +158,14 @@ session_begin (struct export *e, struct client *client,
   free (s->promise);
   s->promise = promise;
   s->client = client;
+  s->process = client_process (client);
+  s->promised = false;
   s->last_end = RECORD_END_NONE;
   forget_messages (s);
   client_set_session (client, true);
   note_destination (e);
   *resumed = tracker_begin (e->tracker, resume, same); /* R1 */
+  session_sockets_look (e);
   nbdkit_debug ("migrate: export \"%s\": session begins, to %s%s", e->name,
                 destination, *resumed ? ", resumed" : "");
   return 0;
@@ -222,13 +204,13 @@ session_end (struct export *e)
 
   if (s->client == NULL)
     return;
-  /* First of all: what was written is known only once nothing can be. */
-  if (is_done_writing (e))
-    session_state_close_fds (s);
-  else
-    drop_fds (s, NULL, 0);
+  /* First of all: what was written is known only once nothing can be sent. */
+  if (!is_done_writing (e))
+    session_sockets_give_up (e, NULL);
+  session_state_close_fds (s);
   tracker_end_session (e->tracker); /* R7 */
   allocation_session_ended (e->allocation);
+  session_sockets_look (e);
   client_set_session (s->client, false);
   s->client = NULL;
   if (s->last_end == RECORD_END_NONE)
@@ -254,4 +236,12 @@ session_leave (struct export *e, const struct client *client)
 
   if (e->session.client == client)
     session_end (e);
+}
+
+bool
+session_watch (struct export *e)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
+
+  return session_sockets_look (e);
 }

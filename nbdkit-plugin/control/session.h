@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include "export/session-state.h"
+#include "session-sockets.h"
 
 struct client;
 struct export;
@@ -18,6 +19,11 @@ struct export;
 
 /* The client's connection has ended: so does its session, if it has one. */
 extern void session_leave (struct export *e, const struct client *client);
+
+/* Look what has become of what sessions left unanswered (R17).  True if it has
+ * to be looked at again.
+ */
+extern bool session_watch (struct export *e);
 
 /* What 'begin' asks for (nbdmigrate-control(7)). */
 struct session_request {
@@ -33,14 +39,14 @@ struct session_request {
  * earlier session goes on (R20).  -1 with errno: no memory.
  */
 extern int session_begin (struct export *e, struct client *client,
-                          const struct session_request *request, const int *fds,
-                          size_t nr_fds, bool *resumed);
+                          const struct session_request *request,
+                          const struct session_sockets *sockets, bool *resumed);
 
 /* The new sockets of a session whose destination was lost (R6a).  Old ones
- * that are not among them are shut down.  They become the session's.
+ * that are not among them are given up.  They become the session's.
  */
-extern void session_replace_fds (struct export *e, const int *fds,
-                                 size_t nr_fds);
+extern void session_replace_sockets (struct export *e,
+                                     const struct session_sockets *sockets);
 
 /* How it ended, where the source stays the owner: also in the record, if that
  * can be written.

@@ -10,6 +10,7 @@ void
 session_state_init (struct session *s)
 {
   memset (s, 0, sizeof *s);
+  s->process = -1;
   pthread_mutex_init (&s->lock, NULL);
   history_init (&s->history);
 }
@@ -20,6 +21,11 @@ session_state_close_fds (struct session *s)
   for (size_t i = 0; i < s->nr_fds; i++)
     close (s->fds[i]);
   s->nr_fds = 0;
+  ledger_close (s->ledger);
+  s->ledger = NULL;
+  if (s->process != -1)
+    close (s->process);
+  s->process = -1;
 }
 
 void
@@ -27,6 +33,7 @@ session_state_destroy (struct session *s)
 {
   session_state_close_fds (s);
   free (s->source);
+  old_connections_close (&s->old);
   free (s->destination);
   free (s->promise);
   history_destroy (&s->history);

@@ -13,6 +13,8 @@
 
 #include <jansson.h>
 
+#include "ledger.h"
+#include "old-connections.h"
 #include "protocol.h"
 #include "record.h"
 #include "state/history.h"
@@ -25,6 +27,13 @@ struct session {
   struct client *client;     /* who has it, NULL if nobody */
   int fds[PROTOCOL_FDS_MAX]; /* its destination sockets; owned */
   size_t nr_fds;
+  const struct ledger *ledger; /* what it owes on them, or NULL */
+  int process;                 /* its pidfd, or -1 */
+  bool promised;               /* it said that it writes no more */
+
+  /* What sessions that are over left unanswered (R17). */
+  struct old_connections old;
+  bool late_elsewhere; /* that of another destination than the latest */
 
   /* How the latest session ended; while there is one, what its commit has
    * made of it, or RECORD_END_NONE.

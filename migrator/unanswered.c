@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include "connection.h"
+#include "unanswered.h"
+
+/* The oldest write in flight, and how many requests there are. */
+static void
+count (const struct connection *c, struct ledger_line *line)
+{
+  for (const struct io *io = c->ios; io != NULL; io = io->next) {
+    if (io->answered)
+      continue;
+    line->requests++;
+    if (io->writes)
+      line->since_us = io->started_us; /* new ones come first */
+  }
+  /* Any byte of TLS may be about TLS. */
+  line->requests += c->tls && line->requests > 0;
+}
+
+static void
+write_line (struct connection *c, bool whole)
+{
+  struct ledger_line line = { .slowest_us = c->slowest_us, .whole = whole };
+
+  count (c, &line);
+  if (c->line != NULL && !c->frozen)
+    ledger_write (c->line, &line);
+}
+
+void
+unanswered_begin (struct connection *c)
+{
+  write_line (c, false);
+}
+
+void
+unanswered_end (struct connection *c)
+{
+  write_line (
+    c, (nbd_aio_get_direction (c->nbd) & LIBNBD_AIO_DIRECTION_WRITE) == 0);
+}
+
+void
+unanswered_note_answer (struct connection *c, struct io *io)
+{
+  const int64_t us = loop_now_us () - io->started_us;
+
+  io->answered = true;
+  if (io->writes && us > c->slowest_us)
+    c->slowest_us = us;
+  write_line (c, false);
+}
+
+void
+unanswered_freeze (struct connection *c)
+{
+  c->frozen = true;
+}

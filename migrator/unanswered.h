@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Keeping a connection's line of the ledger (lib/ledger.h) right at every
+ * instant, since the process may be killed at any: a write is owed an answer
+ * from before its first byte is sent until after its answer was taken.
+ */
+
+#ifndef NBDMIGRATE_UNANSWERED_H
+#define NBDMIGRATE_UNANSWERED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct connection;
+struct io;
+
+/* Before anything is given to libnbd, and before libnbd takes an answer from
+ * the socket.
+ */
+extern void unanswered_begin (struct connection *c);
+
+/* After that. */
+extern void unanswered_end (struct connection *c);
+
+/* A request was answered; libnbd may be calling us. */
+extern void unanswered_note_answer (struct connection *c, struct io *io);
+
+/* The connection broke: what was not answered by now never will be, and stays
+ * in the line (R17).
+ */
+extern void unanswered_freeze (struct connection *c);
+
+#endif /* NBDMIGRATE_UNANSWERED_H */

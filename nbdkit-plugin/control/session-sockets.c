@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include <poll.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "export/export.h"
+#include "session-sockets.h"
+
+/* A process that dies closes its sockets a little before it is dead. */
+#define DYING_MS 100
+
+void
+session_sockets_keep (struct export *e, const struct session_sockets *sockets)
+{
+  struct session *s = &e->session;
+
+  memcpy (s->fds, sockets->fds, sockets->nr_fds * sizeof *sockets->fds);
+  s->nr_fds = sockets->nr_fds;
+  s->ledger = sockets->ledger;
+}
+
+static bool
+same_socket (int a, int b)
+{
+  struct stat sa, sb;
+
+  return fstat (a, &sa) == 0 && fstat (b, &sb) == 0 && sa.st_dev == sb.st_dev &&
+         sa.st_ino == sb.st_ino;
+}
+
+static bool
+is_among (int fd, const struct session_sockets *sockets)
+{
+  if (sockets == NULL)
+    return false;
+  for (size_t i = 0; i < sockets->nr_fds; i++)
+    if (same_socket (fd, sockets->fds[i]))
+      return true;
+  return false;
+}
+
+/* What is owed on one of them.  Without a ledger everything may be, unless
+ * nothing was written that is not known to have been answered.
+ */
+static struct ledger_line
+line_of (struct export *e, size_t i)
+{
+  struct tracker_status t;
+
+  if (e->session.ledger != NULL)
+    return ledger_read (&e->session.ledger->lines[i]);
+  tracker_get_status (e->tracker, &t);
+  if (t.leased_bytes + t.quarantined_bytes == 0)
+    return (struct ledger_line){ 0 };
+  return (struct ledger_line){ .since_us = 1 };
+}
+
+static bool
+owes_any (struct export *e)
+{
+  for (size_t i = 0; i < e->session.nr_fds; i++)
+    if (line_of (e, i).since_us != 0)
+      return true;
+  return false;
+}
+
+/* Nobody but us can send on its sockets: it has said so, or it is dead. */
+static bool
+is_alone (const struct session *s)
+{
+  struct pollfd pfd = { .fd = s->process, .events = POLLIN };
+
+  return s->promised || (s->process != -1 && poll (&pfd, 1, DYING_MS) == 1);
+}
+
+/* R7: nothing more is sent, whatever becomes of the migrator. */
+void
+session_sockets_give_up (struct export *e, const struct session_sockets *keep)
+{
+  struct session *s = &e->session;
+  const bool alone = owes_any (e) && is_alone (s);
+
+  for (size_t i = 0; i < s->nr_fds; i++) {
+    const struct ledger_line line = line_of (e, i);
+
+    if (is_among (s->fds[i], keep)) {
+      close (s->fds[i]);
+      continue;
+    }
+    tracker_note_delay (e->tracker, line.slowest_us / 1000);
+    tracker_note_delay (e->tracker,
+                        old_connections_add (&s->old, s->fds[i], &line, alone));
+  }
+  s->nr_fds = 0;
+  ledger_close (s->ledger);
+  s->ledger = NULL;
+}
+
+bool
+session_sockets_look (struct export *e)
+{
+  struct session *s = &e->session;
+  struct tracker_status t;
+  uint64_t delay_ms;
+
+  if (old_connections_look (&s->old, &delay_ms)) {
+    tracker_note_delay (e->tracker, delay_ms);
+    if (s->old.doubt)
+      tracker_renew_quarantine (e->tracker);
+  }
+  tracker_get_status (e->tracker, &t);
+  if (t.quarantined_bytes == 0)
+    old_connections_settle (&s->old);
+  if (s->old.n > 0)
+    return true;
+  if (!s->old.doubt)
+    tracker_end_quarantine (e->tracker);
+  return false;
+}

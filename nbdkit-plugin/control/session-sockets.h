@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The sockets of a session to its destination: duplicates of the migrator's,
+ * kept so that whatever becomes of it the filter can end what it has begun
+ * (R7), and can see what the destination still owes (R17).
+ *
+ * The session lock must be held for every call.
+ */
+
+#ifndef NBDMIGRATE_SESSION_SOCKETS_H
+#define NBDMIGRATE_SESSION_SOCKETS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "ledger.h"
+
+struct export;
+
+struct session_sockets {
+  int fds[PROTOCOL_FDS_MAX]; /* owned */
+  size_t nr_fds;
+  const struct ledger *ledger; /* a line for each, or NULL; owned */
+};
+
+/* They are the session's from now on. */
+extern void session_sockets_keep (struct export *e,
+                                  const struct session_sockets *sockets);
+
+/* Give up those that it has, except for connections that are among 'keep' as
+ * well (or NULL).  Afterwards nothing new is sent on them, by anybody.
+ */
+extern void session_sockets_give_up (struct export *e,
+                                     const struct session_sockets *keep);
+
+/* What has become of those that were given up?  Brings the quarantine up to
+ * date.  True if there are any that have to be watched.
+ */
+extern bool session_sockets_look (struct export *e);
+
+#endif /* NBDMIGRATE_SESSION_SOCKETS_H */

@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# A write that the destination carries out long after the migrator that sent it
+# is gone never comes to lie over what a guest wrote since (R17): the next run
+# does not complete before the write is answered, whoever closes the connection
+# first.
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+# shellcheck source=tests/late.sh
+source "$SRCDIR/tests/late.sh"
+requires nbdkit jq qemu-io qemu-nbd
+
+write ()
+{
+  qemu-io -f raw -c "write -P $1 0 64k" -c flush "$(uri proxy)" \
+    > "$tmp/qemu-io.out"
+}
+
+reads ()
+{
+  qemu-io -f raw -c "read -P $1 0 64k" "$2" > "$tmp/qemu-io.out" || return
+  ! grep -q 'verification failed' "$tmp/qemu-io.out"
+}
+
+# start_disks SERVER: of the proxy, with one chunk of data, and the destination,
+# which takes its time for that.  Between them may be a qemu-nbd, which closes
+# connections before it has done what it was asked for.
+start_disks ()
+{
+  rm -rf "$tmp/proxy.dir" "$tmp/slow.img"
+  truncate -s 8M "$tmp/slow.img"
+  late_forget slow
+  start_proxy proxy memory 8M
+  start_late slow
+  cue slow 'write hold until=now at=0'
+  destination=$(uri slow)
+  if [ "$1" = qemu-nbd ]; then
+    start_qemu_nbd qemu -f raw -e 16 "$(uri slow)"
+    destination=$(uri qemu)
+  fi
+  write 0x53
+}
+
+stop_disks ()
+{
+  go slow now
+  end_bg proxy
+  [ -z "${pids[qemu]:-}" ] || end_bg qemu
+  end_bg slow
+}
+at_end 'go slow now'
+
+write_has ()
+{
+  late_has slow "write 0 .* $1\$"
+}
+
+session_is_over ()
+{
+  [ "$(status .session)" = false ]
+}
+
+# The run must not complete before the write has landed, and says why.
+waits_for_old_write ()
+{
+  is_child "${pids[migrator]}" || fail "it completed: $(cat "$tmp/migrator.log")"
+  grep -q 'an earlier run .* not been answered' "$tmp/migrator.log"
+}
+
+# The second run: the guest has written anew since the first one was given up.
+goes_on ()
+{
+  cue slow # what is held stays so
+  start_migrate "$(uri proxy)" "$destination"
+  write 0x4e
+  wait_for waits_for_old_write
+  must_have_status "$(uri proxy)" '.old_connections == 1'
+  go slow now
+  wait_for write_has landed
+  wait_bg migrator || fail "exit status $?: $(cat "$tmp/migrator.log")"
+  sed 's/^/   /' "$tmp/migrator.log"
+  [ "$(status .owner)" = destination ]
+  reads 0x4e "$(uri proxy)" || fail "the guest's write is gone"
+}
+
+for server in nbdkit qemu-nbd; do
+  echo "-- $server is slow, the migrator is killed"
+  start_disks $server
+  start_migrate "$(uri proxy)" "$destination"
+  wait_for write_has came
+  crash_bg migrator
+  wait_for session_is_over
+  goes_on
+  stop_disks
+done
+
+echo "-- it is waited for, which can be interrupted"
+start_disks qemu-nbd
+start_migrate "$(uri proxy)" "$destination"
+wait_for grep -q 'answered nothing for 3 s: waiting' "$tmp/migrator.log"
+kill_bg migrator INT
+expect_status 3 wait_bg migrator
+tail -n 1 "$tmp/migrator.log" | grep -q 'source .* authoritative'
+goes_on
+stop_disks
+
+echo "-- and that is all: it completes"
+start_disks nbdkit
+start_migrate "$(uri proxy)" "$destination"
+wait_for grep -q 'answered nothing for 3 s: waiting' "$tmp/migrator.log"
+go slow now
+wait_bg migrator || fail "exit status $?: $(cat "$tmp/migrator.log")"
+grep -q 'answers again' "$tmp/migrator.log"
+stop_disks
