@@ -154,9 +154,11 @@ export_free (struct export *e)
 static struct export *
 export_new (nbdkit_backend *backend, int readonly, const char *name)
 {
-  struct export *e = calloc (1, sizeof *e);
+  struct export *e = aligned_alloc (LANE_BYTES, sizeof *e);
   enum owner owner;
 
+  if (e != NULL)
+    memset (e, 0, sizeof *e);
   if (e == NULL || (e->name = strdup (name)) == NULL) {
     nbdkit_error ("migrate: export \"%s\": %m", name);
     free (e);

@@ -13,16 +13,17 @@
 
 #include <nbdkit-filter.h>
 
+#include "base/lane.h"
 #include "relay/owed-error.h"
 #include "local.h"
 #include "session-state.h"
 #include "tracker/tracker.h"
 
-/* Requests of all NBD clients that succeeded, the migrator's reads included.
- * Read and written without a lock.
+/* Requests of all NBD clients that succeeded, the migrator's reads included, in
+ * one lane.  Read and written without a lock.
  */
 struct guest_counters {
-  uint64_t reads, read_bytes;
+  _Alignas(LANE_BYTES) uint64_t reads, read_bytes;
   uint64_t writes, written_bytes;
   uint64_t zeroes, zeroed_bytes;
   uint64_t trims, trimmed_bytes;
@@ -94,7 +95,7 @@ struct export
   struct owed_error owed; /* to the guests; has its own locks */
   char *owed_path;        /* where it is kept (owed.h); constant */
 
-  struct guest_counters guest;
+  struct guest_counters guest[LANES];
   struct session session; /* has its own lock */
 };
 

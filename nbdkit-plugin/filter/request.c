@@ -17,7 +17,7 @@
 static void
 count (const struct io *io)
 {
-  struct guest_counters *g = &io->handle->export->guest;
+  struct guest_counters *g = &io->handle->export->guest[lane_of_thread ()];
   const struct {
     uint64_t *requests, *bytes;
   } counters[IO_TYPES] = {

@@ -3,7 +3,8 @@
  * uses without it while no migration runs:
  *
  *   tracking    whether requests must take the lock and be listed
- *   untracked   requests that are under way without having been listed
+ *   untracked   requests that are under way without having been listed, counted
+ *               in lanes: each thread has a counter that it shares with few
  *
  * Why no request escapes (R1).  A request on the fast path adds itself to
  * 'untracked' and then reads 'tracking' (again); tracker_begin writes
@@ -13,7 +14,8 @@
  * way; or its adding comes before the reading of 'untracked': it is waited
  * for.  Once 'untracked' was seen as 0 with tracking on, no request can be
  * under way unlisted until tracking goes off: each that adds itself later sees
- * tracking on.  That is latched in 'settled', since the counter itself may
+ * tracking on.  That holds for each lane by itself, as a request leaves the one
+ * that it came by.  That is latched in 'settled', since the counter itself may
  * still flicker.
  *
  * Why nobody waits for ever.  Whoever takes the counter to 0 then reads
@@ -41,8 +43,10 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
+#include "base/lane.h"
 #include "chunks.h"
 #include "cleanup.h"
 #include "dirtyrate.h"
@@ -56,13 +60,22 @@
 /* No delay counts for more, whatever a session says. */
 #define DELAY_MAX_MS (UINT64_C (3600) * 1000)
 
+/* Requests under way that are not listed. */
+struct lane {
+  _Alignas(LANE_BYTES) _Atomic uint64_t requests;
+};
+
 struct tracker {
-  pthread_mutex_t lock;       /* all below but the atomics is read under it */
-  _Atomic bool tracking;      /* written under the lock */
-  _Atomic uint64_t route;     /* packed; written under the lock */
-  _Atomic uint64_t untracked; /* requests under way that are not listed */
-  bool settled;               /* none of these is from before tracking */
-  struct inflight in_flight;  /* the listed ones */
+  /* What requests read on their fast path, and what they write: no cache line
+   * has both.
+   */
+  _Atomic bool tracking;  /* written under the lock */
+  _Atomic uint64_t route; /* packed; written under the lock */
+  struct lane untracked[LANES];
+
+  _Alignas(LANE_BYTES) pthread_mutex_t lock; /* for all that follows */
+  bool settled;              /* no unlisted request is from before tracking */
+  struct inflight in_flight; /* the listed ones */
   struct chunks chunks;
   uint64_t epoch;
   bool flush_under_way;
@@ -233,9 +246,10 @@ mark (struct tracker *t, const struct tracker_request *req)
 
 /* The end of a request that was only counted.  Takes the lock. */
 static void
-leave_untracked (struct tracker *t)
+leave_untracked (struct tracker *t, unsigned lane)
 {
-  if (atomic_fetch_sub (&t->untracked, 1) == 1 && atomic_load (&t->tracking)) {
+  if (atomic_fetch_sub (&t->untracked[lane].requests, 1) == 1 &&
+      atomic_load (&t->tracking)) {
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
     pthread_cond_broadcast (&t->progress);
   }
@@ -250,15 +264,16 @@ enter_untracked (struct tracker *t, struct tracker_request *req)
    */
   if (atomic_load (&t->tracking))
     return false;
-  atomic_fetch_add (&t->untracked, 1);
+  req->lane = lane_of_thread ();
+  atomic_fetch_add (&t->untracked[req->lane].requests, 1);
   if (atomic_load (&t->tracking)) {
-    leave_untracked (t);
+    leave_untracked (t, req->lane);
     return false;
   }
   req->listed = false;
   req->route = get_route (t);
   if (!is_served (req->route.owner))
-    leave_untracked (t);
+    leave_untracked (t, req->lane);
   return true;
 }
 
@@ -297,7 +312,7 @@ void
 tracker_leave (struct tracker *t, struct tracker_request *req)
 {
   if (!req->listed) {
-    leave_untracked (t);
+    leave_untracked (t, req->lane);
     return;
   }
 
@@ -379,11 +394,21 @@ tracker_wake (struct tracker *t)
   wake_all (t);
 }
 
+static uint64_t
+count_untracked (struct tracker *t)
+{
+  uint64_t n = 0;
+
+  for (unsigned i = 0; i < LANES; i++)
+    n += atomic_load (&t->untracked[i].requests);
+  return n;
+}
+
 /* Whether all requests that are under way are listed. */
 static bool
 is_settled (struct tracker *t)
 {
-  if (t->tracking && t->untracked == 0)
+  if (t->tracking && count_untracked (t) == 0)
     t->settled = true;
   return t->settled;
 }
@@ -405,10 +430,11 @@ is_drained (struct tracker *t)
 struct tracker *
 tracker_new (uint64_t disk_bytes, uint64_t chunk_bytes, enum owner owner)
 {
-  struct tracker *t = calloc (1, sizeof *t);
+  struct tracker *t = aligned_alloc (LANE_BYTES, sizeof *t);
 
   if (t == NULL)
     return NULL;
+  memset (t, 0, sizeof *t);
   if (chunks_init (&t->chunks, disk_bytes, chunk_bytes) == -1) {
     free (t);
     return NULL;
@@ -432,7 +458,8 @@ tracker_free (struct tracker *t)
 {
   if (t == NULL)
     return;
-  assert (t->in_flight.requests == 0 && t->untracked == 0 && t->held == 0);
+  assert (t->in_flight.requests == 0 && count_untracked (t) == 0 &&
+          t->held == 0);
   assert (t->gate.state != GATE_COMMITTING);
   pthread_cond_destroy (&t->progress);
   pthread_cond_destroy (&t->gate_changed);
@@ -934,7 +961,8 @@ tracker_set_owner (struct tracker *t, enum owner owner, bool all_dirty)
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
   wait_commit_over (t);
   if (is_served (tracker_owner (t)) && owner != tracker_owner (t))
-    assert (t->in_flight.requests == 0 && (t->settled || t->untracked == 0));
+    assert (t->in_flight.requests == 0 &&
+            (t->settled || count_untracked (t) == 0));
   set_route (t, owner);
   if (all_dirty) {
     interrupt (t);
@@ -966,7 +994,7 @@ tracker_get_status (struct tracker *t, struct tracker_status *s)
     .quarantined_bytes = chunks_bytes (c, &c->quarantined),
     .quarantine_ms = (quarantine_left_us (t) + 999) / 1000,
     .in_flight_bytes = t->in_flight.bytes,
-    .in_flight_requests = t->in_flight.requests + t->untracked,
+    .in_flight_requests = t->in_flight.requests + count_untracked (t),
     .dirtied_bytes = t->dirtied_bytes,
     .dirty_rate = dirty_rate_get (&t->rate, now_us () / 1000),
     .gates_expired = t->gates_expired,

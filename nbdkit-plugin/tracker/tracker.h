@@ -81,8 +81,9 @@ enum tracker_verdict {
  */
 struct tracker_request {
   struct inflight_node node;
-  bool held;   /* counted among those that wait at the gate */
-  bool listed; /* in the list, not only counted */
+  bool held;          /* counted among those that wait at the gate */
+  bool listed;        /* in the list, not only counted */
+  unsigned char lane; /* where it is counted (lane.h) */
   struct route route;
 };
 
