@@ -34,8 +34,10 @@ relay_answered (void *opaque, const struct control_answer *a)
   if (text == NULL)
     return; /* the heartbeat says so, too */
   life->away = strcmp (text, "away") == 0;
+  if (json_is_true (json_object_get (a->value, "begun")))
+    life->begun_us = life->sent_us;
   if (strcmp (text, "answers") == 0)
-    life->asked_us = life->sent_us;
+    life->asked_us = life->begun_us;
   protocol_get_u64 (a->value, "silent_ms", &silent_ms);
   life->silent_since_us =
     silent_ms > 0 ? loop_now_us () - (int64_t)silent_ms * 1000 : 0;

@@ -107,7 +107,8 @@ struct disk {
     bool pending;            /* asked, not yet answered */
     bool away;               /* it is connecting again */
     int64_t sent_us;         /* when it was asked last */
-    int64_t asked_us;        /* the same, of what the destination answered */
+    int64_t begun_us;        /* the same, of the latest round trip */
+    int64_t asked_us;        /* the same, of the latest that was answered */
     int64_t silent_since_us; /* 0: it is not */
   } relay_life;
 

@@ -35,6 +35,7 @@ command_probe (struct call *call)
   uint64_t timeout_ms = 0;
   unsigned place;
   int64_t silent_ms = 0;
+  bool begun = true;
   struct relay *relay;
 
   if (call_u64 (call, "timeout_ms", false, &timeout_ms) == -1)
@@ -46,10 +47,11 @@ command_probe (struct call *call)
   relay = place_borrow (e, &place);
   if (relay != NULL) {
     pthread_mutex_unlock (&e->session.lock);
-    result = relay_probe (relay, (unsigned)timeout_ms, &waiter, &silent_ms);
+    result =
+      relay_probe (relay, (unsigned)timeout_ms, &waiter, &begun, &silent_ms);
     place_leave (e, place);
     pthread_mutex_lock (&e->session.lock);
   }
-  return json_pack ("{s:s, s:I}", "destination", probe_name (result),
-                    "silent_ms", (json_int_t)silent_ms);
+  return json_pack ("{s:s, s:b, s:I}", "destination", probe_name (result),
+                    "begun", (int)begun, "silent_ms", (json_int_t)silent_ms);
 }

@@ -7,9 +7,10 @@
  *
  * A server that does not answer is no reason to give the connection up, so an
  * unanswered probe stays where it is when its caller returns, and the next
- * caller waits for the same one.  It holds the buffers; libnbd tells by the
- * completion's 'free' when it needs them no more, whatever became of the
- * handle.
+ * caller waits for the same one: with a new one for each, a server that takes
+ * longer than a caller waits would never have answered.  It holds the buffers;
+ * libnbd tells by the completion's 'free' when it needs them no more, whatever
+ * became of the handle.
  */
 
 #include <errno.h>
@@ -167,35 +168,29 @@ judge (const struct relay *r, int64_t *silent_ms)
   return r->probe->lost == 0 ? RELAY_ANSWERS : RELAY_AWAY;
 }
 
-/* Not for longer than that.  0, or ESHUTDOWN as request_wait.  L. */
-static int
+/* Not for longer than that.  L. */
+static void
 wait_for_answer (struct relay *r, struct request *q, int64_t until_ms)
 {
-  int result = 0;
-
-  while (result == 0 && is_pending (r) && clock_ms () < until_ms)
-    result = request_wait (q);
-  return result;
+  while (is_pending (r) && clock_ms () < until_ms && request_wait (q) == 0)
+    ;
 }
 
 enum relay_probe
 relay_probe (struct relay *r, unsigned timeout_ms,
-             const struct relay_waiter *waiter, int64_t *silent_ms)
+             const struct relay_waiter *waiter, bool *begun, int64_t *silent_ms)
 {
   const int64_t until = clock_ms () + timeout_ms;
   struct request q = { .relay = r, .waiter = waiter };
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->remote.lock);
-  int result;
 
+  *begun = false;
   if (r->probing) /* for another caller: it is pending */
     return judge (r, silent_ms);
   r->probing = true;
-  /* What an earlier caller has left may have been answered before this call. */
-  result = wait_for_answer (r, &q, until);
-  if (result == 0 && !is_pending (r) && !r->remote.stopping)
-    result = begin (r);
-  if (result == 0)
-    wait_for_answer (r, &q, until);
+  if (!is_pending (r) && !r->remote.stopping)
+    *begun = begin (r) == 0;
+  wait_for_answer (r, &q, until);
   r->probing = false;
   return judge (r, silent_ms);
 }

@@ -202,12 +202,13 @@ enum relay_probe {
 };
 
 /* Wait for it for at most timeout_ms, or until the waiter (may be NULL) has
- * gone.  A silent one goes on, and the next caller waits for the same; for how
- * long it has been silent goes to '*silent_ms' (otherwise 0).
+ * gone.  A silent one goes on, and the next caller waits for the same: '*begun'
+ * says whether this call has begun the one that it tells about, '*silent_ms'
+ * for how long that one has been silent (otherwise 0).
  */
 extern enum relay_probe relay_probe (struct relay *r, unsigned timeout_ms,
                                      const struct relay_waiter *waiter,
-                                     int64_t *silent_ms);
+                                     bool *begun, int64_t *silent_ms);
 
 /* Duplicates of the sockets to the destination, at most 'max'; the caller
  * closes them.  shutdown(2) on them counts as a loss.

@@ -41,9 +41,10 @@ static bool
 becomes (struct relay *r, enum relay_probe expected)
 {
   int64_t silent_ms;
+  bool begun;
 
   for (unsigned tries = SERVER_TRIES; tries > 0; --tries) {
-    if (relay_probe (r, 100, NULL, &silent_ms) == expected)
+    if (relay_probe (r, 100, NULL, &begun, &silent_ms) == expected)
       return true;
     server_pause ();
   }
@@ -66,6 +67,7 @@ test_answers (void)
   struct server s;
   struct relay *r;
   int64_t silent_ms;
+  bool begun;
 
   for (unsigned i = 0; i < sizeof servers / sizeof servers[0]; ++i) {
     const bool one = servers[i] != NULL && strstr (servers[i], "multi") != NULL;
@@ -73,7 +75,8 @@ test_answers (void)
     server_init (&s, BYTES, 0);
     server_start (&s, servers[i]);
     r = open_relay (&s, one ? 1 : 3);
-    CU_ASSERT_EQUAL (relay_probe (r, 30000, NULL, &silent_ms), RELAY_ANSWERS);
+    CU_ASSERT_EQUAL (relay_probe (r, 30000, NULL, &begun, &silent_ms),
+                     RELAY_ANSWERS);
     CU_ASSERT_EQUAL (silent_ms, 0);
     CU_ASSERT (becomes (r, RELAY_ANSWERS));
     relay_close (r);
@@ -86,6 +89,7 @@ test_silent (void)
 {
   const struct relay_waiter gone = { nobody_waits, NULL };
   int64_t silent_ms, before;
+  bool begun;
   struct server s;
   struct relay *r;
 
@@ -93,20 +97,28 @@ test_silent (void)
   server_start (&s, NULL);
   r = open_relay (&s, 3);
   server_signal (&s, SIGSTOP);
-  CU_ASSERT_EQUAL (relay_probe (r, 0, NULL, &silent_ms), RELAY_SILENT);
-  CU_ASSERT_EQUAL (relay_probe (r, 100, NULL, &silent_ms), RELAY_SILENT);
+  CU_ASSERT_EQUAL (relay_probe (r, 0, NULL, &begun, &silent_ms), RELAY_SILENT);
+  CU_ASSERT_TRUE (begun);
+  CU_ASSERT_EQUAL (relay_probe (r, 100, NULL, &begun, &silent_ms),
+                   RELAY_SILENT);
+  CU_ASSERT_FALSE (begun);
   CU_ASSERT (silent_ms >= 100);
   before = silent_ms;
-  CU_ASSERT_EQUAL (relay_probe (r, 100, NULL, &silent_ms), RELAY_SILENT);
+  CU_ASSERT_EQUAL (relay_probe (r, 100, NULL, &begun, &silent_ms),
+                   RELAY_SILENT);
   CU_ASSERT (silent_ms >= before + 100); /* the same one */
-  CU_ASSERT_EQUAL (relay_probe (r, 3600000, &gone, &silent_ms), RELAY_SILENT);
+  CU_ASSERT_EQUAL (relay_probe (r, 3600000, &gone, &begun, &silent_ms),
+                   RELAY_SILENT);
   server_signal (&s, SIGCONT);
-  CU_ASSERT_EQUAL (relay_probe (r, 30000, NULL, &silent_ms), RELAY_ANSWERS);
-  CU_ASSERT_EQUAL (relay_probe (r, 30000, NULL, &silent_ms), RELAY_ANSWERS);
+  CU_ASSERT_EQUAL (relay_probe (r, 30000, NULL, &begun, &silent_ms),
+                   RELAY_ANSWERS);
+  CU_ASSERT_EQUAL (relay_probe (r, 30000, NULL, &begun, &silent_ms),
+                   RELAY_ANSWERS);
+  CU_ASSERT_TRUE (begun);
 
   /* It can be closed all the same. */
   server_signal (&s, SIGSTOP);
-  CU_ASSERT_EQUAL (relay_probe (r, 0, NULL, &silent_ms), RELAY_SILENT);
+  CU_ASSERT_EQUAL (relay_probe (r, 0, NULL, &begun, &silent_ms), RELAY_SILENT);
   relay_close (r);
   server_destroy (&s);
 }
@@ -115,6 +127,7 @@ static void
 test_away (void)
 {
   int64_t silent_ms;
+  bool begun;
   struct server s;
   struct relay *r;
 
@@ -122,7 +135,7 @@ test_away (void)
   server_start (&s, NULL);
   r = open_relay (&s, 3);
   server_signal (&s, SIGSTOP);
-  CU_ASSERT_EQUAL (relay_probe (r, 0, NULL, &silent_ms), RELAY_SILENT);
+  CU_ASSERT_EQUAL (relay_probe (r, 0, NULL, &begun, &silent_ms), RELAY_SILENT);
   server_stop (&s, SIGKILL);
   CU_ASSERT (becomes (r, RELAY_AWAY));
   server_start (&s, NULL);
