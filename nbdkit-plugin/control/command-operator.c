@@ -280,7 +280,7 @@ connect_relay (struct call *call, enum owner role, const char *uri)
   struct relay *relay;
 
   pthread_mutex_unlock (&e->session.lock);
-  relay = place_connect (e, uri, &waiter, &why);
+  relay = place_resume (e, uri, &waiter, &why);
   pthread_mutex_lock (&e->session.lock);
   if (relay == NULL) {
     fail_to_connect (call, why);
@@ -325,6 +325,7 @@ install_relay (struct call *call, enum owner now, enum owner role,
   if (now != role && role == OWNER_SOURCE)
     e->session.latest_in_use = true; /* somebody may have used it */
   tracker_set_owner (e->tracker, role, now != role && role == OWNER_SOURCE);
+  relay_unhold (relay, true);
   nbdkit_debug ("migrate: export \"%s\": reopened from %s", e->name, uri);
   return answer (role, true);
 }

@@ -18,6 +18,7 @@
 #include "base/config.h"
 #include "allocation.h"
 #include "export.h"
+#include "kept.h"
 #include "owed.h"
 #include "place.h"
 #include "owner.h"
@@ -135,12 +136,11 @@ static void
 export_free (struct export *e)
 {
   allocation_free (e->allocation); /* it uses the others */
-  for (unsigned i = 0; i < PLACES; i++)
-    if (e->places[i].relay)
-      relay_close (e->places[i].relay);
+  place_end (e);
   record_free (e->record);
   free (e->history_path);
   owed_destroy (e);
+  free (e->kept_path);
   if (e->tracker)
     tracker_free (e->tracker);
   session_state_destroy (&e->session);
@@ -171,7 +171,7 @@ export_new (nbdkit_backend *backend, int readonly, const char *name)
   e->readonly = readonly;
   e->allocation = allocation_new (e);
   if (e->allocation != NULL && make_id (e) == 0 && owed_load (e) == 0 &&
-      find_owner (e, backend, readonly, &owner) == 0 &&
+      kept_init (e) == 0 && find_owner (e, backend, readonly, &owner) == 0 &&
       make_tracker (e, owner) == 0)
     return e;
   export_free (e);

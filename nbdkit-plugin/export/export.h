@@ -94,6 +94,8 @@ struct export
 
   struct owed_error owed; /* to the guests; has its own locks */
   char *owed_path;        /* where it is kept (owed.h); constant */
+  char *kept_path;        /* of writes (kept.h); constant */
+  bool kept_is_bad;       /* atomic: that is owed to the guests already */
 
   struct guest_counters guest[LANES];
   struct session session; /* has its own lock */

@@ -7,6 +7,7 @@
 
 #include "cleanup.h"
 #include "base/config.h"
+#include "kept.h"
 #include "owed.h"
 #include "place.h"
 
@@ -28,9 +29,8 @@ is_alive (void *opaque)
 
 const struct relay_waiter place_guest = { .alive = is_alive };
 
-struct relay *
-place_connect (struct export *e, const char *uri,
-               const struct relay_waiter *waiter, char **why)
+static struct relay_options
+options_for (struct export *e, const char *uri)
 {
   struct relay_options options = RELAY_OPTIONS_DEFAULT;
 
@@ -42,7 +42,32 @@ place_connect (struct export *e, const char *uri,
   options.notice = notice;
   options.opaque = e;
   options.owed = &e->owed;
-  return relay_open (uri, &options, waiter, why);
+  return options;
+}
+
+struct relay *
+place_connect (struct export *e, const char *uri,
+               const struct relay_waiter *waiter, char **why)
+{
+  const struct relay_options options = options_for (e, uri);
+
+  return kept_is_nothing (e, why) ? relay_open (uri, &options, waiter, why)
+                                  : NULL;
+}
+
+struct relay *
+place_resume (struct export *e, const char *uri,
+              const struct relay_waiter *waiter, char **why)
+{
+  struct relay_options options = options_for (e, uri);
+  struct relay *relay;
+  struct kept_rest k;
+
+  if (kept_load (e, uri, &k, &options, why) == -1)
+    return NULL;
+  relay = relay_open (uri, &options, waiter, why);
+  kept_free (&k);
+  return relay;
 }
 
 /* ---- Which --------------------------------------------------------------- */
@@ -150,6 +175,7 @@ install (struct export *e, struct relay *relay, const char *uri)
   if (relay != NULL && is_missing (e) && strcmp (uri, place_uri (e)) == 0 &&
       tracker_route (e->tracker, &route)) {
     e->places[route.place].relay = relay;
+    relay_unhold (relay, true);
     unused = NULL;
   }
   ok = !is_missing (e);
@@ -170,7 +196,7 @@ try_to_connect (struct export *e, const char *uri)
   free (e->connect_why);
   e->connect_why = NULL;
   if (uri != NULL)
-    relay = place_connect (e, uri, &place_guest, &e->connect_why);
+    relay = place_resume (e, uri, &place_guest, &e->connect_why);
   return install (e, relay, uri) ? 0 : -1;
 }
 
@@ -255,4 +281,19 @@ place_close (struct export *e, unsigned place)
     nanosleep (&moment, NULL);
   relay_close (p->relay);
   p->relay = NULL;
+}
+
+void
+place_end (struct export *e)
+{
+  const struct relay *here = e->tracker != NULL ? place_relay (e) : NULL;
+
+  for (unsigned i = 0; i < PLACES; i++) {
+    struct relay *relay = e->places[i].relay;
+
+    if (relay != NULL && relay == here)
+      kept_close_relay (e, relay, place_uri (e));
+    else if (relay != NULL)
+      relay_close (relay);
+  }
 }

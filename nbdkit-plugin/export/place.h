@@ -24,13 +24,21 @@
 /* A guest that waits for the destination, for use in its own thread. */
 extern const struct relay_waiter place_guest;
 
-/* Connect to the URI and check it.  Blocks for seconds if the server does not
- * answer, but not when this server quits or the waiter (may be NULL) has gone;
- * needs no lock.  NULL with *why (the caller frees it) on error.
+/* Connect to the URI, where the disk is to go, and check it.  Blocks for
+ * seconds if the server does not answer, but not when this server quits or the
+ * waiter (may be NULL) has gone; needs no lock.  NULL with *why (the caller
+ * frees it) on error.
  */
 extern struct relay *place_connect (struct export *e, const char *uri,
                                     const struct relay_waiter *waiter,
                                     char **why);
+
+/* The same, to where the disk is.  What was kept for it is sent again (kept.h);
+ * that begins with relay_unhold (relay, true).
+ */
+extern struct relay *place_resume (struct export *e, const char *uri,
+                                   const struct relay_waiter *waiter,
+                                   char **why);
 
 /* For a new client: if the disk is in a remote place, have that connected.  The
  * session lock must not be held: it is free while this waits, so that the
@@ -77,5 +85,10 @@ extern struct relay *place_borrow (struct export *e, unsigned *place);
  * if that takes no time.  Requests that use it fail, and are waited for.
  */
 extern void place_close (struct export *e, unsigned place);
+
+/* ---- At the end -------------------------------------------------------- */
+
+/* Close all of them, and keep what could not be flushed where the disk is. */
+extern void place_end (struct export *e);
 
 #endif /* NBDMIGRATE_PLACE_H */

@@ -11,6 +11,7 @@
  *   watch.c     the thread that never blocks: silence, idleness
  *   keeper.c    the thread that connects again, and flushes in time
  *   replay.c    the log is sent again
+ *   rest.c      what one relay leaves to the next
  *   probe.c     a round trip over all connections
  *   read-back.c a look at the destination over a chosen connection
  *   recognise.c is what came back still the disk? (witness.c: by what)
@@ -74,6 +75,10 @@ struct relay {
   bool is_stranger;           /* the keeper's: it was said that it does not */
   unsigned range_waiters;     /* L */
   bool replay_unknown;        /* the keeper's: a replay was lost on the way */
+  bool restoring;             /* L: the rest of an earlier one is in the log */
+  int64_t quiet_until_ms;     /* constant: nothing is sent again before */
+  uint64_t rest_bytes;        /* constant: of the disk, in that rest */
+  bool rest_refused;          /* the keeper's: that was said */
   int64_t up_ms;              /* L: since when it is up */
 
   struct probe *probe; /* L: the latest round trip, or NULL */
@@ -191,8 +196,30 @@ extern void *relay_keeper (void *opaque);
 /* ---- replay.c ---------------------------------------------------------- */
 
 /* Send the log again over a connection that is not in use yet, and flush it.
- * 0, or REMOTE_LOST: nothing has changed.
+ * 0, or REMOTE_LOST: nothing has changed; *why.
  */
-extern int relay_replay (struct relay *r, struct connection *c);
+extern int relay_replay (struct relay *r, struct connection *c, char **why);
+
+/* ---- rest.c ------------------------------------------------------------ */
+
+/* How large the log has to be. */
+extern size_t relay_rest_log_bytes (const struct relay_options *o);
+
+/* Put options.rest into the log: there is something to restore.  L. */
+extern void relay_take_rest (struct relay *r);
+
+/* Before anything of it is sent: let what is on its way land.  0 or
+ * REMOTE_LOST.
+ */
+extern int relay_rest_wait (struct relay *r, const struct connection *c);
+
+/* The destination refuses it. */
+extern void relay_rest_refused (struct relay *r, char **why);
+
+/* It has been sent and flushed.  -1: *why. */
+extern int relay_rest_done (struct relay *r, char **why);
+
+/* Tell 'keep' what is left.  Its threads are gone. */
+extern void relay_leave_rest (struct relay *r, relay_keep *keep, void *opaque);
 
 #endif /* NBDMIGRATE_RELAY_INTERNAL_H */

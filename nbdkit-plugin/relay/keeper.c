@@ -138,8 +138,9 @@ try_to_come_back (struct relay *r, char **why)
     connection_close (c);
     return -1;
   }
-  if (relay_replay (r, c) != 0) {
-    *why = strdup ("it was lost again while unflushed writes were repeated");
+  if (relay_replay (r, c, why) != 0) {
+    if (*why == NULL)
+      *why = strdup ("it was lost again while unflushed writes were repeated");
     connection_close (c);
     return -1;
   }
@@ -218,14 +219,16 @@ come_back (struct keeper *k)
 {
   struct relay *r = k->relay;
   const int64_t lost_ms = r->lost_ms;
+  const bool lost = !r->restoring;
   const int64_t limit = lost_ms + r->options.reconnect_ms;
   bool said = false;
   char *why = NULL;
 
   if (lost_ms - r->up_ms >= STABLE_MS)
     k->backoff_ms = BACKOFF_FIRST_MS;
-  relay_notice_locked (r, "lost (%s), connecting again",
-                       r->lost_why ? r->lost_why : "the connection broke");
+  if (lost)
+    relay_notice_locked (r, "lost (%s), connecting again",
+                         r->lost_why ? r->lost_why : "the connection broke");
   wait_until_all_lost (r);
   while (wait_until_free (r)) {
     free (why);
@@ -247,7 +250,7 @@ come_back (struct keeper *k)
     back_off (k);
   }
   free (why);
-  if (r->remote.up)
+  if (r->remote.up && lost)
     relay_notice_locked (r, "back after %lld ms",
                          (long long)(clock_ms () - lost_ms));
   k->more_ms = clock_ms ();

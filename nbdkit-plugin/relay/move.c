@@ -143,7 +143,7 @@ relay_unhold (struct relay *r, bool moved)
     set_next (r, NULL, NULL);
 
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->remote.lock);
-  if (moved) {
+  if (moved && r->next_uri != NULL) {
     free (r->uri);
     r->uri = r->next_uri;
     r->next_uri = NULL;

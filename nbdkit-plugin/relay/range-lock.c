@@ -104,6 +104,16 @@ range_lock_leave_suspect (struct range_lock *l, struct range_node *node,
   return 0;
 }
 
+bool
+range_lock_has_suspects (const struct range_lock *l, int64_t now)
+{
+  for (const struct range_suspect *s = l->suspects; s != NULL; s = s->next) {
+    if (s->until > now)
+      return true;
+  }
+  return false;
+}
+
 void
 range_lock_suspects_until (struct range_lock *l, int64_t until)
 {

@@ -59,6 +59,9 @@ extern void range_lock_leave (struct range_lock *l, struct range_node *node);
 extern int range_lock_leave_suspect (struct range_lock *l,
                                      struct range_node *node, int64_t until);
 
+/* Whether there is a suspect at all. */
+extern bool range_lock_has_suspects (const struct range_lock *l, int64_t now);
+
 /* All suspects last until then: RANGE_NEVER at a loss, a time after it. */
 extern void range_lock_suspects_until (struct range_lock *l, int64_t until);
 

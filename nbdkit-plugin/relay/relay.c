@@ -57,7 +57,7 @@ new_relay (const char *uri, const struct relay_options *options)
   if (r->options.connections > REMOTE_CONNECTIONS_MAX)
     r->options.connections = REMOTE_CONNECTIONS_MAX;
   r->uri = strdup (uri);
-  r->log = relay_log_new (options->log_bytes);
+  r->log = relay_log_new (relay_rest_log_bytes (options));
   if (r->uri == NULL || r->log == NULL) {
     free_relay (r);
     return NULL;
@@ -85,6 +85,39 @@ start_threads (struct relay *r)
   return e;
 }
 
+static int
+fail_to_start (struct connection *c, int error, char **why)
+{
+  if (asprintf (why, "starting a thread: %s", strerror (error)) == -1)
+    *why = NULL;
+  connection_close (c);
+  return -1;
+}
+
+/* It begins as if it had been lost: with this connection the keeper comes back.
+ */
+static int
+start_to_restore (struct relay *r, struct connection *c, char **why)
+{
+  char *next_uri = strdup (r->uri);
+  int e;
+
+  if (next_uri == NULL)
+    return fail_to_start (c, ENOMEM, why);
+  pthread_mutex_lock (&r->remote.lock);
+  r->next = c;
+  r->next_uri = next_uri;
+  r->remote.destination = c->destination;
+  r->ranges.block_bytes = c->destination.minimum;
+  relay_take_rest (r);
+  pthread_mutex_unlock (&r->remote.lock);
+  e = start_threads (r);
+  if (e == 0)
+    return 0;
+  r->next = NULL;
+  return fail_to_start (c, e, why);
+}
+
 /* -1: *why, which may be NULL. */
 static int
 start (struct relay *r, const struct relay_waiter *waiter, char **why)
@@ -100,6 +133,8 @@ start (struct relay *r, const struct relay_waiter *waiter, char **why)
 
   if (c == NULL)
     return -1;
+  if (r->options.rest != NULL)
+    return start_to_restore (r, c, why);
   e = connection_start (c) == -1 ? errno : 0;
   if (e == 0) {
     pthread_mutex_lock (&r->remote.lock);
@@ -111,12 +146,7 @@ start (struct relay *r, const struct relay_waiter *waiter, char **why)
     pthread_mutex_unlock (&r->remote.lock);
     e = start_threads (r);
   }
-  if (e == 0)
-    return 0;
-  if (asprintf (why, "starting a thread: %s", strerror (e)) == -1)
-    *why = NULL;
-  connection_close (c);
-  return -1;
+  return e == 0 ? 0 : fail_to_start (c, e, why);
 }
 
 struct relay *
@@ -156,11 +186,13 @@ relay_stop (struct relay *r)
 }
 
 void
-relay_close (struct relay *r)
+relay_close_keeping (struct relay *r, relay_keep *keep, void *opaque)
 {
   relay_stop (r);
   pthread_join (r->keeper, NULL);
   pthread_join (r->watcher, NULL);
+  if (keep != NULL)
+    relay_leave_rest (r, keep, opaque);
   free_relay (r);
 }
 
@@ -171,6 +203,12 @@ oldest_ms (const struct relay *r)
   const struct command *cmd = remote_oldest (&r->remote);
 
   return cmd == NULL ? 0 : clock_ms () - cmd->sent_ms;
+}
+
+void
+relay_close (struct relay *r)
+{
+  relay_close_keeping (r, NULL, NULL);
 }
 
 void

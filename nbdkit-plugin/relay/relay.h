@@ -53,6 +53,15 @@ struct relay_options {
   unsigned grace_ms;
   size_t log_bytes; /* memory for unflushed writes */
 
+  /* What the relay before this one has left, or NULL.  It is sent again before
+   * any request passes, once its grace is over; relay_open does not wait for
+   * that.  Then 'restored' is called, by the keeper without a lock: -1 (with
+   * *why, which may be NULL; the keeper frees it): not yet.
+   */
+  const struct relay_rest *rest;
+  int (*restored) (void *opaque, char **why);
+  bool hold; /* nothing of that before relay_unhold (r, true) */
+
   /* Gets the errors that acknowledged writes may be lost; outlives the relay.
    */
   struct owed_error *owed;
@@ -70,6 +79,28 @@ struct relay_options {
     .silent_ms = 3000, .unheard_ms = SOCKET_UNHEARD_MS, .grace_ms = 2000,      \
     .log_bytes = 64 * 1024 * 1024,                                             \
   }
+
+/* What a relay leaves behind when it is closed: acknowledged writes that the
+ * destination has not flushed, oldest first.
+ */
+enum relay_entry_kind { RELAY_ENTRY_WRITE, RELAY_ENTRY_ZERO, RELAY_ENTRY_TRIM };
+
+struct relay_entry {
+  enum relay_entry_kind kind;
+  bool no_hole; /* a zero that must not make holes */
+  uint64_t offset;
+  uint64_t length;
+  const uint8_t *data; /* of a write */
+};
+
+struct relay_rest {
+  const struct relay_entry *entries;
+  size_t nr_entries;
+  /* Something was sent and not answered, and may still land for so long (R17);
+   * 0: no.
+   */
+  unsigned grace_ms;
+};
 
 /* Who is waiting.  'alive' is asked about ten times a second, without any lock
  * held, while a request waits for the destination's return, for an overlapping
@@ -96,10 +127,16 @@ extern struct relay *relay_open (const char *uri,
  */
 extern void relay_stop (struct relay *r);
 
-/* relay_stop, a flush if the destination answers at once, disconnect, free.
+/* relay_stop, a flush if the destination answers at once, disconnect, call
+ * 'keep' (may be NULL) if something is left, free.
  * Takes at most about two seconds (plus what the resolver takes if it is
  * looking for the destination's name just then).  No call may be running.
  */
+typedef void relay_keep (void *opaque, const struct relay_rest *rest);
+extern void relay_close_keeping (struct relay *r, relay_keep *keep,
+                                 void *opaque);
+
+/* The same, and what is left is dropped. */
 extern void relay_close (struct relay *r);
 
 /* While the destination is lost, or silent over all connections: do not look
@@ -117,7 +154,7 @@ extern int relay_move (struct relay *r, const char *uri,
                        struct remote_peer *peer, char **why);
 
 /* Look for it again: where relay_move was, or where it was before.  Unflushed
- * writes are sent again there.
+ * writes are sent again there.  (Nothing happens if it is not held.)
  */
 extern void relay_unhold (struct relay *r, bool moved);
 

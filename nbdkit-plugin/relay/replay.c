@@ -184,7 +184,9 @@ replay (struct replay *p)
   uint64_t mark;
   int result = 0;
 
-  if (r->replay_unknown)
+  if (r->restoring)
+    result = relay_rest_wait (r, p->connection);
+  if (result == 0 && r->replay_unknown)
     result = wait_for_stragglers (p);
   if (result == 0)
     result = send_log (p);
@@ -203,6 +205,9 @@ replay (struct replay *p)
       r->replay_unknown = true;
     return result;
   }
+  /* An earlier process acknowledged it: it stays where it is kept. */
+  if (p->failed && r->restoring)
+    return REMOTE_LOST;
 
   pthread_mutex_lock (&r->remote.lock);
   relay_log_flush_end (r->log, mark);
@@ -217,7 +222,7 @@ replay (struct replay *p)
 }
 
 int
-relay_replay (struct relay *r, struct connection *c)
+relay_replay (struct relay *r, struct connection *c, char **why)
 {
   struct replay p = {
     .relay = r,
@@ -229,6 +234,10 @@ relay_replay (struct relay *r, struct connection *c)
   batch_init (&p.batch, 0);
   result = replay (&p);
   batch_destroy (&p.batch);
+  if (r->restoring && p.failed)
+    relay_rest_refused (r, why);
+  if (r->restoring && result == 0 && relay_rest_done (r, why) == -1)
+    result = REMOTE_LOST;
   owed_error_settle (r->options.owed);
   if (result == 0 && p.failed)
     relay_notice (r, "it refused writes that had been acknowledged before it "

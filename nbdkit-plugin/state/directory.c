@@ -2,11 +2,13 @@
 /* The directory and what is in it:
  *
  *   lock      locked with flock (2) while in use; never removed, since a lock
- *             on a file that another process has removed protects nothing
+ *             on a file that another process has removed protects nothing.
+ *             Holds the process id until it is released
  *   control   the control socket, mode 0600
  *   state     the owner record (record.h)
  *   history   to which destinations the disk was copied (history-file.h)
  *   owed      whether the next flush has to fail (owed-file.h)
+ *   kept      writes that are to be sent again (kept-file.h)
  *
  * Of the last ones each export has its own: NAME for the default export,
  * NAME.EXPORT for another one, .new-NAME while it is being written.
@@ -32,6 +34,7 @@
 #include <nbdkit-filter.h>
 
 #include "cleanup.h"
+#include "base/clock.h"
 #include "base/config.h"
 #include "directory.h"
 #include "gaps/run-as.h"
@@ -41,11 +44,13 @@
 #define SOCKET_NAME "control"
 
 /* The files that each export has. */
-static const char *const export_files[] = { "state", "history", "owed" };
+static const char *const export_files[] = { "state", "history", "owed",
+                                            "kept" };
 
 static int dir_fd = -1;
 static int lock_fd = -1;
 static int listen_fd = -1;
+static int64_t unclean_ms;
 
 static int
 open_directory (bool *created)
@@ -103,6 +108,16 @@ lock_owner (void)
   return pid;
 }
 
+/* How the process before this one ended. */
+static void
+note_end (void)
+{
+  struct stat st;
+
+  if (fstat (lock_fd, &st) == -1 || st.st_size > 0)
+    unclean_ms = clock_ms ();
+}
+
 static int
 take_lock (void)
 {
@@ -118,8 +133,10 @@ take_lock (void)
   }
   if (check_links (lock_fd, path) == -1)
     return -1;
-  if (flock (lock_fd, LOCK_EX | LOCK_NB) == 0)
+  if (flock (lock_fd, LOCK_EX | LOCK_NB) == 0) {
+    note_end ();
     return 0;
+  }
   if (errno == EWOULDBLOCK)
     nbdkit_error ("migrate-dir: %s is in use by another nbdkit (process %ld): "
                   "each needs a directory of its own",
@@ -319,6 +336,12 @@ directory_socket (void)
   return listen_fd;
 }
 
+int64_t
+directory_unclean_ms (void)
+{
+  return unclean_ms;
+}
+
 static void
 close_fd (int *fd)
 {
@@ -332,6 +355,8 @@ directory_release (void)
 {
   if (listen_fd != -1 && unlinkat (dir_fd, SOCKET_NAME, 0) == -1)
     nbdkit_debug ("migrate: cannot remove %s: %m", config.control);
+  if (lock_fd != -1 && ftruncate (lock_fd, 0) == -1)
+    nbdkit_debug ("migrate: cannot write to %s/" LOCK_NAME ": %m", config.dir);
   close_fd (&listen_fd);
   close_fd (&lock_fd);
   close_fd (&dir_fd);

@@ -8,6 +8,8 @@
 #ifndef NBDMIGRATE_DIRECTORY_H
 #define NBDMIGRATE_DIRECTORY_H
 
+#include <stdint.h>
+
 /* Make the directory if needed, lock it, remove a stale socket, listen.
  * Before nbdkit forks, so that errors are seen.  -1: error (reported).
  */
@@ -20,6 +22,11 @@ extern int directory_check (void);
 
 /* The listening socket; stays the directory's. */
 extern int directory_socket (void);
+
+/* When the directory was claimed, if the process that had it before has not
+ * released it: it was killed, or has crashed.  Otherwise 0.  Of clock_ms.
+ */
+extern int64_t directory_unclean_ms (void);
 
 /* Stop listening, remove the socket, unlock.  May be called again. */
 extern void directory_release (void);

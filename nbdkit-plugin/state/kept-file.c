@@ -179,7 +179,7 @@ decode_entries (struct kept_file *f, size_t bytes)
     struct kept_entry *e = &f->entries[i];
 
     at = decode_entry (at, end, f->kept.disk_bytes, e);
-    if (at != NULL && !(e->flags & KEPT_UNKNOWN))
+    if (at != NULL)
       f->bytes += e->length;
   }
   return at == end;

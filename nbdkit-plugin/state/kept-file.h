@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* DIR/kept: what the destination has acknowledged and not flushed, kept when
  * the proxy stops while the destination is away, for the next one to send again
- * before anything else is served (R13).  Also what it was sent and has not
- * answered, which may still land (R17).
+ * before anything else is served (R13).  Also how long that one has to wait
+ * because a write was sent and not answered, which may still land (R17).
  *
  *   offset  bytes
  *        0     16  magic, "nbdmigrate kept "
@@ -41,7 +41,6 @@
 enum kept_kind { KEPT_WRITE = 1, KEPT_ZERO = 2, KEPT_TRIM = 3 };
 
 #define KEPT_NO_HOLE 1u /* of a zero: it must not make holes */
-#define KEPT_UNKNOWN 2u /* was sent and not answered */
 
 struct kept_entry {
   enum kept_kind kind;
@@ -64,7 +63,7 @@ struct kept {
 /* A file that was read: what 'kept' points to lives in it. */
 struct kept_file {
   struct kept kept;
-  uint64_t bytes; /* of all entries but those of unknown outcome */
+  uint64_t bytes; /* of the disk, that the entries change */
   uint8_t *content;
   char *uri;
   struct kept_entry *entries;

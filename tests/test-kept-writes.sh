@@ -1,0 +1,307 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# What a guest was told is done, and has not flushed, outlives a stop of the proxy
+# while the destination is away (R13): it is kept in migrate-dir and sent again at
+# the next start, before anything is read or written.  Where it cannot be, nobody
+# is served old data, it is said how much of which disk is affected and what to
+# do, nothing is removed, and a flush fails.
+#
+# timeout: 120
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+requires nbdkit jq
+/usr/bin/python3 -c 'import nbd' 2> "$tmp/python.log" ||
+  skip "there is no Python module nbd"
+
+size=$((1024 * 1024))
+dir=$tmp/proxy.dir
+lossy=$BUILD/tests/nbdkit-lossy-plugin.so
+
+start_lossy ()
+{
+  start_nbdkit destination "$lossy" file="$tmp/disk" "$@"
+}
+
+start_it ()
+{
+  start_proxy proxy memory $size migrate-reconnect=5s
+}
+
+# A guest: it does what it is told, a word a line, and answers in a line each.
+cat > "$tmp/guest.py" <<'END'
+import os, sys
+import nbd
+
+h = nbd.NBD ()
+h.connect_uri (sys.argv[1])
+block = 4096
+for line in sys.stdin:
+    what, _, letter = line.strip ().partition (" ")
+    try:
+        if what == "write":
+            h.pwrite (letter.encode () * block, 3 * block)
+        elif what == "zero":
+            h.zero (block, 4 * block)
+        elif what == "read":
+            print (h.pread (block, 3 * block)[:1].decode (),
+                   h.pread (block, 4 * block)[:1] == b"\0", flush=True)
+            continue
+        else:
+            h.flush ()
+        print ("ok", flush=True)
+    except nbd.Error as e:
+        print (os.strerror (e.errnum), flush=True)
+END
+
+# guest COMMAND...: one that connects now; its answers must be "$answers".
+guest ()
+{
+  local seen
+
+  seen=$(printf '%s\n' "$@" |
+           timeout 30 /usr/bin/python3 "$tmp/guest.py" "$(uri proxy)" |
+           paste -sd ,) || :
+  [ "$seen" = "$answers" ] || fail "$*: $seen instead of $answers"
+}
+
+says ()
+{
+  local text
+
+  for text; do
+    grep -qF -- "$text" "$tmp/proxy.log" ||
+      fail "not said: $text in $(cat "$tmp/proxy.log")"
+  done
+}
+
+# begin: a disk that was pivoted, full of "x", flushed.
+begin ()
+{
+  local name
+
+  for name in proxy destination; do
+    [ -z "${pids[$name]:-}" ] || end_bg "$name"
+  done
+  rm -rf "$dir"
+  head -c $size /dev/zero | tr '\0' x > "$tmp/disk"
+  start_lossy
+  start_proxy proxy null size=$size migrate-reconnect=5s
+  must_migrate --destination-is-zero "$(uri proxy)" "$(uri destination)"
+  # Nothing of the source was copied: it is the destination that has them.
+  answers='x False'
+  guest read
+}
+
+# keep: 8192 bytes, as the destination is away when the proxy stops.
+keep ()
+{
+  answers=ok,ok,ok guest 'write A' 'write B' zero
+  crash_bg destination
+  end_bg proxy
+  [ "$(stat -c %a "$dir/kept")" = 600 ] || fail "others can read what is kept"
+  says 'did not flush 12288 bytes' "$dir/kept"
+}
+
+failed="Input/output error"
+
+echo "-- kept, and sent again before anything is read"
+begin
+keep
+start_lossy
+start_it
+answers='B True,ok' guest read flush
+[ ! -e "$dir/kept" ] || fail "it is still kept"
+says '12288 bytes that an earlier proxy had kept were sent again'
+crash_bg destination
+start_lossy
+answers='B True' guest read
+
+echo "-- while the destination is away no guest is served"
+begin
+keep
+start_it
+answers='' guest read 2> "$tmp/guest.log"
+end_bg proxy
+[ -e "$dir/kept" ] || fail "it is not kept any more"
+start_lossy
+start_it
+answers='B True,ok' guest read flush
+
+echo "-- a stop with a destination flushes"
+begin
+answers=ok guest 'write C'
+end_bg proxy
+[ ! -e "$dir/kept" ] || fail "something was kept"
+crash_bg destination
+start_lossy
+start_it
+answers='C False' guest read
+
+echo "-- a destination that hangs when the proxy stops"
+begin
+answers=ok,ok guest 'write D' zero
+kill_bg destination STOP
+end_bg proxy
+[ -e "$dir/kept" ] || fail "nothing was kept"
+crash_bg destination
+start_lossy
+start_it
+answers='D True,ok' guest read flush
+
+echo "-- it is killed while it sends them again, and so is the proxy"
+begin
+keep
+start_lossy
+kill_bg destination STOP
+start_it
+/usr/bin/python3 "$tmp/guest.py" "$(uri proxy)" < /dev/null \
+  2> "$tmp/guest.log" &
+guest_pid=$!
+crash_bg destination
+crash_bg proxy
+wait $guest_pid || :
+[ -e "$dir/kept" ] || fail "it is not kept any more"
+start_lossy
+start_it
+answers='B True,ok' guest read flush
+
+echo "-- the destination refuses them: nobody is served, and they stay"
+begin
+keep
+start_lossy refuse-writes=1
+start_it
+answers="$failed" guest flush
+says '12288 bytes' 'still kept'
+end_bg proxy
+end_bg destination
+[ -e "$dir/kept" ] || fail "it is not kept any more"
+start_lossy
+start_it
+answers="B True,$failed,ok" guest read flush flush
+answers=ok guest flush
+
+# bad TEXT... : what is kept cannot be used.
+bad ()
+{
+  cp -p "$dir/kept" "$tmp/kept"
+  start_lossy
+  start_it
+  answers='' guest read 2> "$tmp/guest.log"
+  answers='' guest read 2> "$tmp/guest.log"
+  says "$dir/kept" 'move that file away' "$@"
+  cmp "$dir/kept" "$tmp/kept" || fail "it was changed"
+  mv "$dir/kept" "$tmp/kept"
+  # It was lost, and that is not passed over in silence; also after a restart.
+  end_bg proxy
+  start_it
+  answers="x False,$failed,ok" guest read flush flush
+  answers=ok guest flush
+}
+
+# change OFFSET BYTES: in the file.
+change ()
+{
+  printf '%b' "$2" | dd of="$dir/kept" bs=1 seek="$1" conv=notrunc status=none
+}
+
+echo "-- torn"
+begin
+keep
+truncate -s -100 "$dir/kept"
+bad 'not whole'
+
+echo "-- rotten: the data"
+begin
+keep
+change 6000 y
+bad damaged
+
+echo "-- rotten: the header"
+begin
+keep
+change 30 y
+bad 'damaged' 'nobody knows how many bytes'
+
+echo "-- of a newer version"
+begin
+keep
+/usr/bin/python3 - "$dir/kept" <<'END'
+import hashlib, sys
+with open (sys.argv[1], "r+b") as f:
+    header = bytearray (f.read (4096))
+    header[16] = 9
+    header[4064:] = hashlib.sha256 (header[:4064]).digest ()
+    f.seek (0)
+    f.write (header)
+END
+bad 'another version'
+
+echo "-- of another disk"
+begin
+keep
+cp -p "$dir/kept" "$tmp/of-this"
+start_lossy
+truncate -s $((2 * size)) "$tmp/other-source" "$tmp/other-disk"
+start_nbdkit other-destination "$lossy" file="$tmp/other-disk"
+start_proxy other file "$tmp/other-source"
+must_migrate "$(uri other)" "$(uri other-destination)"
+end_bg other
+end_bg destination
+cp "$tmp/of-this" "$tmp/other.dir/kept"
+start_proxy other file "$tmp/other-source"
+expect_status 1 nbdinfo "$(uri other)" > "$tmp/info.out" 2>&1
+grep -qF "of a disk of $size bytes" "$tmp/other.log" ||
+  fail "not said: $(cat "$tmp/other.log")"
+cmp "$tmp/of-this" "$tmp/other.dir/kept"
+end_bg other
+end_bg other-destination
+
+echo "-- a FIFO"
+rm "$dir/kept"
+mkfifo "$dir/kept"
+start_lossy
+start_it
+answers='' guest read 2> "$tmp/guest.log"
+says "$dir/kept" 'is a FIFO' 'move it away'
+rm "$dir/kept"
+answers="x False,$failed" guest read flush
+
+echo "-- at another address"
+begin
+keep
+start_nbdkit moved "$lossy" file="$tmp/disk"
+start_it
+"$nbdmigrate" reopen "$dir" owner=destination destination="$(uri moved)" \
+  2> "$tmp/reopen.log"
+answers='B True,ok' guest read flush
+[ ! -e "$dir/kept" ] || fail "it is still kept"
+end_bg proxy
+crash_bg moved
+start_nbdkit moved "$lossy" file="$tmp/disk"
+start_it
+answers='B True' guest read
+end_bg proxy
+end_bg moved
+
+[ "$(id -u)" -eq 0 ] && unshare -m true 2> "$tmp/unshare.log" || exit 0
+
+echo "-- no room to keep them: they are lost, and a flush says so"
+begin
+end_bg proxy
+cp -a "$dir" "$tmp/copy"
+mount -t tmpfs -o size=512k,mode=700 none "$dir"
+at_end "umount '$dir'"
+cp -a "$tmp/copy/." "$dir"
+start_it
+answers=ok guest 'write A'
+dd if=/dev/zero of="$dir/filler" bs=4k 2> "$tmp/dd.log" || :
+crash_bg destination
+end_bg proxy
+says 'did not flush 4096 bytes' 'could not be kept' 'No space left'
+[ ! -e "$dir/kept" ] || fail "a part was kept"
+start_lossy
+start_it
+answers="x False,$failed,ok" guest read flush flush
