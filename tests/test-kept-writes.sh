@@ -95,11 +95,28 @@ begin ()
   guest read
 }
 
-# keep: 8192 bytes, as the destination is away when the proxy stops.
+is_up ()
+{
+  has_status "$(uri proxy)" .relay.up
+}
+
+# An idle relay has all flushed: then it was not away, or stopped, in time.
+is_unflushed ()
+{
+  has_status "$(uri proxy)" '.relay.unflushed_log_bytes > 0'
+}
+
+# keep: 12288 bytes, as the destination is away when the proxy stops.
 keep ()
 {
   answers=ok,ok,ok guest 'write A' 'write B' zero
   crash_bg destination
+  until is_unflushed; do
+    start_lossy
+    wait_for is_up
+    answers=ok,ok,ok guest 'write A' 'write B' zero
+    crash_bg destination
+  done
   end_bg proxy
   [ "$(stat -c %a "$dir/kept")" = 600 ] || fail "others can read what is kept"
   says 'did not flush 12288 bytes' "$dir/kept"
@@ -144,6 +161,11 @@ echo "-- a destination that hangs when the proxy stops"
 begin
 answers=ok,ok guest 'write D' zero
 kill_bg destination STOP
+until is_unflushed; do
+  kill_bg destination CONT
+  answers=ok,ok guest 'write D' zero
+  kill_bg destination STOP
+done
 end_bg proxy
 [ -e "$dir/kept" ] || fail "nothing was kept"
 crash_bg destination

@@ -6,6 +6,7 @@
  */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -79,9 +80,11 @@ establish (struct connection *c, const struct attempt *a)
   why = handshake (c, a);
   if (why != NULL)
     return why;
-  c->fd = nbd_aio_get_fd (c->nbd);
-  if (c->fd == -1)
+  if (nbd_aio_get_fd (c->nbd) == -1)
     return libnbd_error ();
+  c->fd = fcntl (nbd_aio_get_fd (c->nbd), F_DUPFD_CLOEXEC, 0);
+  if (c->fd == -1)
+    return strerror (errno);
   socket_keep_alive (c->fd);
   socket_reset_at_close (c->fd);
   destination_learn (c->nbd, &c->destination);

@@ -186,6 +186,8 @@ connection_close (struct connection *c)
   if (c->started)
     end_thread (c);
   nbd_close (c->nbd);
+  if (c->fd >= 0)
+    close (c->fd);
   if (c->kick >= 0)
     close (c->kick);
   free (c->ping);

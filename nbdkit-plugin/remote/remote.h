@@ -179,7 +179,10 @@ struct ping;
 struct connection {
   struct remote *remote;
   struct nbd_handle *nbd;
-  int fd;   /* nbd's socket; L once the connection is in use */
+  /* Our own descriptor of nbd's socket: nbd closes its own by itself, and the
+   * number would be that of a stranger then.  L once the connection is in use.
+   */
+  int fd;
   int kick; /* eventfd: look at the direction again */
   pthread_t thread;
   struct destination destination;
