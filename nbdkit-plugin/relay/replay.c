@@ -69,10 +69,10 @@ is_one_command (struct remote *m, const struct destination *d,
   case LOG_WRITE:
     return e->length <= d->maximum;
   case LOG_ZERO:
-    return d->can_zero && e->length <= d->zero_maximum &&
+    return d->can_zero && e->length <= REMOTE_PIECE_SMALL &&
            remote_takes_zero (m, e->offset, e->length);
   case LOG_TRIM:
-    return e->length <= d->zero_maximum &&
+    return e->length <= REMOTE_PIECE_SMALL &&
            remote_takes_trim (m, e->offset, e->length);
   }
   return false;

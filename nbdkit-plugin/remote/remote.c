@@ -34,6 +34,7 @@ remote_init (struct remote *m, const struct remote_options *options,
     .zero_align = ZERO_ALIGN_ANY,
     .trim_align = ZERO_ALIGN_ANY,
   };
+  remote_init_pieces (m);
   init_lock (&m->lock);
   pthread_cond_init (&m->changed, NULL);
 }

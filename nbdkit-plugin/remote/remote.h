@@ -85,6 +85,7 @@ struct remote {
   pthread_cond_t changed; /* whatever a thread may wait for */
 
   int64_t longest_ms;       /* L: that a command took, or was lost after */
+  uint64_t piece_bytes;     /* atomic: of a request to zero or trim */
   unsigned silence_waiters; /* L: threads that wait for one not silent */
 
   _Atomic uint32_t zero_align, trim_align; /* which it takes (zero-align.h) */
@@ -318,6 +319,11 @@ extern struct batch *remote_command_done (struct command *cmd, int error)
 extern void batch_wake (struct batch *b);
 
 /* ---- transfer.c -------------------------------------------------------- */
+
+extern void remote_init_pieces (struct remote *m);
+
+/* What fits in one command to zero or trim whatever the server's speed. */
+#define REMOTE_PIECE_SMALL (UINT32_C (64) << 10)
 
 /* What one try of a request may rely on. */
 struct view {

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "nbd-limits.h"
 #include "zero-align.h"
 #include "copy.h"
@@ -77,6 +78,69 @@ transfer (struct remote *m, const struct view *v, struct connection *only,
   return result;
 }
 
+/* ---- Without data ------------------------------------------------------ */
+
+/* A server that zeroes slowly would keep a guest, and everything that overlaps,
+ * waiting for the whole length, with nothing known before the end; and some do
+ * nothing else meanwhile.  So pieces follow one another, and their length
+ * follows what the last one took.
+ */
+#define PIECE_FIRST (UINT32_C (4) << 20)
+#define PIECE_LEAST REMOTE_PIECE_SMALL
+#define PIECE_FAST_MS 100
+#define PIECE_SLOW_MS 500
+
+_Static_assert(PIECE_LEAST >= 65536, "a piece has whole blocks");
+_Static_assert(PIECE_FIRST <= NBD_ZERO_MAX, "no piece is longer than that");
+
+void
+remote_init_pieces (struct remote *m)
+{
+  m->piece_bytes = PIECE_FIRST;
+}
+
+static void
+adapt_pieces (struct remote *m, int64_t took_ms, uint64_t length)
+{
+  const uint64_t now = __atomic_load_n (&m->piece_bytes, __ATOMIC_RELAXED);
+  uint64_t next = now;
+
+  if (took_ms >= PIECE_SLOW_MS && length <= now && now > PIECE_LEAST)
+    next = now / 2;
+  else if (took_ms < PIECE_FAST_MS && length == now && now < NBD_ZERO_MAX)
+    next = now * 2;
+  __atomic_store_n (&m->piece_bytes, next, __ATOMIC_RELAXED);
+}
+
+/* Zero or trim a range. */
+static int
+transfer_pieces (struct remote *m, const struct view *v,
+                 struct connection *only, const struct command *model,
+                 bool *unknown)
+{
+  const uint64_t limit = command_limit (&v->destination, model->kind);
+  struct command piece = *model;
+  uint64_t done = 0, length;
+  int64_t start_ms;
+  int result = 0;
+
+  while (result == 0 && done < model->length) {
+    length = __atomic_load_n (&m->piece_bytes, __ATOMIC_RELAXED);
+    if (length > limit)
+      length = limit;
+    if (length > model->length - done)
+      length = model->length - done;
+    piece.offset = model->offset + done;
+    piece.length = length;
+    start_ms = clock_ms ();
+    result = transfer (m, v, only, &piece, length, true, NULL, unknown);
+    if (result == 0)
+      adapt_pieces (m, clock_ms () - start_ms, length);
+    done += length;
+  }
+  return result;
+}
+
 /* Send the middle of the range, [*from, *to), that is made of units which the
  * server takes; until it takes them.  What is left at both ends is the
  * caller's.
@@ -98,9 +162,7 @@ transfer_middle (struct remote *m, const struct view *v,
       return 0;
     model.offset = *from;
     model.length = *to - *from;
-    result =
-      transfer (m, v, only, &model, command_limit (&v->destination, model.kind),
-                true, NULL, unknown);
+    result = transfer_pieces (m, v, only, &model, unknown);
     if (result == EINVAL)
       *align = zero_align_next (unit, model.offset, model.length);
   }

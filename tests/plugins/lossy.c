@@ -20,6 +20,7 @@
  *   fail-flush=N flush-ms=MS
  *                         so does the Nth flush, with what was written before
  *                         it, after that many milliseconds
+ *   zero-ms-per-mib=MS    so long it takes to zero or trim
  *   dawdle=PATH           the first write that begins with 'S' waits until this
  *                         file is there, then is done, then PATH.done appears
  */
@@ -49,7 +50,7 @@ static char *file, *dawdle;
 static int minimum = 1, maximum = 32 * 1024 * 1024;
 static int multi_conn = 1, fua = 1, trim = 1, cache = 1;
 static int writeback, seed = 1, refuse_writes, refuse_flush;
-static int fail_flush, flush_ms;
+static int fail_flush, flush_ms, zero_ms;
 
 /* One flush after the other.  Taken before the other lock. */
 static pthread_mutex_t flush_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -81,6 +82,7 @@ static const struct {
   { "refuse-flush", &refuse_flush },
   { "fail-flush", &fail_flush },
   { "flush-ms", &flush_ms },
+  { "zero-ms-per-mib", &zero_ms },
 };
 
 static int
@@ -341,11 +343,14 @@ lossy_pwrite (void *handle, const void *buf, uint32_t count, uint64_t offset,
 static int
 lossy_zero (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
+  unsigned ms;
   int r;
 
   (void)handle;
   if (check_write (offset, count, false) == -1)
     return -1;
+  ms = (uint64_t)count * zero_ms >> 20;
+  nbdkit_nanosleep (ms / 1000, ms % 1000 * 1000000);
   pthread_mutex_lock (&lock);
   memset (image + offset, 0, count);
   r = changed (offset, count, flags);

@@ -140,6 +140,77 @@ test_connections (void)
   server_destroy (&s);
 }
 
+/* ---- Zeroes in pieces -------------------------------------------------- */
+
+#define MIB 1048576
+
+/* The longest and the last request to zero in nbdkit's log, in bytes. */
+static void
+read_log (const char *path, uint64_t *longest, uint64_t *last)
+{
+  FILE *fp = fopen (path, "r");
+  char line[512];
+
+  CU_ASSERT_PTR_NOT_NULL_FATAL (fp);
+  *longest = *last = 0;
+  while (fgets (line, sizeof line, fp) != NULL) {
+    const char *count = strstr (line, "count=0x");
+
+    if (strstr (line, " Zero id=") == NULL || count == NULL)
+      continue;
+    *last = strtoull (count + strlen ("count="), NULL, 16);
+    if (*last > *longest)
+      *longest = *last;
+  }
+  fclose (fp);
+}
+
+static void
+zero_all (uint64_t bytes, unsigned ms_per_mib, uint64_t *longest,
+          uint64_t *last)
+{
+  struct relay_options o = RELAY_OPTIONS_DEFAULT;
+  uint8_t *back = malloc (bytes);
+  char args[256], log[64];
+  struct server s;
+  struct relay *r;
+  char *why;
+
+  server_init (&s, bytes, FILL);
+  snprintf (log, sizeof log, "%.40s/log", s.dir);
+  snprintf (args, sizeof args, "--filter=log logfile=%s zero-ms-per-mib=%u",
+            log, ms_per_mib);
+  server_start (&s, args);
+  o.disk_bytes = bytes;
+  o.owed = &owed;
+  r = relay_open (s.uri, &o, NULL, &why);
+  CU_ASSERT_PTR_NOT_NULL_FATAL (r);
+  CU_ASSERT_EQUAL (relay_zero (r, bytes, 0, 0, NULL), 0);
+  CU_ASSERT_EQUAL (relay_read (r, back, bytes, 0, NULL), 0);
+  CU_ASSERT (back[0] == 0 && memcmp (back, back + 1, bytes - 1) == 0);
+  relay_close (r);
+  server_stop (&s, SIGTERM);
+  read_log (log, longest, last);
+  unlink (log);
+  server_destroy (&s);
+  free (back);
+}
+
+/* A guest zeroes much of a disk: a server that needs long for it is asked for
+ * less at a time, one that is fast for more.
+ */
+static void
+test_pieces (void)
+{
+  uint64_t longest, last;
+
+  zero_all (12 * MIB, 160, &longest, &last);
+  CU_ASSERT_EQUAL (longest, 4 * MIB);
+  CU_ASSERT_EQUAL (last, 2 * MIB);
+  zero_all (64 * MIB, 0, &longest, &last);
+  CU_ASSERT (longest >= 8 * MIB);
+}
+
 /* ---- Refusals ---------------------------------------------------------- */
 
 static void
@@ -195,6 +266,7 @@ main (void)
     { "nothing offered", test_nothing_offered },
     { "nothing offered, in blocks", test_nothing_offered_in_blocks },
     { "connections", test_connections },
+    { "zeroes in pieces", test_pieces },
     { "refusals", test_refusals },
     CU_TEST_INFO_NULL,
   };
