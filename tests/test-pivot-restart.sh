@@ -330,20 +330,55 @@ start_proxy proxy file "$tmp/source" # the first one was mended
 serves destination
 all_end
 
-echo "-- the record is of a disk of another size"
+# resize BYTES: the image, while no proxy runs; it never left its place.
+resize ()
+{
+  end_bg proxy
+  truncate -s "$1" "$tmp/source"
+  start_proxy proxy file "$tmp/source"
+  [ "$(nbdinfo --size "$(uri proxy)")" -eq "$1" ] || fail "another size"
+}
+
+# new_size_is_said BYTES
+new_size_is_said ()
+{
+  grep -q "has $1 bytes, and had .* copies everything" "$tmp/proxy.log" ||
+    fail "it is not said: $(cat "$tmp/proxy.log")"
+}
+
+echo "-- the image was grown since: it is served, and nothing is gone on with"
 begin start_proxy proxy file "$tmp/source"
 must_migrate --finish=detach "$(uri proxy)" "$(uri destination)"
 stop_guest guest > "$tmp/guest.report"
-end_bg proxy
-truncate -s +4096 "$tmp/source"
-start_proxy proxy file "$tmp/source"
+resize $((size + 4096))
+new_size_is_said $((size + 4096))
+owner_is source
+expect_status 1 migrate --incremental "$(uri proxy)" "$(uri destination)"
+end_bg destination
+truncate -s $((size + 8192)) "$tmp/destination"
+start_nbdkit destination file "$tmp/destination"
+must_migrate --finish=detach --incremental "$(uri proxy)" "$(uri destination)"
+[ "$(completed resumed)" = false ]
+cmp -n $((size + 4096)) "$tmp/source" "$tmp/destination"
+
+echo "-- and it was made smaller, after a run that was interrupted"
+start_migrate --wait "$(uri proxy)" "$(uri destination)"
+wait_for is_ready
+crash_bg migrator
+resize $((size - 512))
+new_size_is_said $((size - 512))
+owner_is source
+must_migrate "$(uri proxy)" "$(uri destination)"
+owner_is destination
+all_end
+
+echo "-- a fenced one stays fenced"
+begin start_proxy proxy file "$tmp/source"
+stop_guest guest > "$tmp/guest.report"
+must_migrate --finish=handover "$(uri proxy)" "$(uri destination)"
+resize $((size + 4096))
 serves_nobody
-owner_is unknown
-refused 'owner=source or owner=destination' reopen "$dir"
-grep -qF "'nbdmigrate reopen $dir owner=source'" "$tmp/proxy.log" ||
-  fail "it is not said how to settle it"
-"$nbdmigrate" reopen "$dir" owner=source
-[ "$(nbdinfo --size "$(uri proxy)")" -eq $((size + 4096)) ]
+owner_is fenced
 all_end
 
 # ---- the record cannot be written -------------------------------------------

@@ -127,8 +127,7 @@ find_owner (struct export *e, nbdkit_backend *backend, int readonly,
     return 0;
   if (backend == NULL || local_look (e, backend, readonly) == -1)
     return -1;
-  if (!owner_fits (e))
-    *owner = OWNER_UNKNOWN;
+  owner_note_size (e);
   return 0;
 }
 

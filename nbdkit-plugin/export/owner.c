@@ -94,20 +94,19 @@ owner_load (struct export *e, enum owner *owner)
   return 0;
 }
 
-bool
-owner_fits (struct export *e)
+void
+owner_note_size (struct export *e)
 {
   if (e->recorded_bytes == 0 || e->recorded_bytes == e->disk_bytes)
-    return true;
-  nbdkit_error ("migrate: export \"%s\" is not served, its owner is unknown: "
-                "the record in %s is about a disk of %" PRIu64
-                " bytes, this one has %" PRIu64
-                "; if it is the same disk, with another size now, and no guest "
-                "has used a destination, settle it with 'nbdmigrate "
-                "reopen%s%s %s owner=source'",
-                e->name, config.dir, e->recorded_bytes, e->disk_bytes,
-                e->name[0] ? " --export=" : "", e->name, config.dir);
-  return false;
+    return;
+  nbdkit_error ("migrate: export \"%s\" has %" PRIu64 " bytes, and had %" PRIu64
+                " when its latest migration was recorded in %s: what that one "
+                "has copied counts no more, and the next one copies everything",
+                e->name, e->disk_bytes, e->recorded_bytes, config.dir);
+  /* Only a run that was interrupted, or detached, could be gone on with. */
+  if (e->session.last_end == RECORD_END_INTERRUPTED ||
+      e->session.last_end == RECORD_END_DETACHED)
+    e->session.last_end = RECORD_END_NONE;
 }
 
 int

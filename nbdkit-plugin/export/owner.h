@@ -24,11 +24,11 @@ struct export;
  */
 extern int owner_load (struct export *e, enum owner *owner);
 
-/* Whether the record is about a disk of this size; otherwise the owner is
- * unknown.  For owners other than the destination, once e->disk_bytes is
- * known.
+/* The disk was looked at: say so if it has not the size of the record any more.
+ * That changes nothing in who owns it, a local image may be grown while no
+ * nbdkit runs; but no earlier migration is gone on with.
  */
-extern bool owner_fits (struct export *e);
+extern void owner_note_size (struct export *e);
 
 enum owner_outcome {
   OWNER_RECORDED, /* durable */
