@@ -10,7 +10,7 @@ set -euo pipefail
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-.}/tests/functions.sh"
 requires nbdkit jq fio nbdcopy
-fio --enghelp | grep -qw nbd || skip "fio has no nbd engine"
+fio --enghelp | grep -w nbd > /dev/null || skip "fio has no nbd engine"
 
 # run_fio NAME URI ARGUMENT...
 fio_job=(fio --name=guest --ioengine=nbd --rw=randwrite --bsrange=512-64k

@@ -13,7 +13,7 @@ set -euo pipefail
 source "${SRCDIR:-.}/tests/functions.sh"
 requires nbdkit jq qemu-nbd qemu-img qemu-io qemu-storage-daemon fio nbdcopy \
   nbdinfo nbd-server nbdsh
-fio --enghelp | grep -qw nbd || skip "fio has no nbd engine"
+fio --enghelp | grep -w nbd > /dev/null || skip "fio has no nbd engine"
 PATH=/usr/bin:$PATH # nbdsh wants the distribution's Python
 nbdsh -c 'exit (0)' 2> "$tmp/nbdsh.log" || skip "nbdsh does not run"
 
