@@ -277,10 +277,14 @@ command_begin (struct call *call)
                     (json_int_t)s.remaining_bytes);
 }
 
+/* R6a: the epoch first.  Whatever fails after that, what was copied and not
+ * flushed must not count.
+ */
 json_t *
 command_lost (struct call *call)
 {
   struct export *e = call->export;
+  const uint64_t epoch = tracker_lost (e->tracker);
   struct session_sockets sockets;
 
   if (take_sockets (call, &sockets) == -1)
@@ -290,7 +294,7 @@ command_lost (struct call *call)
     return call_fail (call, "Failed",
                       "the history of the destinations could not be written; "
                       "nbdkit's own messages say why");
-  return json_pack ("{s:I}", "epoch", (json_int_t)tracker_lost (e->tracker));
+  return json_pack ("{s:I}", "epoch", (json_int_t)epoch);
 }
 
 static int
