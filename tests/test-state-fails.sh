@@ -3,7 +3,8 @@
 #
 # What has to be safe is so before anything is written that may fail: a
 # destination that was lost is lost although its history could not be written
-# (R6a).
+# (R6a).  And a pivot of which it was not known whether it was recorded is
+# settled by reopen as if it had been: nothing is tracked any more.
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
@@ -40,4 +41,19 @@ talk status
 [ "$(answered .return.dirty_bytes)" -eq $size ]
 rm "$tmp/arm"
 stop_talker
+end_bg proxy
+
+echo "-- a pivot that may have been recorded"
+start_failing state
+start_nbdkit destination memory $size
+start_migrate --wait "$(uri proxy)" "$(uri destination)"
+wait_for is_ready
+touch "$tmp/arm"
+"$nbdmigrate" finish "$(uri proxy)"
+expect_status 5 wait_bg migrator
+must_have_status "$tmp/proxy.dir" '.owner == "unknown"'
+rm "$tmp/arm"
+"$nbdmigrate" reopen "$tmp/proxy.dir" owner=destination
+must_have_status "$tmp/proxy.dir" '.owner == "destination"'
+must_have_status "$tmp/proxy.dir" '.tracking == false'
 end_bg proxy

@@ -325,6 +325,8 @@ install_relay (struct call *call, enum owner now, enum owner role,
   if (now != role && role == OWNER_SOURCE)
     e->session.latest_in_use = true; /* somebody may have used it */
   tracker_set_owner (e->tracker, role, now != role && role == OWNER_SOURCE);
+  if (role == OWNER_DESTINATION)
+    tracker_stop (e->tracker); /* as after the pivot that this settles */
   relay_unhold (relay, true);
   nbdkit_debug ("migrate: export \"%s\": reopened from %s", e->name, uri);
   return answer (role, true);
