@@ -14,7 +14,8 @@ start_proxy proxy memory 16M
 start_nbdkit destination memory 16M
 fill "$(uri proxy)" 100
 start_guest guest "$(uri proxy)" --initial "$pattern" --rate 2M
-start_migrate --finish=detach --rate=4M --max-pause=5s "$(uri proxy)" "$(uri destination)"
+start_migrate --finish=detach --rate=4M --max-pause=5s --wait "$(uri proxy)" \
+  "$(uri destination)"
 wait_for has_event progress
 
 # raw FORMAT [ARGUMENT]: that text to the socket; what came back, without the
@@ -97,7 +98,20 @@ for i in 1 2 3 4; do
   end_bg "idle$i"
 done
 
+echo "-- descriptors are hoarded: who hoards them pays"
+start_bg hoarders "$BUILD/tests/control" "$tmp/proxy.dir/control" --hoard 2
+wait_for is_file "$tmp/hoarders.out"
+start_talker proxy
+talk attach
+refused_as SessionBusy begin '{"destination": "nbd://localhost/"}'
+talk status
+stop_talker
+start_bg more "$BUILD/tests/control" "$tmp/proxy.dir/control" --hoard 5
+wait_bg hoarders || fail "they are served although they hoard"
+end_bg more
+
 echo "-- the migration ends well"
+"$nbdmigrate" finish "$(uri proxy)"
 wait_bg migrator || fail "the migration ended with exit status $?"
 verify_cut guest "$(uri destination)"
 stop_guest guest

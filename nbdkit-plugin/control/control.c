@@ -9,7 +9,8 @@
  *     another, the one that has been idle the longest is disconnected;
  *   - each may send a burst of commands and is slowed down then;
  *   - only one at a time may have a long line parsed;
- *   - descriptors that they sent and nobody took are limited for all together;
+ *   - descriptors that they sent and nobody took are limited for all together,
+ *     and if there are too many, who holds the most of them is disconnected;
  *   - sending to them is bounded by a timeout.
  *
  * A thread that has ended puts its client on a list of the dead, where the
@@ -44,15 +45,16 @@
 #define WATCH_MS 100
 #define PER_SECOND 200 /* commands, after the burst */
 
-/* The control lock: for the lists, what struct client says, and 'others'. */
+/* The control lock: for the lists, what struct client says, and the counters.
+ */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t client_ended = PTHREAD_COND_INITIALIZER;
 static struct client *live, *dead;
-static size_t others; /* clients that are alive and no session */
+static size_t others;      /* clients that are alive and no session */
+static size_t pending_fds; /* of all clients */
 
 static pthread_mutex_t long_line_lock = PTHREAD_MUTEX_INITIALIZER;
-static size_t pending_fds; /* atomic */
-static bool stopping;      /* atomic */
+static bool stopping; /* atomic */
 
 static int listen_fd = -1;
 static int stop_fd = -1; /* eventfd, readable when stopping */
@@ -86,6 +88,15 @@ list_remove (struct client **head, struct client *c)
     *head = c->next;
   if (c->next)
     c->next->prev = c->prev;
+}
+
+/* Its thread notices. */
+static void
+evict (struct client *c)
+{
+  if (!c->evicted)
+    shutdown (c->fd, SHUT_RDWR);
+  c->evicted = true;
 }
 
 /* ---- What the commands need -------------------------------------------- */
@@ -143,19 +154,44 @@ has_session (struct client *c)
 
 /* ---- One client -------------------------------------------------------- */
 
-/* Count the descriptors that it sent and that nobody took.  False if there are
- * too many.
+/* Who has sent the most descriptors that no command took; of several the one
+ * that has been idle the longest.  The control lock must be held.
+ */
+static struct client *
+find_hoarder (void)
+{
+  struct client *hoarder = NULL;
+
+  for (struct client *c = live; c; c = c->next)
+    if (!c->session && c->pending_fds > 0 &&
+        (hoarder == NULL || c->pending_fds > hoarder->pending_fds ||
+         (c->pending_fds == hoarder->pending_fds &&
+          c->idle_since_ms < hoarder->idle_since_ms)))
+      hoarder = c;
+  return hoarder;
+}
+
+/* Count the descriptors that it sent and that nobody took.  If there are too
+ * many, whoever holds the most pays for it.  False if it is this one.
  */
 static bool
 count_pending_fds (struct client *c)
 {
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&lock);
   const size_t n = c->reader.nr_fds;
-  const size_t total =
-    __atomic_add_fetch (&pending_fds, n - c->pending_fds, __ATOMIC_RELAXED);
   const bool more = n > c->pending_fds;
 
+  pending_fds += n - c->pending_fds;
   c->pending_fds = n;
-  return !more || total <= PENDING_FDS_MAX;
+  while (more && pending_fds > PENDING_FDS_MAX && !is_stopping ()) {
+    struct client *hoarder = find_hoarder ();
+
+    if (hoarder == NULL || hoarder == c)
+      return false;
+    evict (hoarder);
+    pthread_cond_wait (&client_ended, &lock); /* bury */
+  }
+  return true;
 }
 
 static void
@@ -381,8 +417,7 @@ evict_one (void)
       victim = c;
   if (victim == NULL)
     return; /* somebody is on the way out already */
-  victim->evicted = true;
-  shutdown (victim->fd, SHUT_RDWR);
+  evict (victim);
 }
 
 static void

@@ -19,7 +19,6 @@ struct client {
   /* Belongs to the client's thread. */
   struct line_reader reader;
   struct export *export; /* attached to, or NULL */
-  size_t pending_fds;    /* of the reader's, as counted for all clients */
   int64_t last_line_ms;  /* when the last command was answered */
   unsigned allowance;    /* commands it may send just now */
   int64_t allowance_ms;  /* as of then */
@@ -30,6 +29,7 @@ struct client {
   struct client *next, *prev;
   pthread_t thread;
   int fd;
+  size_t pending_fds; /* of the reader's, as counted for all clients */
   bool session;
   bool was_session; /* at any time */
   bool evicted;

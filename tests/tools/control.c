@@ -10,6 +10,8 @@
  *                        comes until the server closes
  * control SOCKET --idle N  opens N connections, prints "open", and keeps them
  *                        until it is killed
+ * control SOCKET --hoard N  the same, but each sends the beginning of a line,
+ * with as many descriptors as one may carry
  *
  * Exit status 1 if the server closed the connection early.
  */
@@ -174,6 +176,53 @@ static void __attribute__ ((noreturn)) idle (const char *path, int n)
     pause ();
 }
 
+static void
+send_descriptors (int sock)
+{
+  struct iovec iov = { .iov_base = "{", .iov_len = 1 };
+  union {
+    struct cmsghdr align;
+    char space[CMSG_SPACE (PROTOCOL_FDS_MAX * sizeof (int))];
+  } control = { 0 };
+  struct msghdr message = {
+    .msg_iov = &iov,
+    .msg_iovlen = 1,
+    .msg_control = control.space,
+    .msg_controllen = sizeof control.space,
+  };
+  struct cmsghdr *cmsg = CMSG_FIRSTHDR (&message);
+  int fds[PROTOCOL_FDS_MAX];
+
+  for (size_t i = 0; i < PROTOCOL_FDS_MAX; i++)
+    fds[i] = STDIN_FILENO;
+  cmsg->cmsg_level = SOL_SOCKET;
+  cmsg->cmsg_type = SCM_RIGHTS;
+  cmsg->cmsg_len = CMSG_LEN (sizeof fds);
+  memcpy (CMSG_DATA (cmsg), fds, sizeof fds);
+  if (sendmsg (sock, &message, MSG_NOSIGNAL) != 1)
+    die ("sending descriptors");
+}
+
+/* Prints "closed" when the server has closed all of them. */
+static int
+hoard (const char *path, int n)
+{
+  char buf[4096];
+  int socks[64];
+
+  for (int i = 0; i < n && i < 64; i++) {
+    socks[i] = open_socket (path);
+    send_descriptors (socks[i]);
+  }
+  puts ("open");
+  fflush (stdout);
+  for (int i = 0; i < n && i < 64; i++)
+    while (read (socks[i], buf, sizeof buf) > 0)
+      ;
+  puts ("closed");
+  return EXIT_SUCCESS;
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -183,6 +232,8 @@ main (int argc, char *argv[])
     return raw (argv[1]);
   if (argc == 4 && strcmp (argv[2], "--idle") == 0)
     idle (argv[1], atoi (argv[3]));
-  fprintf (stderr, "usage: control SOCKET [--raw | --idle N]\n");
+  if (argc == 4 && strcmp (argv[2], "--hoard") == 0)
+    return hoard (argv[1], atoi (argv[3]));
+  fprintf (stderr, "usage: control SOCKET [--raw | --idle N | --hoard N]\n");
   return 2;
 }
