@@ -56,6 +56,10 @@ if [ -z "${LANE:-}" ]; then
   exit 0
 fi
 
+# In real time what is unknown after ten minutes of silence is waited for twice
+# as long (R17).
+[ -z "${FULL:-}" ] || WAIT_SECONDS=1500
+
 # ---- one lane --------------------------------------------------------------
 
 case $LANE in
