@@ -25,7 +25,7 @@ source "$SRCDIR/tests/between.sh"
 requires nbdkit jq
 
 short_rows=(1-second 30-seconds 10-minutes hangs hangs-one crash empty cut
-            closed dropped kept-back late-queue)
+            closed dropped kept-back late-queue proxy-killed)
 full_rows=(cable-short cable-long)
 
 if [ -n "${FULL:-}" ]; then
@@ -351,6 +351,24 @@ row_late_queue ()
   wait_for late_has destination ' applied$'
   finish late-queue "waits until what is unknown was read back"
   expect_return
+}
+
+# The proxy is killed with writes on their way; what it had sent is done when the
+# next one serves, and the guest, which has connected again, writes on.
+row_proxy_killed ()
+{
+  begin 1
+  cue destination 'write hold until=now count=4'
+  wait_for late_has destination ' came$' 4
+  crash_bg proxy
+  wait_bg guest || :
+  start_proxy proxy file "$tmp/source.img" migrate-reconnect=24h
+  start_bg guest "$referee" run --uri "$(uri proxy)" \
+    --log "$tmp/guest.record" --resume --depth 16 --kinds $kinds --rate 8M
+  wait_for is_up
+  go destination now
+  wait_for late_has destination ' landed$' 4
+  finish proxy-killed "what was on its way lands before anything newer"
 }
 
 # ---- cables, in real time --------------------------------------------------

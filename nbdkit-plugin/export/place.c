@@ -63,6 +63,7 @@ place_resume (struct export *e, const char *uri,
   struct relay *relay;
   struct kept_rest k;
 
+  options.takes_over = true; /* R17 */
   if (kept_load (e, uri, &k, &options, why) == -1)
     return NULL;
   relay = relay_open (uri, &options, waiter, why);

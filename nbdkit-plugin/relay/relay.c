@@ -88,10 +88,22 @@ start_threads (struct relay *r)
 static int
 fail_to_start (struct connection *c, int error, char **why)
 {
-  if (asprintf (why, "starting a thread: %s", strerror (error)) == -1)
+  if (asprintf (why, "starting: %s", strerror (error)) == -1)
     *why = NULL;
   connection_close (c);
   return -1;
+}
+
+/* R17: what another process has sent may land anywhere.  -1 without memory.
+ * L.
+ */
+static int
+suspect_everything (struct relay *r, int64_t until)
+{
+  struct range_node all;
+
+  range_lock_enter (&r->ranges, &all, 0, r->options.disk_bytes);
+  return range_lock_leave_suspect (&r->ranges, &all, until);
 }
 
 /* It begins as if it had been lost: with this connection the keeper comes back.
@@ -110,8 +122,12 @@ start_to_restore (struct relay *r, struct connection *c, char **why)
   r->remote.destination = c->destination;
   r->ranges.block_bytes = c->destination.minimum;
   relay_take_rest (r);
+  e = r->options.takes_over && suspect_everything (r, RANGE_NEVER) == -1
+        ? ENOMEM
+        : 0;
   pthread_mutex_unlock (&r->remote.lock);
-  e = start_threads (r);
+  if (e == 0)
+    e = start_threads (r);
   if (e == 0)
     return 0;
   r->next = NULL;
@@ -143,9 +159,13 @@ start (struct relay *r, const struct relay_waiter *waiter, char **why)
     r->remote.destination = c->destination;
     r->ranges.block_bytes = c->destination.minimum;
     remote_serve (&r->remote, c);
+    if (r->options.takes_over &&
+        suspect_everything (r, r->up_ms + relay_grace_ms (r)) == -1)
+      e = ENOMEM;
     pthread_mutex_unlock (&r->remote.lock);
-    e = start_threads (r);
   }
+  if (e == 0)
+    e = start_threads (r);
   return e == 0 ? 0 : fail_to_start (c, e, why);
 }
 

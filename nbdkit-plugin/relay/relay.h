@@ -51,6 +51,10 @@ struct relay_options {
    * that is more (R17): overlapping writes wait.
    */
   unsigned grace_ms;
+  /* Another process was the relay before: what it had sent may land in any
+   * place, so all writes wait for the grace (R17).
+   */
+  bool takes_over;
   size_t log_bytes; /* memory for unflushed writes */
 
   /* What the relay before this one has left, or NULL.  It is sent again before
