@@ -34,6 +34,8 @@
 #define DEPTH_TOP 1
 
 enum stage {
+  STAGE_FLUSH,       /* the source, once, before it is asked by block status */
+  STAGE_FLUSHED,     /* an answer will come */
   STAGE_ASK,         /* to be asked */
   STAGE_ASKED,       /* an answer will come */
   STAGE_SAMPLE,      /* a block to be read */
@@ -289,6 +291,37 @@ store_entries (void *opaque, const char *context, uint64_t offset,
   l->answer_end = at;
 }
 
+static void
+flush_ended (struct io *io)
+{
+  struct lookup *l = (struct lookup *)io;
+
+  if (io->error != 0) /* then it can say what it likes */
+    copier_stop_asking (l->c);
+  if (l->abandoned)
+    lookup_free (l);
+  else if (io->error != 0)
+    finish_as_data (l);
+  else
+    l->stage = STAGE_ASK;
+}
+
+/* What is below the source may say of what was written and not flushed what was
+ * true before.  (The owner sees to that itself.)
+ */
+static bool
+flush_source (struct lookup *l)
+{
+  struct connection *conn = endpoint_free_connection (l->c->source);
+
+  if (conn == NULL)
+    return false;
+  l->stage = STAGE_FLUSHED;
+  l->sio.io.ended = flush_ended;
+  connection_flush (conn, &l->sio.io);
+  return true;
+}
+
 /* Whether there is no need to wait; with what the present question is about. */
 static bool
 put_question (struct lookup *l)
@@ -346,7 +379,9 @@ copier_answer (struct copier *c, uint64_t ticket, enum copier_said said,
   if (said == COPIER_SAID_ASK_THE_SOURCE) {
     c->options.ask = NULL;
     l->asked = c->source;
-    l->stage = l->stage == STAGE_ASKED ? STAGE_ASK : STAGE_ASK_AGAIN;
+    l->stage = l->stage == STAGE_ASKED_AGAIN ? STAGE_ASK_AGAIN
+               : c->source->can_flush        ? STAGE_FLUSH
+                                             : STAGE_ASK;
     return;
   }
   if (said == COPIER_SAID_ZERO)
@@ -369,6 +404,7 @@ lookup_start (struct copier *c)
   if (l == NULL)
     abort (); /* a few dozen bytes; there is no way on from here */
   l->c = c;
+  l->stage = STAGE_ASK;
   l->segment = queue_cut (&c->unknown, NBD_STATUS_MAX);
   e = lookup_endpoint (c, l->segment.touched);
   l->from_base = e == c->options.base;
@@ -384,11 +420,14 @@ lookup_run (struct copier *c)
   if (l == NULL || l->abandoned)
     return false;
   switch (l->stage) {
+  case STAGE_FLUSH:
+    return flush_source (l);
   case STAGE_ASK:
   case STAGE_ASK_AGAIN:
     return put_question (l);
   case STAGE_SAMPLE:
     return read_sample (l);
+  case STAGE_FLUSHED:
   case STAGE_ASKED:
   case STAGE_SAMPLED:
   case STAGE_ASKED_AGAIN:
@@ -406,7 +445,7 @@ lookup_drop (struct copier *c)
   if (l == NULL || l->abandoned)
     return;
   copier_ended_range (c, l->segment.offset, l->segment.length, COPY_FAILED);
-  at_a_server = l->stage == STAGE_SAMPLED ||
+  at_a_server = l->stage == STAGE_FLUSHED || l->stage == STAGE_SAMPLED ||
                 (l->asked != NULL &&
                  (l->stage == STAGE_ASKED || l->stage == STAGE_ASKED_AGAIN));
   if (at_a_server)

@@ -13,7 +13,11 @@ set -euo pipefail
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-.}/tests/functions.sh"
 requires nbdkit nbdinfo nbdcopy nbd-server nbdsh cmp
-PATH=/usr/bin:$PATH # nbdsh wants the distribution's Python
+# It wants the distribution's Python.
+nbdsh ()
+{
+  PATH=/usr/bin:$PATH command nbdsh "$@"
+}
 nbdsh -c 'exit (0)' 2> "$tmp/nbdsh.log" || skip "nbdsh does not run"
 
 MiB=$((1024 * 1024))

@@ -159,8 +159,13 @@ mv "$tmp/source" "$tmp/disks/a"
 truncate -s $size "$tmp/disks/a"
 printf x | dd of="$tmp/disks/a" bs=1M seek=5 conv=notrunc status=none
 rm -rf "$tmp/proxy.dir"
-start_proxy proxy file dir="$tmp/disks" migrate-named-exports=true
+start_proxy proxy --filter=log file dir="$tmp/disks" \
+  migrate-named-exports=true logfile="$tmp/requests"
 S="nbd+unix:///a?socket=$tmp/proxy.sock"
 copies_all
+if grep -q ' Extents ' "$tmp/requests"; then
+  grep -m 1 -E ' (Extents|Flush) ' "$tmp/requests" | grep -q ' Flush ' ||
+    fail "it was asked before it was flushed"
+fi
 (($(completed copied_bytes) < 2 * 1024 * 1024)) ||
   fail "holes were copied as data"

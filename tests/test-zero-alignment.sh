@@ -12,7 +12,11 @@ set -euo pipefail
 source "${SRCDIR:-.}/tests/functions.sh"
 requires nbdkit nbdcopy nbdsh jq cmp losetup
 requires_root
-PATH=/usr/bin:$PATH # nbdsh wants the distribution's Python
+# It wants the distribution's Python.
+nbdsh ()
+{
+  PATH=/usr/bin:$PATH command nbdsh "$@"
+}
 nbdsh -c 'exit (0)' 2> "$tmp/nbdsh.log" || skip "nbdsh does not run"
 
 MiB=$((1024 * 1024))

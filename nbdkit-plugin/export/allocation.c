@@ -303,10 +303,6 @@ work (struct allocation *a, const struct job *q,
   int err = 0;
 
   *answer = (struct allocation_answer){ EXTENTS_EMPTY, q->offset };
-  if (a->holds_cache) {
-    answer->end = a->export->disk_bytes;
-    return;
-  }
   do {
     before = answer->end;
     if (ask_source (a, q, answer, &err) == -1) {
@@ -448,7 +444,9 @@ enum allocation_result
 allocation_ask (struct allocation *a, const struct allocation_question *q,
                 unsigned ms, struct allocation_answer *answer, const char **why)
 {
-  *answer = (struct allocation_answer){ EXTENTS_EMPTY, q->offset };
+  *answer = (struct allocation_answer){ EXTENTS_EMPTY, a->export->disk_bytes };
+  if (a->holds_cache) /* all is data */
+    return ALLOCATION_KNOWN;
   *why = why_unknown (a->export);
   if (*why != NULL)
     return ALLOCATION_UNKNOWN;
