@@ -11,6 +11,7 @@
 #include <nbdkit-filter.h>
 
 #include "config.h"
+#include "socket-life.h"
 #include "units.h"
 
 #define CHUNK_MIN (UINT64_C (4) << 10)
@@ -24,6 +25,7 @@
 struct config config = {
   .max_gate_ms = 5000,
   .reconnect_ms = 30000,
+  .network_timeout_ms = SOCKET_UNHEARD_MS,
   .state_sync = true,
 };
 
@@ -40,7 +42,14 @@ const char config_help[] =
   "migrate-state-sync=<BOOL>      Write the state so that it also survives a\n"
   "                               loss of power (default true).\n"
   "migrate-reconnect=<DURATION>   How long to try to reach a lost destination\n"
-  "                               after a pivot (default 30s).\n";
+  "                               after a pivot (default 30s).\n"
+  "migrate-request-timeout=<DURATION>\n"
+  "                               After a pivot: a guest's request fails that\n"
+  "                               is unanswered for so long (default: never).\n"
+  "migrate-network-timeout=<DURATION>\n"
+  "                               After a pivot: a destination is lost whose\n"
+  "                               host is out of reach for so long (default\n"
+  "                               30s).\n";
 
 static int
 parse_dir (const char *value)
@@ -129,6 +138,12 @@ config_parameter (const char *key, const char *value)
   if (strcmp (key, "migrate-reconnect") == 0)
     return parse_duration (key, value, 0, RECONNECT_LIMIT_MS,
                            &config.reconnect_ms);
+  if (strcmp (key, "migrate-request-timeout") == 0)
+    return parse_duration (key, value, 1, RECONNECT_LIMIT_MS,
+                           &config.request_timeout_ms);
+  if (strcmp (key, "migrate-network-timeout") == 0)
+    return parse_duration (key, value, 1000, RECONNECT_LIMIT_MS,
+                           &config.network_timeout_ms);
   if (strcmp (key, "migrate-named-exports") == 0)
     return parse_bool (key, value, &config.named_exports);
   if (strcmp (key, "migrate-state-sync") == 0)

@@ -10,13 +10,15 @@
 #include <stdint.h>
 
 struct config {
-  char *dir;             /* migrate-dir, absolute */
-  char *control;         /* the control socket in it */
-  uint64_t chunk_bytes;  /* migrate-chunk, or 0: chosen for each disk */
-  unsigned max_gate_ms;  /* migrate-max-gate */
-  unsigned reconnect_ms; /* migrate-reconnect; for the relay */
-  bool named_exports;    /* migrate-named-exports */
-  bool state_sync;       /* migrate-state-sync; for the owner record */
+  char *dir;                   /* migrate-dir, absolute */
+  char *control;               /* the control socket in it */
+  uint64_t chunk_bytes;        /* migrate-chunk, or 0: chosen for each disk */
+  unsigned max_gate_ms;        /* migrate-max-gate */
+  unsigned reconnect_ms;       /* migrate-reconnect; for the relay */
+  unsigned request_timeout_ms; /* migrate-request-timeout; 0: never */
+  unsigned network_timeout_ms; /* migrate-network-timeout */
+  bool named_exports;          /* migrate-named-exports */
+  bool state_sync;             /* migrate-state-sync; for the owner record */
 };
 
 extern struct config config;

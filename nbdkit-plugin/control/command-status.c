@@ -153,6 +153,30 @@ session_status (struct export *e)
     s->wishes ? json_deep_copy (s->wishes) : json_object ());
 }
 
+#define UNKNOWN_MAX 64 /* ranges that are listed */
+
+static void
+add_unknown (void *opaque, uint64_t offset, uint64_t length, int64_t left_ms)
+{
+  json_t *list = opaque;
+
+  if (json_array_size (list) < UNKNOWN_MAX)
+    json_array_append_new (list, json_pack ("{s:I, s:I, s:I}", "offset",
+                                            (json_int_t)offset, "length",
+                                            (json_int_t)length, "left_ms",
+                                            (json_int_t)left_ms));
+}
+
+static json_t *
+unknown_status (struct relay *relay)
+{
+  json_t *list = json_array ();
+
+  if (list != NULL)
+    relay_unknown (relay, add_unknown, list);
+  return list;
+}
+
 /* The way to the remote place where the disk is, otherwise to the one that it
  * is about to go to, if there is one.
  */
@@ -167,15 +191,16 @@ relay_status (struct export *e)
   if (relay == NULL)
     return json_null ();
   relay_get_status (relay, &s);
-  return json_pack ("{s:b, s:b, s:b, s:I, s:I, s:I, s:i, s:i, s:I, s:I, s:I}",
-                    "up", (int)s.up, "held", (int)s.held, "failing",
-                    (int)s.failing, "silent_ms", (json_int_t)s.silent_ms,
-                    "oldest_request_ms", (json_int_t)s.oldest_request_ms,
-                    "longest_answer_ms", (json_int_t)s.longest_answer_ms,
-                    "connections", (int)s.connections, "requests_in_flight",
-                    (int)s.requests_in_flight, "losses", (json_int_t)s.losses,
-                    "replayed_writes", (json_int_t)s.replayed_writes,
-                    "unflushed_log_bytes", (json_int_t)s.log_used_bytes);
+  return json_pack (
+    "{s:b, s:b, s:b, s:I, s:I, s:I, s:i, s:i, s:I, s:I, s:I, s:o}", "up",
+    (int)s.up, "held", (int)s.held, "failing", (int)s.failing, "silent_ms",
+    (json_int_t)s.silent_ms, "oldest_request_ms",
+    (json_int_t)s.oldest_request_ms, "longest_answer_ms",
+    (json_int_t)s.longest_answer_ms, "connections", (int)s.connections,
+    "requests_in_flight", (int)s.requests_in_flight, "losses",
+    (json_int_t)s.losses, "replayed_writes", (json_int_t)s.replayed_writes,
+    "unflushed_log_bytes", (json_int_t)s.log_used_bytes, "unknown",
+    unknown_status (relay));
 }
 
 json_t *

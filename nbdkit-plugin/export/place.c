@@ -39,6 +39,8 @@ options_for (struct export *e, const char *uri)
   options.disk_bytes = e->disk_bytes;
   options.chunk_bytes = e->chunk_bytes;
   options.reconnect_ms = config.reconnect_ms;
+  options.request_limit_ms = config.request_timeout_ms;
+  options.unheard_ms = config.network_timeout_ms;
   options.notice = notice;
   options.opaque = e;
   options.owed = &e->owed;

@@ -5,6 +5,8 @@
  *   move.c      the destination is at another address
  *   request.c   a guest's request: tried again when it was lost
  *   try.c       one try of each kind of request: blocks, emulation
+ *   limit.c     requests that fail for the guest before they are answered
+ *   mend.c      writes that failed for the guest and may still land
  *   write.c     one write-type range: the log around the transfer
  *   flush.c     a flush of the destination
  *   loss.c      what happens at once when the destination is lost
@@ -54,7 +56,7 @@ struct relay {
 
   pthread_cond_t work;  /* for the keeper */
   pthread_cond_t watch; /* for the watcher */
-  pthread_t keeper, watcher;
+  pthread_t keeper, watcher, mender;
   bool watcher_sleeps; /* L: until it is woken */
 
   bool held;               /* L: relay_hold: do not connect again */
@@ -80,6 +82,14 @@ struct relay {
   uint64_t rest_bytes;        /* constant: of the disk, in that rest */
   bool rest_refused;          /* the keeper's: that was said */
   int64_t up_ms;              /* L: since when it is up */
+
+  struct mend *mends;  /* L */
+  pthread_cond_t mend; /* for the mender */
+
+  struct job *jobs;       /* L: not begun yet */
+  pthread_cond_t job;     /* for the workers */
+  struct worker *workers; /* L: all */
+  unsigned idle_workers;  /* L: at most so many jobs are taken at once */
 
   struct probe *probe; /* L: the latest round trip, or NULL */
   bool probing;        /* L: somebody waits for it */
@@ -111,11 +121,16 @@ struct request {
   int64_t start_ms;
   int64_t asked_ms;   /* when its waiter was last asked */
   int64_t give_up_ms; /* 0: it was not lost yet */
+  uint64_t ticket;    /* of a read: waits for what came no later; 0: for none */
   bool unknown;       /* a write of it may still land (R17) */
   struct range_node node;
 };
 
 /* One try.  0, an errno, or REMOTE_LOST: again, in the next generation. */
+typedef int try_fn (struct request *q, const struct view *v);
+/* All it takes. */
+typedef int run_fn (struct request *q, try_fn *try);
+
 extern int try_read (struct request *q, const struct view *v);
 extern int try_write (struct request *q, const struct view *v);
 extern int try_zero (struct request *q, const struct view *v);
@@ -137,6 +152,26 @@ extern int relay_write_range (struct request *q, const struct view *v,
 
 /* Have the keeper flush, if that can make room in the log.  L. */
 extern void relay_want_flush (struct relay *r);
+
+/* ---- limit.c ----------------------------------------------------------- */
+
+/* run (q, try), but no longer than options.request_limit_ms: EIO then. */
+extern int limit_run (struct request *q, run_fn *run, try_fn *try);
+
+/* When stopping: wait for all that was begun. */
+extern void limit_join (struct relay *r);
+
+/* ---- mend.c ------------------------------------------------------------ */
+
+/* For a request that ends with an error and may still land: it takes over the
+ * request's place in the range lock (L), with a copy of the data.  NULL: no
+ * memory.
+ */
+extern struct mend *mend_new (const struct request *q, try_fn *try);
+extern void mend_take_over (struct mend *m, struct request *q);
+extern void mend_free_all (struct relay *r);
+
+extern void *relay_mender (void *opaque);
 
 /* ---- flush.c ----------------------------------------------------------- */
 

@@ -18,6 +18,7 @@ range_lock_init (struct range_lock *l, uint32_t block_bytes)
   l->head.prev = l->head.next = &l->head;
   l->block_bytes = block_bytes;
   l->suspects = NULL;
+  l->tickets = 0;
 }
 
 void
@@ -39,6 +40,7 @@ range_lock_enter (struct range_lock *l, struct range_node *node,
 
   node->start = offset & ~mask;
   node->end = (offset + length + mask) & ~mask;
+  node->ticket = ++l->tickets;
   node->prev = l->head.prev;
   node->next = &l->head;
   node->prev->next = node;
@@ -85,6 +87,39 @@ range_lock_leave (struct range_lock *l, struct range_node *node)
   (void)l;
   node->prev->next = node->next;
   node->next->prev = node->prev;
+}
+
+void
+range_lock_replace (struct range_node *node, struct range_node *other)
+{
+  *other = *node;
+  other->prev->next = other;
+  other->next->prev = other;
+}
+
+bool
+range_lock_blocks_read (const struct range_lock *l, uint64_t offset,
+                        uint64_t length, uint64_t ticket)
+{
+  const struct range_node *n = l->head.next;
+
+  for (; n != &l->head && n->ticket <= ticket; n = n->next) {
+    if (n->start < offset + length && offset < n->end)
+      return true;
+  }
+  return false;
+}
+
+void
+range_lock_each_suspect (const struct range_lock *l, int64_t now,
+                         void (*cb) (void *opaque, uint64_t offset,
+                                     uint64_t length, int64_t until),
+                         void *opaque)
+{
+  for (const struct range_suspect *s = l->suspects; s != NULL; s = s->next) {
+    if (s->until > now)
+      cb (opaque, s->start, s->end - s->start, s->until);
+  }
 }
 
 int

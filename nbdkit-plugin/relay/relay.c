@@ -22,11 +22,14 @@ free_relay (struct relay *r)
   if (r->next != NULL)
     connection_close (r->next);
   relay_probe_free (r->probe);
+  mend_free_all (r);
   range_lock_destroy (&r->ranges);
   relay_log_free (r->log);
   remote_destroy (&r->remote);
   pthread_cond_destroy (&r->work);
   pthread_cond_destroy (&r->watch);
+  pthread_cond_destroy (&r->mend);
+  pthread_cond_destroy (&r->job);
   free (r->next_uri);
   free (r->lost_why);
   free (r->uri);
@@ -50,6 +53,8 @@ new_relay (const char *uri, const struct relay_options *options)
   remote_init (&r->remote, &remote_options, &user);
   pthread_cond_init (&r->work, NULL);
   pthread_cond_init (&r->watch, NULL);
+  pthread_cond_init (&r->mend, NULL);
+  pthread_cond_init (&r->job, NULL);
   range_lock_init (&r->ranges, 1);
   r->options = *options;
   if (r->options.connections < 1)
@@ -75,10 +80,16 @@ start_threads (struct relay *r)
   pthread_sigmask (SIG_SETMASK, &all, &old);
   e = pthread_create (&r->watcher, NULL, relay_watcher, r);
   if (e == 0) {
-    e = pthread_create (&r->keeper, NULL, relay_keeper, r);
+    e = pthread_create (&r->mender, NULL, relay_mender, r);
+    if (e == 0)
+      e = pthread_create (&r->keeper, NULL, relay_keeper, r);
+    else
+      r->mender = r->watcher;
     if (e != 0) {
       relay_stop (r);
       pthread_join (r->watcher, NULL);
+      if (!pthread_equal (r->mender, r->watcher))
+        pthread_join (r->mender, NULL);
     }
   }
   pthread_sigmask (SIG_SETMASK, &old, NULL);
@@ -202,6 +213,8 @@ relay_stop (struct relay *r)
   pthread_cond_broadcast (&r->remote.changed);
   pthread_cond_signal (&r->work);
   pthread_cond_signal (&r->watch);
+  pthread_cond_signal (&r->mend);
+  pthread_cond_broadcast (&r->job);
   pthread_mutex_unlock (&r->remote.lock);
 }
 
@@ -211,6 +224,8 @@ relay_close_keeping (struct relay *r, relay_keep *keep, void *opaque)
   relay_stop (r);
   pthread_join (r->keeper, NULL);
   pthread_join (r->watcher, NULL);
+  pthread_join (r->mender, NULL);
+  limit_join (r);
   if (keep != NULL)
     relay_leave_rest (r, keep, opaque);
   free_relay (r);

@@ -44,6 +44,10 @@ struct relay_options {
   unsigned connections; /* at most, and one without multi-conn */
   unsigned connect_ms;  /* for one attempt to connect */
   unsigned reconnect_ms;
+  /* A guest's request fails after so long without an answer; 0: never.  It goes
+   * on all the same, with its range locked, until it is answered.
+   */
+  unsigned request_limit_ms;
   unsigned silent_ms;  /* nothing else is sent after so much silence */
   unsigned unheard_ms; /* lost after so long; 0: never (remote/remote.h) */
   /* A write whose outcome is unknown may still land for so long after the
@@ -234,6 +238,14 @@ struct relay_status {
 };
 
 extern void relay_get_status (struct relay *r, struct relay_status *s);
+
+/* Call for each range in which a write may still land that was lost with its
+ * connection, in 'left_ms' at the latest (-1: not known, it is lost still).
+ * The lock is held.
+ */
+typedef void relay_unknown_cb (void *opaque, uint64_t offset, uint64_t length,
+                               int64_t left_ms);
+extern void relay_unknown (struct relay *r, relay_unknown_cb *cb, void *opaque);
 
 /* What a round trip over each connection, asked for now, has shown. */
 enum relay_probe {

@@ -9,8 +9,6 @@
 #include "base/clock.h"
 #include "internal.h"
 
-typedef int try_fn (struct request *q, const struct view *v);
-
 static struct request
 new_request (struct relay *r, const void *buf, uint64_t length, uint64_t offset,
              unsigned flags, const struct relay_waiter *waiter)
@@ -60,6 +58,26 @@ away_too_long (const struct request *q)
   return !r->remote.up && clock_ms () >= until;
 }
 
+/* A write that came before has not ended.  L. */
+static bool
+must_wait_for_write (const struct request *q)
+{
+  return q->ticket > 0 && range_lock_blocks_read (&q->relay->ranges, q->offset,
+                                                  q->length, q->ticket);
+}
+
+static int
+wait_for_write (struct request *q)
+{
+  struct relay *r = q->relay;
+  int result;
+
+  ++r->range_waiters;
+  result = request_wait (q);
+  --r->range_waiters;
+  return result;
+}
+
 /* Nothing more is sent to a server that has been silent for seconds (but a
  * flush, which adds nothing to what may still land).  L.
  */
@@ -94,6 +112,8 @@ wait_until_ready (struct request *q, struct view *v)
   while (result == 0) {
     if (!r->remote.up)
       result = away_too_long (q) ? EIO : request_wait (q);
+    else if (must_wait_for_write (q))
+      result = wait_for_write (q);
     else if (must_wait_for_answer (q))
       result = wait_for_answer (q);
     else
@@ -181,22 +201,36 @@ lock_range (struct request *q)
   return result;
 }
 
+/* It may still land.  If that brings what is there already, because the request
+ * was repeated, only other writes have to wait for it.  L.
+ */
 static void
-unlock_range (struct request *q)
+leave_unknown (struct request *q, struct mend *mend)
 {
   struct relay *r = q->relay;
 
-  pthread_mutex_lock (&r->remote.lock);
-  if (!q->unknown)
-    range_lock_leave (&r->ranges, &q->node);
-  else {
-    /* Without memory for the suspect: the range stays locked. */
-    while (range_lock_leave_suspect (&r->ranges, &q->node,
-                                     r->remote.up
-                                       ? clock_ms () + relay_grace_ms (r)
-                                       : RANGE_NEVER) == -1)
-      remote_wait_changed (&r->remote);
+  if (mend != NULL) {
+    mend_take_over (mend, q);
+    return;
   }
+  /* Without memory for the suspect: the range stays locked. */
+  while (range_lock_leave_suspect (
+           &r->ranges, &q->node,
+           r->remote.up ? clock_ms () + relay_grace_ms (r) : RANGE_NEVER) == -1)
+    remote_wait_changed (&r->remote);
+}
+
+static void
+unlock_range (struct request *q, try_fn *try, int result)
+{
+  struct relay *r = q->relay;
+  struct mend *mend = q->unknown && result != 0 ? mend_new (q, try) : NULL;
+
+  pthread_mutex_lock (&r->remote.lock);
+  if (q->unknown)
+    leave_unknown (q, mend);
+  else
+    range_lock_leave (&r->ranges, &q->node);
   if (r->range_waiters > 0)
     pthread_cond_broadcast (&r->remote.changed);
   pthread_mutex_unlock (&r->remote.lock);
@@ -212,9 +246,28 @@ run_locked (struct request *q, try_fn *try)
   result = lock_range (q);
   if (result == 0) {
     result = run (q, try);
-    unlock_range (q);
+    unlock_range (q, try, result);
   }
   return result;
+}
+
+/* For at most as long as the operator lets it take. */
+static int
+perform (struct request *q, run_fn *how, try_fn *try)
+{
+  return q->relay->options.request_limit_ms == 0 ? how (q, try)
+                                                 : limit_run (q, how, try);
+}
+
+static int
+perform_read (struct request *q, try_fn *try)
+{
+  struct relay *r = q->relay;
+
+  pthread_mutex_lock (&r->remote.lock);
+  q->ticket = r->ranges.tickets;
+  pthread_mutex_unlock (&r->remote.lock);
+  return perform (q, run, try);
 }
 
 static int
@@ -277,14 +330,14 @@ relay_read (struct relay *r, void *buf, size_t count, uint64_t offset,
             const struct relay_waiter *waiter)
 {
   struct request q = new_request (r, buf, count, offset, 0, waiter);
-  uint64_t writes;
+  uint64_t writes = 0;
   bool wanted;
   int result;
 
   if (count == 0)
     return 0;
   wanted = witness_wanted (r, &writes);
-  result = run (&q, try_read);
+  result = perform_read (&q, try_read);
   if (result == 0 && wanted)
     offer_witness (&q, writes);
   return answer (result);
@@ -296,7 +349,7 @@ relay_write (struct relay *r, const void *buf, size_t count, uint64_t offset,
 {
   struct request q = new_request (r, buf, count, offset, flags, waiter);
 
-  return answer (run_locked (&q, try_write));
+  return answer (perform (&q, run_locked, try_write));
 }
 
 int
@@ -305,7 +358,7 @@ relay_zero (struct relay *r, uint64_t count, uint64_t offset, unsigned flags,
 {
   struct request q = new_request (r, NULL, count, offset, flags, waiter);
 
-  return answer (run_locked (&q, try_zero));
+  return answer (perform (&q, run_locked, try_zero));
 }
 
 int
@@ -314,7 +367,7 @@ relay_trim (struct relay *r, uint64_t count, uint64_t offset, unsigned flags,
 {
   struct request q = new_request (r, NULL, count, offset, flags, waiter);
 
-  return answer (run_locked (&q, try_trim));
+  return answer (perform (&q, run_locked, try_trim));
 }
 
 int
@@ -323,7 +376,7 @@ relay_cache (struct relay *r, uint64_t count, uint64_t offset,
 {
   struct request q = new_request (r, NULL, count, offset, 0, waiter);
 
-  return count == 0 ? 0 : answer (run (&q, try_cache));
+  return count == 0 ? 0 : answer (perform (&q, run, try_cache));
 }
 
 int
@@ -332,7 +385,7 @@ relay_flush (struct relay *r, uint64_t *seen, const struct relay_waiter *waiter)
   struct request q = new_request (r, NULL, 0, 0, 0, waiter);
 
   q.seen = seen;
-  return answer (run (&q, try_flush));
+  return answer (perform (&q, run, try_flush));
 }
 
 /* Cut what the destination answered to what was asked for. */
@@ -370,7 +423,7 @@ relay_block_status (struct relay *r, uint64_t count, uint64_t offset,
   if (count == 0)
     return 0;
   q.extents = &list;
-  result = run (&q, try_block_status);
+  result = perform_read (&q, try_block_status);
   if (result == 0)
     result = report_extents (&q, cb, opaque);
   free (list.v);

@@ -540,6 +540,140 @@ test_slow_write (void)
   run_slow_write ("multi-conn=0");
 }
 
+/* The operator lets no request take longer: the guest hears of an error, and
+ * the range stays locked, for reads too, until the answer is there.
+ */
+static void *
+read_one (void *opaque)
+{
+  struct one_write *one = opaque;
+  uint8_t block[4096];
+
+  one->result = relay_read (one->relay, block, sizeof block, 0, NULL);
+  one->first = block[0];
+  return NULL;
+}
+
+static void
+test_limit (void)
+{
+  struct relay_options o = new_options ();
+  char args[128], permission[64], done[80];
+  struct one_write one, two, three;
+  uint8_t block[4096];
+  struct server s;
+
+  o.silent_ms = 100;
+  o.request_limit_ms = 300;
+  server_init (&s, FILE_BYTES, FILL);
+  snprintf (permission, sizeof permission, "%.40s/go", s.dir);
+  snprintf (done, sizeof done, "%s.done", permission);
+  snprintf (args, sizeof args, "dawdle=%s", permission);
+  server_start (&s, args);
+  one = (struct one_write){ open_relay (&s, &o), 'S', 0 };
+  two = three = one;
+  two.first = 'T';
+
+  write_one (&one);
+  CU_ASSERT_EQUAL (one.result, -1);
+  CU_ASSERT_EQUAL (status_of (one.relay).requests_in_flight, 1);
+  memset (block, 'x', sizeof block);
+  CU_ASSERT_EQUAL (relay_write (one.relay, block, 4096, 8192, 0, NULL), 0);
+  CU_ASSERT_EQUAL (relay_read (one.relay, block, 4096, 8192, NULL), 0);
+  CU_ASSERT_EQUAL (block[4095], 'x');
+  write_one (&two);
+  CU_ASSERT_EQUAL (two.result, -1);
+  read_one (&three);
+  CU_ASSERT_EQUAL (three.result, -1);
+  CU_ASSERT_EQUAL (status_of (one.relay).losses, 0);
+
+  close (open (permission, O_WRONLY | O_CREAT, 0600));
+  wait_for_file (done);
+  do
+    write_one (&two);
+  while (two.result != 0);
+  CU_ASSERT_EQUAL (relay_flush (one.relay, NULL, NULL), 0);
+  read_one (&three);
+  CU_ASSERT_EQUAL (three.result, 0);
+  CU_ASSERT_EQUAL (three.first, 'T');
+  relay_close (one.relay);
+  unlink (permission);
+  unlink (done);
+  server_destroy (&s);
+}
+
+static void
+count_unknown (void *opaque, uint64_t offset, uint64_t length, int64_t left_ms)
+{
+  (void)left_ms;
+  CU_ASSERT_EQUAL (offset, 0);
+  CU_ASSERT_EQUAL (length, 4096);
+  ++*(unsigned *)opaque;
+}
+
+static unsigned
+unknown_ranges (struct relay *r)
+{
+  unsigned n = 0;
+
+  relay_unknown (r, count_unknown, &n);
+  return n;
+}
+
+/* A write is under way when the destination is lost, and it does not come back
+ * in time: the guest hears of an error.  Later it is back, without that write.
+ * What the guest reads then is what it wanted to write, at the first read and
+ * at each after it.
+ */
+static void
+test_unknown (void)
+{
+  struct relay_options o = new_options ();
+  char args[128], permission[64];
+  struct one_write one, reader;
+  unsigned tries = SERVER_TRIES;
+  pthread_t thread;
+  struct server s;
+
+  o.reconnect_ms = 100;
+  o.silent_ms = 50;
+  server_init (&s, FILE_BYTES, FILL);
+  snprintf (permission, sizeof permission, "%.40s/go", s.dir);
+  snprintf (args, sizeof args, "dawdle=%s", permission);
+  server_start (&s, args);
+  one = (struct one_write){ open_relay (&s, &o), 'S', 0 };
+  reader = one;
+
+  pthread_create (&thread, NULL, write_one, &one);
+  wait_until_late (one.relay, 3 * o.silent_ms);
+  server_stop (&s, SIGKILL);
+  pthread_join (thread, NULL);
+  CU_ASSERT_EQUAL (one.result, -1);
+  CU_ASSERT_EQUAL (unknown_ranges (one.relay), 1);
+  read_one (&reader);
+  CU_ASSERT_EQUAL (reader.result, -1);
+
+  server_start (&s, NULL);
+  wait_until_up (one.relay, true);
+  read_one (&reader);
+  CU_ASSERT_EQUAL (reader.result, 0);
+  CU_ASSERT_EQUAL (reader.first, 'S');
+  while (unknown_ranges (one.relay) > 0 && --tries > 0)
+    server_pause ();
+  CU_ASSERT_NOT_EQUAL (tries, 0);
+
+  /* It is a write like any other now: it outlives a crash. */
+  server_stop (&s, SIGKILL);
+  server_start (&s, NULL);
+  wait_until_lost (one.relay, 2);
+  wait_until_up (one.relay, true);
+  read_one (&reader);
+  CU_ASSERT_EQUAL (reader.result, 0);
+  CU_ASSERT_EQUAL (reader.first, 'S');
+  relay_close (one.relay);
+  server_destroy (&s);
+}
+
 /* ---- Stopping ---------------------------------------------------------- */
 
 static bool
@@ -716,6 +850,8 @@ main (void)
     { "away for too long", test_away },
     { "became unfit", test_unfit },
     { "a slow write is waited for", test_slow_write },
+    { "a limit for requests", test_limit },
+    { "a write of unknown outcome", test_unknown },
     { "the waiter is gone", test_waiter_gone },
     { "stopping", test_stop },
     { "qemu-nbd killed under load", test_qemu },

@@ -76,6 +76,34 @@ test_suspects (void)
   range_lock_destroy (&l);
 }
 
+/* A read waits for the writes to its bytes that came before it, in whatever
+ * hands their ranges are, and not for later ones.
+ */
+static void
+test_reads (void)
+{
+  struct range_lock l;
+  struct range_node a, b, heir;
+  uint64_t ticket;
+
+  range_lock_init (&l, 512);
+  CU_ASSERT_FALSE (range_lock_blocks_read (&l, 0, 4096, l.tickets));
+  range_lock_enter (&l, &a, 512, 512);
+  ticket = l.tickets;
+  range_lock_enter (&l, &b, 2048, 512);
+  CU_ASSERT_TRUE (range_lock_blocks_read (&l, 0, 4096, ticket));
+  CU_ASSERT_FALSE (range_lock_blocks_read (&l, 0, 512, ticket));
+  CU_ASSERT_FALSE (range_lock_blocks_read (&l, 2048, 512, ticket));
+  CU_ASSERT_TRUE (range_lock_blocks_read (&l, 2048, 512, l.tickets));
+  range_lock_replace (&a, &heir);
+  CU_ASSERT_TRUE (range_lock_blocks_read (&l, 512, 1, ticket));
+  CU_ASSERT_EQUAL (range_lock_ask (&l, &b, 0), RANGE_MINE);
+  range_lock_leave (&l, &heir);
+  CU_ASSERT_FALSE (range_lock_blocks_read (&l, 512, 1, ticket));
+  range_lock_leave (&l, &b);
+  range_lock_destroy (&l);
+}
+
 int
 main (void)
 {
@@ -83,6 +111,7 @@ main (void)
     { "overlap", test_overlap },
     { "first come, first served", test_fair },
     { "suspects", test_suspects },
+    { "reads", test_reads },
     CU_TEST_INFO_NULL,
   };
 
