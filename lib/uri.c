@@ -243,3 +243,31 @@ uri_foreach_parameter (const char *uri, uri_parameter *f, void *opaque)
   }
   return 0;
 }
+
+bool
+uri_is_local (const char *uri)
+{
+  return strcmp (uri, URI_LOCAL) == 0;
+}
+
+char *
+uri_of_local (const char *source)
+{
+  CLEANUP_FREE char *name = uri_export_name (source);
+  const char *rest, *end;
+  char *uri;
+
+  if (name == NULL)
+    return NULL;
+  rest = strstr (source, "://");
+  if (*name != '\0' || rest == NULL) {
+    errno = EINVAL;
+    return NULL;
+  }
+  end = rest + 3 + strcspn (rest + 3, "/?#");
+  rest = *end == '/' ? end + 1 : end;
+  if (asprintf (&uri, "%.*s/%s%s", (int)(end - source), source,
+                URI_LOCAL_EXPORT, rest) == -1)
+    return NULL;
+  return uri;
+}

@@ -34,4 +34,18 @@ extern int uri_foreach_parameter (const char *uri, uri_parameter *f,
  */
 extern char *uri_export_name (const char *uri);
 
+/* What a destination is called that is the local image of the source's proxy,
+ * after the disk has left it; and the name of the export by which the proxy
+ * lets the migrator write there.
+ */
+#define URI_LOCAL "local:"
+#define URI_LOCAL_EXPORT "nbdmigrate-local"
+
+extern bool uri_is_local (const char *uri);
+
+/* The URI of that export, beside the default export that 'source' asks for. The
+ * caller frees it.  NULL with errno set: EINVAL if it asks for another one.
+ */
+extern char *uri_of_local (const char *source);
+
 #endif /* NBDMIGRATE_URI_H */

@@ -251,7 +251,7 @@ open_destination (struct disk *d)
 {
   char *why;
 
-  d->destination = endpoint_open (&d->m->loop, d->pair->destination,
+  d->destination = endpoint_open (&d->m->loop, d->pair->connect,
                                   &destination_options, d->m->signals.fd, &why);
   if (d->destination == NULL)
     return connect_failed (d, d->pair->destination, "destination", why);

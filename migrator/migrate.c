@@ -25,6 +25,7 @@
 #include "protocol.h"
 #include "say.h"
 #include "units.h"
+#include "uri.h"
 
 /* How long the proxies may take to end their sessions. */
 #define END_US (INT64_C (5) * 1000000)
@@ -203,8 +204,9 @@ say_unsettled (const struct disk *d)
       "run it again with the pairs of which this is said",
       source);
   else if (strcmp (owner, "destination") == 0)
-    say_error ("the destination %s is authoritative; %s relays to it",
-               destination, source);
+    say_error ("the destination %s is authoritative; %s %s", destination,
+               source,
+               uri_is_local (destination) ? "serves it" : "relays to it");
   else if (strcmp (owner, "fenced") == 0)
     say_error ("the destination %s is authoritative; %s is fenced off; as long "
                "as no guest has used the destination, 'nbdmigrate reopen %s' "
@@ -238,6 +240,9 @@ say_owner (const struct migration *m, const struct disk *d, int status)
   else if (m->finish == FINISH_HANDOVER)
     say_info ("the destination %s is authoritative; %s is fenced off",
               p->destination, p->source);
+  else if (uri_is_local (p->destination))
+    say_info ("the local image of %s is authoritative, and serves it",
+              p->source);
   else
     say_info ("the destination %s is authoritative; %s relays to it",
               p->destination, p->source);

@@ -371,6 +371,23 @@ check_unique (const struct options *o, const char *uri)
   return -1;
 }
 
+/* The destination is the source's own local image. */
+static int
+add_local (struct pair *p)
+{
+  p->destination = strdup (URI_LOCAL);
+  p->connect = uri_of_local (p->source);
+  if (p->destination != NULL && p->connect != NULL)
+    return 0;
+  if (errno == EINVAL)
+    say_usage ("'%s' is possible for the default export of a proxy only, and "
+               "'%s' asks for another one",
+               URI_LOCAL, p->source);
+  else
+    say_error ("%s: %s", URI_LOCAL, strerror (errno));
+  return -1;
+}
+
 static int
 parse_pair (struct options *o, char *args[])
 {
@@ -379,10 +396,15 @@ parse_pair (struct options *o, char *args[])
   p->source = options_uri ("SOURCE", args[0]);
   if (p->source == NULL || check_unique (o, p->source) == -1)
     return -1;
+  if (uri_is_local (args[1]))
+    return add_local (p);
   p->destination = options_uri ("DESTINATION", args[1]);
   if (p->destination == NULL || check_unique (o, p->destination) == -1)
     return -1;
-  return 0;
+  p->connect = strdup (p->destination);
+  if (p->connect == NULL)
+    say_error ("%s: %s", p->destination, strerror (errno));
+  return p->connect ? 0 : -1;
 }
 
 /* A word that is no URI was meant as a command. */
@@ -548,6 +570,7 @@ options_free (struct options *o)
   for (i = 0; i < o->nr_pairs; ++i) {
     free (o->pairs[i].source);
     free (o->pairs[i].destination);
+    free (o->pairs[i].connect);
   }
   free (o->pairs);
   for (i = 0; i < o->nr_shared_bases; ++i)

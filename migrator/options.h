@@ -27,6 +27,8 @@ extern int finish_parse (const char *text, enum finish *finish);
 
 struct pair {
   char *source, *destination; /* URIs with absolute paths, owned */
+  char
+    *connect; /* what leads to the destination, which may be "local:"; owned */
 };
 
 struct options {

@@ -10,6 +10,7 @@
 #include "progress-text.h"
 #include "status-print.h"
 #include "units.h"
+#include "uri.h"
 
 #define LABEL "%-12s "
 #define SLOW_MS 3000 /* unanswered for so long is worth a line */
@@ -54,7 +55,9 @@ describe (const json_t *s)
   if (strcmp (last_end, "handed-over") == 0)
     return "done: handed over, the guest here is fenced off";
   if (strcmp (last_end, "pivoted") == 0)
-    return "done: the proxy relays to the destination";
+    return uri_is_local (string (s, "destination", ""))
+             ? "done: the disk is in the proxy's local image"
+             : "done: the proxy relays to the destination";
   if (strcmp (last_end, "aborted") == 0)
     return "cancelled";
   return "none";
@@ -101,7 +104,8 @@ static void
 print_relay (const json_t *s, const json_t *relay)
 {
   const char *owner = string (s, "owner", "unknown");
-  const bool relays = strcmp (owner, "destination") == 0 ||
+  const bool relays = (strcmp (owner, "destination") == 0 &&
+                       !uri_is_local (string (s, "destination", ""))) ||
                       (strcmp (owner, "source") == 0 &&
                        json_is_string (json_object_get (s, "source")));
   const uint64_t losses = number (relay, "losses");

@@ -12,6 +12,7 @@
 #include "export/place.h"
 #include "export/owner.h"
 #include "relay/relay.h"
+#include "uri.h"
 
 #define SLICE_MS 50 /* of a wait: how often the peer is looked at */
 
@@ -138,7 +139,8 @@ command_prepare (struct call *call)
   if (strcmp (destination, e->session.destination) != 0)
     return call_fail (call, "BadArgument",
                       "prepare: the destination is not the one of 'begin'");
-  if (strcmp (finish, "pivot") != 0 || place_destination (e) != NULL)
+  if (strcmp (finish, "pivot") != 0 || place_destination (e) != NULL ||
+      uri_is_local (destination))
     return json_object ();
   return connect_relay (call, destination);
 }
@@ -189,9 +191,12 @@ record_new_owner (struct call *call, enum owner owner, enum record_end end)
 static bool
 may_pivot (struct call *call)
 {
-  struct relay *relay = place_destination (call->export);
+  struct export *e = call->export;
+  struct relay *relay = place_destination (e);
   struct relay_status s;
 
+  if (tracker_place (e->tracker, OWNER_DESTINATION) == PLACE_LOCAL)
+    return true;
   if (relay == NULL) {
     call_fail (call, "BadArgument", "commit: a pivot must be prepared first");
     return false;

@@ -17,6 +17,7 @@
 #include "export/place.h"
 #include "export/owner.h"
 #include "relay/relay.h"
+#include "uri.h"
 #include "session.h"
 
 /* What an 'abort' finds, so that its caller can say what it has ended. */
@@ -117,16 +118,32 @@ static json_t *
 serve_from_local (struct call *call)
 {
   struct export *e = call->export;
+  char *before = e->session.source;
 
-  if (owner_record (e, OWNER_SOURCE, RECORD_END_NONE) != OWNER_RECORDED)
+  e->session.source = NULL;
+  if (owner_record (e, OWNER_SOURCE, RECORD_END_NONE) != OWNER_RECORDED) {
+    e->session.source = before;
     return call_fail (call, "Failed",
                       "reopen: the owner could not be recorded in the state "
                       "file; nbdkit's own messages say why");
+  }
+  free (before);
   e->session.last_end = RECORD_END_NONE;
   e->session.latest_in_use = true; /* somebody may have used it */
+  tracker_set_place (e->tracker, OWNER_SOURCE, PLACE_LOCAL);
   tracker_set_owner (e->tracker, OWNER_SOURCE, true);
   nbdkit_debug ("migrate: export \"%s\": reopened from the source", e->name);
   return answer (OWNER_SOURCE, true);
+}
+
+/* Whether the one in that role is in the local place, as far as is known. */
+static bool
+is_local (const struct export *e, enum owner role)
+{
+  const char *to = e->session.destination;
+
+  return role == OWNER_SOURCE ? e->session.source == NULL
+                              : to != NULL && uri_is_local (to);
 }
 
 /* ---- A remote place ---------------------------------------------------- */
@@ -469,7 +486,7 @@ reopen (struct call *call, enum owner now, enum owner owner)
                       "reopen: the disk is served from the %s, and the %s is "
                       "not up to date",
                       owner_name (now), owner_name (owner));
-  if (owner == OWNER_SOURCE && call->export->session.source == NULL)
+  if (is_local (call->export, owner))
     return serve_from_local (call);
   return serve_from_remote (call, now, owner);
 }

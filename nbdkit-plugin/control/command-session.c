@@ -168,6 +168,13 @@ may_begin (struct call *call, const char *destination)
                owner_name (owner));
     return false;
   }
+  if (uri_is_local (destination) &&
+      (!place_is_remote (e) || !local_has_shared (&e->local))) {
+    call_fail (call, "BadDestination",
+               "the disk is in the local image already, or the proxy has not "
+               "opened that");
+    return false;
+  }
   return !place_is_remote (e) || may_leave (call, destination);
 }
 
@@ -223,7 +230,8 @@ begin_session (struct call *call, bool *resumed)
       call_bool (call, "restart", false, &request.restart) == -1 ||
       call_bool (call, "incremental", false, &request.incremental) == -1)
     return -1;
-  if (!uri_is_nbd (request.destination)) {
+  if (!uri_is_nbd (request.destination) &&
+      !uri_is_local (request.destination)) {
     call_fail (call, "BadArgument", "\"destination\": %s is no NBD URI",
                request.destination);
     return -1;
@@ -245,6 +253,9 @@ begin_session (struct call *call, bool *resumed)
   if (session_begin (call->export, call->client, &request, &sockets, resumed) ==
       -1)
     return -1;
+  if (uri_is_local (request.destination))
+    __atomic_store_n (&call->export->local.writer, client_pid (call->client),
+                      __ATOMIC_SEQ_CST);
   return record_destination (call);
 }
 

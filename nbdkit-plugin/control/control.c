@@ -118,16 +118,23 @@ client_disconnect (struct client *c)
   shutdown (c->fd, SHUT_RDWR);
 }
 
-int
-client_process (const struct client *c)
+pid_t
+client_pid (const struct client *c)
 {
   struct ucred cred;
   socklen_t len = sizeof cred;
 
-  if (getsockopt (c->fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == -1 ||
-      cred.pid == 0)
-    return -1;
-  return syscall (SYS_pidfd_open, cred.pid, 0);
+  return getsockopt (c->fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == -1
+           ? 0
+           : cred.pid;
+}
+
+int
+client_process (const struct client *c)
+{
+  const pid_t pid = client_pid (c);
+
+  return pid == 0 ? -1 : (int)syscall (SYS_pidfd_open, pid, 0);
 }
 
 void

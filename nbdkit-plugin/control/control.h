@@ -55,6 +55,9 @@ extern bool client_is_gone (struct client *c);
  */
 extern void client_disconnect (struct client *c);
 
+/* Its number; 0: it is not known. */
+extern pid_t client_pid (const struct client *c);
+
 /* A pidfd of the process that made the connection; -1: it cannot be had.  The
  * caller closes it.
  */

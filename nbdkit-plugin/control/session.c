@@ -21,6 +21,7 @@
 #include "export/export.h"
 #include "export/owner.h"
 #include "session.h"
+#include "uri.h"
 
 /* After a detach a migrator that has leased nothing since has nothing to write.
  * It may still read, for a digest.
@@ -64,6 +65,8 @@ note_destination (struct export *e)
   struct session *s = &e->session;
 
   s->past = history_meet (&s->history, s->destination, s->fds, s->nr_fds);
+  if (s->past == PAST_NOTHING && uri_is_local (s->destination))
+    s->past = PAST_UNKNOWN; /* the guest has written there */
   if (s->past != PAST_LATEST) {
     s->latest_in_use = false;
     tracker_set_written (e->tracker, s->past == PAST_UNKNOWN);
@@ -118,7 +121,7 @@ forget_messages (struct session *s)
 
 /* Where the disk is, is the source of this migration. */
 static void
-promote (struct export *e)
+promote (struct export *e, const char *destination)
 {
   struct session *s = &e->session;
 
@@ -128,7 +131,12 @@ promote (struct export *e)
     s->source = s->destination;
     s->destination = NULL;
   }
-  tracker_set_place (e->tracker, OWNER_DESTINATION, place_free (e));
+  if (tracker_place (e->tracker, OWNER_SOURCE) == PLACE_LOCAL) {
+    free (s->source);
+    s->source = NULL;
+  }
+  tracker_set_place (e->tracker, OWNER_DESTINATION,
+                     uri_is_local (destination) ? PLACE_LOCAL : place_free (e));
 }
 
 int
@@ -152,7 +160,7 @@ session_begin (struct export *e, struct client *client,
     return -1;
   }
   resume = may_resume (e, same, request);
-  promote (e);
+  promote (e, destination);
   free (s->destination);
   s->destination = destination;
   free (s->promise);
@@ -209,6 +217,7 @@ session_end (struct export *e)
     session_sockets_give_up (e, NULL);
   session_state_close_fds (s);
   tracker_end_session (e->tracker); /* R7 */
+  __atomic_store_n (&e->local.writer, 0, __ATOMIC_SEQ_CST);
   allocation_session_ended (e->allocation);
   session_sockets_look (e);
   client_set_session (s->client, false);

@@ -96,7 +96,7 @@ why_unknown (const struct export *e)
     return NULL;
   if (e->backend == NULL)
     return "the plugin has not been opened";
-  if (!e->local.is_shared && *e->name != '\0' && !SHARED_HAS_NAME)
+  if (!local_is_shared (&e->local) && *e->name != '\0' && !SHARED_HAS_NAME)
     return "with this version of nbdkit only the default export can be asked";
   return NULL;
 }
@@ -140,7 +140,7 @@ plugin_begin (struct allocation *a, const struct job *q)
 {
   struct export *e = a->export;
 
-  if (e->local.is_shared)
+  if (local_is_shared (&e->local))
     return local_begin (&e->local, NULL);
   if (a->context != NULL && a->opened_for != q->session)
     close_context (a);
@@ -153,7 +153,8 @@ plugin_begin (struct allocation *a, const struct job *q)
 static void
 plugin_end (struct allocation *a)
 {
-  local_end (&a->export->local);
+  if (local_is_shared (&a->export->local))
+    local_end (&a->export->local, NULL);
 }
 
 static int

@@ -24,6 +24,7 @@
 #include "owner.h"
 #include "record.h"
 #include "relay/relay.h"
+#include "uri.h"
 
 #define EXPORTS_MAX 1024
 
@@ -101,6 +102,8 @@ make_id (struct export *e)
 static int
 make_tracker (struct export *e, enum owner owner)
 {
+  const char *to = e->session.destination;
+
   e->tracker = tracker_new (e->disk_bytes, e->chunk_bytes, owner);
   if (e->tracker == NULL) {
     nbdkit_error ("migrate: export \"%s\": cannot track %" PRIu64 " bytes in "
@@ -110,7 +113,8 @@ make_tracker (struct export *e, enum owner owner)
   }
   tracker_set_place (e->tracker, OWNER_SOURCE,
                      e->session.source == NULL ? PLACE_LOCAL : 2);
-  tracker_set_place (e->tracker, OWNER_DESTINATION, 1);
+  tracker_set_place (e->tracker, OWNER_DESTINATION,
+                     to != NULL && uri_is_local (to) ? PLACE_LOCAL : 1);
   return 0;
 }
 
@@ -123,7 +127,7 @@ find_owner (struct export *e, nbdkit_backend *backend, int readonly,
 {
   if (owner_load (e, owner) == -1)
     return -1;
-  if (*owner == OWNER_DESTINATION || e->session.source != NULL)
+  if (owner_is_remote (*owner, e->session.source, e->session.destination))
     return 0;
   if (backend == NULL || local_look (e, backend, readonly) == -1)
     return -1;
@@ -287,7 +291,8 @@ is_recorded_elsewhere (const char *name)
   if (f == NULL)
     return false;
   r = record_peek (f, 0, &rec, &why) == RECORD_OK &&
-      (rec.owner == OWNER_DESTINATION || rec.source[0] != '\0');
+      owner_is_remote (rec.owner, rec.source[0] ? rec.source : NULL,
+                       rec.destination);
   record_free (f);
   return r;
 }

@@ -104,6 +104,7 @@ share (struct export *e, nbdkit_backend *backend, int readonly)
   l->is_shared = true;
   l->serialise = serialise_requests;
   l->shared = open_shared (e, backend, readonly);
+  l->has_shared = l->shared != NULL;
   return l->shared ? 0 : -1;
 }
 
@@ -137,10 +138,22 @@ local_destroy (struct local *l)
 
 /* ---- Calls --------------------------------------------------------------- */
 
+bool
+local_is_shared (const struct local *l)
+{
+  return __atomic_load_n (&l->is_shared, __ATOMIC_ACQUIRE);
+}
+
+bool
+local_has_shared (const struct local *l)
+{
+  return __atomic_load_n (&l->has_shared, __ATOMIC_ACQUIRE);
+}
+
 nbdkit_next *
 local_begin (struct local *l, nbdkit_next *own)
 {
-  if (!l->is_shared)
+  if (own != NULL && !local_is_shared (l))
     return own;
   pthread_rwlock_rdlock (&l->lock);
   if (l->serialise)
@@ -149,9 +162,9 @@ local_begin (struct local *l, nbdkit_next *own)
 }
 
 void
-local_end (struct local *l)
+local_end (struct local *l, nbdkit_next *own)
 {
-  if (!l->is_shared)
+  if (own != NULL && !local_is_shared (l))
     return;
   if (l->serialise)
     pthread_mutex_unlock (&l->one);
@@ -161,21 +174,21 @@ local_end (struct local *l)
 void
 local_failed (struct local *l)
 {
-  if (l->is_shared)
+  if (local_has_shared (l))
     __atomic_store_n (&l->failed, true, __ATOMIC_RELAXED);
 }
 
 void
 local_wrote (struct local *l)
 {
-  if (l->is_shared)
+  if (local_has_shared (l))
     __atomic_store_n (&l->unflushed, true, __ATOMIC_RELAXED);
 }
 
 bool
 local_flush_begin (struct local *l)
 {
-  return l->is_shared &&
+  return local_has_shared (l) &&
          __atomic_exchange_n (&l->unflushed, false, __ATOMIC_SEQ_CST);
 }
 
@@ -205,7 +218,7 @@ still_works (struct export *e)
     if (buf != NULL)
       r = count == 0 ? 0 : next->pread (next, buf, count, 0, 0, &err);
   }
-  local_end (&e->local);
+  local_end (&e->local, NULL);
   return r == 0;
 }
 
@@ -243,7 +256,7 @@ local_refresh (struct export *e, nbdkit_backend *backend, int readonly)
   nbdkit_next *next;
   int64_t size;
 
-  if (!l->is_shared || !__atomic_load_n (&l->failed, __ATOMIC_RELAXED))
+  if (!local_has_shared (l) || !__atomic_load_n (&l->failed, __ATOMIC_RELAXED))
     return 0;
 
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&refresh_lock);
@@ -274,4 +287,58 @@ local_refresh (struct export *e, nbdkit_backend *backend, int readonly)
                   "it have not ended: connect again, or restart nbdkit",
                   e->name);
   return -1;
+}
+
+/* ---- For a disk that comes back ------------------------------------------ */
+
+/* The plugin may never have been asked: the disk was elsewhere when this nbdkit
+ * started.
+ */
+static int
+adopt_shared (struct export *e, nbdkit_next *next)
+{
+  struct local *l = &e->local;
+  const int64_t size = next->get_size (next);
+
+  if (size != (int64_t)e->disk_bytes) {
+    nbdkit_error ("migrate: export \"%s\": the local image has %" PRIi64
+                  " bytes and the disk %" PRIu64 ": it cannot come back to it",
+                  e->name, size, e->disk_bytes);
+    return -1;
+  }
+  if (next->can_write (next) != 1 || next->can_flush (next) != 1) {
+    nbdkit_error ("migrate: export \"%s\": the local image is read-only or "
+                  "cannot be flushed: the disk cannot come back to it",
+                  e->name);
+    return -1;
+  }
+  pthread_rwlock_wrlock (&l->lock);
+  l->serialise = serialise_requests;
+  l->shared = next;
+  if (next->can_multi_conn (next) != 1)
+    __atomic_store_n (&l->is_shared, true, __ATOMIC_RELEASE);
+  __atomic_store_n (&l->has_shared, true, __ATOMIC_RELEASE);
+  pthread_rwlock_unlock (&l->lock);
+  return 0;
+}
+
+int
+local_need_shared (struct export *e, nbdkit_backend *backend, int readonly)
+{
+  nbdkit_next *next;
+
+  if (!local_has_shared (&e->local)) {
+    ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&refresh_lock);
+
+    if (local_has_shared (&e->local))
+      return 0;
+    next = open_shared (e, backend, readonly);
+    if (next == NULL)
+      return -1;
+    if (adopt_shared (e, next) == 0)
+      return 0;
+    context_close (next);
+    return -1;
+  }
+  return local_refresh (e, backend, readonly);
 }

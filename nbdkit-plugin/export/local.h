@@ -27,16 +27,21 @@
 struct export;
 
 struct local {
-  bool is_shared; /* constant once the export is known */
-  bool serialise; /* constant: one call at a time */
+  bool is_shared; /* atomic: by all connections; constant once it was used */
+  bool serialise; /* constant once there is a shared context */
 
-  /* The shared context: used under the read lock, exchanged under the other. */
+  /* The shared context: used under the read lock, exchanged under the other.
+   * With multi-conn it is there only when a disk moves back to the local place,
+   * for connections that have none of their own.
+   */
   pthread_rwlock_t lock;
   nbdkit_next *shared;
   pthread_mutex_t one; /* with 'serialise' */
 
-  bool failed;    /* atomic: a call has, since it was known to work */
-  bool unflushed; /* atomic: what was written since the last flush */
+  bool has_shared; /* atomic: it is there, and stays */
+  int64_t writer;  /* atomic: the process that may write to it (view.h), or 0 */
+  bool failed;     /* atomic: a call has, since it was known to work */
+  bool unflushed;  /* atomic: what was written since the last flush */
 };
 
 extern void local_init (struct local *l);
@@ -57,11 +62,20 @@ extern int local_look (struct export *e, nbdkit_backend *backend, int readonly);
 extern int local_refresh (struct export *e, nbdkit_backend *backend,
                           int readonly);
 
-/* The context for one call, until local_end; 'own' is the connection's, or
- * NULL.
+/* A disk that has left the local place may come back: see that there is a
+ * shared context.  -1: error (reported).
+ */
+extern int local_need_shared (struct export *e, nbdkit_backend *backend,
+                              int readonly);
+
+/* The context for one call, until local_end with the same 'own', which is the
+ * connection's, or NULL.
  */
 extern nbdkit_next *local_begin (struct local *l, nbdkit_next *own);
-extern void local_end (struct local *l);
+extern void local_end (struct local *l, nbdkit_next *own);
+
+extern bool local_is_shared (const struct local *l);
+extern bool local_has_shared (const struct local *l);
 
 /* What became of a call. */
 extern void local_failed (struct local *l);

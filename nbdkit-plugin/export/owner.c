@@ -14,7 +14,16 @@
 #include "state/history-file.h"
 #include "owner.h"
 #include "record.h"
+#include "uri.h"
 #include "state-file.h"
+
+bool
+owner_is_remote (enum owner owner, const char *source, const char *destination)
+{
+  return owner == OWNER_DESTINATION
+           ? destination != NULL && !uri_is_local (destination)
+           : source != NULL;
+}
 
 /* "" is none.  -1: no memory. */
 static int
@@ -41,7 +50,7 @@ adopt (struct export *e, const struct record *rec)
     nbdkit_error ("migrate: strdup: %m");
     return -1;
   }
-  if (rec->owner == OWNER_DESTINATION || s->source != NULL) {
+  if (owner_is_remote (rec->owner, s->source, s->destination)) {
     e->disk_bytes = rec->disk_bytes;
     e->chunk_bytes = rec->chunk_bytes;
   }

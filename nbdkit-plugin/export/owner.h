@@ -24,6 +24,10 @@ struct export;
  */
 extern int owner_load (struct export *e, enum owner *owner);
 
+/* Whether the disk is in a remote place, or was when it was handed over. */
+extern bool owner_is_remote (enum owner owner, const char *source,
+                             const char *destination);
+
 /* The disk was looked at: say so if it has not the size of the record any more.
  * That changes nothing in who owns it, a local image may be grown while no
  * nbdkit runs; but no earlier migration is gone on with.

@@ -28,6 +28,7 @@
 #include "gaps/quit.h"
 #include "relay/relay.h"
 #include "request.h"
+#include "view.h"
 
 /* Longer descriptions never reach the client (libnbd). */
 #define DESCRIPTION_MAX 4095
@@ -151,7 +152,7 @@ open_source (struct export *e, nbdkit_next_open *next, nbdkit_context *context,
 
   if (!needs_local (e))
     return 0;
-  if (e->local.is_shared)
+  if (local_is_shared (&e->local))
     r = local_refresh (e, nbdkit_context_get_backend (context), readonly);
   else
     r = next (context, readonly, exportname);
@@ -162,15 +163,17 @@ static void *
 migrate_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
               const char *exportname, int is_tls)
 {
-  struct export *e =
-    export_open (nbdkit_context_get_backend (context), readonly, exportname);
+  nbdkit_backend *backend = nbdkit_context_get_backend (context);
+  const bool view = view_is_meant (exportname);
+  struct export *e = view ? view_open (backend, readonly)
+                          : export_open (backend, readonly, exportname);
   struct handle *h;
   int r;
 
   (void)is_tls;
   if (e == NULL)
     return NULL;
-  r = open_source (e, next, context, readonly, exportname);
+  r = view ? 1 : open_source (e, next, context, readonly, exportname);
   if (r == -1)
     return NULL;
   h = calloc (1, sizeof *h);
@@ -181,6 +184,8 @@ migrate_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
   h->export = e;
   h->no_source = r == 0;
   h->readonly = readonly;
+  h->view = view;
+  h->peer_pid = view ? nbdkit_peer_pid () : 0;
   h->errors_seen = owed_error_seen (&e->owed);
   return h;
 }
@@ -199,7 +204,7 @@ migrate_prepare (nbdkit_next *next, void *handle, int readonly)
   int r;
 
   (void)readonly;
-  if (h->no_source || h->export->local.is_shared)
+  if (h->no_source || h->view || local_is_shared (&h->export->local))
     return 0;
   r = next->can_multi_conn (next);
   if (r == 0)
@@ -221,13 +226,14 @@ static int64_t
 migrate_get_size (nbdkit_next *next, void *handle)
 {
   struct handle *h = handle;
+  nbdkit_next *plugin;
   int64_t size;
 
   if (h->no_source)
     return h->export->disk_bytes;
-  next = local_begin (&h->export->local, next);
-  size = next->get_size (next);
-  local_end (&h->export->local);
+  plugin = local_begin (&h->export->local, next);
+  size = plugin->get_size (plugin);
+  local_end (&h->export->local, next);
   if (size == -1 || (uint64_t)size == h->export->disk_bytes)
     return size;
   nbdkit_error ("migrate: export \"%s\": its size was %" PRIu64 " bytes and "
@@ -249,15 +255,16 @@ cut_text (const char *text, int len)
 static const char *
 local_description (struct handle *h, nbdkit_next *next)
 {
+  nbdkit_next *plugin;
   const char *text;
 
   if (h->no_source)
     return NULL;
-  next = local_begin (&h->export->local, next);
-  text = next->export_description (next);
+  plugin = local_begin (&h->export->local, next);
+  text = plugin->export_description (plugin);
   if (text) /* it may be the context's */
     text = nbdkit_strdup_intern (text);
-  local_end (&h->export->local);
+  local_end (&h->export->local, next);
   return text;
 }
 
@@ -276,6 +283,8 @@ migrate_export_description (nbdkit_next *next, void *handle)
   const char *text;
   size_t len;
 
+  if (h->view) /* it leads nowhere */
+    return "the local image of a disk that is elsewhere";
   text = local_description (h, next);
   len = text ? strlen (text) : 0;
   if (len > DESCRIPTION_MAX - ours)
@@ -291,6 +300,7 @@ migrate_block_size (nbdkit_next *next, void *handle, uint32_t *minimum,
                     uint32_t *preferred, uint32_t *maximum)
 {
   struct handle *h = handle;
+  nbdkit_next *plugin;
   int r;
 
   if (h->no_source) {
@@ -299,9 +309,9 @@ migrate_block_size (nbdkit_next *next, void *handle, uint32_t *minimum,
     *maximum = 0xffffffff;
     return 0;
   }
-  next = local_begin (&h->export->local, next);
-  r = next->block_size (next, minimum, preferred, maximum);
-  local_end (&h->export->local);
+  plugin = local_begin (&h->export->local, next);
+  r = plugin->block_size (plugin, minimum, preferred, maximum);
+  local_end (&h->export->local, next);
   return r;
 }
 
@@ -311,13 +321,14 @@ static int
 migrate_can_write (nbdkit_next *next, void *handle)
 {
   struct handle *h = handle;
+  nbdkit_next *plugin;
   int r;
 
   if (h->no_source)
     return !h->readonly;
-  next = local_begin (&h->export->local, next);
-  r = next->can_write (next);
-  local_end (&h->export->local);
+  plugin = local_begin (&h->export->local, next);
+  r = plugin->can_write (plugin);
+  local_end (&h->export->local, next);
   return r;
 }
 
@@ -325,13 +336,14 @@ static int
 migrate_can_flush (nbdkit_next *next, void *handle)
 {
   struct handle *h = handle;
+  nbdkit_next *plugin;
   int r;
 
   if (h->no_source)
     return 1;
-  next = local_begin (&h->export->local, next);
-  r = next->can_flush (next);
-  local_end (&h->export->local);
+  plugin = local_begin (&h->export->local, next);
+  r = plugin->can_flush (plugin);
+  local_end (&h->export->local, next);
   return r;
 }
 
@@ -339,13 +351,14 @@ static int
 migrate_is_rotational (nbdkit_next *next, void *handle)
 {
   struct handle *h = handle;
+  nbdkit_next *plugin;
   int r;
 
   if (h->no_source)
     return 0;
-  next = local_begin (&h->export->local, next);
-  r = next->is_rotational (next);
-  local_end (&h->export->local);
+  plugin = local_begin (&h->export->local, next);
+  r = plugin->is_rotational (plugin);
+  local_end (&h->export->local, next);
   return r;
 }
 
@@ -353,13 +366,14 @@ static int
 migrate_can_trim (nbdkit_next *next, void *handle)
 {
   struct handle *h = handle;
+  nbdkit_next *plugin;
   int r;
 
   if (h->no_source)
     return 1;
-  next = local_begin (&h->export->local, next);
-  r = next->can_trim (next);
-  local_end (&h->export->local);
+  plugin = local_begin (&h->export->local, next);
+  r = plugin->can_trim (plugin);
+  local_end (&h->export->local, next);
   return r;
 }
 
@@ -367,13 +381,14 @@ static int
 migrate_can_zero (nbdkit_next *next, void *handle)
 {
   struct handle *h = handle;
+  nbdkit_next *plugin;
   int r;
 
   if (h->no_source)
     return NBDKIT_ZERO_NATIVE;
-  next = local_begin (&h->export->local, next);
-  r = next->can_zero (next);
-  local_end (&h->export->local);
+  plugin = local_begin (&h->export->local, next);
+  r = plugin->can_zero (plugin);
+  local_end (&h->export->local, next);
   return r;
 }
 
@@ -381,13 +396,14 @@ static int
 migrate_can_fast_zero (nbdkit_next *next, void *handle)
 {
   struct handle *h = handle;
+  nbdkit_next *plugin;
   int r;
 
   if (h->no_source)
     return 1;
-  next = local_begin (&h->export->local, next);
-  r = next->can_fast_zero (next);
-  local_end (&h->export->local);
+  plugin = local_begin (&h->export->local, next);
+  r = plugin->can_fast_zero (plugin);
+  local_end (&h->export->local, next);
   return r;
 }
 
@@ -395,13 +411,14 @@ static int
 migrate_can_extents (nbdkit_next *next, void *handle)
 {
   struct handle *h = handle;
+  nbdkit_next *plugin;
   int r;
 
   if (h->no_source)
     return 1;
-  next = local_begin (&h->export->local, next);
-  r = next->can_extents (next);
-  local_end (&h->export->local);
+  plugin = local_begin (&h->export->local, next);
+  r = plugin->can_extents (plugin);
+  local_end (&h->export->local, next);
   return r;
 }
 
@@ -409,13 +426,14 @@ static int
 migrate_can_fua (nbdkit_next *next, void *handle)
 {
   struct handle *h = handle;
+  nbdkit_next *plugin;
   int r;
 
   if (h->no_source)
     return NBDKIT_FUA_NATIVE;
-  next = local_begin (&h->export->local, next);
-  r = next->can_fua (next);
-  local_end (&h->export->local);
+  plugin = local_begin (&h->export->local, next);
+  r = plugin->can_fua (plugin);
+  local_end (&h->export->local, next);
   return r;
 }
 
@@ -423,13 +441,14 @@ static int
 migrate_can_cache (nbdkit_next *next, void *handle)
 {
   struct handle *h = handle;
+  nbdkit_next *plugin;
   int r;
 
   if (h->no_source)
     return NBDKIT_CACHE_NATIVE;
-  next = local_begin (&h->export->local, next);
-  r = next->can_cache (next);
-  local_end (&h->export->local);
+  plugin = local_begin (&h->export->local, next);
+  r = plugin->can_cache (plugin);
+  local_end (&h->export->local, next);
   return r;
 }
 

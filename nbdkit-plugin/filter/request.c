@@ -10,6 +10,7 @@
 
 #include "export/place.h"
 #include "request.h"
+#include "view.h"
 
 /* ---- Common ------------------------------------------------------------ */
 
@@ -67,6 +68,18 @@ side_at (unsigned place)
   return place == PLACE_LOCAL ? &local_side : &remote_side;
 }
 
+/* A connection that has not opened the plugin uses the shared context, if there
+ * is one.
+ */
+static bool
+can_be_served (const struct io *io, unsigned place)
+{
+  const struct handle *h = io->handle;
+
+  return place != PLACE_LOCAL || !h->no_source ||
+         local_has_shared (&h->export->local);
+}
+
 /* 0 if this connection can be served there. */
 static int
 check_route (const struct io *io, const struct route *route)
@@ -74,9 +87,7 @@ check_route (const struct io *io, const struct route *route)
   switch (route->owner) {
   case OWNER_SOURCE:
   case OWNER_DESTINATION:
-    return route->place == PLACE_LOCAL && io->handle->no_source
-             ? fail_no_source (io)
-             : 0;
+    return can_be_served (io, route->place) ? 0 : fail_no_source (io);
   case OWNER_FENCED:
   case OWNER_UNKNOWN:
     break;
@@ -194,8 +205,7 @@ flush_fallback (const struct io *io, unsigned place)
   int r;
 
   if (!tracker_fallback (e->tracker, &back) || back.place == place ||
-      (back.place == PLACE_LOCAL && io->handle->no_source) ||
-      !place_enter (e, back.place))
+      !can_be_served (io, back.place) || !place_enter (e, back.place))
     return 0;
   r = serve_at (io, back.place);
   place_leave (e, back.place);
@@ -269,11 +279,12 @@ request_serve (const struct io *io)
 {
   const bool changes =
     io->type == IO_WRITE || io->type == IO_ZERO || io->type == IO_TRIM;
-  const int r = changes                ? change (io)
+  const int r = io->handle->view       ? view_serve (io)
+                : changes              ? change (io)
                 : io->type == IO_FLUSH ? flush (io)
                                        : pass (io);
 
-  if (r == 0)
+  if (r == 0 && !io->handle->view)
     count (io);
   return r;
 }

@@ -18,7 +18,7 @@ end (const struct io *io, int r)
 {
   struct local *l = &io->handle->export->local;
 
-  local_end (l);
+  local_end (l, io->next);
   if (r == -1)
     local_failed (l);
   return r;

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include <string.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "export/place.h"
+#include "uri.h"
+#include "view.h"
+
+bool
+view_is_meant (const char *export_name)
+{
+  return strcmp (export_name, URI_LOCAL_EXPORT) == 0;
+}
+
+static bool
+peer_is_allowed (void)
+{
+  const int64_t uid = nbdkit_peer_uid ();
+
+  return nbdkit_peer_pid () > 0 && (uid == 0 || uid == (int64_t)geteuid ());
+}
+
+static bool
+is_elsewhere (struct export *e)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
+
+  return place_is_remote (e);
+}
+
+struct export *
+view_open (nbdkit_backend *backend, int readonly)
+{
+  struct export *e = export_find ("");
+
+  if (!peer_is_allowed ())
+    nbdkit_error ("migrate: export \"%s\" is for nbdmigrate, by a Unix socket "
+                  "and as the user of this nbdkit",
+                  URI_LOCAL_EXPORT);
+  else if (e == NULL || !is_elsewhere (e))
+    nbdkit_error ("migrate: the disk is in the local image, and cannot come "
+                  "back to it");
+  else if (local_need_shared (e, backend, readonly) == 0)
+    return e;
+  return NULL;
+}
+
+/* Whether it is the process of the session that moves the disk here. */
+static bool
+may_write (const struct handle *h)
+{
+  return h->peer_pid ==
+         __atomic_load_n (&h->export->local.writer, __ATOMIC_SEQ_CST);
+}
+
+int
+view_serve (const struct io *io)
+{
+  const bool changes =
+    io->type == IO_WRITE || io->type == IO_ZERO || io->type == IO_TRIM;
+
+  if (!changes || may_write (io->handle))
+    return local_side.serve[io->type](io);
+  *io->err = EPERM;
+  return -1;
+}
