@@ -179,6 +179,26 @@ start_guest guest "$(uri disk)" --depth 4 --connections 4
 crash_bg guest
 verify_final guest "$(uri disk)"
 
+echo "-- a cache that was lost: only what was flushed must be there"
+end_bg disk
+truncate -s 4M "$tmp/flushed"
+start_nbdkit disk "$BUILD/tests/nbdkit-lossy-plugin.so" file="$tmp/flushed"
+rm "$tmp/guest.record"
+start_guest guest "$(uri disk)" --kinds wf --expect-disconnect
+guest_goes_on guest 500
+crash_bg disk
+wait_bg guest || fail "exit status $?"
+start_nbdkit disk "$BUILD/tests/nbdkit-lossy-plugin.so" file="$tmp/flushed"
+nbdcopy "$(uri disk)" "$tmp/after"
+verdict 3 final "$tmp/after"
+echo "C $(date +%s%6N)" >> "$tmp/guest.record"
+verdict 0 final "$tmp/after"
+head -c 4M /dev/zero > "$tmp/nothing"
+verdict 3 final "$tmp/nothing"
+run_guest --resume --lost-cache --ops 100
+[ "$(grep -c '^C' "$tmp/guest.record")" -eq 2 ]
+verify_final guest "$(uri disk)"
+
 echo "-- a server that ends the guest's work"
 end_bg disk
 start_nbdkit disk --filter=error memory 8M error=ESHUTDOWN error-rate=100% \

@@ -231,6 +231,8 @@ start (struct guest *g)
   guest_connect (g);
   if (!g->o->resume)
     record_create (r, g->o->log);
+  if (g->o->lost_cache)
+    record_lost_cache (r);
   g->rng.state = content_mix (r->layout.seed) + r->n;
   g->busy = xcalloc (r->layout.n, 1);
   g->nr_slots = g->o->depth;

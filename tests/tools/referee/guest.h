@@ -34,6 +34,7 @@ struct guest_options {
   uint64_t depth;         /* requests in flight, all disks together */
   uint64_t connections;   /* per disk; 0: four, or one without multi-conn */
   bool resume;            /* go on with an existing record */
+  bool lost_cache;        /* with resume: what was not flushed may be gone */
   bool expect_shutdown;   /* ESHUTDOWN is a good end */
   bool expect_disconnect; /* a lost connection is a good end */
   bool tolerate_errors;   /* failed requests do not end the run */

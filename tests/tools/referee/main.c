@@ -20,7 +20,7 @@ static const char usage_text[] =
   "    [--seconds N] [--until-file PATH] [--ops N]    (or until SIGTERM)\n"
   "    [--depth N] [--connections N] [--rate BYTES]\n"
   "    [--initial zero|any|pattern:SEED:DENSITY] [--cells N] [--align N]\n"
-  "    [--resume]\n"
+  "    [--resume [--lost-cache]]\n"
   "    [--kinds LETTERS]   read r, write wW, zero zZL, trim t, flush f\n"
   "    [--expect-shutdown] [--expect-disconnect] [--tolerate-errors]\n"
   "referee verify --uri URI [--uri URI ...] --log FILE --mode=final|cut\n"
@@ -44,6 +44,7 @@ enum {
   OPT_CELLS,
   OPT_ALIGN,
   OPT_RESUME,
+  OPT_LOST_CACHE,
   OPT_KINDS,
   OPT_EXPECT_SHUTDOWN,
   OPT_EXPECT_DISCONNECT,
@@ -69,6 +70,7 @@ static const struct option long_options[] = {
   { "cells", required_argument, NULL, OPT_CELLS },
   { "align", required_argument, NULL, OPT_ALIGN },
   { "resume", no_argument, NULL, OPT_RESUME },
+  { "lost-cache", no_argument, NULL, OPT_LOST_CACHE },
   { "kinds", required_argument, NULL, OPT_KINDS },
   { "expect-shutdown", no_argument, NULL, OPT_EXPECT_SHUTDOWN },
   { "expect-disconnect", no_argument, NULL, OPT_EXPECT_DISCONNECT },
@@ -153,6 +155,8 @@ guest_option (struct guest_options *g, int opt)
     return true;
   case OPT_RESUME:
     return g->resume = true;
+  case OPT_LOST_CACHE:
+    return g->lost_cache = true;
   case OPT_KINDS:
     g->kinds = optarg;
     return true;

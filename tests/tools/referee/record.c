@@ -43,12 +43,64 @@ add_op (struct record *r, enum op_kind kind, int64_t sent_us, size_t first,
   r->ops[r->n++] = (struct op){ .kind = kind,
                                 .state = OP_SENT,
                                 .sent_us = sent_us,
+                                .acks = r->acks,
                                 .first = first,
                                 .count = count };
   id = r->n;
   for (size_t i = first; i < first + count; i++)
     add_to_cell (&r->cells[i], id);
   return id;
+}
+
+/* ---- What was flushed -------------------------------------------------- */
+
+/* What was acknowledged before it was sent. */
+static void
+flushed (struct record *r, const struct op *flush)
+{
+  size_t n = 0;
+
+  while (n < r->nr_unflushed &&
+         record_op (r, r->unflushed[n])->acks <= flush->acks)
+    n++;
+  r->nr_unflushed -= n;
+  memmove (r->unflushed, r->unflushed + n,
+           r->nr_unflushed * sizeof *r->unflushed);
+}
+
+static void
+not_flushed (struct record *r, uint32_t id)
+{
+  if (r->nr_unflushed == r->unflushed_allocated) {
+    r->unflushed_allocated = r->unflushed_allocated * 2 + 64;
+    r->unflushed =
+      xrealloc (r->unflushed, r->unflushed_allocated * sizeof *r->unflushed);
+  }
+  r->unflushed[r->nr_unflushed++] = id;
+}
+
+static void
+acknowledge (struct record *r, uint32_t id, struct op *op)
+{
+  if (op->kind == OP_FLUSH) {
+    flushed (r, op);
+    return;
+  }
+  op->acks = ++r->acks;
+  if (op->kind != OP_WRITE_FUA)
+    not_flushed (r, id);
+}
+
+static void
+lose_cache (struct record *r)
+{
+  for (size_t i = 0; i < r->nr_unflushed; i++) {
+    struct op *const op = &r->ops[r->unflushed[i] - 1];
+
+    op->state = OP_FAILED;
+    op->error = EIO;
+  }
+  r->nr_unflushed = 0;
 }
 
 static void
@@ -62,6 +114,8 @@ end_op (struct record *r, uint32_t id, int64_t time_us, int error)
   op->state = error ? OP_FAILED : OP_ACKED;
   op->error = error;
   op->ended_us = time_us;
+  if (error == 0)
+    acknowledge (r, id, op);
 }
 
 static void
@@ -78,6 +132,7 @@ record_free (struct record *r)
     free (r->cells[i].ids);
   free (r->cells);
   free (r->ops);
+  free (r->unflushed);
   free (r->out);
   layout_free (&r->layout);
   initial_close (&r->initial);
@@ -157,6 +212,13 @@ record_ended (struct record *r, uint32_t id, int64_t time_us, int error)
     put_line (r, "E %" PRIu32 " %" PRIi64 " %d\n", id, time_us, error);
 }
 
+void
+record_lost_cache (struct record *r)
+{
+  put_line (r, "C %" PRIi64 "\n", now_real_us ());
+  lose_cache (r);
+}
+
 /* One line of requests; false if it is not one. */
 static bool
 load_line (struct record *r, const char *line)
@@ -170,6 +232,10 @@ load_line (struct record *r, const char *line)
   if (sscanf (line, "S %" SCNu32 " %" SCNi64 " %c %zu %zu", &id, &time_us,
               &kind, &first, &count) == 5)
     return add_op (r, kind, time_us, first, count) == id;
+  if (sscanf (line, "C %" SCNi64, &time_us) == 1) {
+    lose_cache (r);
+    return true;
+  }
   if (sscanf (line, "A %" SCNu32 " %" SCNi64, &id, &time_us) != 2 &&
       sscanf (line, "E %" SCNu32 " %" SCNi64 " %d", &id, &time_us, &error) != 3)
     return false;

@@ -9,6 +9,9 @@
  *   S ID TIME KIND FIRST COUNT            sent; FIRST and COUNT are cells
  *   A ID TIME                             acknowledged
  *   E ID TIME ERRNO                       failed: its outcome is unknown
+ *   C TIME                                a cache was lost: so is that of all
+ *                                         that was acknowledged by then, but
+ *                                         not written with FUA or flushed
  *
  * IDs count from 1; the ID of a write is the version of what it writes.
  * Times are microseconds since the epoch.
@@ -41,6 +44,8 @@ struct op {
   enum op_state state;
   int error; /* of a failed one */
   int64_t sent_us, ended_us;
+  uint64_t acks; /* a flush: how many there were when it was sent; otherwise
+                  * the number of its own */
   size_t first, count; /* cells */
 };
 
@@ -58,8 +63,11 @@ struct record {
   struct op *ops; /* ops[id - 1] */
   size_t n, allocated;
   struct cell_ops *cells; /* as many as layout.n */
-  int fd;                 /* -1: only in memory */
-  char *out;              /* lines not yet in the file */
+  uint64_t acks;          /* so far */
+  uint32_t *unflushed;    /* ids of what the next flush covers, oldest first */
+  size_t nr_unflushed, unflushed_allocated;
+  int fd;    /* -1: only in memory */
+  char *out; /* lines not yet in the file */
   size_t out_used, out_allocated;
 };
 
@@ -80,6 +88,9 @@ extern uint32_t record_sent (struct record *r, enum op_kind kind, size_t first,
 extern void record_ended (struct record *r, uint32_t id, int64_t time_us,
                           int error);
 extern void record_write (struct record *r);
+
+/* The disk's cache was lost, now. */
+extern void record_lost_cache (struct record *r);
 
 static inline const struct op *
 record_op (const struct record *r, uint32_t id)
