@@ -122,7 +122,7 @@ connect_relay (struct call *call, const char *uri)
     relay_close (relay);
     return NULL;
   }
-  e->places[tracker_place (e->tracker, OWNER_DESTINATION)].relay = relay;
+  place_set (e, tracker_place (e->tracker, OWNER_DESTINATION), relay);
   return json_object ();
 }
 

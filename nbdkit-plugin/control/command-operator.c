@@ -337,7 +337,7 @@ install_relay (struct call *call, enum owner now, enum owner role,
     close_relay (e, relay);
     return NULL;
   }
-  e->places[tracker_place (e->tracker, role)].relay = relay;
+  place_set (e, tracker_place (e->tracker, role), relay);
   e->session.last_end = end;
   if (now != role && role == OWNER_SOURCE)
     e->session.latest_in_use = true; /* somebody may have used it */

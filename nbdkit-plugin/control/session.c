@@ -165,7 +165,7 @@ session_begin (struct export *e, struct client *client,
   s->destination = destination;
   free (s->promise);
   s->promise = promise;
-  s->client = client;
+  __atomic_store_n (&s->client, client, __ATOMIC_RELEASE);
   s->process = client_process (client);
   s->promised = false;
   s->last_end = RECORD_END_NONE;
@@ -221,7 +221,7 @@ session_end (struct export *e)
   allocation_session_ended (e->allocation);
   session_sockets_look (e);
   client_set_session (s->client, false);
-  s->client = NULL;
+  __atomic_store_n (&s->client, NULL, __ATOMIC_RELEASE);
   if (s->last_end == RECORD_END_NONE)
     s->last_end = RECORD_END_INTERRUPTED;
   else if (s->last_end == RECORD_END_DETACHED) {

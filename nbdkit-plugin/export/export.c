@@ -149,6 +149,7 @@ export_free (struct export *e)
   session_state_destroy (&e->session);
   local_destroy (&e->local);
   pthread_mutex_destroy (&e->connect_lock);
+  pthread_mutex_destroy (&e->places_lock);
   free (e->connect_why);
   free (e->name);
   free (e);
@@ -169,6 +170,7 @@ export_new (nbdkit_backend *backend, int readonly, const char *name)
   }
   local_init (&e->local);
   pthread_mutex_init (&e->connect_lock, NULL);
+  pthread_mutex_init (&e->places_lock, NULL);
   session_state_init (&e->session);
   e->backend = backend;
   e->readonly = readonly;

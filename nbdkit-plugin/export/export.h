@@ -84,6 +84,10 @@ struct export
 
   /* Where it is and where it may go (place.h). */
   struct place places[PLACES];
+  /* Protects the pointers to relays for those who have neither the session lock
+   * nor a request there.  Held for short times only.
+   */
+  pthread_mutex_t places_lock;
 
   /* One client at a time tries to reach it, the others wait for the result. */
   pthread_mutex_t connect_lock;

@@ -83,13 +83,38 @@ place_is_remote (struct export *e)
   return tracker_route (e->tracker, &route) && route.place != PLACE_LOCAL;
 }
 
+static struct relay *
+relay_to (struct export *e, unsigned place)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->places_lock);
+
+  return e->places[place].relay;
+}
+
 struct relay *
 place_relay (struct export *e)
 {
   struct route route;
 
-  return tracker_route (e->tracker, &route) ? e->places[route.place].relay
-                                            : NULL;
+  return tracker_route (e->tracker, &route) ? relay_to (e, route.place) : NULL;
+}
+
+void
+place_set (struct export *e, unsigned place, struct relay *relay)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->places_lock);
+
+  e->places[place].relay = relay;
+}
+
+void
+place_stop_all (struct export *e)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->places_lock);
+
+  for (unsigned i = 0; i < PLACES; i++)
+    if (e->places[i].relay != NULL)
+      relay_stop (e->places[i].relay);
 }
 
 const char *
@@ -106,12 +131,13 @@ is_local (struct export *e, enum owner role)
   return tracker_place (e->tracker, role) == PLACE_LOCAL;
 }
 
-bool
-place_needs_local (struct export *e)
+static bool
+needs_local (struct export *e, enum owner owner)
 {
-  const bool may_change = e->session.client != NULL;
+  const bool may_change =
+    __atomic_load_n (&e->session.client, __ATOMIC_ACQUIRE) != NULL;
 
-  switch (tracker_owner (e->tracker)) {
+  switch (owner) {
   case OWNER_SOURCE:
     return is_local (e, OWNER_SOURCE) ||
            (may_change && is_local (e, OWNER_DESTINATION));
@@ -124,6 +150,21 @@ place_needs_local (struct export *e)
     break;
   }
   return true;
+}
+
+/* It may change meanwhile. */
+bool
+place_needs_local (struct export *e)
+{
+  enum owner owner = tracker_owner (e->tracker), before;
+  bool r;
+
+  do {
+    before = owner;
+    r = needs_local (e, before);
+    owner = tracker_owner (e->tracker);
+  } while (owner != before);
+  return r;
 }
 
 struct relay *
@@ -140,7 +181,6 @@ place_free (struct export *e)
 
 /* ---- Connecting ---------------------------------------------------------- */
 
-/* The session lock must be held. */
 static bool
 is_missing (struct export *e)
 {
@@ -177,7 +217,7 @@ install (struct export *e, struct relay *relay, const char *uri)
   pthread_mutex_lock (&e->session.lock);
   if (relay != NULL && is_missing (e) && strcmp (uri, place_uri (e)) == 0 &&
       tracker_route (e->tracker, &route)) {
-    e->places[route.place].relay = relay;
+    place_set (e, route.place, relay);
     relay_unhold (relay, true);
     unused = NULL;
   }
@@ -209,7 +249,7 @@ place_require (struct export *e)
   CLEANUP_FREE char *uri_before = NULL, *uri = NULL;
   uint64_t failures_before, failures;
 
-  if (!must_connect (e, &uri_before, &failures_before))
+  if (!is_missing (e) || !must_connect (e, &uri_before, &failures_before))
     return 0;
 
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->connect_lock);
@@ -276,14 +316,15 @@ place_close (struct export *e, unsigned place)
 {
   const struct timespec moment = { .tv_nsec = 1000000 };
   struct place *p = &e->places[place];
+  struct relay *relay = p->relay;
 
-  if (p->relay == NULL)
+  if (relay == NULL)
     return;
-  relay_stop (p->relay);
+  relay_stop (relay);
   while (__atomic_load_n (&p->users, __ATOMIC_SEQ_CST) > 0)
     nanosleep (&moment, NULL);
-  relay_close (p->relay);
-  p->relay = NULL;
+  place_set (e, place, NULL);
+  relay_close (relay);
 }
 
 void

@@ -54,7 +54,12 @@ extern int place_require (struct export *e);
 extern bool place_enter (struct export *e, unsigned place);
 extern void place_leave (struct export *e, unsigned place);
 
-/* ---- Under the session lock -------------------------------------------- */
+/* ---- Without a lock, or with it ---------------------------------------- */
+
+/* A new client must not wait for what the session lock is held over (records,
+ * syncs): these tell how it is at some moment of the call.  With the session
+ * lock held it stays so.
+ */
 
 /* Whether the disk is in a remote place, and the relay to it: NULL also if
  * nobody has reached that yet.
@@ -62,13 +67,21 @@ extern void place_leave (struct export *e, unsigned place);
 extern bool place_is_remote (struct export *e);
 extern struct relay *place_relay (struct export *e);
 
-/* The URI of that place. */
-extern const char *place_uri (struct export *e);
-
 /* Whether a new connection needs the plugin: not while the disk is in a remote
  * place and cannot come to the local one in its session.
  */
 extern bool place_needs_local (struct export *e);
+
+/* The server quits: what waits at a remote place ends. */
+extern void place_stop_all (struct export *e);
+
+/* ---- Under the session lock -------------------------------------------- */
+
+/* The URI of that place. */
+extern const char *place_uri (struct export *e);
+
+/* The relay to this place from now on; the place has none. */
+extern void place_set (struct export *e, unsigned place, struct relay *relay);
 
 /* The relay to the destination, prepared or in use, or NULL. */
 extern struct relay *place_destination (struct export *e);

@@ -24,7 +24,8 @@ struct client; /* of the control server */
 struct session {
   pthread_mutex_t lock; /* for all that follows */
 
-  struct client *client;     /* who has it, NULL if nobody */
+  struct client *client; /* who has it, NULL if nobody; whether there is one is
+                          * looked at without the lock, too */
   int fds[PROTOCOL_FDS_MAX]; /* its destination sockets; owned */
   size_t nr_fds;
   const struct ledger *ledger; /* what it owes on them, or NULL */

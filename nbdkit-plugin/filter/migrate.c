@@ -74,13 +74,9 @@ migrate_get_ready (int thread_model)
 static void
 wake_export (struct export *e, void *opaque)
 {
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
-
   (void)opaque;
   tracker_wake (e->tracker);
-  for (unsigned i = 0; i < PLACES; i++)
-    if (e->places[i].relay != NULL)
-      relay_stop (e->places[i].relay);
+  place_stop_all (e);
 }
 
 /* The server quits. */
@@ -132,14 +128,6 @@ migrate_default_export (nbdkit_next_default_export *next,
   return name;
 }
 
-static bool
-needs_local (struct export *e)
-{
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
-
-  return place_needs_local (e);
-}
-
 /* Open the plugin for this connection, if it is needed: not after a pivot, when
  * it may not be there any more.  1: it is open, 0: it is not, -1: error
  * (reported).
@@ -150,7 +138,7 @@ open_source (struct export *e, nbdkit_next_open *next, nbdkit_context *context,
 {
   int r;
 
-  if (!needs_local (e))
+  if (!place_needs_local (e))
     return 0;
   if (local_is_shared (&e->local))
     r = local_refresh (e, nbdkit_context_get_backend (context), readonly);

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# The file system of migrate-dir is slow: while a record is being written, at the
+# beginning of a migration and in its pause, new guests are let in.  A stop ends
+# the requests that wait at the gate just then; nbdkit itself ends when the record
+# is written.
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+requires nbdkit nbdinfo jq
+# The steps are held up by a library that is loaded first, as a sanitizer's is.
+[ -z "${SANITIZER:-}" ] || skip "not with a sanitizer"
+
+size=$((1024 * 1024))
+dir=$tmp/proxy.dir
+
+# start_slow: once the file "arm" is there the next step on the state file waits
+# for the file "go".
+start_slow ()
+{
+  [ -z "${pids[proxy]:-}" ] || end_bg proxy
+  rm -f "$tmp/arm" "$tmp/go" "$tmp/steps"
+  LD_PRELOAD=$BUILD/tests/crash-preload.so CRASH_DIR=$dir CRASH_HOW=hang \
+    CRASH_ARM=$tmp/arm CRASH_GO=$tmp/go CRASH_AT=1 CRASH_LOG=$tmp/steps \
+    start_proxy proxy memory $size
+}
+
+# A step is waiting.
+new_guest ()
+{
+  wait_for is_file "$tmp/steps"
+  timeout 15 nbdinfo --size "$(uri proxy)" > "$tmp/size" ||
+    fail "a new guest is not let in"
+}
+
+# in_the_pause: the new owner is being recorded.
+in_the_pause ()
+{
+  start_slow
+  start_migrate --wait --max-pause=4s "$(uri proxy)" "$(uri destination)"
+  wait_for is_ready
+  touch "$tmp/arm"
+  "$nbdmigrate" finish "$(uri proxy)"
+  wait_for is_file "$tmp/steps"
+}
+
+start_nbdkit destination memory $size
+
+echo "-- when a migration begins"
+start_slow
+nbdinfo --size "$(uri proxy)" > "$tmp/size"
+touch "$tmp/arm"
+start_migrate --finish=detach "$(uri proxy)" "$(uri destination)"
+new_guest
+touch "$tmp/go"
+wait_bg migrator || fail "it failed: $(cat "$tmp/migrator.log")"
+
+echo "-- nbdkit is stopped while a guest waits at the gate"
+in_the_pause
+start_bg guest "$referee" run --uri "$(uri proxy)" --log "$tmp/guest.record" \
+  --initial any --kinds w --depth 1 --ops 1 --expect-shutdown
+wait_for grep -q '^S' "$tmp/guest.record"
+kill_bg proxy TERM
+wait_bg guest || fail "its write does not end: exit status $?"
+is_running "${pids[proxy]}" || fail "nbdkit did not wait for its record"
+touch "$tmp/go"
+wait_bg proxy || fail "nbdkit ended with exit status $?"
+wait_bg migrator || :
+
+echo "-- in the pause"
+rm -rf "$dir"
+in_the_pause
+new_guest
+touch "$tmp/go"
+wait_bg migrator || fail "it failed: $(cat "$tmp/migrator.log")"
