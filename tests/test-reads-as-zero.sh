@@ -16,12 +16,14 @@ D=$(uri destination)
 
 # start_eval ARGUMENT...: the proxy of a plugin that holds $tmp/source, and says
 # of it what the arguments say.
+before_reading=
 start_eval ()
 {
   rm -rf "$tmp/proxy.dir"
   start_proxy proxy eval \
     get_size="stat -c %s $tmp/source" thread_model='echo parallel' \
-    pread="dd if=$tmp/source skip=\$4 count=\$3 iflag=skip_bytes,count_bytes bs=1M" \
+    pread="$before_reading
+           dd if=$tmp/source skip=\$4 count=\$3 iflag=skip_bytes,count_bytes bs=1M" \
     pwrite="dd of=$tmp/source seek=\$4 oflag=seek_bytes bs=1M conv=notrunc" \
     can_write='exit 0' can_multi_conn='exit 0' can_extents='exit 0' \
     can_flush='exit 0' "$@"
@@ -143,9 +145,24 @@ grep -q 'is not zero, although it is said to be (found by a random sample, seed'
   != null ] || fail "there is no event"
 end_bg proxy
 
+echo "-- what a guest writes before the sample is read is no mistake"
+# As the first block is read, a guest writes all over it.
+rm "$tmp/source"
+truncate -s $size "$tmp/source"
+before_reading="if mkdir $tmp/raced 2> /dev/null; then
+                  qemu-io -f raw -c 'write -P 9 0 8M' '$S' > $tmp/guest.out
+                fi"
+start_eval flush='exit 0' extents='echo 0 8M hole,zero'
+copies_all
+[ -d "$tmp/raced" ] || fail "no sample was taken"
+(($(completed copied_bytes) >= size)) || fail "what the guest wrote is not there"
+[ "$(event 'map(select(.event == "policy")) | length')" -eq 0 ] ||
+  fail "it was taken for one"
+end_bg proxy
+
 echo "-- a cache below is not asked"
 rm "$tmp/source"
-truncate -s 8M "$tmp/source"
+truncate -s $size "$tmp/source"
 rm -rf "$tmp/proxy.dir"
 start_proxy proxy --filter=cache file "$tmp/source" cache=unsafe
 qemu-io -f raw -c 'write -P 5 5M 1M' "$S" > "$tmp/qemu-io.out"
@@ -153,7 +170,18 @@ copies_all
 [ "$(completed sampled_bytes)" -eq 0 ] || fail "it was asked"
 end_bg proxy
 
-echo "-- one at a time by NBD where the plugin cannot be asked otherwise"
+echo "-- where the plugin cannot be opened once more it is asked by NBD"
+rm -rf "$tmp/proxy.dir"
+printf x | dd of="$tmp/source" bs=1M seek=5 conv=notrunc status=none
+start_proxy proxy --filter=limit file "$tmp/source" limit=1
+start_nbdkit destination memory $size
+must_migrate --finish=detach --connections=1 "$S" "$D"
+(($(completed copied_bytes) < 2 * 1024 * 1024)) ||
+  fail "holes were copied as data"
+end_bg proxy
+end_bg destination
+
+echo "-- a named export: flushed, then one at a time by NBD"
 mkdir "$tmp/disks"
 mv "$tmp/source" "$tmp/disks/a"
 truncate -s $size "$tmp/disks/a"
@@ -169,3 +197,19 @@ if grep -q ' Extents ' "$tmp/requests"; then
 fi
 (($(completed copied_bytes) < 2 * 1024 * 1024)) ||
   fail "holes were copied as data"
+end_bg proxy
+
+echo "-- after a pivot the server where the disk is is asked"
+S=$(uri proxy)
+rm -rf "$tmp/proxy.dir" "$tmp/requests"
+mv "$tmp/disks/a" "$tmp/source"
+start_proxy proxy file "$tmp/source"
+truncate -s $size "$tmp/first"
+start_nbdkit first --filter=log file "$tmp/first" logfile="$tmp/requests"
+must_migrate "$S" "$(uri first)"
+start_nbdkit destination memory $size
+must_migrate --finish=detach "$S" "$D"
+grep -q ' Extents ' "$tmp/requests" || fail "it was not asked"
+(($(completed copied_bytes) < 2 * 1024 * 1024)) ||
+  fail "holes were copied as data"
+end_bg proxy

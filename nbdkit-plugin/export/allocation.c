@@ -56,9 +56,8 @@ struct allocation {
   bool holds_cache; /* constant */
   enum state state;
   struct job job;
-  enum allocation_result result;
   struct allocation_answer answer;
-  const char *why;
+  uint64_t refused_in; /* the session in which no context could be had */
 
   /* The thread's own. */
   nbdkit_next *context; /* NULL: not open */
@@ -88,16 +87,20 @@ holds_cache (void)
   return dl_iterate_phdr (find_cache, NULL) != 0;
 }
 
-/* Why nothing can be said of this export, or NULL. */
+/* Why nothing can be said of this export, or NULL.  The lock must be held. */
 static const char *
-why_unknown (const struct export *e)
+why_unknown (const struct allocation *a)
 {
+  const struct export *e = a->export;
+
   if (tracker_place (e->tracker, OWNER_SOURCE) != PLACE_LOCAL)
     return NULL;
   if (e->backend == NULL)
     return "the plugin has not been opened";
   if (!local_is_shared (&e->local) && *e->name != '\0' && !SHARED_HAS_NAME)
     return "with this version of nbdkit only the default export can be asked";
+  if (a->refused_in == a->job.session)
+    return "the plugin could not be opened once more";
   return NULL;
 }
 
@@ -144,8 +147,12 @@ plugin_begin (struct allocation *a, const struct job *q)
     return local_begin (&e->local, NULL);
   if (a->context != NULL && a->opened_for != q->session)
     close_context (a);
-  if (a->context == NULL && open_context (a) == -1)
+  if (a->context == NULL && open_context (a) == -1) {
+    pthread_mutex_lock (&a->lock);
+    a->refused_in = q->session; /* do not try for each question */
+    pthread_mutex_unlock (&a->lock);
     return NULL;
+  }
   a->opened_for = q->session;
   return a->context;
 }
@@ -448,17 +455,22 @@ allocation_ask (struct allocation *a, const struct allocation_question *q,
   *answer = (struct allocation_answer){ EXTENTS_EMPTY, a->export->disk_bytes };
   if (a->holds_cache) /* all is data */
     return ALLOCATION_KNOWN;
-  *why = why_unknown (a->export);
-  if (*why != NULL)
-    return ALLOCATION_UNKNOWN;
 
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&a->lock);
+  *why = why_unknown (a);
+  if (*why != NULL)
+    return ALLOCATION_UNKNOWN;
   if (start (a) == -1)
     return ALLOCATION_NO_MEMORY;
   put_question (a, q);
   wait_for_answer (a, ms);
   if (a->state != STATE_ANSWERED)
     return ALLOCATION_PENDING;
+  *why = why_unknown (a); /* that may be known only now */
+  if (*why != NULL) {
+    a->state = STATE_IDLE;
+    return ALLOCATION_UNKNOWN;
+  }
   *answer = a->answer;
   a->answer = (struct allocation_answer){ EXTENTS_EMPTY, 0 };
   a->state = STATE_IDLE;

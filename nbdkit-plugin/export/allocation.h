@@ -48,7 +48,7 @@ struct allocation_answer {
 enum allocation_result {
   ALLOCATION_KNOWN,
   ALLOCATION_PENDING, /* ask again: the plugin has not answered yet */
-  ALLOCATION_UNKNOWN, /* nothing can be said here, ever; *why */
+  ALLOCATION_UNKNOWN, /* nothing can be said in this session; *why */
   ALLOCATION_NO_MEMORY,
 };
 
