@@ -331,7 +331,8 @@ prove_same_server (struct relay *r, const struct connection *new)
   while (i < r->remote.nr_connections) {
     struct connection *c = r->remote.connections[i];
 
-    if (new->lost || !r->remote.up || r->remote.generation != generation ||
+    if (new->lost || !r->remote.up || r->remote.stopping ||
+        r->remote.generation != generation ||
         (r->flush_wanted && clock_ms () >= born_ms + PROVE_MS))
       return false;
     if (c->lost || has_lived_after (c, born_ms)) {

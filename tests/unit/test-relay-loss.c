@@ -6,6 +6,8 @@
  * what was not flushed, and where that cannot be had, the guest hears of it.
  */
 
+#include <sched.h>
+
 #include "relay-worker.h"
 
 /* Kills leave nothing that could land late: no need to wait for it. */
@@ -443,7 +445,9 @@ write_one (void *opaque)
   uint8_t block[4096];
 
   memset (block, one->first, sizeof block);
-  one->result = relay_write (one->relay, block, sizeof block, 0, 0, NULL);
+  __atomic_store_n (&one->result,
+                    relay_write (one->relay, block, sizeof block, 0, 0, NULL),
+                    __ATOMIC_SEQ_CST);
   return NULL;
 }
 
@@ -737,10 +741,32 @@ stop_while (int sig)
   server_destroy (&s);
 }
 
+/* While further connections are made. */
+static void
+stop_early (void)
+{
+  struct relay_options o = new_options ();
+  struct server s;
+  struct relay *r;
+
+  server_init (&s, FILE_BYTES, FILL);
+  server_start (&s, NULL);
+  for (unsigned i = 0; i < 8; ++i) {
+    r = open_relay (&s, &o);
+    for (unsigned n = 0; n < i; ++n)
+      sched_yield ();
+    server_signal (&s, SIGSTOP);
+    relay_close (r);
+    server_signal (&s, SIGCONT);
+  }
+  server_destroy (&s);
+}
+
 /* With a destination that is away, and one that hangs. */
 static void
 test_stop (void)
 {
+  stop_early ();
   stop_while (SIGKILL);
   stop_while (SIGSTOP);
 }
