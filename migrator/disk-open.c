@@ -110,6 +110,7 @@ check_attached (struct disk *d, const struct control_answer *a)
     proxy_is_foreign (d->source, d->control_path, named, a->value);
   const char *owner = json_string_value (json_object_get (a->value, "owner"));
   const char *place = json_string_value (json_object_get (a->value, "place"));
+  const char *place_id;
   uint64_t disk_bytes = 0;
 
   if (protocol_get_u64 (a->value, "disk_bytes", &disk_bytes) != 1 ||
@@ -135,6 +136,9 @@ check_attached (struct disk *d, const struct control_answer *a)
     return -1;
   }
   d->attached = true;
+  place_id = json_string_value (json_object_get (a->value, "place_id"));
+  if (place_id != NULL && *place_id != '\0')
+    d->place_id = strdup (place_id);
   if (place != NULL && strcmp (place, d->pair->destination) == 0) {
     d->owned_elsewhere = true;
     drive_fail (d->m, "the disk %s is at %s already", d->pair->source, place);
@@ -233,6 +237,10 @@ check_destination (struct disk *d)
 
   if (id != NULL && source_id != NULL && strcmp (id, source_id) == 0)
     return refuse_destination (d, "it is the source itself");
+  if (id != NULL && d->place_id != NULL && strcmp (id, d->place_id) == 0)
+    return refuse_destination (d, "it is where the disk is already: the copy "
+                                  "would overwrite what the guest writes "
+                                  "there");
   /* To the source, maybe. */
   if (relays != NULL)
     return refuse_destination (d, "it is a proxy that relays to another server "
@@ -534,5 +542,6 @@ disk_close (struct disk *d)
   free (d->control_path);
   free (d->token);
   free (d->owner);
+  free (d->place_id);
   free (d->detached_to);
 }

@@ -68,6 +68,7 @@ struct disk {
   uint64_t epoch; /* of the destination connections (R6a) */
   bool resumed;
   bool past_unknown;    /* the filter does not know what the destination held */
+  char *place_id;       /* of the proxy where the disk is, or NULL */
   char *detached_to;    /* --incremental: where to before us, or NULL */
   bool attached;        /* the filter told about it */
   bool owned_elsewhere; /* not by the source: an earlier run cut over */

@@ -28,6 +28,9 @@ start_guest guest "$(uri proxy1)" --initial "$pattern" --rate 4M
 echo "-- twice"
 must_migrate "$(uri proxy1)" "$(uri proxy2)"
 guest_goes_on guest
+ln -s proxy2.sock "$tmp/alias.sock"
+expect_status 1 migrate "$(uri proxy1)" "$(uri alias)"
+grep -q 'it is where the disk is already' "$tmp/migrate.log"
 must_migrate "$(uri proxy2)" "$(uri proxy3)"
 guest_goes_on guest
 
