@@ -44,6 +44,12 @@ connection_alive (const struct connection *c)
   return c->why == NULL;
 }
 
+bool
+connection_holds_nothing (const struct connection *c)
+{
+  return c->in_flight == 0 && !c->written && !c->flush_due;
+}
+
 static void
 note_why (struct connection *c, const char *why)
 {
@@ -149,6 +155,8 @@ prepare (struct watch *w)
     note_why (c, NULL);
     return;
   }
+  if (c->coming) /* it may have several addresses to try */
+    c->sock = w->fd = nbd_aio_get_fd (c->nbd);
   /* Also polled after connection_break, until libnbd has seen it. */
   dir = nbd_aio_get_direction (c->nbd);
   if (dir & LIBNBD_AIO_DIRECTION_READ)
@@ -181,31 +189,53 @@ ready (struct watch *w, short revents)
     note_why (c, "the server closed the connection");
 }
 
-struct connection *
-connection_open (struct loop *loop, const char *uri,
-                 const struct connection_options *options, int interrupt_fd,
-                 char **why)
+/* NULL with *why: no memory, or libnbd or the URI will not do. */
+static struct connection *
+new_connection (struct loop *loop, const char *uri,
+                const struct connection_options *options, char **why)
 {
-  struct connection *c = calloc (1, sizeof *c);
-  CLEANUP_FREE char *refusal = NULL;
-  const char *reason = NULL;
+  struct connection *c;
 
-  *why = NULL;
+  *why = tls_refusal (uri); /* not without knowing who is there */
+  if (*why != NULL)
+    return NULL;
+  c = calloc (1, sizeof *c);
   if (c == NULL)
     return NULL;
   c->loop = loop;
   c->sock = -1;
   c->watch = (struct watch){ .fd = -1, .prepare = prepare, .ready = ready };
-  refusal = tls_refusal (uri);
-  reason = refusal;
-  if (reason == NULL)
-    c->nbd = nbd_create ();
-  if (reason != NULL)
-    ; /* not without knowing who is there */
-  else if (c->nbd == NULL || configure (c->nbd, options) == -1)
-    reason = libnbd_error ();
-  else if (connect_within (c->nbd, uri, interrupt_fd, &reason) == 0 &&
-           loop_add (loop, &c->watch) == -1)
+  c->nbd = nbd_create ();
+  if (c->nbd != NULL && configure (c->nbd, options) == 0)
+    return c;
+  *why = strdup (libnbd_error ());
+  nbd_close (c->nbd);
+  free (c);
+  return NULL;
+}
+
+static void
+come_into_use (struct connection *c)
+{
+  c->coming = false;
+  c->sock = c->watch.fd = nbd_aio_get_fd (c->nbd);
+  socket_keep_alive (c->sock);
+  c->asked_us = c->answered_us = loop_now_us ();
+  c->tls = nbd_get_tls_negotiated (c->nbd) == 1;
+}
+
+struct connection *
+connection_open (struct loop *loop, const char *uri,
+                 const struct connection_options *options, int interrupt_fd,
+                 char **why)
+{
+  struct connection *c = new_connection (loop, uri, options, why);
+  const char *reason = NULL;
+
+  if (c == NULL)
+    return NULL;
+  if (connect_within (c->nbd, uri, interrupt_fd, &reason) == 0 &&
+      loop_add (loop, &c->watch) == -1)
     reason = strerror (errno);
   if (reason != NULL) {
     *why = strdup (reason);
@@ -213,11 +243,34 @@ connection_open (struct loop *loop, const char *uri,
     free (c);
     return NULL;
   }
-  c->sock = c->watch.fd = nbd_aio_get_fd (c->nbd);
-  socket_keep_alive (c->sock);
-  c->asked_us = c->answered_us = loop_now_us ();
-  c->tls = nbd_get_tls_negotiated (c->nbd) == 1;
+  come_into_use (c);
   return c;
+}
+
+struct connection *
+connection_begin (struct loop *loop, const char *uri,
+                  const struct connection_options *options, char **why)
+{
+  struct connection *c = new_connection (loop, uri, options, why);
+
+  if (c == NULL)
+    return NULL;
+  c->coming = true;
+  if (nbd_aio_connect_uri (c->nbd, uri) == -1)
+    *why = strdup (libnbd_error ());
+  else if (loop_add (loop, &c->watch) == 0)
+    return c;
+  nbd_close (c->nbd);
+  free (c);
+  return NULL;
+}
+
+bool
+connection_has_come (struct connection *c)
+{
+  if (c->coming && connection_alive (c) && nbd_aio_is_ready (c->nbd) == 1)
+    come_into_use (c);
+  return !c->coming;
 }
 
 void

@@ -47,12 +47,13 @@ struct connection {
   struct probe *probe; /* probe.h: in flight, owned; or NULL */
   bool flush_due;      /* flush it as soon as it is idle */
   bool written;        /* something was written since the last flush (R6) */
+  bool coming;         /* being made: connection_begin */
   char *why;           /* why it broke, owned; NULL while it works */
 
   /* What the proxy sees of it (unanswered.h); NULL: nothing. */
-  struct ledger_line *line;
-  int64_t slowest_us; /* of all answers to writes */
-  bool frozen;        /* it broke: the line stays as it is */
+  struct ledger_line *line, *next_line; /* the latter while it changes */
+  int64_t slowest_us;                   /* of all answers to writes */
+  bool frozen;                          /* it broke: the line stays as it is */
   bool tls;
   bool left; /* the proxy waits for the answers: it is not to be reset */
 };
@@ -73,6 +74,14 @@ connection_open (struct loop *loop, const char *uri,
                  const struct connection_options *options, int interrupt_fd,
                  char **why);
 
+/* The same without waiting: the loop makes the connection.  It may be used for
+ * nothing but these two questions until it has come.
+ */
+extern struct connection *
+connection_begin (struct loop *loop, const char *uri,
+                  const struct connection_options *options, char **why);
+extern bool connection_has_come (struct connection *c);
+
 /* Close it, at once.  No request may be in flight, unless the loop is never
  * run again.  What is in flight is given up: nothing of it follows (R17),
  * unless the connection is 'left' to the proxy.
@@ -80,6 +89,11 @@ connection_open (struct loop *loop, const char *uri,
 extern void connection_close (struct connection *c);
 
 extern bool connection_alive (const struct connection *c);
+
+/* Nothing is in flight, and all that was written was flushed: nothing is lost
+ * with it.
+ */
+extern bool connection_holds_nothing (const struct connection *c);
 
 /* Break it: nothing that is queued will be sent, all requests end with an error
  * soon.

@@ -553,7 +553,8 @@ endpoint_free_connection (const struct endpoint *e)
 {
   struct connection *conn = endpoint_idle (e, DEPTH);
 
-  if (conn == NULL && endpoint_idle (e, UINT32_MAX) == NULL)
+  if (conn == NULL && e->nr_connections > 0 &&
+      endpoint_idle (e, UINT32_MAX) == NULL)
     return e->connections[0];
   return conn;
 }

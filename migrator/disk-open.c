@@ -530,6 +530,7 @@ disk_close (struct disk *d)
   endpoint_close (d->destination);
   endpoint_close (d->base);
   bitmap_destroy (&d->unverified);
+  renew_close (&d->renewal); /* no connection writes to a ledger any more */
   ledger_close (d->ledger);
   copier_free (d->copier);
   control_answer_clear (&d->answer);

@@ -23,8 +23,8 @@
 #define SHOW_US 100000
 
 /* A proxy that does not answer for so long counts as lost; longer than the
- * longest gate it may have to wait for.  Who interrupts a migration need not
- * wait as long, unless for a commit.
+ * longest gate it may have to wait for.  Who interrupts a migration, or sees it
+ * fail, need not wait as long, unless for a commit.
  */
 #define ANSWER_TIMEOUT_US (INT64_C (60) * 1000000)
 #define INTERRUPTED_TIMEOUT_US (INT64_C (10) * 1000000)
@@ -203,9 +203,8 @@ drive_measure (struct migration *m)
 static int64_t
 answer_timeout_us (const struct migration *m)
 {
-  return m->stop == STOP_CANCELLED && m->phase != PHASE_FINAL
-           ? INTERRUPTED_TIMEOUT_US
-           : ANSWER_TIMEOUT_US;
+  return m->stop != STOP_NO && m->phase != PHASE_FINAL ? INTERRUPTED_TIMEOUT_US
+                                                       : ANSWER_TIMEOUT_US;
 }
 
 static void
@@ -312,8 +311,8 @@ drive (struct migration *m, int timeout_ms)
 {
   int64_t now = loop_now_us ();
 
-  run_disks (m, now);
   liveness_run (m, now);
+  run_disks (m, now);
   if (loop_run_once (&m->loop, wait_ms (m, timeout_ms, now)) == -1)
     drive_fail (m, "poll: %s", strerror (errno));
   now = loop_now_us ();

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -183,6 +184,39 @@ endpoint_widen (struct endpoint *e, struct loop *loop,
   return ENDPOINT_WIDENED;
 }
 
+bool
+endpoint_matches (const struct endpoint *e, const struct connection *c,
+                  const struct connection_options *options, char **why)
+{
+  return !differs (e, c, options, why);
+}
+
+void
+endpoint_add (struct endpoint *e, struct connection *c)
+{
+  assert (e->nr_connections < ENDPOINT_CONNECTIONS_MAX);
+  e->connections[e->nr_connections++] = c;
+}
+
+char *
+endpoint_drop_broken (struct endpoint *e)
+{
+  unsigned i;
+
+  for (i = 0; i < e->nr_connections; ++i) {
+    struct connection *c = e->connections[i];
+    char *why;
+
+    if (connection_alive (c) || !connection_holds_nothing (c))
+      continue;
+    why = strdup (c->why);
+    e->connections[i] = e->connections[--e->nr_connections];
+    connection_close (c);
+    return why;
+  }
+  return NULL;
+}
+
 /* ---- in use ------------------------------------------------------------ */
 
 void
@@ -223,6 +257,20 @@ endpoint_broken (const struct endpoint *e)
   for (i = 0; i < e->nr_connections; ++i)
     if (!connection_alive (e->connections[i]))
       return e->connections[i]->why;
+  return NULL;
+}
+
+const char *
+endpoint_lost (const struct endpoint *e)
+{
+  unsigned i;
+
+  for (i = 0; i < e->nr_connections; ++i) {
+    const struct connection *c = e->connections[i];
+
+    if (!connection_alive (c) && !connection_holds_nothing (c))
+      return c->why;
+  }
   return NULL;
 }
 

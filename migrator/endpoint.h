@@ -59,6 +59,20 @@ endpoint_widen (struct endpoint *e, struct loop *loop,
                 const struct connection_options *options, unsigned wanted,
                 int interrupt_fd, char **why);
 
+/* Take a broken connection that holds nothing out of use.  Why it broke, which
+ * the caller frees; NULL: there is none.
+ */
+extern char *endpoint_drop_broken (struct endpoint *e);
+
+/* Whether this connection reaches what the others do; otherwise *why. */
+extern bool endpoint_matches (const struct endpoint *e,
+                              const struct connection *c,
+                              const struct connection_options *options,
+                              char **why);
+
+/* Use it, too; it becomes the endpoint's. */
+extern void endpoint_add (struct endpoint *e, struct connection *c);
+
 extern void endpoint_close (struct endpoint *e);
 
 /* A connection that is alive and has fewer than 'depth' requests in flight;
@@ -69,6 +83,9 @@ extern struct connection *endpoint_idle (const struct endpoint *e,
 
 /* Why the first broken connection broke; NULL if all are alive. */
 extern const char *endpoint_broken (const struct endpoint *e);
+
+/* The same of those that something is lost with. */
+extern const char *endpoint_lost (const struct endpoint *e);
 
 /* connection_check for each. */
 extern void endpoint_check (struct endpoint *e, int64_t now_us,

@@ -85,6 +85,7 @@ liveness_run (struct migration *m, int64_t now_us)
 
     if (!d->begun)
       continue;
+    renew_run (d, now_us);
     probe_idle (d->destination, since_us);
     if (d->base != NULL)
       probe_idle (d->base, since_us);
@@ -93,7 +94,9 @@ liveness_run (struct migration *m, int64_t now_us)
   }
 }
 
-/* While nothing is copied no request tells that a server has gone. */
+/* While nothing is copied no request tells that a server has gone.  Connections
+ * to a destination that held nothing are made anew (renew.h).
+ */
 void
 liveness_check (struct migration *m)
 {
@@ -106,7 +109,7 @@ liveness_check (struct migration *m)
     if (why != NULL)
       drive_fail (m, "keeping %s in sync: a connection to it broke: %s",
                   d->pair->source, why);
-    why = endpoint_broken (d->destination);
+    why = endpoint_lost (d->destination);
     if (why != NULL)
       drive_fail (m, "keeping %s in sync: a connection to %s broke: %s",
                   d->pair->source, d->pair->destination, why);
@@ -139,7 +142,7 @@ find_unproven (const struct migration *m, int64_t since_us)
   for (i = 0; i < m->nr_disks; ++i) {
     const struct disk *d = &m->disks[i];
 
-    if (!probe_answered (d->destination, since_us) ||
+    if (!probe_answered (d->destination, since_us) || d->renewal.telling ||
         (m->finish == FINISH_PIVOT && d->relay_life.asked_us < since_us))
       return d;
   }

@@ -20,7 +20,7 @@ struct migration;
 /* Ask what was idle for a while.  Once a round; it does not wait. */
 extern void liveness_run (struct migration *m, int64_t now_us);
 
-/* Fail if a connection is broken. */
+/* Fail if a connection is broken that cannot be made anew. */
 extern void liveness_check (struct migration *m);
 
 /* For how long the proxy's own connections to the destination have not

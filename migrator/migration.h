@@ -8,6 +8,7 @@
  *   disk.c         its leases: taking, copying, reporting
  *   checkpoint.c   flushes while a pass goes on
  *   drive.c        one round of everything; questions to all filters at once
+ *   renew.c        connections that were closed
  *   probe.c, liveness.c  whether the destinations answer
  *   pass.c         copy and compare passes, destination flushes
  *   cut-over.c     hold, final pass, commit, release
@@ -35,6 +36,7 @@
 #include "forecast.h"
 #include "meter.h"
 #include "options.h"
+#include "renew.h"
 
 struct migration;
 
@@ -102,6 +104,8 @@ struct disk {
     CHECKPOINT_END
   } checkpoint;
   int64_t next_checkpoint_us;
+
+  struct renewal renewal;
 
   /* The proxy's own connections to the destination: see liveness.c. */
   struct relay_life {

@@ -62,6 +62,8 @@ probe_answered (const struct endpoint *e, int64_t since_us)
 {
   unsigned i;
 
+  if (e->nr_connections == 0)
+    return false;
   for (i = 0; i < e->nr_connections; ++i) {
     const struct connection *c = e->connections[i];
 

@@ -16,8 +16,9 @@
  */
 extern void probe_idle (struct endpoint *e, int64_t since_us);
 
-/* Whether all connections are alive, and something that was asked since then
- * was answered on each (or can be asked on none: the disk has no bytes).
+/* Whether all connections (at least one) are alive, and something that was
+ * asked since then was answered on each (or can be asked on none: the disk has
+ * no bytes).
  */
 extern bool probe_answered (const struct endpoint *e, int64_t since_us);
 

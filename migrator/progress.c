@@ -70,9 +70,11 @@ find_silence (const struct migration *m)
     listen_to (&s, "source", m->disks[i].source);
     listen_to (&s, "destination", m->disks[i].destination);
     listen_to (&s, "base", m->disks[i].base);
+  }
+  /* The same server, most likely: only if it answers to us. */
+  for (i = 0; i < m->nr_disks && s.side == NULL; ++i)
     note_silence (&s, "relay",
                   liveness_relay_silent_us (&m->disks[i], loop_now_us ()));
-  }
   return s;
 }
 

@@ -24,8 +24,12 @@ write_line (struct connection *c, bool whole)
   struct ledger_line line = { .slowest_us = c->slowest_us, .whole = whole };
 
   count (c, &line);
-  if (c->line != NULL && !c->frozen)
+  if (c->frozen)
+    return;
+  if (c->line != NULL)
     ledger_write (c->line, &line);
+  if (c->next_line != NULL)
+    ledger_write (c->next_line, &line);
 }
 
 void
@@ -50,6 +54,20 @@ unanswered_note_answer (struct connection *c, struct io *io)
   if (io->writes && us > c->slowest_us)
     c->slowest_us = us;
   write_line (c, false);
+}
+
+void
+unanswered_begin_change (struct connection *c, struct ledger_line *next)
+{
+  c->next_line = next;
+  unanswered_end (c);
+}
+
+void
+unanswered_end_change (struct connection *c)
+{
+  c->line = c->next_line;
+  c->next_line = NULL;
 }
 
 void

@@ -24,6 +24,13 @@ extern void unanswered_end (struct connection *c);
 /* A request was answered; libnbd may be calling us. */
 extern void unanswered_note_answer (struct connection *c, struct io *io);
 
+/* The line is to be another one (or none: NULL), of another ledger.  Until the
+ * proxy is known to look there both are right.
+ */
+extern void unanswered_begin_change (struct connection *c,
+                                     struct ledger_line *next);
+extern void unanswered_end_change (struct connection *c);
+
 /* The connection broke: what was not answered by now never will be, and stays
  * in the line (R17).
  */

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "migration.h"
+#include "protocol.h"
+#include "renew.h"
+#include "socket-reset.h"
+#include "unanswered.h"
+
+#define CONNECT_US (INT64_C (5) * 1000000)
+#define BACKOFF_FIRST_US (INT64_C (100) * 1000)
+#define BACKOFF_LAST_US (INT64_C (30) * 1000000)
+
+/* With no connection at all nothing goes on: a server that was started again is
+ * there by then.
+ */
+#define WITHOUT_US (INT64_C (5) * 1000000)
+
+static const struct connection_options destination_options = { 0 };
+
+void
+renew_close (struct renewal *r)
+{
+  connection_close (r->coming);
+  ledger_close (r->ledger);
+  free (r->why);
+}
+
+/* Steals 'why'. */
+static void
+note_why (struct renewal *r, char *why)
+{
+  free (r->why);
+  r->why = why;
+}
+
+/* ---- one attempt ------------------------------------------------------- */
+
+static void
+give_up_attempt (struct renewal *r, int64_t now_us)
+{
+  connection_close (r->coming);
+  r->coming = NULL;
+  r->next_us = now_us + r->backoff_us;
+  r->backoff_us *= 2;
+  if (r->backoff_us > BACKOFF_LAST_US)
+    r->backoff_us = BACKOFF_LAST_US;
+}
+
+/* The proxy looks at the new ledger. */
+static void
+change_ledger (struct disk *d)
+{
+  const struct endpoint *e = d->destination;
+  unsigned i;
+
+  for (i = 0; i < e->nr_connections; ++i)
+    unanswered_end_change (e->connections[i]);
+  ledger_close (d->ledger);
+  d->ledger = d->renewal.ledger;
+  d->renewal.ledger = NULL;
+}
+
+static void
+told (void *opaque, const struct control_answer *a)
+{
+  struct disk *d = opaque;
+  struct renewal *r = &d->renewal;
+
+  r->telling = false;
+  if (a->value == NULL ||
+      protocol_get_u64 (a->value, "epoch", &d->epoch) != 1) {
+    drive_fail (d->m, "connecting to %s again: the proxy of %s: %s",
+                d->pair->destination, d->pair->source,
+                a->value ? "the answer has no epoch" : a->desc);
+    return;
+  }
+  endpoint_add (d->destination, r->coming);
+  change_ledger (d);
+  r->coming = NULL;
+  r->missing--;
+  r->without_us = 0;
+  r->backoff_us = BACKOFF_FIRST_US;
+}
+
+/* The filter gets all sockets and a ledger of them, and forgets the ones that
+ * it had.
+ */
+static void
+tell (struct disk *d)
+{
+  struct renewal *r = &d->renewal;
+  const struct endpoint *e = d->destination;
+  int fds[ENDPOINT_CONNECTIONS_MAX + 1], ledger_fd;
+  unsigned i;
+
+  r->ledger = ledger_create (&ledger_fd);
+  for (i = 0; i <= e->nr_connections; ++i) {
+    struct connection *c =
+      i < e->nr_connections ? e->connections[i] : r->coming;
+
+    fds[i] = c->sock;
+    socket_reset_at_close (fds[i]);
+    unanswered_begin_change (c, r->ledger ? &r->ledger->lines[i] : NULL);
+  }
+  if (r->ledger != NULL)
+    fds[i++] = ledger_fd;
+  r->telling = true;
+  control_send (d->control, "lost", NULL, fds, i, told, d);
+  if (ledger_fd != -1)
+    close (ledger_fd);
+}
+
+static void
+watch_attempt (struct disk *d, int64_t now_us)
+{
+  struct renewal *r = &d->renewal;
+  char *why;
+
+  if (connection_has_come (r->coming)) {
+    if (endpoint_matches (d->destination, r->coming, &destination_options,
+                          &why))
+      tell (d);
+    else
+      drive_fail (d->m, "connecting to %s again: %s", d->pair->destination,
+                  why ? why : "no memory");
+    return;
+  }
+  if (!connection_alive (r->coming)) {
+    note_why (r, strdup (r->coming->why));
+    give_up_attempt (r, now_us);
+  }
+  else if (now_us - r->begun_us > CONNECT_US) {
+    note_why (r, strdup ("no answer to the connection attempt"));
+    give_up_attempt (r, now_us);
+  }
+}
+
+static void
+begin_attempt (struct disk *d, int64_t now_us)
+{
+  struct renewal *r = &d->renewal;
+  char *why;
+
+  r->begun_us = now_us;
+  r->coming = connection_begin (&d->m->loop, d->destination->uri,
+                                &destination_options, &why);
+  if (r->coming != NULL)
+    return;
+  note_why (r, why);
+  give_up_attempt (r, now_us);
+}
+
+/* ---- each round -------------------------------------------------------- */
+
+static void
+drop_broken (struct disk *d, int64_t now_us)
+{
+  struct renewal *r = &d->renewal;
+  char *why;
+
+  while ((why = endpoint_drop_broken (d->destination)) != NULL) {
+    note_why (r, why);
+    if (r->missing++ == 0)
+      r->backoff_us = BACKOFF_FIRST_US;
+    if (r->next_us < now_us)
+      r->next_us = now_us;
+  }
+  if (d->destination->nr_connections == 0 && r->without_us == 0)
+    r->without_us = now_us;
+}
+
+void
+renew_run (struct disk *d, int64_t now_us)
+{
+  struct renewal *r = &d->renewal;
+
+  drop_broken (d, now_us);
+  if (r->missing == 0 || r->telling)
+    return;
+  if (r->coming != NULL)
+    watch_attempt (d, now_us);
+  else if (now_us >= r->next_us)
+    begin_attempt (d, now_us);
+  if (r->without_us != 0 && now_us - r->without_us > WITHOUT_US)
+    drive_fail (
+      d->m,
+      "keeping %s in sync: a connection to %s broke, and there was no "
+      "new one: %s",
+      d->pair->source, d->pair->destination, r->why ? r->why : "no memory");
+}
