@@ -14,7 +14,7 @@ requires ip nsenter
 requires_root
 
 net=nm$$ # names of namespaces begin with it
-declare -A addresses=()
+declare -gA addresses=()
 
 # A failure here is not one of what is tested.
 make_switch ()
