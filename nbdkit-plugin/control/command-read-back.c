@@ -86,6 +86,30 @@ digest_of (const void *data, size_t count)
   return json_string (text);
 }
 
+/* The disk moves back to the local image: its guests will be served from there.
+ * -1 with errno.
+ */
+static int
+read_local (struct local *l, void *buf, uint32_t count, uint64_t offset)
+{
+  nbdkit_next *next = local_begin (l, NULL);
+  int err = EIO;
+  const int r = next->pread (next, buf, count, offset, 0, &err);
+
+  local_end (l, NULL);
+  errno = err;
+  return r;
+}
+
+/* 'relay' is NULL for the local image. */
+static int
+read_one (struct call *call, struct relay *relay, unsigned which, void *buf,
+          const struct extent *x)
+{
+  return relay ? relay_read_back (relay, which, buf, x->length, x->offset)
+               : read_local (&call->export->local, buf, x->length, x->offset);
+}
+
 /* An array of as many digests.  NULL after call_fail, or if there is no memory
  * or nobody to answer.
  */
@@ -100,8 +124,7 @@ read_ranges (struct call *call, struct relay *relay, unsigned which,
     const struct extent *x = &ranges->v[i];
 
     call->gone = client_is_gone (call->client);
-    if (!call->gone &&
-        relay_read_back (relay, which, buf, x->length, x->offset) == 0 &&
+    if (!call->gone && read_one (call, relay, which, buf, x) == 0 &&
         json_array_append_new (digests, digest_of (buf, x->length)) == 0)
       continue;
     if (!call->gone)
@@ -120,7 +143,7 @@ json_t *
 command_read_back (struct call *call)
 {
   struct export *e = call->export;
-  struct relay_status s;
+  struct relay_status s = { .connections = 1 };
   struct relay *relay;
   struct ranges ranges;
   uint64_t which = 0;
@@ -131,11 +154,12 @@ command_read_back (struct call *call)
       call_u64 (call, "connection", false, &which) == -1)
     return NULL;
   relay = place_borrow (e, &place);
-  if (relay == NULL)
+  if (relay == NULL && place != PLACE_LOCAL)
     return call_fail (call, "BadArgument",
                       "read-back: a pivot must be prepared first");
   pthread_mutex_unlock (&e->session.lock);
-  relay_get_status (relay, &s);
+  if (relay != NULL)
+    relay_get_status (relay, &s);
   if (which < s.connections)
     digests = read_ranges (call, relay, which, &ranges);
   else

@@ -192,7 +192,7 @@ settle_places (struct export *e)
   else
     place_close (e, tracker_place (e->tracker, OWNER_DESTINATION));
   if (owner != OWNER_SOURCE)
-    place_close (e, tracker_place (e->tracker, OWNER_SOURCE));
+    place_close_source (e);
 }
 
 void

@@ -311,20 +311,44 @@ place_borrow (struct export *e, unsigned *place)
   return relay;
 }
 
-void
-place_close (struct export *e, unsigned place)
+/* NULL: there was none. */
+static struct relay *
+stop_relay (struct export *e, unsigned place)
 {
   const struct timespec moment = { .tv_nsec = 1000000 };
   struct place *p = &e->places[place];
   struct relay *relay = p->relay;
 
   if (relay == NULL)
-    return;
+    return NULL;
   relay_stop (relay);
   while (__atomic_load_n (&p->users, __ATOMIC_SEQ_CST) > 0)
     nanosleep (&moment, NULL);
   place_set (e, place, NULL);
-  relay_close (relay);
+  return relay;
+}
+
+void
+place_close (struct export *e, unsigned place)
+{
+  struct relay *relay = stop_relay (e, place);
+
+  if (relay != NULL)
+    relay_close (relay);
+}
+
+void
+place_close_source (struct export *e)
+{
+  struct relay *relay =
+    stop_relay (e, tracker_place (e->tracker, OWNER_SOURCE));
+
+  if (relay == NULL)
+    return;
+  if (tracker_owner (e->tracker) == OWNER_FENCED)
+    kept_close_relay (e, relay, e->session.source);
+  else
+    relay_close (relay);
 }
 
 void
