@@ -330,6 +330,31 @@ start_proxy proxy file "$tmp/source" # the first one was mended
 serves destination
 all_end
 
+echo "-- the default export has another name now"
+begin start_proxy proxy --filter=exportname file "$tmp/source" \
+  default-export=vm1
+must_migrate "$(uri proxy)" "$(uri destination)"
+stop_guest guest > "$tmp/guest.report"
+end_bg proxy
+printf 'source     ' | dd of="$tmp/source" conv=notrunc status=none
+printf 'destination' | dd of="$tmp/destination" conv=notrunc status=none
+end_bg destination
+start_nbdkit destination file "$tmp/destination"
+start_proxy proxy file "$tmp/source"
+serves_nobody
+grep -q 'one of an export "vm1"' "$tmp/proxy.log" ||
+  fail "it is not said: $(cat "$tmp/proxy.log")"
+end_bg proxy
+start_proxy proxy --filter=exportname file "$tmp/source" default-export=vm1
+serves destination
+end_bg proxy
+start_proxy proxy null size=$size
+nbdinfo --size "$(uri proxy)" > "$tmp/info.out"
+"$nbdmigrate" reopen "$(uri proxy)" owner=destination \
+  destination="$(uri destination)" 2> "$tmp/reopen.log"
+serves destination
+all_end
+
 # resize BYTES: the image, while no proxy runs; it never left its place.
 resize ()
 {

@@ -99,6 +99,12 @@ check: check-build
 relay-matrix: check-programs
 	@BUILD=$(abspath $(B)) FULL=1 tests/test-relay-matrix.sh
 
+# 200 rounds of kill -9 after a pivot; SEED=N repeats a run.
+.PHONY: check-kill
+check-kill: check-programs
+	@BUILD=$(abspath $(B)) ROUNDS=$(or $(ROUNDS),200) \
+	  TIMEOUT_FACTOR=20 tests/run.sh test-kill-rounds
+
 demo-build: all $(B)/tests/referee
 demo:
 	@BUILD=$(abspath $(B)) MAKE='$(MAKE)' examples/demo.sh --no-install

@@ -12,6 +12,7 @@
 #include "base/config.h"
 #include "export.h"
 #include "state/history-file.h"
+#include "other-record.h"
 #include "owner.h"
 #include "record.h"
 #include "uri.h"
@@ -69,6 +70,27 @@ read_history (struct export *e)
                   e->history_path, why);
 }
 
+/* The only export that is served here has no record; whether the record of
+ * another name may be about it.
+ */
+static bool
+has_other_record (const struct export *e)
+{
+  CLEANUP_FREE char *name = NULL;
+
+  if (!other_record_find (config.dir, e->name, &name))
+    return false;
+  nbdkit_error ("migrate: export \"%s\" is not served, its owner is unknown: "
+                "%s has no record of it, and one of an export \"%s\" that is "
+                "not at its source any more; if that is the same disk, whose "
+                "name as the default export has changed, let the plugin give "
+                "it its old name, or say who owns it with 'nbdmigrate reopen "
+                "URI owner=...' and the URI of this proxy; otherwise use "
+                "another migrate-dir",
+                e->name, config.dir, name);
+  return true;
+}
+
 int
 owner_load (struct export *e, enum owner *owner)
 {
@@ -85,6 +107,10 @@ owner_load (struct export *e, enum owner *owner)
   }
   switch (record_open (e->record, 0, &rec, &why)) {
   case RECORD_NONE:
+    if (!config.named_exports && has_other_record (e)) {
+      *owner = OWNER_UNKNOWN;
+      return 0;
+    }
     e->session.history.complete = true; /* there was no destination yet */
     return 0;
   case RECORD_OK:
