@@ -62,7 +62,7 @@ struct copier {
   uint64_t zero_bytes_max; /* of one request; see note_zero_time */
   uint32_t zero_align;     /* ends of such a request (zero-align.h) */
   unsigned jobs;
-  uint64_t job_bytes;
+  uint64_t job_bytes; /* of those with buffers */
   bool obey_rate;
   int64_t busy_since_us;
   struct copier_stats stats;
@@ -124,7 +124,8 @@ extern void copier_distrust (struct copier *c, uint64_t offset);
  * NULL: wait.
  */
 extern struct connection *endpoint_free_connection (const struct endpoint *e);
-extern void copier_job_ended (struct copier *c, uint64_t length);
+extern void copier_job_ended (struct copier *c, enum segment_kind kind,
+                              uint64_t length);
 
 /* copier-part.c.  A part of a leased range ended; tells the caller of the
  * chunks that have with it.

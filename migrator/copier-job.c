@@ -44,7 +44,7 @@ _Static_assert(ZEROES_BYTES % ZERO_ALIGN_MAX == 0, "whole blocks");
 static void
 job_free (struct job *job)
 {
-  copier_job_ended (job->c, job->length);
+  copier_job_ended (job->c, job->kind, job->length);
   free (job->buf);
   free (job->other);
   free (job);
@@ -334,7 +334,7 @@ job_start (struct copier *c, uint64_t offset, uint64_t length,
   }
   else {
     copier_part_ended (c, offset, length, COPY_FAILED);
-    copier_job_ended (c, length);
+    copier_job_ended (c, kind, length);
   }
   if (c->error == NULL)
     c->error = strdup ("there is no memory for a copy buffer; try a smaller "

@@ -464,10 +464,19 @@ copier_add_known (struct copier *c, uint64_t offset, uint64_t length,
   return 0;
 }
 
-void
-copier_job_ended (struct copier *c, uint64_t length)
+/* What counts as in flight: zeroes need no memory (but for a block at the end of
+ * the disk), and their number is limited by that of the connections.
+ */
+static uint64_t
+buffer_bytes (enum segment_kind kind, uint64_t length)
 {
-  c->job_bytes -= length;
+  return kind == SEGMENT_ZERO ? 0 : length;
+}
+
+void
+copier_job_ended (struct copier *c, enum segment_kind kind, uint64_t length)
+{
+  c->job_bytes -= buffer_bytes (kind, length);
   if (--c->jobs == 0)
     c->stats.busy_us += (uint64_t)(loop_now_us () - c->busy_since_us);
 }
@@ -477,7 +486,7 @@ begin_segment (struct copier *c, const struct segment *s)
 {
   if (c->jobs++ == 0)
     c->busy_since_us = loop_now_us ();
-  c->job_bytes += s->length;
+  c->job_bytes += buffer_bytes (s->kind, s->length);
   job_start (c, s->offset, s->length, s->kind, s->touched);
 }
 

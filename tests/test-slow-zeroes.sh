@@ -81,3 +81,29 @@ wait_for has_asked 34
 [ "$(lengths | tail -n 1)" -le $((17 * MiB)) ] || fail "they stay as long"
 kill_bg migrator INT
 expect_status 3 wait_bg migrator
+end_bg proxy
+end_bg destination
+
+# Five holes of 31 MiB, with a MiB of data before each.
+echo "-- slow: data does not wait for them"
+rm -rf "$tmp/proxy.dir" "$tmp/source"
+truncate -s 160M "$tmp/source"
+for ((at = 0; at < 160; at += 32)); do
+  head -c $MiB /dev/urandom |
+    dd of="$tmp/source" bs=1M seek=$at conv=notrunc status=none
+done
+start_proxy proxy file "$tmp/source"
+start_nbdkit destination eval get_size='echo 160M' thread_model='echo parallel' \
+  can_write='exit 0' can_zero='exit 0' can_flush='exit 0' flush='exit 0' \
+  can_multi_conn='exit 0' pread='exit 1' \
+  pwrite="cat > /dev/null; echo \$3 >> $tmp/written" \
+  zero="while [ ! -e $tmp/go ]; do sleep 0.02; done"
+: > "$tmp/written"
+has_written ()
+{
+  [ "$(awk '{ n += $1 } END { print n + 0 }' "$tmp/written")" -ge "$1" ]
+}
+start_migrate --finish=detach "$(uri proxy)" "$(uri destination)"
+wait_for has_written $((5 * MiB))
+touch "$tmp/go"
+wait_bg migrator
