@@ -464,8 +464,8 @@ copier_add_known (struct copier *c, uint64_t offset, uint64_t length,
   return 0;
 }
 
-/* What counts as in flight: zeroes need no memory (but for a block at the end of
- * the disk), and their number is limited by that of the connections.
+/* What counts as in flight: zeroes need no memory (but for a block at the end
+ * of the disk), and their number is limited by that of the connections.
  */
 static uint64_t
 buffer_bytes (enum segment_kind kind, uint64_t length)
