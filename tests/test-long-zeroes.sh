@@ -21,13 +21,15 @@ nbdsh ()
 nbdsh -c 'exit (0)' 2> "$tmp/nbdsh.log" || skip "nbdsh does not run"
 
 MiB=$((1024 * 1024))
-size=$((512 * MiB))
+size=$((448 * MiB))       # the sixth request would be longer, if any may be
+guest_size=$((130 * MiB)) # what a guest zeroes at once
 S=$(uri proxy)
 
-# old_data FILE: there are no zeroes in it.
+# old_data FILE BYTES: there are no zeroes in it, to begin with.
+head -c $size /dev/zero | tr '\0' '\377' > "$tmp/old"
 old_data ()
 {
-  head -c $size /dev/zero | tr '\0' '\377' > "$1"
+  head -c "$2" "$tmp/old" | dd of="$1" bs=1M conv=notrunc status=none
 }
 
 # start_eval NAME FILE COMMAND...: a plugin that finds out only when it is
@@ -43,17 +45,17 @@ start_eval ()
     zero='echo EOPNOTSUPP >&2; exit 1'
 }
 
-# all_zero FILE: but for what was written at its begin.
+# all_zero FILE BYTES WHAT: but for its begin.
 all_zero ()
 {
-  cmp -n $((size - 65536)) -i 65536:0 "$1" /dev/zero ||
-    fail "$2: old data is left"
+  cmp -n $(($2 - 65536)) -i 65536:0 "$1" /dev/zero ||
+    fail "$3: old data is left"
 }
 
 # guest_zeroes URI: one request of its own, as long as it may be.
 guest_zeroes ()
 {
-  nbdsh -u "$1" -c "h.zero ($((size - 65536)), 65536)" -c 'h.flush ()' ||
+  nbdsh -u "$1" -c "h.zero ($((guest_size - 65536)), 65536)" -c 'h.flush ()' ||
     fail "a guest's zeroes"
 }
 
@@ -65,26 +67,26 @@ copy_and_pivot ()
   start_proxy proxy memory $size
   # One connection: the requests may become longer soon.
   must_migrate --connections=1 "$S" "$2"
-  all_zero "$3" "$1, copied"
+  all_zero "$3" $size "$1, copied"
   echo "-- $1: a guest's zeroes after the pivot"
-  old_data "$3"
+  old_data "$3" $guest_size
   guest_zeroes "$S"
-  all_zero "$3" "$1, zeroed by a guest"
+  all_zero "$3" $guest_size "$1, zeroed by a guest"
   end_bg proxy
 }
 
-old_data "$tmp/destination"
+old_data "$tmp/destination" $size
 start_eval destination "$tmp/destination" start_nbdkit
 copy_and_pivot nbdkit "$(uri destination)" "$tmp/destination"
 end_bg destination
 
-old_data "$tmp/destination"
+old_data "$tmp/destination" $size
 start_nbd_server "$tmp/destination"
 copy_and_pivot nbd-server "$nbd_server_uri" "$tmp/destination"
 
 echo "-- a guest's zeroes on a source without a migration"
-old_data "$tmp/source"
+old_data "$tmp/source" $guest_size
 rm -rf "$tmp/proxy.dir"
 start_eval proxy "$tmp/source" start_proxy
 guest_zeroes "$S"
-all_zero "$tmp/source" "the source"
+all_zero "$tmp/source" $guest_size "the source"
