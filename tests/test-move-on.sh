@@ -110,6 +110,8 @@ stop_guest again
 verify_final again "$(uri d)"
 
 echo "-- a handover, and back"
+restart_proxy
+disk_is c d destination
 serve e
 start_guest third "$P" --initial any --rate 4M --expect-shutdown
 must_migrate --finish=handover "$P" "$(uri e)"
