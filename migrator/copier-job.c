@@ -208,6 +208,8 @@ add_ops (struct job *job, enum op_kind kind, char *buf, uint64_t offset,
 static void
 add_zeroes_as_data (struct job *job, uint64_t offset, uint64_t length)
 {
+  if (job->charged)
+    bucket_take (job->c->options.bucket, length, loop_now_us ());
   while (length > 0) {
     const uint64_t n = length < ZEROES_BYTES ? length : ZEROES_BYTES;
 
@@ -270,11 +272,11 @@ start_reading (struct job *job)
   const uint64_t block = c->destination->minimum_bytes;
 
   job->stage = STAGE_READ;
+  /* What the pause copies is free, or it would be paid for after a pause that
+   * was not long enough.
+   */
+  job->charged = c->obey_rate;
   if (job->kind != SEGMENT_ZERO) {
-    /* What the pause copies is free, or it would be paid for after a pause
-     * that was not long enough.
-     */
-    job->charged = c->obey_rate;
     if (job->charged)
       bucket_take (c->options.bucket, job->length, loop_now_us ());
     add_ops (job, OP_READ_SOURCE, job->buf, job->offset, job->length);

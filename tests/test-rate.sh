@@ -19,8 +19,17 @@ burst=$((1024 * 1024))
 start_proxy proxy memory $size
 start_nbdkit destination --filter=log memory $size \
   logfile="$tmp/destination.requests"
-fill "$(uri proxy)" 100
 
+echo "-- zeroes, where they are sent as data"
+start_nbdkit without --filter=nozero memory $size
+must_migrate --finish=detach --rate=4M "$(uri proxy)" "$(uri without)"
+end_bg without
+[ "$(completed copied_bytes)" -eq $size ]
+[ "$(completed duration_ms)" -ge $(((size - burst) * 1000 / rate)) ] ||
+  fail "it took $(completed duration_ms) ms only"
+
+echo "-- data"
+fill "$(uri proxy)" 100
 must_migrate --finish=detach --rate=4M "$(uri proxy)" "$(uri destination)"
 same_content "$(uri proxy)" "$(uri destination)"
 
