@@ -126,7 +126,6 @@ kill_bg silent CONT
 end_bg silent
 
 echo "-- the owner is not known, and the proxy itself is named"
-rm -f "$dir/kept" # for the server that did not answer
 : > "$dir/state"
 start_proxy proxy null size=$size
 expect_status 1 "$nbdmigrate" reopen "$(uri proxy)" owner=destination \

@@ -112,6 +112,10 @@ read_file (struct export *e, const char *uri, struct kept_rest *k, char **why)
     pthread_mutex_lock (&e->session.lock);
     ok = is_of_this_state (e, &k->file.kept, uri, &what);
     pthread_mutex_unlock (&e->session.lock);
+    if (!ok && k->file.kept.nr_entries == 0) { /* no writes: only a grace */
+      kept_file_free (&k->file);
+      return 0;
+    }
     break;
   }
   if (ok)
@@ -212,8 +216,10 @@ kept_is_nothing (struct export *e, char **why)
   struct kept_file f;
   const enum kept_status s = kept_file_read (e->kept_path, e->name, &f, &what);
 
-  if (s == KEPT_NONE)
+  if (s == KEPT_NONE || (s == KEPT_OK && f.kept.nr_entries == 0)) {
+    kept_file_free (&f);
     return true;
+  }
   explain (e, why,
            what ? what
                 : "the disk is where they do not belong, or they have not been "
