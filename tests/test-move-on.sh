@@ -73,6 +73,12 @@ grep -qF "there already ($(uri c))" "$tmp/migrate.log"
 guest_goes_on guest
 disk_is b c destination
 
+echo "-- where it was before nothing is taken for zero, whatever is promised"
+start_nbdkit a file "$tmp/a"
+must_migrate --finish=detach --destination-is-zero "$P" "$(uri a)"
+verify_cut guest "$(uri a)" --initial "$pattern"
+disk_is c a source
+
 echo "-- a run that is interrupted leaves it where it is, and is gone on with"
 serve d
 start_migrate --wait "$P" "$(uri d)"
