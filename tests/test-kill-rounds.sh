@@ -60,10 +60,17 @@ kill_destination ()
 
 kill_proxy ()
 {
+  local lost=()
+
   crash_bg proxy
   guest_is_cut_off
+  # nbdkit before 1.34 may end when a client is killed with answers on their way.
+  if ! is_child "${pids[destination]}"; then
+    kill_destination
+    lost=(--lost-cache)
+  fi
   start_the_proxy
-  resume_guest
+  resume_guest "${lost[@]}"
 }
 
 kill_both ()
