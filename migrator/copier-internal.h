@@ -138,6 +138,9 @@ extern void copier_free_parts (struct copier *c);
 extern void job_start (struct copier *c, uint64_t offset, uint64_t length,
                        enum segment_kind kind, bool touched);
 extern void op_submit (struct op *op, struct connection *conn);
+
+/* It was not sent, and will not be: its job fails, which is no error. */
+extern void op_give_up (struct op *op);
 extern bool is_zero (const char *buf, uint64_t length);
 
 /* Whether the destination can write zeroes by itself, as far as is known. */

@@ -135,6 +135,17 @@ op_ended (struct io *io)
 }
 
 void
+op_give_up (struct op *op)
+{
+  struct job *job = op->job;
+
+  job->failed = true;
+  free (op);
+  if (--job->pending == 0)
+    job_advance (job);
+}
+
+void
 op_submit (struct op *op, struct connection *conn)
 {
   op->io.ended = op_ended;

@@ -268,9 +268,21 @@ drop (struct copier *c, struct queue *q)
   }
 }
 
+/* Requests that wait for a connection to be made anew (renew.h). */
+static void
+drop_unsent (struct copier *c)
+{
+  while (c->destination->nr_connections == 0 &&
+         c->destination_ops.first != NULL) {
+    c->nr_destination_ops--;
+    op_give_up (op_queue_pop (&c->destination_ops));
+  }
+}
+
 void
 copier_drop_queue (struct copier *c)
 {
+  drop_unsent (c);
   lookup_drop (c);
   drop (c, &c->unknown);
   drop (c, &c->ready);

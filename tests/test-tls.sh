@@ -53,8 +53,9 @@ cp "$tmp/right/ca-cert.pem" "$tmp/secret"
 chmod 1777 "$tmp"
 chmod 700 "$tmp/secret"
 in_host host start_proxy proxy memory $size
+truncate -s $size "$tmp/disk" # kept when its server is started again
 at_port host 10809 start_nbdkit destination --tls=require \
-  --tls-certificates="$tmp/right" --filter=log memory $size \
+  --tls-certificates="$tmp/right" --filter=log file "$tmp/disk" \
   logfile="$tmp/requests"
 fill "$(uri proxy)" 50
 D=nbds://$address:10809/
@@ -108,6 +109,6 @@ mv "$tmp/right/gone.pem" "$tmp/right/ca-cert.pem"
 end_bg destination
 ! grep -q ' Connect ' "$tmp/imposter" || fail "the proxy took an imposter"
 at_port host 10809 start_nbdkit destination --tls=require \
-  --tls-certificates="$tmp/right" memory $size
+  --tls-certificates="$tmp/right" file "$tmp/disk"
 wait_bg reader || fail "a read failed: $(cat "$tmp/reader.log")"
 end_bg proxy
