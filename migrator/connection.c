@@ -122,10 +122,10 @@ connect_step (struct nbd_handle *nbd, int interrupt_fd, int timeout_ms,
 }
 
 static int
-connect_within (struct nbd_handle *nbd, const char *uri, int interrupt_fd,
-                const char **why)
+connect_within (struct nbd_handle *nbd, const char *uri, unsigned connect_ms,
+                int interrupt_fd, const char **why)
 {
-  const int64_t deadline = loop_now_us () + CONNECTION_CONNECT_MS * 1000;
+  const int64_t deadline = loop_now_us () + (int64_t)connect_ms * 1000;
   int r;
 
   if (nbd_aio_connect_uri (nbd, uri) == -1) {
@@ -234,7 +234,10 @@ connection_open (struct loop *loop, const char *uri,
 
   if (c == NULL)
     return NULL;
-  if (connect_within (c->nbd, uri, interrupt_fd, &reason) == 0 &&
+  if (connect_within (c->nbd, uri,
+                      options->connect_ms ? options->connect_ms
+                                          : CONNECTION_CONNECT_MS,
+                      interrupt_fd, &reason) == 0 &&
       loop_add (loop, &c->watch) == -1)
     reason = strerror (errno);
   if (reason != NULL) {

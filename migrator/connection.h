@@ -63,9 +63,10 @@ struct connection {
 struct connection_options {
   bool allocation;           /* ask for base:allocation */
   const char *depth_context; /* another context to ask for, or NULL */
+  unsigned connect_ms;       /* 0: CONNECTION_CONNECT_MS */
 };
 
-/* Connect to the URI, waiting for at most CONNECTION_CONNECT_MS, which the loop
+/* Connect to the URI, waiting for at most connect_ms, which the loop
  * does not run.  NULL with *why (the caller frees it) on error.  interrupt_fd
  * (or -1) becoming readable ends the wait as well.
  */

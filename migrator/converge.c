@@ -248,7 +248,7 @@ obey_finish_wish (struct migration *m)
 
   if (!m->finish_wished)
     return;
-  m->finish_wished = m->wait = false;
+  m->finish_wished = m->wait = m->sampled = false;
   m->finish = m->finish_wish;
   if (converge_prepare (m) == 0)
     return;
@@ -285,11 +285,22 @@ say_not_converged (struct migration *m, const char *what)
   drive_fail (m, "it does not converge; %s", reason ? reason : what);
 }
 
+/* Before the pause, which has no time for it; once, as long as nobody waits
+ * between.
+ */
+static bool
+was_copied (struct migration *m)
+{
+  if (!m->sampled)
+    m->sampled = evidence_copied (m) == 0;
+  return m->sampled;
+}
+
 /* A destination that took its time to answer has made the prediction old. */
 static enum cut_over
 attempt (struct migration *m)
 {
-  if (!liveness_prove (m) || predict (m) == -1)
+  if (!liveness_prove (m) || !was_copied (m) || predict (m) == -1)
     return m->stop == STOP_NO ? CUT_WISHED : CUT_FAILED;
   if (!fits (m))
     return CUT_MISSED; /* counted: it may be so again and again */
@@ -368,6 +379,7 @@ converge (struct migration *m)
     if (fits (m) && m->wait) {
       if (stay_ready (m) == -1)
         return EXIT_FAILED;
+      m->sampled = false; /* it may be hours until the end */
       continue;
     }
     if (fits (m)) {

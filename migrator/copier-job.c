@@ -123,8 +123,10 @@ op_ended (struct io *io)
                  op->kind == OP_READ_SOURCE ? c->source : c->destination,
                  op->offset, op->length, io);
   }
-  else if (op->kind == OP_WRITE)
+  else if (op->kind == OP_WRITE) {
     c->stats.copied_bytes += op->length;
+    c->options.wrote (c->options.opaque, op->offset, op->length);
+  }
   else if (op->kind == OP_ZERO) {
     c->stats.zeroed_bytes += op->length;
     note_zero_time (c, op);

@@ -48,6 +48,7 @@ typedef void copier_ask (void *opaque, uint64_t ticket, uint64_t offset,
  * is believed any more; what was left out before is to be taken again.
  */
 typedef void copier_distrusted (void *opaque, uint64_t offset);
+typedef void copier_wrote (void *opaque, uint64_t offset, uint64_t length);
 
 struct copier_options {
   uint64_t chunk_bytes;
@@ -60,6 +61,7 @@ struct copier_options {
   copier_ended *ended;
   copier_ask *ask; /* NULL: by block status at the source */
   copier_distrusted *distrusted;
+  copier_wrote *wrote; /* data, and the destination has acknowledged it */
   void *opaque;
 };
 

@@ -160,6 +160,17 @@ to_text (const unsigned char digest[32], char text[DIGEST_TEXT_BYTES])
 }
 
 int
+digest_data (const void *data, size_t bytes, char text[DIGEST_TEXT_BYTES])
+{
+  unsigned char digest[32];
+
+  if (gnutls_hash_fast (GNUTLS_DIG_SHA256, data, bytes, digest) < 0)
+    return -1;
+  to_text (digest, text);
+  return 0;
+}
+
+int
 digest_disk (struct disk *d)
 {
   struct reader r = { .d = d };

@@ -4,9 +4,15 @@
 #ifndef NBDMIGRATE_DIGEST_H
 #define NBDMIGRATE_DIGEST_H
 
+#include <stddef.h>
+
 #define DIGEST_TEXT_BYTES 65 /* hexadecimal, with the final 0 */
 
 struct disk;
+
+/* The SHA-256 of these bytes; -1: GnuTLS does not offer it. */
+extern int digest_data (const void *data, size_t bytes,
+                        char text[DIGEST_TEXT_BYTES]);
 
 /* Read the destination (as many bytes as the source has) and fill d->digest.
  * Drives the migration meanwhile.  -1 with m->stop set on error.

@@ -30,8 +30,19 @@
 #define IN_FLIGHT_BYTES (16 * 1024 * 1024) /* all disks together */
 #define MANY_DISKS 8
 
+#define READER_CONNECT_MS 2000
+
 static const struct connection_options source_options = { .allocation = true };
-static const struct connection_options destination_options = { 0 };
+
+/* Where it says that there is data, --destination-is-zero is doubted first. */
+struct connection_options
+disk_destination_options (const struct disk *d)
+{
+  return (struct connection_options){
+    .allocation = d->m->options->destination_is_zero,
+  };
+}
+
 static const struct connection_options base_options = {
   .depth_context = COPIER_DEPTH_CONTEXT,
 };
@@ -257,10 +268,11 @@ check_destination (struct disk *d)
 static int
 open_destination (struct disk *d)
 {
+  const struct connection_options options = disk_destination_options (d);
   char *why;
 
-  d->destination = endpoint_open (&d->m->loop, d->pair->connect,
-                                  &destination_options, d->m->signals.fd, &why);
+  d->destination = endpoint_open (&d->m->loop, d->pair->connect, &options,
+                                  d->m->signals.fd, &why);
   if (d->destination == NULL)
     return connect_failed (d, d->pair->destination, "destination", why);
   return check_destination (d);
@@ -342,11 +354,83 @@ widen (struct disk *d)
     d->m->nr_disks < MANY_DISKS ? CONNECTIONS : CONNECTIONS / 4;
   const unsigned wanted =
     d->m->options->connections ? d->m->options->connections : chosen;
+  const struct connection_options options = disk_destination_options (d);
 
   if (widen_one (d, d->source, "source", &source_options, wanted) == -1)
     return -1;
-  return widen_one (d, d->destination, "destination", &destination_options,
-                    wanted);
+  return widen_one (d, d->destination, "destination", &options, wanted);
+}
+
+/* ---- the reader -------------------------------------------------------- */
+
+/* What is written over a connection may be seen over that one only: a server
+ * can give each client a disk of its own.  So what is said of the destination
+ * is read over one that never writes.  After a pivot it is the proxy that has
+ * such connections, but --verify may not stop the guest's own for long.
+ */
+static bool
+needs_reader (const struct options *o)
+{
+  return o->finish != FINISH_PIVOT || o->verify || o->digest;
+}
+
+/* Of several connections a part: a server of many clients has no place for
+ * more, and the copying misses them little.
+ */
+static unsigned
+readers_of (const struct options *o, unsigned connections)
+{
+  if (connections < 4)
+    return 0;
+  return o->verify ? connections / 4 : 1;
+}
+
+/* One more.  Many servers admit one client only, and let others wait without a
+ * word: not for long, measured by how long the first connection took.
+ */
+static int
+open_reader (struct disk *d)
+{
+  struct connection_options options = disk_destination_options (d);
+  char *why;
+
+  options.connect_ms = READER_CONNECT_MS;
+  if (d->destination->connect_us > READER_CONNECT_MS * INT64_C (1000) / 8)
+    options.connect_ms = (unsigned)(d->destination->connect_us * 8 / 1000);
+  d->reader = endpoint_open (&d->m->loop, d->pair->connect, &options,
+                             d->m->signals.fd, &why);
+  loop_run_once (&d->m->loop, 0); /* was it a signal that ended the wait? */
+  if (d->reader == NULL) {
+    free (why);
+    return d->m->stop == STOP_NO ? 0 : -1;
+  }
+  if (!endpoint_differs (d->destination, d->reader, &why))
+    return 0;
+  endpoint_close (d->reader);
+  d->reader = NULL;
+  return connect_failed (d, d->pair->destination, "destination", why);
+}
+
+static int
+make_reader (struct disk *d)
+{
+  const struct options *o = d->m->options;
+  const unsigned n = readers_of (o, d->destination->nr_connections);
+
+  if (!needs_reader (o))
+    return 0;
+  if (n == 0)
+    return open_reader (d);
+  d->reader = endpoint_split (d->destination, n);
+  return d->reader ? 0 : -1;
+}
+
+struct endpoint *
+disk_reader (const struct disk *d)
+{
+  return d->reader != NULL && endpoint_broken (d->reader) == NULL
+           ? d->reader
+           : d->destination;
 }
 
 static int
@@ -364,6 +448,7 @@ make_copier (struct disk *d)
     .ended = disk_part_ended,
     .ask = disk_ask_extents,
     .distrusted = disk_distrust,
+    .wrote = disk_wrote,
     .opaque = d,
   };
 
@@ -396,7 +481,7 @@ note_detach (struct disk *d)
 int
 disk_widen (struct disk *d)
 {
-  if (widen (d) == -1 || make_copier (d) == -1)
+  if (widen (d) == -1 || make_reader (d) == -1 || make_copier (d) == -1)
     return -1;
   d->swept = true; /* nothing is taken before the first pass */
   if (d->m->options->incremental)
@@ -528,6 +613,7 @@ disk_close (struct disk *d)
   control_close (d->control);
   endpoint_close (d->source);
   endpoint_close (d->destination);
+  endpoint_close (d->reader);
   endpoint_close (d->base);
   bitmap_destroy (&d->unverified);
   renew_close (&d->renewal); /* no connection writes to a ledger any more */

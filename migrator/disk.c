@@ -242,6 +242,12 @@ disk_part_ended (void *opaque, uint64_t offset, uint64_t length,
     abort (); /* a lease must not be forgotten; the session's end is safe */
 }
 
+void
+disk_wrote (void *opaque, uint64_t offset, uint64_t length)
+{
+  evidence_note (opaque, offset, length);
+}
+
 static void
 reported (void *opaque, const struct control_answer *a)
 {
@@ -253,9 +259,8 @@ reported (void *opaque, const struct control_answer *a)
                 a->desc);
 }
 
-/* What may be the cause, and what to do then. */
-static const char *
-wrong_hint (const struct disk *d)
+const char *
+disk_wrong_hint (const struct disk *d)
 {
   if (d->base != NULL)
     return "; is --shared-base that of this disk, and are the destination's "
@@ -278,7 +283,7 @@ compared (void *opaque, const struct control_answer *a)
 {
   CLEANUP_EXTENTS struct extents wrong = EXTENTS_EMPTY;
   struct disk *d = opaque;
-  const char *hint = wrong_hint (d);
+  const char *hint = disk_wrong_hint (d);
   const char *why;
 
   reported (opaque, a);

@@ -279,6 +279,7 @@ check_disk (struct disk *d, int64_t now)
   } sides[] = {
     { d->source, "source" },
     { d->destination, "destination" },
+    { d->reader, "destination" },
     { d->base, "shared base" },
   };
   size_t i;
@@ -365,6 +366,16 @@ drive_ask_all (struct migration *m, const char *command,
   while (!all_answered (m))
     drive (m, 1000);
   return drive_refused (m) == NULL ? 0 : -1;
+}
+
+int
+drive_ask (struct disk *d, const char *command, json_t *arguments)
+{
+  control_answer_clear (&d->answer);
+  control_ask (d->control, command, arguments, &d->answer);
+  while (!d->answer.done)
+    drive (d->m, 1000);
+  return d->answer.value != NULL ? 0 : -1;
 }
 
 struct disk *

@@ -49,6 +49,7 @@ endpoint_open (struct loop *loop, const char *uri,
                char **why)
 {
   struct endpoint *e = calloc (1, sizeof *e);
+  const int64_t begin_us = loop_now_us ();
 
   *why = NULL;
   if (e == NULL)
@@ -60,6 +61,7 @@ endpoint_open (struct loop *loop, const char *uri,
     return NULL;
   }
   e->nr_connections = 1;
+  e->connect_us = loop_now_us () - begin_us;
   if (learn (e, e->connections[0]->nbd, options) == -1) {
     *why = strdup (nbd_error_text (nbd_get_error ()));
     endpoint_close (e);
@@ -137,6 +139,14 @@ ids_differ (const struct endpoint *a, const struct endpoint *b, char **why)
   return true;
 }
 
+bool
+endpoint_differs (const struct endpoint *e, const struct endpoint *other,
+                  char **why)
+{
+  *why = NULL;
+  return facts_differ (e, other, why) || ids_differ (e, other, why);
+}
+
 /* Does a further connection reach another export than the first one did? */
 static bool
 differs (const struct endpoint *e, const struct connection *c,
@@ -148,7 +158,7 @@ differs (const struct endpoint *e, const struct connection *c,
   if (learn (&other, c->nbd, options) == -1)
     *why = strdup (nbd_error_text (nbd_get_error ()));
   else
-    differ = facts_differ (e, &other, why) || ids_differ (e, &other, why);
+    differ = endpoint_differs (e, &other, why);
   free (other.export_name);
   free (other.description);
   return differ;
@@ -215,6 +225,30 @@ endpoint_drop_broken (struct endpoint *e)
     return why;
   }
   return NULL;
+}
+
+struct endpoint *
+endpoint_split (struct endpoint *e, unsigned n)
+{
+  struct endpoint *other = malloc (sizeof *other);
+
+  assert (n < e->nr_connections);
+  if (other == NULL)
+    return NULL;
+  *other = *e;
+  other->export_name = strdup (e->export_name);
+  other->description = e->description ? strdup (e->description) : NULL;
+  other->nr_connections = n;
+  if (other->export_name == NULL ||
+      (e->description != NULL && other->description == NULL)) {
+    other->nr_connections = 0;
+    endpoint_close (other);
+    return NULL;
+  }
+  e->nr_connections -= n;
+  memcpy (other->connections, e->connections + e->nr_connections,
+          n * sizeof *other->connections);
+  return other;
 }
 
 /* ---- in use ------------------------------------------------------------ */

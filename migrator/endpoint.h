@@ -31,6 +31,7 @@ struct endpoint {
   bool has_allocation; /* base:allocation was granted */
   bool has_depth;      /* so was the context asked for beside it */
 
+  int64_t connect_us; /* how long the first connection took */
   struct connection *connections[ENDPOINT_CONNECTIONS_MAX];
   unsigned nr_connections;
 
@@ -72,6 +73,17 @@ extern bool endpoint_matches (const struct endpoint *e,
 
 /* Use it, too; it becomes the endpoint's. */
 extern void endpoint_add (struct endpoint *e, struct connection *c);
+
+/* Whether another opening of the same URI has reached another export, as far as
+ * its facts tell; *why as above.
+ */
+extern bool endpoint_differs (const struct endpoint *e,
+                              const struct endpoint *other, char **why);
+
+/* Make another one of its last n connections; some must be left.  NULL: no
+ * memory, nothing has changed.
+ */
+extern struct endpoint *endpoint_split (struct endpoint *e, unsigned n);
 
 extern void endpoint_close (struct endpoint *e);
 

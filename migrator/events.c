@@ -75,6 +75,11 @@ disks_json (const struct migration *m)
     if (d->owner != NULL)
       json_object_set_new (json_array_get (disks, i), "owner",
                            json_string (d->owner));
+    if (d->sampled_over != NULL)
+      json_object_set_new (
+        json_array_get (disks, i), "sample",
+        json_pack ("{s:i, s:I, s:s}", "places", (int)d->sampled_places, "bytes",
+                   (json_int_t)d->sampled_bytes, "over", d->sampled_over));
     if (d->digest[0])
       json_object_set_new (json_array_get (disks, i), "sha256",
                            json_string (d->digest));
@@ -165,14 +170,15 @@ summary (const struct migration *m)
     sum.sampled_bytes += s.sampled_bytes;
   }
   return json_pack (
-    "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:f, s:I, s:s, s:b}",
+    "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:f, s:I, s:s, s:b}",
     "disks", disks_json (m), "disk_bytes", (json_int_t)disk_bytes (m),
     "copied_bytes", (json_int_t)sum.copied_bytes, "zeroed_bytes",
     (json_int_t)sum.zeroed_bytes, "skipped_bytes",
     (json_int_t)sum.skipped_bytes, "compared_bytes",
     (json_int_t)sum.compared_bytes, "sampled_bytes",
     (json_int_t)sum.sampled_bytes, "sample_seed", (json_int_t)m->sample_seed,
-    "passes", (int)m->passes, "pause_ms", m->pause_ms, "duration_ms",
+    "marked_bytes", (json_int_t)m->marked_bytes, "passes", (int)m->passes,
+    "pause_ms", m->pause_ms, "duration_ms",
     (json_int_t)((loop_now_us () - m->started_us) / 1000), "finish",
     finish_name (m->finish), "resumed", resumed);
 }

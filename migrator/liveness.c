@@ -87,6 +87,8 @@ liveness_run (struct migration *m, int64_t now_us)
       continue;
     renew_run (d, now_us);
     probe_idle (d->destination, since_us);
+    if (d->reader != NULL)
+      probe_idle (d->reader, since_us);
     if (d->base != NULL)
       probe_idle (d->base, since_us);
     if (d->relay_life.sent_us < since_us)

@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -128,10 +127,11 @@ open_disks (struct migration *m)
   for (i = 0; i < m->nr_disks; ++i)
     if (disk_begin (&m->disks[i]) == -1)
       return -1;
-  if (converge_prepare (m) == 0)
-    return 0;
-  prepare_failed (m);
-  return -1;
+  if (converge_prepare (m) == -1) {
+    prepare_failed (m);
+    return -1;
+  }
+  return evidence_before (m) == -1 ? -1 : canary_check (m);
 }
 
 static void
@@ -460,17 +460,6 @@ finish (struct migration *m, int status)
   say_authority (m, m->complete ? EXIT_DONE : status);
 }
 
-/* Only to be different each time. */
-static uint64_t
-choose_seed (void)
-{
-  uint32_t seed = 0;
-
-  if (getrandom (&seed, sizeof seed, GRND_NONBLOCK) != sizeof seed)
-    seed = (uint32_t)loop_now_us ();
-  return seed;
-}
-
 int
 migrate (const struct options *options)
 {
@@ -480,7 +469,6 @@ migrate (const struct options *options)
     .wait = options->wait,
     .max_pause_ms = options->max_pause_ms,
     .predicted_ms = FORECAST_NEVER,
-    .sample_seed = choose_seed (),
     .started_us = loop_now_us (),
   };
   int status = EXIT_FAILED;
@@ -492,6 +480,9 @@ migrate (const struct options *options)
   loop_init (&m.loop);
   bucket_init (&m.bucket, options->rate, loop_now_us ());
   forecast_init (&m.forecast);
+  m.sample_seed =
+    options->sample_seed >= 0 ? (uint64_t)options->sample_seed : random_seed ();
+  random_init (&m.random, m.sample_seed);
   if (catch_signals (&m) == -1)
     say_error ("setting up signals: %s", strerror (errno));
   else

@@ -5,6 +5,8 @@
  *
  *   disk-open.c    one disk: both endpoints and the control connection, checked
  *   disk-unique.c  no disk twice, in other words
+ *   evidence.c     samples of what the destination holds
+ *   canary*.c      each destination is the disk that it is taken for
  *   disk.c         its leases: taking, copying, reporting
  *   checkpoint.c   flushes while a pass goes on
  *   drive.c        one round of everything; questions to all filters at once
@@ -36,9 +38,12 @@
 #include "forecast.h"
 #include "meter.h"
 #include "options.h"
+#include "random.h"
 #include "renew.h"
 
 struct migration;
+
+#define EVIDENCE_KEPT 32
 
 enum pass_kind {
   PASS_COPY,       /* what is dirty */
@@ -59,6 +64,10 @@ struct disk {
   const struct pair *pair; /* not owned */
   struct endpoint *source, *destination;
   struct endpoint *base; /* --shared-base, or NULL */
+  /* To the destination, too, but nothing is ever written over it: what it sees
+   * was kept by the server.  NULL: there is no such connection.
+   */
+  struct endpoint *reader;
   char *control_path;
   struct control *control;
   struct ledger *ledger; /* of the destination's connections, or NULL */
@@ -132,6 +141,17 @@ struct disk {
   uint64_t unanswered_ms;   /* for how long */
   uint64_t dirty_rate;      /* bytes per second */
 
+  /* A random choice of places that were copied as data; and what was found
+   * there in the end.
+   */
+  struct kept {
+    uint64_t hash, offset;
+  } kept[EVIDENCE_KEPT];
+  unsigned nr_kept;
+  unsigned sampled_places; /* the last time */
+  uint64_t sampled_bytes;
+  const char *sampled_over; /* NULL: nothing was; static */
+
   char digest[DIGEST_TEXT_BYTES]; /* --digest; empty if not asked for */
   uint64_t digested_bytes;        /* how far it is */
 
@@ -156,6 +176,7 @@ struct migration {
   uint64_t sample_seed;
   struct loop loop;
   struct bucket bucket;
+  struct random random; /* begun with the seed */
   struct disk *disks;
   size_t nr_disks;
 
@@ -179,11 +200,14 @@ struct migration {
   int64_t outrun_since_us; /* the guest has been too fast since, or 0 */
   bool outrun_said;
   struct forecast forecast;
-  bool verified;         /* --verify: the first reading back was done */
-  unsigned missed_gates; /* in a row */
-  uint64_t flush_us;     /* the latest flush of all destinations */
-  uint64_t predicted_ms; /* the pause, FORECAST_NEVER if not known */
-  int64_t started_us;    /* monotonic */
+  uint64_t map_questions; /* that were asked (map.c) */
+  uint64_t marked_bytes;  /* canary_check: written, besides what is copied */
+  bool sampled;           /* evidence_copied, for the cut-over to come */
+  bool verified;          /* --verify: the first reading back was done */
+  unsigned missed_gates;  /* in a row */
+  uint64_t flush_us;      /* the latest flush of all destinations */
+  uint64_t predicted_ms;  /* the pause, FORECAST_NEVER if not known */
+  int64_t started_us;     /* monotonic */
   int64_t next_heartbeat_us;
   unsigned publishing; /* heartbeats not yet answered */
   int64_t next_show_us;
@@ -206,11 +230,45 @@ extern int disk_open (struct disk *d);
 /* Once all are open: -1 after saying which disk was named twice. */
 extern int disk_check_unique (struct migration *m);
 
+/* ---- canary.c ---------------------------------------------------------- */
+
+/* With the sessions begun and pivots prepared, and before anything is copied:
+ * whether each destination is a disk of its own, no source, and one and the
+ * same over all its connections.  -1 with m->stop.
+ */
+extern int canary_check (struct migration *m);
+
+/* ---- evidence.c -------------------------------------------------------- */
+
+/* The same, and before any mark is written: what is about to be left out must
+ * be there.  -1 with m->stop.
+ */
+extern int evidence_before (struct migration *m);
+
+/* This was written to the destination. */
+extern void evidence_note (struct disk *d, uint64_t offset, uint64_t length);
+
+/* Before the cut-over, over the connections that serve after it: a sample of
+ * what was copied is there.  -1 with m->stop.
+ */
+extern int evidence_copied (struct migration *m);
+
+/* ---- disk-open.c, again ------------------------------------------------ */
+
 /* Second step, once all disks of the migration passed the first: the other
  * connections.  This may wait for long, and no heartbeat goes out meanwhile: no
  * disk may have a session yet.
  */
 extern int disk_widen (struct disk *d);
+
+/* What every connection to the destination asks for. */
+extern struct connection_options
+disk_destination_options (const struct disk *d);
+
+/* What was kept by the destination is best seen over this: the reader, or the
+ * connections that wrote if there is none, or none any more.
+ */
+extern struct endpoint *disk_reader (const struct disk *d);
 
 /* Third step, once all disks passed the second: the session, tracking on (R1).
  */
@@ -228,6 +286,8 @@ extern copier_ended disk_part_ended;
 /* disk-extents.c.  The copier's questions, and what a sample has found. */
 extern copier_ask disk_ask_extents;
 extern copier_distrusted disk_distrust;
+/* And that data was written. */
+extern copier_wrote disk_wrote;
 
 /* Bytes copied or left out and not yet read back; 0 without --verify. */
 extern uint64_t disk_unverified_bytes (const struct disk *d);
@@ -237,6 +297,11 @@ extern void disk_note_status (struct disk *d, const json_t *status);
 
 /* Whether nothing can be said yet of what an earlier run has written (R17). */
 extern bool disk_waits_for_late_writes (const struct disk *d);
+
+/* Why the destination may hold something else than it should, and what to do
+ * then; "": nothing that the options would tell.
+ */
+extern const char *disk_wrong_hint (const struct disk *d);
 
 extern void disk_start_pass (struct disk *d, enum pass_kind kind);
 extern bool disk_pass_running (const struct disk *d);
@@ -277,6 +342,9 @@ typedef json_t *drive_arguments (struct disk *d);
  */
 extern int drive_ask_all (struct migration *m, const char *command,
                           drive_arguments *arguments);
+
+/* The same with one disk; the arguments are stolen. */
+extern int drive_ask (struct disk *d, const char *command, json_t *arguments);
 
 /* The first answer that is an error, or NULL; and make an error of it. */
 extern struct disk *drive_refused (struct migration *m);

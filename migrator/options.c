@@ -48,6 +48,7 @@ static const char help[] =
   "  --incremental          after a detach: copy only what changed since\n"
   "  --verify               read back and compare before the cut-over\n"
   "  --digest               after a detach: SHA-256 of the destination\n"
+  "  --sample-seed=N        look at the same random places as a run before\n"
   "  --control=SOCKET       control socket of the proxy [announced by it]\n"
   "  --progress[=FD]        progress bar on stderr, or lines N/100 on FD\n"
   "                         [a bar if stderr is a terminal]\n"
@@ -72,6 +73,7 @@ enum {
   OPT_RATE,
   OPT_CONNECTIONS,
   OPT_REQUEST_SIZE,
+  OPT_SAMPLE_SEED,
   OPT_DESTINATION_IS_ZERO,
   OPT_RESTART,
   OPT_CONTROL,
@@ -89,6 +91,7 @@ static const struct option long_options[] = {
   { "rate", required_argument, NULL, OPT_RATE },
   { "connections", required_argument, NULL, OPT_CONNECTIONS },
   { "request-size", required_argument, NULL, OPT_REQUEST_SIZE },
+  { "sample-seed", required_argument, NULL, OPT_SAMPLE_SEED },
   { "destination-is-zero", no_argument, NULL, OPT_DESTINATION_IS_ZERO },
   { "shared-base", required_argument, NULL, OPT_SHARED_BASE },
   { "incremental", no_argument, NULL, OPT_INCREMENTAL },
@@ -251,6 +254,11 @@ parse_option (struct options *o, int opt, const char *text)
     if (parse_number ("connections", text, 1, 16, &n) == -1)
       return -1;
     o->connections = (unsigned)n;
+    return 0;
+  case OPT_SAMPLE_SEED:
+    if (parse_number ("sample-seed", text, 0, UINT32_MAX, &n) == -1)
+      return -1;
+    o->sample_seed = n;
     return 0;
   case OPT_REQUEST_SIZE:
     return parse_request_size (o, text);
@@ -542,6 +550,7 @@ options_parse (struct options *o, int argc, char *argv[])
 
   *o = (struct options){ .finish = FINISH_PIVOT,
                          .max_pause_ms = 300,
+                         .sample_seed = -1,
                          .bar = isatty (STDERR_FILENO),
                          .progress_fd = -1 };
   while ((opt = options_next (argc, argv, long_options)) != -1) {

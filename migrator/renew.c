@@ -19,8 +19,6 @@
  */
 #define WITHOUT_US (INT64_C (5) * 1000000)
 
-static const struct connection_options destination_options = { 0 };
-
 void
 renew_close (struct renewal *r)
 {
@@ -117,12 +115,12 @@ tell (struct disk *d)
 static void
 watch_attempt (struct disk *d, int64_t now_us)
 {
+  const struct connection_options options = disk_destination_options (d);
   struct renewal *r = &d->renewal;
   char *why;
 
   if (connection_has_come (r->coming)) {
-    if (endpoint_matches (d->destination, r->coming, &destination_options,
-                          &why))
+    if (endpoint_matches (d->destination, r->coming, &options, &why))
       tell (d);
     else
       drive_fail (d->m, "connecting to %s again: %s", d->pair->destination,
@@ -142,12 +140,13 @@ watch_attempt (struct disk *d, int64_t now_us)
 static void
 begin_attempt (struct disk *d, int64_t now_us)
 {
+  const struct connection_options options = disk_destination_options (d);
   struct renewal *r = &d->renewal;
   char *why;
 
   r->begun_us = now_us;
-  r->coming = connection_begin (&d->m->loop, d->destination->uri,
-                                &destination_options, &why);
+  r->coming =
+    connection_begin (&d->m->loop, d->destination->uri, &options, &why);
   if (r->coming != NULL)
     return;
   note_why (r, why);

@@ -87,6 +87,13 @@ wire_bytes ()
   echo $total
 }
 
+# The same without what the last run wrote besides, to tell its destinations apart,
+# and put back.
+copied_bytes ()
+{
+  echo $(($(wire_bytes "$1") - $(completed marked_bytes)))
+}
+
 # What a file occupies, in bytes.
 allocated_bytes ()
 {

@@ -284,8 +284,9 @@ server_is_up ()
   return 1
 }
 
-# start_nbd_server FILE: the oldest server, its URI in $nbd_server_uri.  It goes
-# into the background by itself.
+# start_nbd_server FILE [LINE...]: the oldest server, with these lines more in its
+# configuration; its URI in $nbd_server_uri.  It goes into the background by
+# itself.
 start_nbd_server ()
 {
   nbd_server_uri="nbd+unix:///disk?socket=$tmp/nbd-server.sock"
@@ -298,6 +299,7 @@ start_nbd_server ()
     flush = true
     fua = true
     trim = true
+$(printf '    %s\n' "${@:2}")
 END
   at_end stop_nbd_server
   nbd-server -C "$tmp/nbd-server.conf" -p "$tmp/nbd-server.pid" \

@@ -40,7 +40,7 @@ run ()
 
   before=$(wire_bytes "$tmp/requests")
   must_migrate --finish=detach "$@" "$S" "$D"
-  sent=$(($(wire_bytes "$tmp/requests") - before))
+  sent=$(($(wire_bytes "$tmp/requests") - before - $(completed marked_bytes)))
   echo "resumed: $(completed resumed), $sent bytes sent"
   [ "$(completed copied_bytes)" -eq $sent ]
   same_content "$S" "$D"

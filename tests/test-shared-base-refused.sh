@@ -126,18 +126,16 @@ cat "$tmp/migrate.log"
 grep -q 'returns other bytes .* --shared-base' "$tmp/migrate.log"
 digests | cmp - "$tmp/before"
 
-echo "-- swapped in a run without --verify: what it left out is read back later"
+echo "-- and without it: a sample of what was left out is enough"
 for i in 1 2; do # they know since where the destination is not as promised
   end_bg proxy$i
   rm -r "$tmp/proxy$i.dir"
   start_proxy proxy$i nbd socket="$tmp/top$i.sock" shared=true
 done
-must_migrate --finish=detach "${pairs[@]}" \
+expect_status 1 migrate --sample-seed=1 --finish=detach "${pairs[@]}" \
   --shared-base="${B[2]}" --shared-base="${B[1]}"
-expect_status 1 migrate --incremental --verify "${both[@]}" "${pairs[@]}"
 cat "$tmp/migrate.log"
-grep -q 'goes on from the run before' "$tmp/migrate.log"
-grep -q 'returns other bytes .* --shared-base' "$tmp/migrate.log"
+grep -q 'does not hold .* --shared-base' "$tmp/migrate.log"
 digests | cmp - "$tmp/before"
 
 echo "-- nothing is wrong with them in their order"

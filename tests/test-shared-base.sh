@@ -92,7 +92,7 @@ same_content "$S" "$D"
 # 1 MiB, a chunk around 5000000, and the last chunk, which is short; the rest
 # of the top layer is zeroes.
 expected=$((1024 * 1024 + chunk + size % chunk))
-sent=$(wire_bytes "$tmp/requests")
+sent=$(copied_bytes "$tmp/requests")
 echo "$sent bytes sent, $(completed zeroed_bytes) zeroed," \
      "$(completed skipped_bytes) skipped"
 [ "$sent" -eq $expected ] || fail "$sent bytes were sent instead of $expected"
@@ -129,7 +129,7 @@ crash_bg migrator
 must_migrate --finish=detach --shared-base="$B" "$S" "$D"
 [ "$(completed resumed)" = true ]
 same_content "$S" "$D"
-sent=$(wire_bytes "$tmp/requests")
+sent=$(copied_bytes "$tmp/requests")
 ((sent <= 2 * expected)) || fail "$sent bytes were sent instead of $expected"
 stop_destination interrupted
 
@@ -139,7 +139,7 @@ start_proxy proxy nbd socket="$tmp/top.sock" shared=true
 start_destination elsewhere
 must_migrate --finish=detach --shared-base="$B" "$S" "$D"
 same_content "$S" "$D"
-sent=$(wire_bytes "$tmp/requests")
+sent=$(copied_bytes "$tmp/requests")
 [ "$sent" -eq $expected ] || fail "$sent bytes were sent instead of $expected"
 stop_destination elsewhere
 

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What canary.c (marks, and who sees them) and canary-place.c (where they may
+ * be written) share.
+ */
+
+#ifndef NBDMIGRATE_CANARY_INTERNAL_H
+#define NBDMIGRATE_CANARY_INTERNAL_H
+
+#include "migration.h"
+
+#define MARK_BYTES 16 /* what a mark repeats */
+
+struct place {
+  struct disk *d;
+  struct extents top;  /* --shared-base: what will be written at all */
+  uint64_t wish;       /* in which chunk it should be, or behind that */
+  struct extent chunk; /* leased, if its length is not 0 */
+  bool chosen;         /* different from all sources, or the last try */
+  uint64_t offset;
+  uint32_t bytes; /* whole blocks, many MARK_BYTES */
+  unsigned char id[MARK_BYTES];
+  char *mark, *before;
+  bool marked;                      /* until the old bytes are back */
+  unsigned connection, connections; /* of the relay: to be asked, there are */
+};
+
+struct canary {
+  struct migration *m;
+  struct place *v; /* one for each disk, in their order */
+};
+
+/* NULL: this disk is not asked. */
+typedef json_t *place_arguments (const struct place *p);
+
+/* Send a command to the proxies of some disks and wait for the answers, into
+ * answer.value, which is NULL for those that were not asked.  -1 after
+ * drive_fail.
+ */
+extern int canary_ask (struct canary *c, const char *command,
+                       place_arguments *arguments);
+
+/* A place for each destination that has one, read into 'before'.  -1 after
+ * drive_fail.
+ */
+extern int canary_choose_places (struct canary *c);
+
+/* The leases end. */
+extern int canary_give_back (struct canary *c);
+
+/* Whether the export is long enough to be read there. */
+extern bool canary_fits (const struct endpoint *e, const struct place *p);
+
+#endif /* NBDMIGRATE_CANARY_INTERNAL_H */

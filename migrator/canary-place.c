@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Where a mark may be written: a dirty chunk of each disk, under a lease. */
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "canary-internal.h"
+#include "cleanup.h"
+#include "map.h"
+#include "look.h"
+#include "protocol.h"
+
+#define PLACE_BYTES 4096 /* of a mark; more where blocks are larger */
+#define TRIES 4
+
+/* ---- questions --------------------------------------------------------- */
+
+int
+canary_ask (struct canary *c, const char *command, place_arguments *arguments)
+{
+  int result = 0;
+  size_t i;
+
+  for (i = 0; i < c->m->nr_disks; ++i) {
+    struct disk *d = &c->m->disks[i];
+    json_t *args = arguments (&c->v[i]);
+
+    control_answer_clear (&d->answer);
+    if (args != NULL)
+      control_ask (d->control, command, args, &d->answer);
+    else
+      d->answer.done = true;
+  }
+  for (i = 0; i < c->m->nr_disks; ++i) {
+    const struct disk *d = &c->m->disks[i];
+
+    while (!d->answer.done)
+      drive (c->m, 1000);
+    if (d->answer.error_class == NULL)
+      continue;
+    drive_fail (c->m, "looking at the destination of %s: %s: %s",
+                d->pair->source, command, d->answer.desc);
+    result = -1;
+  }
+  return result;
+}
+
+/* ---- places ------------------------------------------------------------ */
+
+/* A block that is not in the top layer would be one more in the overlay. */
+static uint64_t
+choose_wish (struct place *p)
+{
+  struct migration *m = p->d->m;
+  uint64_t bytes;
+
+  if (p->d->base != NULL && p->top.n == 0)
+    map_top (m, p->d->base, p->d->disk_bytes, &p->top);
+  bytes = extents_bytes (&p->top);
+  if (bytes > 0)
+    return map_byte (&p->top, random_below (&m->random, bytes));
+  return random_below (&m->random, p->d->disk_bytes);
+}
+
+/* While a write of an earlier run may still land (R17), it could be over a
+ * mark; that run has marked this destination.
+ */
+static bool
+needs_chunk (const struct place *p)
+{
+  return !p->chosen && p->chunk.length == 0 && p->d->old_connections == 0;
+}
+
+static json_t *
+take_wish (const struct place *p)
+{
+  if (!needs_chunk (p))
+    return NULL;
+  return json_pack ("{s:I, s:i}", "cursor", (json_int_t)p->wish, "max_bytes",
+                    1);
+}
+
+/* Nothing is dirty behind the random cursor: from the beginning. */
+static json_t *
+take_first (const struct place *p)
+{
+  if (!needs_chunk (p))
+    return NULL;
+  return json_pack ("{s:i, s:i}", "cursor", 0, "max_bytes", 1);
+}
+
+/* The block of the wish, or a random one in the chunk.  None, if the chunk is
+ * too short.
+ */
+static void
+choose_block (struct place *p)
+{
+  const uint64_t block = p->d->destination->minimum_bytes;
+  uint64_t bytes = PLACE_BYTES, blocks, wished;
+
+  if (bytes % block != 0 || bytes > p->chunk.length)
+    bytes = block < MARK_BYTES ? MARK_BYTES : block;
+  if (bytes > p->chunk.length || bytes % block != 0)
+    bytes = 0;
+  p->bytes = (uint32_t)bytes;
+  p->offset = p->chunk.offset;
+  if (bytes == 0)
+    return;
+  blocks = p->chunk.length / bytes;
+  wished =
+    p->wish < p->chunk.offset ? blocks : (p->wish - p->chunk.offset) / bytes;
+  p->offset +=
+    bytes *
+    (wished < blocks ? wished : random_below (&p->d->m->random, blocks));
+}
+
+static int
+take (struct canary *c, place_arguments *arguments)
+{
+  size_t i;
+
+  if (canary_ask (c, "take", arguments) == -1)
+    return -1;
+  for (i = 0; i < c->m->nr_disks; ++i) {
+    CLEANUP_EXTENTS struct extents e = EXTENTS_EMPTY;
+    struct disk *d = &c->m->disks[i];
+    const char *why = NULL;
+
+    if (d->answer.value == NULL)
+      continue;
+    if (protocol_parse_extents (json_object_get (d->answer.value, "extents"),
+                                &e, &why) == -1) {
+      drive_fail (c->m, "taking a chunk of %s: %s", d->pair->source, why);
+      return -1;
+    }
+    if (e.n == 0)
+      continue;
+    c->v[i].chunk = e.v[0];
+    choose_block (&c->v[i]);
+  }
+  return 0;
+}
+
+static json_t *
+give_back_arguments (const struct place *p)
+{
+  struct extents e = { .v = (struct extent *)&p->chunk, .n = 1 };
+
+  if (p->chunk.length == 0)
+    return NULL;
+  return json_pack ("{s:o, s:b, s:b}", "extents", protocol_extents (&e, false),
+                    "put_back", !p->marked && !p->chunk.touched, "unknown",
+                    p->marked);
+}
+
+static json_t *
+give_back_unchosen (const struct place *p)
+{
+  return p->chosen ? NULL : give_back_arguments (p);
+}
+
+static int
+give_back (struct canary *c, bool all)
+{
+  const int result =
+    canary_ask (c, "failed", all ? give_back_arguments : give_back_unchosen);
+  size_t i;
+
+  for (i = 0; i < c->m->nr_disks; ++i)
+    if (all || !c->v[i].chosen)
+      c->v[i].chunk.length = 0;
+  return result;
+}
+
+int
+canary_give_back (struct canary *c)
+{
+  return give_back (c, true);
+}
+
+bool
+canary_fits (const struct endpoint *e, const struct place *p)
+{
+  return p->bytes > 0 && p->offset + p->bytes <= e->disk_bytes;
+}
+
+/* What the destination holds there and, if it is another, what no source does.
+ */
+static int
+look_before (struct canary *c, struct place *p, bool last)
+{
+  CLEANUP_LOOKS struct looks looks = LOOKS_EMPTY;
+  struct migration *m = c->m;
+  const struct endpoint *e = p->d->destination;
+  bool differs = true;
+  size_t i;
+
+  looks_add (&looks, LOOK_READ, e, e->connections[0], p->offset, p->bytes,
+             NULL);
+  for (i = 0; i < m->nr_disks; ++i)
+    if (canary_fits (m->disks[i].source, p))
+      looks_add (&looks, LOOK_READ, m->disks[i].source, NULL, p->offset,
+                 p->bytes, NULL);
+  if (looks_run (m, &looks) == -1)
+    return -1;
+  free (p->before);
+  p->before = malloc (p->bytes);
+  if (p->before == NULL) {
+    drive_fail (m, "looking at %s: no memory", e->uri);
+    return -1;
+  }
+  memcpy (p->before, looks.v[0].data, p->bytes);
+  for (i = 1; i < looks.n; ++i)
+    differs &= memcmp (p->before, looks.v[i].data, p->bytes) != 0;
+  p->chosen = differs || last;
+  return 0;
+}
+
+int
+canary_choose_places (struct canary *c)
+{
+  unsigned try;
+  size_t i;
+
+  for (try = 1; try <= TRIES; ++try) {
+    for (i = 0; i < c->m->nr_disks; ++i)
+      c->v[i].wish = choose_wish (&c->v[i]);
+    if (take (c, take_wish) == -1 || take (c, take_first) == -1)
+      return -1;
+    for (i = 0; i < c->m->nr_disks; ++i) {
+      struct place *p = &c->v[i];
+
+      if (!p->chosen && p->chunk.length > 0 && p->bytes > 0 &&
+          look_before (c, p, try == TRIES) == -1)
+        return -1;
+    }
+    if (give_back (c, false) == -1)
+      return -1;
+  }
+  return 0;
+}

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Is every destination the disk that it is taken for?
+ *
+ * Names prove nothing: servers ignore export names, one file is served by two
+ * servers, a balancer chooses among servers, a server gives each client a disk
+ * of its own.  So before anything is copied a mark is written to each
+ * destination, and looked for over every connection that matters:
+ *
+ *   the destination's own, the reader's, the relay's    must see it
+ *   those of other destinations, and of all sources     must not
+ *
+ * Then the old bytes are put back.  What may be marked is what the next pass
+ * overwrites anyway: a dirty chunk, under a lease.  So a migrator that dies in
+ * between leaves nothing that a later run takes for copied (R7: its leases
+ * become dirty, and quarantined).  A destination without such a chunk, which
+ * lacks nothing since an earlier run, is not marked, only looked at.
+ *
+ * A destination could be a source itself, under another name, and a guest be
+ * writing there.  So the place is one where the destination differs from all
+ * sources, if some are found; if not (two empty disks, or a copy of before) it
+ * is at least a random one, for as long as it takes to look at it.
+ */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "canary-internal.h"
+#include "cleanup.h"
+#include "digest.h"
+#include "look.h"
+#include "protocol.h"
+#include "say.h"
+#include "uri.h"
+
+/* ---- marks ------------------------------------------------------------- */
+
+static int
+make_mark (struct place *p)
+{
+  uint32_t i;
+
+  p->mark = malloc (p->bytes);
+  if (p->mark == NULL || getrandom (p->id, MARK_BYTES, 0) != MARK_BYTES) {
+    drive_fail (p->d->m, "making a mark for %s: %s", p->d->pair->destination,
+                strerror (errno));
+    return -1;
+  }
+  for (i = 0; i < p->bytes; ++i)
+    p->mark[i] = (char)p->id[i % MARK_BYTES];
+  return 0;
+}
+
+static int
+make_marks (struct canary *c)
+{
+  size_t i;
+
+  for (i = 0; i < c->m->nr_disks; ++i)
+    if (c->v[i].chosen && make_mark (&c->v[i]) == -1)
+      return -1;
+  return 0;
+}
+
+static bool
+is_zero (const char *data, uint32_t bytes)
+{
+  return data[0] == 0 && memcmp (data, data + 1, bytes - 1) == 0;
+}
+
+/* Write to all chosen places, and flush: what a server without multi-conn was
+ * given over one connection need not be seen over others before.
+ */
+static int
+write_all (struct canary *c, bool mark)
+{
+  CLEANUP_LOOKS struct looks writes = LOOKS_EMPTY, flushes = LOOKS_EMPTY;
+  int result;
+  size_t i;
+
+  for (i = 0; i < c->m->nr_disks; ++i) {
+    struct place *p = &c->v[i];
+    const struct endpoint *e = p->d->destination;
+    struct connection *over = e->connections[0];
+
+    if (!(mark ? p->chosen : p->marked))
+      continue;
+    p->marked = true;
+    if (mark)
+      looks_add (&writes, LOOK_WRITE, e, over, p->offset, p->bytes, p->mark);
+    else if (e->can_zero && is_zero (p->before, p->bytes)) /* thin stays thin */
+      looks_add (&writes, LOOK_ZERO, e, over, p->offset, p->bytes, NULL);
+    else
+      looks_add (&writes, LOOK_WRITE, e, over, p->offset, p->bytes, p->before);
+    looks_add (&flushes, LOOK_FLUSH, e, over, 0, 0, NULL);
+  }
+  for (i = 0; i < writes.n; ++i)
+    if (writes.v[i].kind == LOOK_WRITE)
+      c->m->marked_bytes += writes.v[i].bytes;
+  result = looks_run (c->m, &writes);
+  if (looks_run (c->m, &flushes) == -1)
+    result = -1;
+  return result;
+}
+
+static void
+put_back (struct canary *c)
+{
+  size_t i;
+
+  if (write_all (c, false) == 0) {
+    for (i = 0; i < c->m->nr_disks; ++i)
+      c->v[i].marked = false;
+    return;
+  }
+  for (i = 0; i < c->m->nr_disks; ++i)
+    if (c->v[i].marked)
+      say_error ("what the destination %s held at offset %" PRIu64 " (%u "
+                 "bytes) could not be put back: a mark is there now, which a "
+                 "copy overwrites",
+                 c->v[i].d->pair->destination, c->v[i].offset, c->v[i].bytes);
+}
+
+/* ---- looking ----------------------------------------------------------- */
+
+/* Whose mark this is, or NULL. */
+static const struct place *
+whose (const struct canary *c, const char *data)
+{
+  size_t i;
+
+  for (i = 0; i < c->m->nr_disks; ++i)
+    if (c->v[i].chosen && memcmp (data, c->v[i].id, MARK_BYTES) == 0)
+      return &c->v[i];
+  return NULL;
+}
+
+static int
+fail_same (struct migration *m, const struct place *p, bool source,
+           const char *uri)
+{
+  drive_fail (m,
+              "the destination %s and the %s %s are the same disk: what was "
+              "written to the one at offset %" PRIu64 " was read from the "
+              "other%s; every disk needs a destination of its own",
+              p->d->pair->destination, source ? "source" : "destination", uri,
+              p->offset,
+              source ? ""
+                     : " (many servers serve one disk under every export "
+                       "name)");
+  return -1;
+}
+
+static int
+fail_differs (struct migration *m, const struct place *p, const char *whose_own)
+{
+  drive_fail (m,
+              "the connections to the destination %s reach different disks: "
+              "what was written over one at offset %" PRIu64 " (%u bytes) is "
+              "not what %s reads there.  Does that server give each client a "
+              "disk of its own, or is there something between that chooses "
+              "among servers (a balancer)?  Give the URI of one server that "
+              "serves one disk to all its clients",
+              p->d->pair->destination, p->offset, p->bytes, whose_own);
+  return -1;
+}
+
+/* What one of our own connections read at the place. */
+static int
+judge_own (const struct canary *c, const struct place *p, const char *data,
+           const char *whose_own)
+{
+  const struct place *other = whose (c, data);
+
+  if (memcmp (data, p->mark, p->bytes) == 0)
+    return 0;
+  if (other != NULL && other != p)
+    return fail_same (c->m, p, false, other->d->pair->destination);
+  return fail_differs (c->m, p, whose_own);
+}
+
+static void
+add_connections (struct looks *looks, const struct endpoint *e,
+                 const struct place *p)
+{
+  unsigned i;
+
+  for (i = 0; e != NULL && i < e->nr_connections; ++i)
+    looks_add (looks, LOOK_READ, e, e->connections[i], p->offset, p->bytes,
+               NULL);
+}
+
+static int
+look_own (const struct canary *c, const struct place *p)
+{
+  CLEANUP_LOOKS struct looks looks = LOOKS_EMPTY;
+  size_t i;
+
+  add_connections (&looks, p->d->destination, p);
+  add_connections (&looks, p->d->reader, p);
+  if (looks_run (c->m, &looks) == -1)
+    return -1;
+  for (i = 0; i < looks.n; ++i)
+    if (judge_own (c, p, looks.v[i].data,
+                   i == 0 ? "the same connection" : "another one") == -1)
+      return -1;
+  return 0;
+}
+
+/* One connection to each of the others: that theirs are one disk is seen by
+ * their own marks.
+ */
+static int
+look_others (const struct canary *c, const struct place *p)
+{
+  CLEANUP_LOOKS struct looks looks = LOOKS_EMPTY;
+  struct migration *m = c->m;
+  size_t i;
+
+  for (i = 0; i < m->nr_disks; ++i) {
+    const struct disk *d = &m->disks[i];
+
+    if (d != p->d && canary_fits (d->destination, p))
+      looks_add (&looks, LOOK_READ, d->destination, NULL, p->offset, p->bytes,
+                 NULL);
+    if (canary_fits (d->source, p))
+      looks_add (&looks, LOOK_READ, d->source, NULL, p->offset, p->bytes, NULL);
+  }
+  if (looks_run (m, &looks) == -1)
+    return -1;
+  for (i = 0; i < looks.n; ++i) {
+    const struct endpoint *e = looks.v[i].where;
+    size_t k;
+
+    if (memcmp (looks.v[i].data, p->id, MARK_BYTES) != 0)
+      continue;
+    for (k = 0; k < m->nr_disks; ++k)
+      if (m->disks[k].source == e)
+        return fail_same (m, p, true, e->uri);
+    return fail_same (m, p, false, e->uri);
+  }
+  return 0;
+}
+
+/* ---- the relay --------------------------------------------------------- */
+
+static json_t *
+read_back_arguments (const struct place *p)
+{
+  if (!p->chosen || p->d->m->finish != FINISH_PIVOT ||
+      uri_is_local (p->d->pair->destination) || p->connection >= p->connections)
+    return NULL;
+  return json_pack ("{s:[[I, I]], s:i}", "extents", (json_int_t)p->offset,
+                    (json_int_t)p->bytes, "connection", (int)p->connection);
+}
+
+/* Whether that connection saw the mark, and how many there are. */
+static bool
+relay_saw (struct place *p)
+{
+  const json_t *value = p->d->answer.value;
+  const char *digest =
+    json_string_value (json_array_get (json_object_get (value, "sha256"), 0));
+  char expected[DIGEST_TEXT_BYTES];
+  uint64_t n = 0;
+
+  protocol_get_u64 (value, "connections", &n);
+  p->connections = (unsigned)n;
+  p->connection++;
+  return digest_data (p->mark, p->bytes, expected) == 0 && digest != NULL &&
+         strcmp (digest, expected) == 0;
+}
+
+/* The first connection is there since the pivot was prepared; how many there
+ * are comes with each answer.
+ */
+static int
+look_over_relay (struct canary *c)
+{
+  bool asked;
+  size_t i;
+
+  for (i = 0; i < c->m->nr_disks; ++i)
+    c->v[i].connections = 1;
+  do {
+    asked = false;
+    if (canary_ask (c, "read-back", read_back_arguments) == -1)
+      return -1;
+    for (i = 0; i < c->m->nr_disks; ++i) {
+      if (c->v[i].d->answer.value == NULL)
+        continue;
+      asked = true;
+      if (!relay_saw (&c->v[i]))
+        return fail_differs (c->m, &c->v[i], "the proxy's own connection");
+    }
+  } while (asked);
+  return 0;
+}
+
+/* ---- all of it --------------------------------------------------------- */
+
+static int
+look (struct canary *c)
+{
+  size_t i;
+
+  for (i = 0; i < c->m->nr_disks; ++i) {
+    const struct place *p = &c->v[i];
+
+    if (p->chosen && (look_others (c, p) == -1 || look_own (c, p) == -1))
+      return -1;
+  }
+  return look_over_relay (c);
+}
+
+static int
+mark_and_look (struct canary *c)
+{
+  int result = -1;
+
+  if (canary_choose_places (c) == 0 && make_marks (c) == 0) {
+    if (write_all (c, true) == 0)
+      result = look (c);
+    put_back (c);
+  }
+  if (canary_give_back (c) == -1)
+    result = -1;
+  return result;
+}
+
+int
+canary_check (struct migration *m)
+{
+  struct canary c = { m, calloc (m->nr_disks, sizeof *c.v) };
+  int result;
+  size_t i;
+
+  if (c.v == NULL) {
+    drive_fail (m, "looking at the destinations: no memory");
+    return -1;
+  }
+  for (i = 0; i < m->nr_disks; ++i)
+    c.v[i].d = &m->disks[i];
+  result = mark_and_look (&c);
+  for (i = 0; i < m->nr_disks; ++i) {
+    free (c.v[i].mark);
+    free (c.v[i].before);
+    extents_free (&c.v[i].top);
+  }
+  free (c.v);
+  return m->stop == STOP_NO ? result : -1;
+}

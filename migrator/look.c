@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "migration.h"
+#include "look.h"
+
+#define DEPTH 1 /* requests in flight on a connection, as in copier.c */
+
+/* ---- adding ------------------------------------------------------------ */
+
+/* Room for one more.  The requests hold no pointers into the array until they
+ * are started, and none is under way when one is added.
+ */
+static struct look *
+add (struct looks *p)
+{
+  if (p->n == p->allocated) {
+    p->allocated = p->allocated ? 2 * p->allocated : 16;
+    p->v = reallocarray (p->v, p->allocated, sizeof *p->v);
+    if (p->v == NULL)
+      abort ();
+  }
+  return &p->v[p->n++];
+}
+
+static void
+make_room (struct look *b)
+{
+  const uint64_t block = b->where->minimum_bytes;
+  const uint64_t end = (b->offset + b->bytes + block - 1) / block * block;
+
+  b->buf_offset = b->offset / block * block;
+  b->buf_bytes = (uint32_t)(end - b->buf_offset);
+  b->buf = malloc (b->buf_bytes);
+  if (b->buf == NULL)
+    abort ();
+  b->data = b->buf + (b->offset - b->buf_offset);
+}
+
+size_t
+looks_add (struct looks *p, enum look_kind kind, const struct endpoint *where,
+           struct connection *over, uint64_t offset, uint32_t bytes,
+           const char *data)
+{
+  struct look *b = add (p);
+
+  *b = (struct look){
+    .kind = kind,
+    .where = where,
+    .over = over,
+    .offset = offset,
+    .bytes = bytes,
+    .data = (char *)data,
+  };
+  if (kind == LOOK_READ)
+    make_room (b);
+  return p->n - 1;
+}
+
+void
+looks_free (struct looks *p)
+{
+  size_t i;
+
+  for (i = 0; i < p->n; ++i)
+    free (p->v[i].buf);
+  free (p->v);
+  *p = LOOKS_EMPTY;
+}
+
+/* ---- running ----------------------------------------------------------- */
+
+static void
+ended (struct io *io)
+{
+  ((struct look *)io)->state = LOOK_ENDED;
+}
+
+/* NULL: it has to wait, also for a connection that is made anew (renew.h).  A
+ * broken one will say so.
+ */
+static struct connection *
+choose (const struct look *b)
+{
+  if (b->over != NULL)
+    return !connection_alive (b->over) || b->over->in_flight < DEPTH ? b->over
+                                                                     : NULL;
+  if (b->where->nr_connections == 0)
+    return NULL;
+  if (endpoint_idle (b->where, UINT32_MAX) == NULL)
+    return b->where->connections[0];
+  return endpoint_idle (b->where, DEPTH);
+}
+
+static void
+start (struct look *b, struct connection *c)
+{
+  b->io.ended = ended;
+  b->state = LOOK_STARTED;
+  switch (b->kind) {
+  case LOOK_READ:
+    connection_read (c, &b->io, b->buf, b->buf_bytes, b->buf_offset);
+    break;
+  case LOOK_WRITE:
+    connection_write (c, &b->io, b->data, b->bytes, b->offset);
+    break;
+  case LOOK_ZERO:
+    connection_zero (c, &b->io, b->bytes, b->offset);
+    break;
+  case LOOK_FLUSH:
+    connection_flush (c, &b->io);
+    break;
+  }
+}
+
+/* Whether all have ended. */
+static bool
+start_what_can (const struct migration *m, struct looks *p)
+{
+  const bool late = p->until_us != 0 && loop_now_us () >= p->until_us;
+  bool all_ended = true;
+  size_t i;
+
+  for (i = 0; i < p->n; ++i) {
+    struct look *b = &p->v[i];
+    struct connection *c = b->state == LOOK_WAITS ? choose (b) : NULL;
+
+    const bool gone = b->where->nr_connections == 0 && m->stop != STOP_NO;
+
+    if ((late || gone) && b->state == LOOK_WAITS)
+      b->state = LOOK_LEFT_OUT;
+    else if (c != NULL)
+      start (b, c);
+    all_ended &= b->state >= LOOK_ENDED;
+  }
+  return all_ended;
+}
+
+static int
+judge (struct migration *m, const struct look *b)
+{
+  static const char *const words[] = { "reading", "writing to",
+                                       "writing zeroes to", "flushing" };
+  const struct io *io = &b->io;
+
+  if (io->error == 0)
+    return m->stop != STOP_NO && b->state == LOOK_LEFT_OUT ? -1 : 0;
+  drive_fail (m, "%s %s at offset %" PRIu64 " (%u bytes): %s: %s",
+              words[b->kind], b->where->uri, b->offset, b->bytes,
+              io->lost ? "the connection broke" : "the server answered",
+              io->lost && io->connection->why ? io->connection->why
+                                              : strerror (io->error));
+  return -1;
+}
+
+int
+looks_run (struct migration *m, struct looks *p)
+{
+  int result = 0;
+  size_t i;
+
+  while (!start_what_can (m, p))
+    drive (m, 100);
+  for (i = 0; i < p->n; ++i)
+    if (judge (m, &p->v[i]) == -1)
+      result = -1;
+  return result;
+}
