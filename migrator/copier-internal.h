@@ -57,7 +57,9 @@ struct copier {
   bool distrusted;       /* the source was wrong about a zero: ask no more */
   uint64_t data_begin, data_end; /* this is data, as the source said */
   uint64_t random;               /* for samples */
-  struct op_queue source_ops, destination_ops; /* wait for a connection */
+  /* These wait for a connection. */
+  struct op_queue source_ops, destination_ops, reader_ops;
+  bool over_reader; /* what is compared from now on */
   unsigned nr_destination_ops;
   uint64_t zero_bytes_max; /* of one request; see note_zero_time */
   uint32_t zero_align;     /* ends of such a request (zero-align.h) */
@@ -79,7 +81,13 @@ struct flush {
   struct copier *c;
 };
 
-enum op_kind { OP_READ_SOURCE, OP_READ_DESTINATION, OP_WRITE, OP_ZERO };
+enum op_kind {
+  OP_READ_SOURCE,
+  OP_READ_DESTINATION,
+  OP_READ_BACK, /* of the destination, over the reader */
+  OP_WRITE,
+  OP_ZERO
+};
 
 /* One NBD request of a job. */
 struct op {

@@ -65,6 +65,7 @@ op_words (enum op_kind kind)
   switch (kind) {
   case OP_READ_SOURCE:
   case OP_READ_DESTINATION:
+  case OP_READ_BACK:
     return "reading";
   case OP_WRITE:
     return "writing to";
@@ -155,6 +156,7 @@ op_submit (struct op *op, struct connection *conn)
   switch (op->kind) {
   case OP_READ_SOURCE:
   case OP_READ_DESTINATION:
+  case OP_READ_BACK:
     connection_read (conn, &op->io, op->buf, (uint32_t)op->length, op->offset);
     break;
   case OP_WRITE:
@@ -181,6 +183,10 @@ add_op (struct job *job, enum op_kind kind, char *buf, uint64_t offset,
   job->pending++;
   if (kind == OP_READ_SOURCE) {
     op_queue_append (&c->source_ops, op);
+    return;
+  }
+  if (kind == OP_READ_BACK) {
+    op_queue_append (&c->reader_ops, op);
     return;
   }
   op_queue_append (&c->destination_ops, op);
@@ -295,8 +301,8 @@ start_reading (struct job *job)
     add_ops (job, OP_READ_SOURCE, job->buf, job->offset, job->length);
   }
   if (job->kind == SEGMENT_COMPARE)
-    add_ops (job, OP_READ_DESTINATION, job->other, job->offset,
-             job->length + job->pad);
+    add_ops (job, c->over_reader ? OP_READ_BACK : OP_READ_DESTINATION,
+             job->other, job->offset, job->length + job->pad);
   else if (job->pad > 0)
     add_op (job, OP_READ_DESTINATION, job->other, end + job->pad - block,
             block);

@@ -171,6 +171,7 @@ copier_new (struct loop *loop, struct endpoint *source,
   queue_init (&c->ready);
   c->source_ops.last = &c->source_ops.first;
   c->destination_ops.last = &c->destination_ops.first;
+  c->reader_ops.last = &c->reader_ops.first;
   c->obey_rate = true;
   c->zero_bytes_max = destination->zero_maximum_bytes;
   c->zero_align = ZERO_ALIGN_ANY;
@@ -243,6 +244,12 @@ int
 copier_add_compare (struct copier *c, uint64_t offset, uint64_t length)
 {
   return queue_append (&c->ready, offset, length, SEGMENT_COMPARE, true);
+}
+
+void
+copier_compare_over_reader (struct copier *c, bool over_reader)
+{
+  c->over_reader = over_reader && c->options.reader != NULL;
 }
 
 uint64_t
@@ -561,6 +568,11 @@ feed_connections (struct copier *c)
     op_submit (op_queue_pop (&c->destination_ops), conn);
     progress = true;
   }
+  while (c->reader_ops.first != NULL &&
+         (conn = endpoint_idle (c->options.reader, DEPTH)) != NULL) {
+    op_submit (op_queue_pop (&c->reader_ops), conn);
+    progress = true;
+  }
   while (c->source_ops.first != NULL &&
          (conn = endpoint_idle (c->source, DEPTH)) != NULL) {
     op_submit (op_queue_pop (&c->source_ops), conn);
@@ -634,6 +646,8 @@ copier_run (struct copier *c)
   do {
     fail_stranded (c, c->source, &c->source_ops);
     fail_stranded (c, c->destination, &c->destination_ops);
+    if (c->options.reader != NULL)
+      fail_stranded (c, c->options.reader, &c->reader_ops);
     progress = feed_flushes (c);
     progress |= feed_connections (c);
     progress |= feed_lookups (c);

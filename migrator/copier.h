@@ -55,9 +55,10 @@ struct copier_options {
   uint64_t request_bytes;   /* of a read or write, and of most jobs */
   uint64_t in_flight_bytes; /* of all jobs; one job is always allowed */
   bool destination_is_zero; /* where a range is not 'touched' (R18) */
-  struct endpoint *base;    /* for --shared-base, or NULL; not owned */
-  struct bucket *bucket;    /* shared by all disks; not owned */
-  uint64_t sample_seed;     /* for the choice of samples */
+  struct endpoint *reader; /* to the destination, never written over, or NULL */
+  struct endpoint *base;   /* for --shared-base, or NULL; not owned */
+  struct bucket *bucket;   /* shared by all disks; not owned */
+  uint64_t sample_seed;    /* for the choice of samples */
   copier_ended *ended;
   copier_ask *ask; /* NULL: by block status at the source */
   copier_distrusted *distrusted;
@@ -110,6 +111,11 @@ extern void copier_answer (struct copier *c, uint64_t ticket,
 
 /* Ask no more: from now on all that is taken is data, zeroes in it excepted. */
 extern void copier_stop_asking (struct copier *c);
+
+/* Whether what is compared from now on is read over the reader, if there is
+ * one, otherwise over the connections that write.
+ */
+extern void copier_compare_over_reader (struct copier *c, bool over_reader);
 
 /* Start whatever can be started now. */
 extern void copier_run (struct copier *c);

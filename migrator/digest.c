@@ -26,6 +26,7 @@ struct slot {
 
 struct reader {
   struct disk *d;
+  const struct endpoint *over; /* best one that has not written */
   struct slot slots[SLOTS];
   uint64_t next; /* where the next read begins */
   gnutls_hash_hd_t hash;
@@ -51,7 +52,7 @@ read_ended (struct io *io)
 static uint64_t
 piece_bytes (const struct disk *d)
 {
-  const struct endpoint *e = d->destination;
+  const struct endpoint *e = disk_reader (d);
   const uint64_t asked = d->m->options->request_bytes, block = e->minimum_bytes;
   const uint64_t piece =
     e->maximum_bytes < SLOT_BYTES ? e->maximum_bytes : SLOT_BYTES;
@@ -65,7 +66,7 @@ piece_bytes (const struct disk *d)
 static void
 start_reads (struct reader *r)
 {
-  const struct endpoint *e = r->d->destination;
+  const struct endpoint *e = r->over;
   const uint64_t piece = piece_bytes (r->d);
 
   while (r->next < r->d->disk_bytes) {
@@ -132,9 +133,9 @@ read_all (struct reader *r)
   const struct migration *m = r->d->m;
 
   while (r->d->digested_bytes < r->d->disk_bytes) {
-    if (endpoint_idle (r->d->destination, UINT32_MAX) == NULL) {
+    if (endpoint_idle (r->over, UINT32_MAX) == NULL) {
       drive_fail (r->d->m, "reading %s for its digest: %s",
-                  r->d->pair->destination, endpoint_broken (r->d->destination));
+                  r->d->pair->destination, endpoint_broken (r->over));
       return -1;
     }
     start_reads (r);
@@ -178,6 +179,9 @@ digest_disk (struct disk *d)
   int result = -1;
   size_t i;
 
+  if (disk_widen_reader (d) == -1)
+    return -1;
+  r.over = disk_reader (d);
   if (gnutls_hash_init (&r.hash, GNUTLS_DIG_SHA256) < 0) {
     drive_fail (d->m, "GnuTLS offers no SHA-256");
     return -1;

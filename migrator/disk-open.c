@@ -433,6 +433,18 @@ disk_reader (const struct disk *d)
            : d->destination;
 }
 
+int
+disk_widen_reader (struct disk *d)
+{
+  const struct connection_options options = disk_destination_options (d);
+  const unsigned wanted = d->destination->nr_connections;
+
+  if (disk_reader (d) == d->destination)
+    return 0;
+  endpoint_narrow (d->destination);
+  return widen_one (d, d->reader, "destination", &options, wanted);
+}
+
 static int
 make_copier (struct disk *d)
 {
@@ -443,6 +455,7 @@ make_copier (struct disk *d)
     .in_flight_bytes = IN_FLIGHT_BYTES / d->m->nr_disks,
     .destination_is_zero = o->destination_is_zero,
     .base = d->base,
+    .reader = d->reader,
     .bucket = &d->m->bucket,
     .sample_seed = d->m->sample_seed,
     .ended = disk_part_ended,

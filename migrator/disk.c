@@ -31,6 +31,10 @@ void
 disk_start_pass (struct disk *d, enum pass_kind kind)
 {
   d->pass_kind = kind;
+  /* What is read back of a write that may come late is flushed where it was
+   * read (R17).
+   */
+  copier_compare_over_reader (d->copier, kind == PASS_VERIFY);
   d->cursor = 0;
   d->swept = false;
   if (d->take_bytes == 0)

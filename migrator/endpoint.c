@@ -72,8 +72,8 @@ endpoint_open (struct loop *loop, const char *uri,
 
 /* ---- more connections -------------------------------------------------- */
 
-static void
-narrow (struct endpoint *e)
+void
+endpoint_narrow (struct endpoint *e)
 {
   while (e->nr_connections > 1)
     connection_close (e->connections[--e->nr_connections]);
@@ -181,12 +181,12 @@ endpoint_widen (struct endpoint *e, struct loop *loop,
     if (c == NULL) {
       /* Leave the others to whoever needs them, the relay of a pivot for one.
        */
-      narrow (e);
+      endpoint_narrow (e);
       return ENDPOINT_NOT_ADMITTED;
     }
     if (differs (e, c, options, why)) {
       connection_close (c);
-      narrow (e);
+      endpoint_narrow (e);
       return ENDPOINT_DIFFERS;
     }
     e->connections[e->nr_connections++] = c;

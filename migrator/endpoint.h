@@ -80,6 +80,9 @@ extern void endpoint_add (struct endpoint *e, struct connection *c);
 extern bool endpoint_differs (const struct endpoint *e,
                               const struct endpoint *other, char **why);
 
+/* Close all but the first one.  Nothing may be in flight on the others. */
+extern void endpoint_narrow (struct endpoint *e);
+
 /* Make another one of its last n connections; some must be left.  NULL: no
  * memory, nothing has changed.
  */

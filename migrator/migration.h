@@ -270,6 +270,11 @@ disk_destination_options (const struct disk *d);
  */
 extern struct endpoint *disk_reader (const struct disk *d);
 
+/* When nothing will be written any more: the connections that wrote make room
+ * for readers.  -1 with m->stop.
+ */
+extern int disk_widen_reader (struct disk *d);
+
 /* Third step, once all disks passed the second: the session, tracking on (R1).
  */
 extern int disk_begin (struct disk *d);

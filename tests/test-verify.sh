@@ -49,6 +49,28 @@ must_migrate --finish=detach --verify --digest "$S" "$D"
 [ "$(completed 'disks[0].sha256')" = "$(digest_of "$S")" ]
 stop_all
 
+echo "-- and over connections that have not written"
+start_source
+start_nbdkit destination --filter=log memory $size logfile="$tmp/requests"
+must_migrate --finish=detach --verify --digest "$S" "$D"
+[ "$(completed compared_bytes)" -eq $size ]
+[ "$(completed 'disks[0].sha256')" = "$(digest_of "$S")" ]
+# connections KIND: those that asked for more than small pieces, which marks and
+# signs of life are.
+connections ()
+{
+  sed -n "s/.* connection=\([0-9]*\) $1 id=.* count=\(0x[0-9a-f]*\) .*/\1 \2/p" \
+    "$tmp/requests" | while read -r connection count; do
+    ((count <= 4096)) || echo "$connection"
+  done | sort -u
+}
+connections Write > "$tmp/writers"
+connections Read > "$tmp/readers"
+[ -s "$tmp/writers" ] && [ -s "$tmp/readers" ]
+[ -z "$(comm -12 "$tmp/writers" "$tmp/readers")" ] ||
+  fail "a connection that wrote was believed"
+stop_all
+
 echo "-- a disk that is shorter than a chunk, and a guest that keeps it dirty"
 rm -r "$tmp/proxy.dir"
 start_proxy proxy memory 66048 migrate-chunk=64M
