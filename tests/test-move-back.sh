@@ -74,6 +74,7 @@ end_bg proxy
 
 echo "-- guests that have never opened the plugin"
 start_proxy proxy file "$tmp/local"
+must_have_status "$tmp/proxy.dir" '.owner == "destination"'
 start_guest third "$P" --initial any --rate 4M
 start_migrate --wait "$P" local:
 wait_for is_ready
@@ -89,6 +90,10 @@ verify_final third "$P"
 start_guest fourth "$P" --initial any --rate 4M
 stop_guest fourth
 verify_final fourth "$P"
+truncate -s 0 "$tmp/b"
+truncate -s $size "$tmp/b"
+must_migrate --finish=detach "$P" "$(uri b)"
+same_content "$P" "$(uri b)"
 end_bg proxy
 start_nbdkit image file "$tmp/local"
 verify_final fourth "$(uri image)"

@@ -72,7 +72,9 @@ struct export
 
   struct local local; /* has its own locks */
 
-  /* For further contexts; NULL: the plugin was not looked at.  Constant. */
+  /* For further contexts; NULL: the plugin was not looked at.  Constant from
+   * then on.
+   */
   nbdkit_backend *backend;
   int readonly;
   struct allocation *allocation; /* has its own lock */

@@ -335,8 +335,13 @@ local_need_shared (struct export *e, nbdkit_backend *backend, int readonly)
     next = open_shared (e, backend, readonly);
     if (next == NULL)
       return -1;
-    if (adopt_shared (e, next) == 0)
+    if (adopt_shared (e, next) == 0) {
+      if (e->backend == NULL) { /* nobody uses it while the disk is elsewhere */
+        e->backend = backend;
+        e->readonly = readonly;
+      }
       return 0;
+    }
     context_close (next);
     return -1;
   }
