@@ -110,11 +110,11 @@ qemu-io -f raw -c 'write -P 3 1M 64k' -c flush -c 'read -P 3 1M 64k' "$S" \
   > "$tmp/qemu-io.out"
 is_bulk ()
 {
-  [ "$(status .progress.phase)" = bulk ]
+  has_status "$tmp/proxy.dir" '.progress.phase == "bulk"'
 }
 wait_for is_bulk # published after the question: the session lives
 crash_bg migrator
-wait_for has_status "$S" '.session | not'
+wait_for has_status "$tmp/proxy.dir" '.session | not'
 rm "$tmp/asked"
 start_migrate --finish=detach "$S" "$D"
 wait_for has_event started
