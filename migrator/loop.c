@@ -7,6 +7,8 @@
 
 #include "loop.h"
 
+#define POLL_FAILED_MS 10
+
 void
 loop_init (struct loop *l)
 {
@@ -107,6 +109,20 @@ squeeze (struct loop *l)
   l->nr_watches = n;
 }
 
+/* Whoever waits for an answer calls again at once: not in a loop at full speed,
+ * and what has ended already ends.
+ */
+static int
+poll_failed (struct loop *l)
+{
+  const int saved = errno;
+
+  run_deferred (l);
+  poll (NULL, 0, POLL_FAILED_MS);
+  errno = saved;
+  return -1;
+}
+
 int
 loop_run_once (struct loop *l, int timeout_ms)
 {
@@ -125,7 +141,7 @@ loop_run_once (struct loop *l, int timeout_ms)
   }
   r = poll (l->pollfds, n, l->first != NULL ? 0 : timeout_ms);
   if (r == -1 && errno != EINTR)
-    return -1;
+    return poll_failed (l);
   if (r > 0)
     for (i = 0; i < n; ++i)
       if (l->pollfds[i].revents != 0 && l->watches[i] != NULL)
