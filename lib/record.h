@@ -47,6 +47,8 @@ struct record {
   uint64_t disk_bytes;
   uint64_t chunk_bytes;
   uint64_t export_id;
+  uint32_t
+    delay_ms; /* the longest of a destination's answers, as far as known */
   char destination[RECORD_URI_MAX + 1]; /* "" if there is none */
   char source[RECORD_SOURCE_MAX + 1];   /* "" if it is the local one */
 };

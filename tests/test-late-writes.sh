@@ -58,6 +58,18 @@ write_has ()
   late_has slow "write 0 .* $1\$"
 }
 
+# is_recorded MS: so long a delay at least, for the next proxy.
+is_recorded ()
+{
+  local slot
+
+  for slot in 0 65536; do
+    [ "$(od -An -tu4 -j$((slot + 100)) -N4 "$tmp/proxy.dir/state")" -lt "$1" ] ||
+      return 0
+  done
+  return 1
+}
+
 session_is_over ()
 {
   [ "$(status .session)" = false ]
@@ -101,6 +113,7 @@ echo "-- it is waited for, which can be interrupted"
 start_disks qemu-nbd
 start_migrate "$(uri proxy)" "$destination"
 wait_for grep -q 'answered nothing for 3 s: waiting' "$tmp/migrator.log"
+wait_for is_recorded 2000
 kill_bg migrator INT
 expect_status 3 wait_bg migrator
 tail -n 1 "$tmp/migrator.log" | grep -q 'source .* authoritative'

@@ -5,11 +5,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "export/export.h"
 #include "session-sockets.h"
 
 /* A process that dies closes its sockets a little before it is dead. */
 #define DYING_MS 100
+
+/* Shorter ones make no difference. */
+#define RECORDED_DELAY_MS (QUARANTINE_GRACE_MS / QUARANTINE_FACTOR)
 
 void
 session_sockets_keep (struct export *e, const struct session_sockets *sockets)
@@ -118,4 +122,24 @@ session_sockets_look (struct export *e)
   if (!s->old.doubt)
     tracker_end_quarantine (e->tracker);
   return false;
+}
+
+bool
+session_sockets_note_delays (struct export *e)
+{
+  const struct session *s = &e->session;
+  struct tracker_status t;
+
+  for (size_t i = 0; i < s->nr_fds && s->ledger != NULL; i++) {
+    const struct ledger_line line = ledger_read (&s->ledger->lines[i]);
+    const int64_t age_ms = clock_ms () - line.since_us / 1000;
+
+    if (line.slowest_us > 0)
+      tracker_note_delay (e->tracker, line.slowest_us / 1000);
+    if (line.since_us != 0 && age_ms > 0)
+      tracker_note_delay (e->tracker, age_ms);
+  }
+  tracker_get_status (e->tracker, &t);
+  return t.delay_ms >= RECORDED_DELAY_MS &&
+         t.delay_ms >= 2 * (uint64_t)e->recorded_delay_ms;
 }

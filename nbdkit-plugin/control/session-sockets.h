@@ -32,6 +32,11 @@ extern void session_sockets_keep (struct export *e,
 extern void session_sockets_give_up (struct export *e,
                                      const struct session_sockets *keep);
 
+/* How long do the answers take?  What was never seen before is recorded, for
+ * who restarts this proxy (R17).  Returns whether that is due.
+ */
+extern bool session_sockets_note_delays (struct export *e);
+
 /* What has become of those that were given up?  Brings the quarantine up to
  * date.  True if there are any that have to be watched.
  */

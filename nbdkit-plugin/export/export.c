@@ -111,6 +111,9 @@ make_tracker (struct export *e, enum owner owner)
                   e->name, e->disk_bytes, e->chunk_bytes);
     return -1;
   }
+  tracker_note_delay (e->tracker, e->recorded_delay_ms);
+  if (e->session.old.doubt) /* R17 */
+    tracker_set_quarantined (e->tracker, true);
   tracker_set_place (e->tracker, OWNER_SOURCE,
                      e->session.source == NULL ? PLACE_LOCAL : 2);
   tracker_set_place (e->tracker, OWNER_DESTINATION,

@@ -96,7 +96,8 @@ struct export
   uint64_t connect_failures; /* under the session lock */
   char *connect_why;         /* of the latest; under the connect lock */
 
-  int64_t quiet_from_ms; /* constant: no session copies before (R17) */
+  int64_t quiet_from_ms;      /* constant: no session copies before (R17) */
+  uint32_t recorded_delay_ms; /* under the session lock, once it is loaded */
 
   struct owed_error owed; /* to the guests; has its own locks */
   char *owed_path;        /* where it is kept (owed.h); constant */

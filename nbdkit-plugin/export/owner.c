@@ -18,6 +18,9 @@
 #include "uri.h"
 #include "state-file.h"
 
+/* nbdmigrate waits for 60 s for an answer to 'begin'. */
+#define QUIET_MAX_MS 20000
+
 bool
 owner_is_remote (enum owner owner, const char *source, const char *destination)
 {
@@ -36,6 +39,19 @@ copy_uri (char **copy, const char *uri)
   return *copy ? 0 : -1;
 }
 
+/* R17: writes of a session that did not end may still land, and what would tell
+ * where was in memory.  A short while is waited for before anything is copied;
+ * if the destination was seen to be slower than that, all of it is doubtful.
+ */
+static void
+be_careful (struct export *e, uint64_t grace_ms)
+{
+  const bool slow = grace_ms > QUIET_MAX_MS;
+
+  e->quiet_from_ms = clock_ms () + (slow ? QUIET_MAX_MS : grace_ms);
+  e->session.old.doubt = slow;
+}
+
 /* Take over what the record says. */
 static int
 adopt (struct export *e, const struct record *rec)
@@ -44,8 +60,9 @@ adopt (struct export *e, const struct record *rec)
 
   e->recorded_bytes = rec->disk_bytes;
   s->last_end = rec->last_end;
+  e->recorded_delay_ms = rec->delay_ms;
   if (rec->last_end == RECORD_END_INTERRUPTED)
-    e->quiet_from_ms = clock_ms () + QUARANTINE_GRACE_MS;
+    be_careful (e, quarantine_grace_ms (rec->delay_ms));
   if (copy_uri (&s->source, rec->source) == -1 ||
       copy_uri (&s->destination, rec->destination) == -1) {
     nbdkit_error ("migrate: strdup: %m");
@@ -157,6 +174,18 @@ owner_record_history (struct export *e)
   return -1;
 }
 
+/* It is limited by the tracker. */
+static uint32_t
+delay_ms (struct export *e)
+{
+  struct tracker_status t;
+
+  if (e->tracker == NULL)
+    return e->recorded_delay_ms;
+  tracker_get_status (e->tracker, &t);
+  return t.delay_ms;
+}
+
 enum owner_outcome
 owner_record (struct export *e, enum owner owner, enum record_end end)
 {
@@ -166,6 +195,7 @@ owner_record (struct export *e, enum owner owner, enum record_end end)
     .disk_bytes = e->disk_bytes,
     .chunk_bytes = e->chunk_bytes,
     .export_id = strtoull (e->id, NULL, 16),
+    .delay_ms = delay_ms (e),
   };
   const char *destination = e->session.destination;
   CLEANUP_FREE char *why = NULL;
@@ -184,6 +214,7 @@ owner_record (struct export *e, enum owner owner, enum record_end end)
   outcome = record_write (e->record, &rec, &why);
   if (outcome == RECORD_WRITTEN) {
     e->recorded_bytes = e->disk_bytes;
+    e->recorded_delay_ms = rec.delay_ms;
     nbdkit_debug ("migrate: export \"%s\": recorded: owner %s, %s", e->name,
                   owner_name (owner), record_end_name (rec.last_end));
     return OWNER_RECORDED;

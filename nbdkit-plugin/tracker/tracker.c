@@ -992,6 +992,7 @@ tracker_get_status (struct tracker *t, struct tracker_status *s)
     .unflushed_bytes =
       chunks_bytes (c, &c->unflushed) + chunks_bytes (c, &c->flushing),
     .quarantined_bytes = chunks_bytes (c, &c->quarantined),
+    .delay_ms = t->delay_ms,
     .quarantine_ms = (quarantine_left_us (t) + 999) / 1000,
     .in_flight_bytes = t->in_flight.bytes,
     .in_flight_requests = t->in_flight.requests + count_untracked (t),

@@ -34,6 +34,15 @@
 #define QUARANTINE_GRACE_MS 2000
 #define QUARANTINE_FACTOR 2
 
+/* So long, if a delay of so much was seen. */
+static inline uint64_t
+quarantine_grace_ms (uint64_t delay_ms)
+{
+  const uint64_t slow_ms = delay_ms * QUARANTINE_FACTOR;
+
+  return slow_ms > QUARANTINE_GRACE_MS ? slow_ms : QUARANTINE_GRACE_MS;
+}
+
 struct tracker;
 
 /* Who serves a request.  The owner is a role in the latest migration; where the
@@ -353,6 +362,7 @@ struct tracker_status {
   uint64_t unflushed_bytes; /* U and F */
   uint64_t quarantined_bytes;
   uint64_t quarantine_ms;   /* how long until those may be read back */
+  uint64_t delay_ms;        /* the longest that was noted */
   uint64_t remaining_bytes; /* D + L + in flight (R9) */
   uint64_t in_flight_bytes;
   uint64_t in_flight_requests;

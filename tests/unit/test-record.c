@@ -152,6 +152,7 @@ make_record (enum owner owner)
     .disk_bytes = DISK_BYTES,
     .chunk_bytes = 65536,
     .export_id = 0x0123456789abcdef,
+    .delay_ms = 61000,
   };
 
   if (owner == OWNER_DESTINATION)
@@ -367,6 +368,7 @@ test_round_trip (void)
   CU_ASSERT_EQUAL (out.disk_bytes, DISK_BYTES);
   CU_ASSERT_EQUAL (out.chunk_bytes, 65536);
   CU_ASSERT_EQUAL (out.export_id, 0x0123456789abcdef);
+  CU_ASSERT_EQUAL (out.delay_ms, 61000);
   CU_ASSERT_STRING_EQUAL (out.destination, rec.destination);
   CU_ASSERT_STRING_EQUAL (out.source, rec.source);
   for (enum owner owner = OWNER_SOURCE; owner <= OWNER_FENCED; owner++) {
