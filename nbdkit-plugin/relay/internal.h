@@ -5,6 +5,7 @@
  *   move.c      the destination is at another address
  *   request.c   a guest's request: tried again when it was lost
  *   try.c       one try of each kind of request: blocks, emulation
+ *   quick.c     the usual case of a read or write, with two locks
  *   limit.c     requests that fail for the guest before they are answered
  *   mend.c      writes that failed for the guest and may still land
  *   write.c     one write-type range: the log around the transfer
@@ -144,6 +145,12 @@ extern int try_block_status (struct request *q, const struct view *v);
  */
 extern int request_wait (struct request *q);
 
+/* A try was lost: run it again, if there is time, in a later generation.  The
+ * other one keeps its range until then, and then leaves it.
+ */
+extern int request_repeat (struct request *q, try_fn *try);
+extern int request_go_on (struct request *q, try_fn *try, int result);
+
 /* Write, zero or trim one aligned range, with its record in the log. */
 extern int relay_write_range (struct request *q, const struct view *v,
                               enum command_kind kind, uint32_t flags,
@@ -152,6 +159,12 @@ extern int relay_write_range (struct request *q, const struct view *v,
 
 /* Have the keeper flush, if that can make room in the log.  L. */
 extern void relay_want_flush (struct relay *r);
+
+/* ---- quick.c ----------------------------------------------------------- */
+
+/* Do it the short way.  False: it was not begun, it must go the long way. */
+extern bool quick_write (struct request *q, int *result);
+extern bool quick_read (struct request *q, int *result);
 
 /* ---- limit.c ----------------------------------------------------------- */
 

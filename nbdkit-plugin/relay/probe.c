@@ -100,7 +100,8 @@ plan (const struct remote *m, struct probe *p)
     ++p->n;
   }
   for (unsigned i = 0; i < p->n; ++i)
-    ++p->trips[i].connection->users; /* so none of them is freed */
+    /* so none of them is freed */
+    __atomic_fetch_add (&p->trips[i].connection->users, 1, __ATOMIC_RELAXED);
   p->pending = p->n;
   return 0;
 }
@@ -120,8 +121,9 @@ send_trip (struct trip *t)
       nbd_aio_get_direction (c->nbd) & LIBNBD_AIO_DIRECTION_WRITE)
     connection_kick (c);
   pthread_mutex_lock (&m->lock);
-  if (--c->users == 0 && c->lost)
+  if (c->lost)
     pthread_cond_broadcast (&m->changed);
+  connection_leave (c);
   pthread_mutex_unlock (&m->lock);
 }
 

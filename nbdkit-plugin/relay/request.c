@@ -236,6 +236,21 @@ unlock_range (struct request *q, try_fn *try, int result)
   pthread_mutex_unlock (&r->remote.lock);
 }
 
+int
+request_repeat (struct request *q, try_fn *try)
+{
+  return may_try_again (q) ? run (q, try) : EIO;
+}
+
+int
+request_go_on (struct request *q, try_fn *try, int result)
+{
+  if (result == REMOTE_LOST)
+    result = request_repeat (q, try);
+  unlock_range (q, try, result);
+  return result;
+}
+
 static int
 run_locked (struct request *q, try_fn *try)
 {
@@ -337,7 +352,8 @@ relay_read (struct relay *r, void *buf, size_t count, uint64_t offset,
   if (count == 0)
     return 0;
   wanted = witness_wanted (r, &writes);
-  result = perform_read (&q, try_read);
+  if (!quick_read (&q, &result))
+    result = perform_read (&q, try_read);
   if (result == 0 && wanted)
     offer_witness (&q, writes);
   return answer (result);
@@ -348,8 +364,11 @@ relay_write (struct relay *r, const void *buf, size_t count, uint64_t offset,
              unsigned flags, const struct relay_waiter *waiter)
 {
   struct request q = new_request (r, buf, count, offset, flags, waiter);
+  int result;
 
-  return answer (perform (&q, run_locked, try_write));
+  if (!quick_write (&q, &result))
+    result = perform (&q, run_locked, try_write);
+  return answer (result);
 }
 
 int

@@ -175,7 +175,7 @@ end_thread (struct connection *c)
   connection_kick (c);
   pthread_join (c->thread, NULL);
   pthread_mutex_lock (&m->lock);
-  while (c->users > 0)
+  while (__atomic_load_n (&c->users, __ATOMIC_ACQUIRE) > 0)
     remote_wait_changed (m);
   pthread_mutex_unlock (&m->lock);
 }

@@ -194,7 +194,7 @@ struct connection {
   bool lost;             /* L: reset: send nothing any more */
   bool retired;          /* L: send nothing; lost when no write is unanswered */
   bool ended;            /* L: the I/O thread has nothing more to do */
-  unsigned users;        /* L: commands whose senders may be inside libnbd */
+  unsigned users;        /* atomic: threads that may be inside libnbd */
   unsigned in_flight;    /* L */
   unsigned flushes;      /* L: of those in flight */
   unsigned writes;       /* L: of those in flight; zeroes and trims, too */
@@ -204,6 +204,13 @@ struct connection {
   int64_t heard_ms;      /* atomic: when something last came */
   int64_t proved_ms;     /* L: something sent then was answered: it lived */
 };
+
+/* One of those threads is not any more.  Without or with the lock. */
+static inline void
+connection_leave (struct connection *c)
+{
+  __atomic_fetch_sub (&c->users, 1, __ATOMIC_RELEASE);
+}
 
 /* Commands may be sent on it: it is neither lost, retired nor silent.  L. */
 extern bool connection_is_usable (const struct connection *c, int64_t now);
@@ -282,11 +289,16 @@ struct batch {
   sem_t finished; /* posted once, when pending reaches 0 */
   struct command commands[BATCH_MAX];
   unsigned n;
-  bool sent;           /* they have connections */
-  bool silent;         /* they have none, because all are silent */
-  bool unknown;        /* a write was lost on the way: it may still land */
-  unsigned pending;    /* L */
-  int result;          /* L: 0, the first errno, or REMOTE_LOST */
+  bool woken;       /* atomic: all are answered */
+  bool sent;        /* they have connections */
+  bool silent;      /* they have none, because all are silent */
+  bool unknown;     /* a write was lost on the way: it may still land */
+  unsigned pending; /* L */
+  int result;       /* L: 0, the first errno, or REMOTE_LOST */
+  /* Called when the last is answered, before whoever waits is woken; NULL: no.
+   * L.
+   */
+  void (*finish) (struct batch *b);
   uint64_t generation; /* the one they belong to */
 };
 
@@ -305,6 +317,12 @@ extern struct command *batch_add (struct batch *b, enum command_kind kind,
 extern void batch_send (struct remote *m, struct batch *b,
                         struct connection *only);
 extern int batch_wait (struct remote *m, struct batch *b);
+
+/* batch_wait, for one that was sent, without any lock: it is as its callback
+ * and the answers have left it, and whoever has called batch_issue must leave
+ * the connections.
+ */
+extern void batch_await (struct remote *m, struct batch *b);
 
 /* The two halves of batch_send: choose the connections (L), send. */
 extern void batch_link (struct remote *m, struct batch *b,

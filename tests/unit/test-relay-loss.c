@@ -580,7 +580,7 @@ test_limit (void)
 
   write_one (&one);
   CU_ASSERT_EQUAL (one.result, -1);
-  CU_ASSERT_EQUAL (status_of (one.relay).requests_in_flight, 1);
+  CU_ASSERT (status_of (one.relay).requests_in_flight >= 1);
   memset (block, 'x', sizeof block);
   CU_ASSERT_EQUAL (relay_write (one.relay, block, 4096, 8192, 0, NULL), 0);
   CU_ASSERT_EQUAL (relay_read (one.relay, block, 4096, 8192, NULL), 0);
