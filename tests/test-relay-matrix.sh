@@ -352,7 +352,7 @@ row_kept_back ()
   wait_for lost_times 1
   wait_for is_up
   between between pass
-  finish kept-back "waits until what is unknown was read back"
+  finish kept-back "is sent again; what is newer waits for the grace"
   expect_return
 }
 
@@ -370,7 +370,7 @@ row_late_queue ()
   wait_for is_up
   go destination apply
   wait_for late_has destination ' applied$'
-  finish late-queue "waits until what is unknown was read back"
+  finish late-queue "is sent again; what is newer waits for the grace"
   expect_return
 }
 
