@@ -52,6 +52,6 @@ event "[.[] | select(.event == \"started\") | .copied_bytes = 0] +
 written=$(sed -n 's/.* Write .* count=\(0x[0-9a-f]*\) .*/\1/p' \
             "$tmp/destination.requests" | { sum=0
             while read -r n; do sum=$((sum + n)); done; echo $sum; })
-[ "$written" -eq "$(completed copied_bytes)" ] ||
+[ "$written" -eq "$(completed 'copied_bytes + .marked_bytes')" ] ||
   fail "copied_bytes is $(completed copied_bytes), but $written were written"
-[ "$written" -eq $size ]
+[ "$(completed copied_bytes)" -eq $size ]

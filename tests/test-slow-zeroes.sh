@@ -95,10 +95,15 @@ done
 start_proxy proxy file "$tmp/source"
 start_nbdkit destination eval get_size='echo 160M' thread_model='echo parallel' \
   can_write='exit 0' can_zero='exit 0' can_flush='exit 0' flush='exit 0' \
-  can_multi_conn='exit 0' pread='exit 1' \
-  pwrite="cat > /dev/null; echo \$3 >> $tmp/written" \
-  zero="while [ ! -e $tmp/go ]; do sleep 0.02; done"
+  can_multi_conn='exit 0' \
+  pread="dd if=$tmp/kept bs=64K skip=\$4 count=\$3 \
+    iflag=skip_bytes,count_bytes status=none" \
+  pwrite="dd of=$tmp/kept bs=64K seek=\$4 oflag=seek_bytes conv=notrunc \
+    status=none; echo \$3 >> $tmp/written" \
+  zero="[ \$3 -gt 4096 ] || exit 0 # where there was a mark
+    while [ ! -e $tmp/go ]; do sleep 0.02; done"
 : > "$tmp/written"
+truncate -s 160M "$tmp/kept"
 has_written ()
 {
   [ "$(awk '{ n += $1 } END { print n + 0 }' "$tmp/written")" -ge "$1" ]
