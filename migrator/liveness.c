@@ -135,7 +135,7 @@ ask_again (struct disk *d, int64_t since_us)
     ask_relay (d, now_us, RELAY_MS);
 }
 
-/* The first disk whose destination has not answered; NULL: all have. */
+/* R11.  The first disk whose destination has not answered; NULL: all have. */
 static const struct disk *
 find_unproven (const struct migration *m, int64_t since_us)
 {

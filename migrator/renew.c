@@ -84,8 +84,8 @@ told (void *opaque, const struct control_answer *a)
   r->backoff_us = BACKOFF_FIRST_US;
 }
 
-/* The filter gets all sockets and a ledger of them, and forgets the ones that
- * it had.
+/* R6a, R7: the filter gets all sockets and a ledger of them, and forgets the
+ * ones that it had.
  */
 static void
 tell (struct disk *d)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A round trip over every connection in use: is the destination there now?
+/* A round trip over every connection in use: is the destination there now
+ * (R11)?
  *
  * That a connection is open says nothing: a server that is stopped, or behind a
  * network that is away, keeps it open for as long as nothing is sent.  A read
