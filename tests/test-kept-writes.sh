@@ -173,6 +173,26 @@ start_lossy
 start_it
 answers='D True,ok' guest read flush
 
+echo "-- a write that was not answered: how long it may take to land is kept"
+begin
+crash_bg destination
+start_lossy dawdle="$tmp/cue"
+wait_for is_up
+echo 'write S' | /usr/bin/python3 "$tmp/guest.py" "$(uri proxy)" \
+  > "$tmp/guest.out" 2>&1 &
+guest_pid=$!
+wait_for has_status "$(uri proxy)" '.relay.requests_in_flight > 0'
+end_bg proxy
+wait $guest_pid || :
+! grep -q ok "$tmp/guest.out" || fail "it was acknowledged"
+[ "$(od -An -tu4 -j20 -N4 "$dir/kept")" -ge 2000 ] ||
+  fail "the next proxy would not wait for it"
+touch "$tmp/cue"
+wait_for test -e "$tmp/cue.done"
+start_it
+answers='S False,ok' guest read flush
+[ ! -e "$dir/kept" ] || fail "it is still kept"
+
 echo "-- it is killed while it sends them again, and so is the proxy"
 begin
 keep

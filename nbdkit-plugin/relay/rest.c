@@ -163,7 +163,8 @@ relay_leave_rest (struct relay *r, relay_keep *keep, void *opaque)
   rest.nr_entries = n;
   if (r->restoring && now < r->quiet_until_ms)
     rest.grace_ms = r->quiet_until_ms - now;
-  if (r->replay_unknown || range_lock_has_suspects (&r->ranges, now))
+  if (r->replay_unknown || r->mends != NULL ||
+      range_lock_has_suspects (&r->ranges, now))
     rest.grace_ms = relay_grace_ms (r);
   if (n > 0 || rest.grace_ms > 0)
     keep (opaque, &rest);
