@@ -128,3 +128,15 @@ go slow now
 wait_bg migrator || fail "exit status $?: $(cat "$tmp/migrator.log")"
 grep -q 'answers again' "$tmp/migrator.log"
 stop_disks
+
+echo "-- another destination has nothing to do with it, the same one has"
+start_disks nbdkit
+start_nbdkit other memory 8M
+start_migrate "$(uri proxy)" "$destination"
+wait_for write_has came
+crash_bg migrator
+wait_for session_is_over
+must_migrate --finish=detach "$(uri proxy)" "$(uri other)"
+must_have_status "$(uri proxy)" '.old_connections == 1'
+goes_on
+stop_disks
