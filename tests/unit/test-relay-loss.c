@@ -544,6 +544,134 @@ test_slow_write (void)
   run_slow_write ("multi-conn=0");
 }
 
+static void
+wait_for_connections (struct relay *r, unsigned n)
+{
+  unsigned tries = SERVER_TRIES;
+
+  while (status_of (r).connections != n && --tries > 0)
+    server_pause ();
+  CU_ASSERT_NOT_EQUAL (tries, 0);
+}
+
+struct many_writes {
+  struct relay *relay;
+  unsigned failed;
+};
+
+/* More than the log holds, in its order. */
+static void *
+write_many (void *opaque)
+{
+  struct many_writes *many = opaque;
+  uint8_t block[16384] = { 'm' };
+
+  for (unsigned i = 1; i < 60; ++i) {
+    if (relay_write (many->relay, block, sizeof block, i * sizeof block, 0,
+                     NULL) == -1)
+      ++many->failed;
+  }
+  return NULL;
+}
+
+/* A slow write stands at the old end of the log, which is full of newer ones:
+ * flushing frees nothing, so it is not done again and again.
+ */
+static void
+test_no_flush_storm (void)
+{
+  struct relay_options o = new_options ();
+  char args[128], permission[64], done[80];
+  struct many_writes many = { NULL, 0 };
+  unsigned tries = SERVER_TRIES;
+  struct one_write one;
+  pthread_t first, second;
+  struct server s;
+
+  o.log_bytes = 256 * 1024;
+  server_init (&s, FILE_BYTES, FILL);
+  snprintf (permission, sizeof permission, "%.40s/go", s.dir);
+  snprintf (done, sizeof done, "%s.done", permission);
+  snprintf (args, sizeof args, "dawdle=%s", permission);
+  server_start (&s, args);
+  one = (struct one_write){ open_relay (&s, &o), 'S', -1 };
+  many.relay = one.relay;
+  wait_for_connections (one.relay, o.connections);
+  pthread_create (&first, NULL, write_one, &one);
+  wait_until_late (one.relay, 1);
+  pthread_create (&second, NULL, write_many, &many);
+  while (status_of (one.relay).log_used_bytes < o.log_bytes - 16384 &&
+         --tries > 0)
+    server_pause ();
+  CU_ASSERT_NOT_EQUAL (tries, 0);
+  wait_until_late (one.relay, status_of (one.relay).oldest_request_ms + 200);
+  CU_ASSERT (status_of (one.relay).own_flushes < 10);
+  close (open (permission, O_WRONLY | O_CREAT, 0600));
+  pthread_join (first, NULL);
+  pthread_join (second, NULL);
+  CU_ASSERT_EQUAL (one.result, 0);
+  CU_ASSERT_EQUAL (many.failed, 0);
+  relay_close (one.relay);
+  unlink (permission);
+  unlink (done);
+  server_destroy (&s);
+}
+
+/* A guest that writes and never flushes: after a while nothing is at stake. */
+static void
+test_idle (void)
+{
+  struct relay_options o = new_options ();
+  uint8_t block[4096] = { 'i' }, file[4096];
+  unsigned tries = SERVER_TRIES;
+  struct server s;
+  struct relay *r;
+
+  server_init (&s, FILE_BYTES, FILL);
+  server_start (&s, NULL);
+  r = open_relay (&s, &o);
+  CU_ASSERT_EQUAL (relay_write (r, block, sizeof block, 0, 0, NULL), 0);
+  CU_ASSERT (status_of (r).log_used_bytes > 0);
+  while (status_of (r).log_used_bytes > 0 && --tries > 0)
+    server_pause ();
+  CU_ASSERT_NOT_EQUAL (tries, 0);
+  server_stop (&s, SIGKILL);
+  server_read_file (&s, file, sizeof file);
+  CU_ASSERT_EQUAL (memcmp (file, block, sizeof block), 0);
+  relay_close (r);
+  server_destroy (&s);
+}
+
+/* A connection that has done nothing ends while something is unflushed on
+ * another one: the server may have been started again, with the end of that one
+ * not noticed yet, and must not be read from before the log was sent again.
+ */
+static void
+test_not_alone (void)
+{
+  struct relay_options o = new_options ();
+  uint8_t block[4096] = { 'a' };
+  struct server s;
+  struct relay *r;
+  int fds[3];
+
+  o.connections = 3;
+  server_init (&s, FILE_BYTES, FILL);
+  server_start (&s, NULL);
+  r = open_relay (&s, &o);
+  wait_for_connections (r, 3);
+  CU_ASSERT_EQUAL_FATAL (relay_sockets (r, fds, 3), 3);
+  CU_ASSERT_EQUAL (relay_write (r, block, sizeof block, 0, 0, NULL), 0);
+  shutdown (fds[2], SHUT_RDWR);
+  wait_until_lost (r, 1);
+  wait_until_up (r, true);
+  CU_ASSERT (status_of (r).replayed_writes > 0);
+  for (unsigned i = 0; i < 3; ++i)
+    close (fds[i]);
+  relay_close (r);
+  server_destroy (&s);
+}
+
 /* The operator lets no request take longer: the guest hears of an error, and
  * the range stays locked, for reads too, until the answer is there.
  */
@@ -876,6 +1004,9 @@ main (void)
     { "away for too long", test_away },
     { "became unfit", test_unfit },
     { "a slow write is waited for", test_slow_write },
+    { "no flush storm", test_no_flush_storm },
+    { "idle", test_idle },
+    { "no connection goes alone", test_not_alone },
     { "a limit for requests", test_limit },
     { "a write of unknown outcome", test_unknown },
     { "the waiter is gone", test_waiter_gone },
