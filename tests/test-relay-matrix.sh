@@ -399,9 +399,13 @@ has_failed ()
 
 # The operator does not want guests to wait: what failed for them is done in the
 # end, or not, but nothing changes after it was seen.
+# Never less than a second of our time: the guest's last flush must not fail on a
+# busy machine.
+limit_s=$((factor > 20 ? factor : 20))
+
 row_limit ()
 {
-  local -a parameters=(migrate-reconnect=24h migrate-request-timeout=20s)
+  local -a parameters=(migrate-reconnect=24h "migrate-request-timeout=${limit_s}s")
   local -a guest=(--tolerate-errors)
 
   begin $factor
@@ -415,7 +419,7 @@ row_limit ()
 
 row_limit_crash ()
 {
-  local -a parameters=(migrate-reconnect=24h migrate-request-timeout=20s)
+  local -a parameters=(migrate-reconnect=24h "migrate-request-timeout=${limit_s}s")
   local -a guest=(--tolerate-errors)
 
   begin $factor
