@@ -171,8 +171,8 @@ extern bool tracker_wait_settled (struct tracker *t, unsigned ms);
 
 /* The session ended (R7): U, F and L become D, L also becomes Q, the epoch is
  * raised, the gate opens (R10 permitting, otherwise in tracker_commit_end).
- * Tracking goes on.  The caller shuts down the destination sockets before it
- * calls this.
+ * Tracking goes on.  The caller gives up the destination sockets before it
+ * calls this, so that nothing more is sent; what was sent may still land (R17).
  */
 extern void tracker_end_session (struct tracker *t);
 
