@@ -264,13 +264,20 @@ serves ()
     fail "the $1 does not serve"
 }
 
+# rot OFFSET: a byte of the state file that no URI holds (a letter may be the one
+# that is there).
+rot ()
+{
+  printf '\377' | dd of="$state" bs=1 seek="$1" conv=notrunc status=none
+}
+
 # damage HOW: the state file.
 damage ()
 {
   case $1 in
   both-slots-rotten)
-    printf x | dd of="$state" bs=1 seek=300 conv=notrunc status=none
-    printf x | dd of="$state" bs=1 seek=65836 conv=notrunc status=none ;;
+    rot 300
+    rot 65836 ;;
   empty) : > "$state" ;;
   short) truncate -s 70000 "$state" ;;
   zeroes)
@@ -321,11 +328,11 @@ done
 
 echo "-- one slot is rotten: the other one tells"
 make_record
-printf x | dd of="$state" bs=1 seek=300 conv=notrunc status=none
+rot 300
 start_proxy proxy file "$tmp/source"
 serves destination
 end_bg proxy
-printf x | dd of="$state" bs=1 seek=65836 conv=notrunc status=none
+rot 65836
 start_proxy proxy file "$tmp/source" # the first one was mended
 serves destination
 all_end
