@@ -86,11 +86,13 @@ begin ()
     [ -z "${pids[$name]:-}" ] || end_bg "$name"
   done
   rm -rf "$dir"
-  head -c $size /dev/zero | tr '\0' x > "$tmp/disk"
+  head -c $size /dev/zero | tr '\0' x > "$tmp/source"
+  truncate -s 0 "$tmp/disk"
+  truncate -s $size "$tmp/disk"
   start_lossy
-  start_proxy proxy null size=$size migrate-reconnect=5s
-  must_migrate --destination-is-zero "$(uri proxy)" "$(uri destination)"
-  # Nothing of the source was copied: it is the destination that has them.
+  start_proxy proxy file "$tmp/source" migrate-reconnect=5s
+  must_migrate "$(uri proxy)" "$(uri destination)"
+  # After a restart there is nothing like it at the source.
   answers='x False'
   guest read
 }

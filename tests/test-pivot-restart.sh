@@ -7,7 +7,7 @@
 # `nbdmigrate reopen` settles who has the data.  Where the record cannot be
 # written, the guest goes on with the source.
 #
-# timeout: 90
+# timeout: 150
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
