@@ -14,10 +14,12 @@
  *
  *   KIND    read write zero trim flush
  *   late    after ms=N milliseconds
- *   hold    when the file DIR/NAME is there, until=NAME
+ *   hold    when the file DIR/NAME is there, until=NAME; or ms=N milliseconds
+ *           after the next client has come, until=reopened
  *   hang    never
  *   queue   never; kept in DIR/queue, and applied by the next server on this
- *           DIR when DIR/apply is there
+ *           DIR when DIR/apply is there, or DIR/apply-reopened and its first
+ *           client has come 300 ms ago
  *   fail    at once, with EIO
  *
  *   count=N   so many times; at=OFFSET  only what covers this byte;
@@ -118,6 +120,10 @@ static struct rule rules[RULES_MAX];
 static size_t nr_rules;
 static struct stat rules_seen;
 static unsigned last_number;
+
+/* How many clients have come, and when the last one did. */
+static _Atomic unsigned opens;
+static _Atomic int64_t opened_ms;
 
 /* ---- The disk.  Called with the lock ------------------------------------ */
 
@@ -400,18 +406,28 @@ now_ms (void)
   return t.tv_sec * INT64_C (1000) + t.tv_nsec / 1000000;
 }
 
+/* 'n': how many clients there were. */
+static bool
+is_reopened (unsigned n, unsigned ms)
+{
+  return opens > n && now_ms () >= opened_ms + ms;
+}
+
 /* False: the server is to stop. */
 static bool
 wait_as_told (const struct rule *u)
 {
   const int64_t end_ms = now_ms () + u->ms;
+  const unsigned clients = opens;
+  const bool by_client = strcmp (u->until, "reopened") == 0;
 
   for (;;) {
     if (quitting)
       return false;
     if (u->action == LATE && now_ms () >= end_ms)
       return true;
-    if (u->action == HOLD && is_there (u->until))
+    if (u->action == HOLD &&
+        (by_client ? is_reopened (clients, u->ms) : is_there (u->until)))
       return true;
     nap ();
   }
@@ -517,7 +533,8 @@ apply_when_told (void *opaque)
 {
   const int from = (intptr_t)opaque;
 
-  while (!quitting && !is_there ("apply"))
+  while (!quitting && !is_there ("apply") &&
+         !(is_there ("apply-reopened") && is_reopened (0, 300)))
     nap ();
   if (!quitting)
     apply_all (from);
@@ -639,6 +656,8 @@ static void *
 late_open (int readonly)
 {
   (void)readonly;
+  opened_ms = now_ms ();
+  opens++;
   return NBDKIT_HANDLE_NOT_NEEDED;
 }
 

@@ -12,6 +12,7 @@
  *   pass        forward both ways (so it begins)
  *   stall       take what comes, keep it, forward nothing; pass delivers it
  *   pass-new    the same, but for connections that were stalled
+ *   pass-late=MS  the same; they go on so long after the next client has come
  *   drop        take what comes and throw it away; when it passes again such
  *               connections are cut
  *   cut         all connections, by RST; close: by FIN.  What was taken from
@@ -85,6 +86,8 @@ static unsigned nr_backends, nr_accepted, nr_commands;
 static enum mode mode;
 static bool refusing;
 static int64_t latency_ms, idle_ms;
+static int64_t late_ms;     /* pass-late; 0: no */
+static int64_t go_on_at_ms; /* 0: no client has come since */
 
 static void __attribute__ ((noreturn)) die (const char *what)
 {
@@ -306,6 +309,8 @@ accept_client (int listening)
 
   if (client == -1)
     return;
+  if (late_ms > 0 && go_on_at_ms == 0)
+    go_on_at_ms = now_ms () + late_ms;
   server = make_socket (a);
   while (p < pairs + PAIRS_MAX && p->used)
     p++;
@@ -402,6 +407,11 @@ obey (const char *command)
     for_all (cut);
   else if (strcmp (command, "close") == 0)
     for_all (close_gently);
+  else if (strncmp (command, "pass-late=", 10) == 0) {
+    set_mode (PASS);
+    late_ms = atoi (command + 10);
+    go_on_at_ms = 0;
+  }
   else if (strcmp (command, "refuse") == 0)
     refusing = true;
   else if (strncmp (command, "latency=", 8) == 0)
@@ -489,6 +499,11 @@ loop (int fifo, int listening)
     for (size_t i = 0; i < PAIRS_MAX; ++i) {
       if (pairs[i].used)
         serve (&pairs[i], &fds[2 + 2 * i], &fds[3 + 2 * i]);
+    }
+    if (go_on_at_ms != 0 && now_ms () >= go_on_at_ms) {
+      for_all (go_on);
+      late_ms = go_on_at_ms = 0;
+      say ("went on");
     }
     for_all (look_after);
     if (fds[1].revents)
