@@ -279,11 +279,16 @@ drop (struct copier *c, struct queue *q)
 static void
 drop_unsent (struct copier *c)
 {
+  const struct endpoint *reader = c->options.reader;
+
   while (c->destination->nr_connections == 0 &&
          c->destination_ops.first != NULL) {
     c->nr_destination_ops--;
     op_give_up (op_queue_pop (&c->destination_ops));
   }
+  while (reader != NULL && reader->nr_connections == 0 &&
+         c->reader_ops.first != NULL)
+    op_give_up (op_queue_pop (&c->reader_ops));
 }
 
 void

@@ -428,7 +428,8 @@ make_reader (struct disk *d)
 struct endpoint *
 disk_reader (const struct disk *d)
 {
-  return d->reader != NULL && endpoint_broken (d->reader) == NULL
+  return d->reader != NULL && d->reader->nr_connections > 0 &&
+             endpoint_broken (d->reader) == NULL
            ? d->reader
            : d->destination;
 }
@@ -629,6 +630,7 @@ disk_close (struct disk *d)
   endpoint_close (d->reader);
   endpoint_close (d->base);
   bitmap_destroy (&d->unverified);
+  renew_close (&d->reader_renewal);
   renew_close (&d->renewal); /* no connection writes to a ledger any more */
   ledger_close (d->ledger);
   copier_free (d->copier);

@@ -114,7 +114,7 @@ struct disk {
   } checkpoint;
   int64_t next_checkpoint_us;
 
-  struct renewal renewal;
+  struct renewal renewal, reader_renewal;
 
   /* The proxy's own connections to the destination: see liveness.c. */
   struct relay_life {

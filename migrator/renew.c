@@ -62,6 +62,17 @@ change_ledger (struct disk *d)
   d->renewal.ledger = NULL;
 }
 
+/* It has come. */
+static void
+use (struct endpoint *e, struct renewal *r)
+{
+  endpoint_add (e, r->coming);
+  r->coming = NULL;
+  r->missing--;
+  r->without_us = 0;
+  r->backoff_us = BACKOFF_FIRST_US;
+}
+
 static void
 told (void *opaque, const struct control_answer *a)
 {
@@ -76,12 +87,8 @@ told (void *opaque, const struct control_answer *a)
                 a->value ? "the answer has no epoch" : a->desc);
     return;
   }
-  endpoint_add (d->destination, r->coming);
+  use (d->destination, r);
   change_ledger (d);
-  r->coming = NULL;
-  r->missing--;
-  r->without_us = 0;
-  r->backoff_us = BACKOFF_FIRST_US;
 }
 
 /* R6a, R7: the filter gets all sockets and a ledger of them, and forgets the
@@ -112,19 +119,22 @@ tell (struct disk *d)
     close (ledger_fd);
 }
 
+/* What is only read over is of no concern to the filter. */
 static void
-watch_attempt (struct disk *d, int64_t now_us)
+watch_attempt (struct disk *d, struct endpoint *e, struct renewal *r,
+               int64_t now_us)
 {
   const struct connection_options options = disk_destination_options (d);
-  struct renewal *r = &d->renewal;
   char *why;
 
   if (connection_has_come (r->coming)) {
-    if (endpoint_matches (d->destination, r->coming, &options, &why))
-      tell (d);
-    else
+    if (!endpoint_matches (d->destination, r->coming, &options, &why))
       drive_fail (d->m, "connecting to %s again: %s", d->pair->destination,
                   why ? why : "no memory");
+    else if (e == d->destination)
+      tell (d);
+    else
+      use (e, r);
     return;
   }
   if (!connection_alive (r->coming)) {
@@ -138,10 +148,9 @@ watch_attempt (struct disk *d, int64_t now_us)
 }
 
 static void
-begin_attempt (struct disk *d, int64_t now_us)
+begin_attempt (struct disk *d, struct renewal *r, int64_t now_us)
 {
   const struct connection_options options = disk_destination_options (d);
-  struct renewal *r = &d->renewal;
   char *why;
 
   r->begun_us = now_us;
@@ -156,38 +165,43 @@ begin_attempt (struct disk *d, int64_t now_us)
 /* ---- each round -------------------------------------------------------- */
 
 static void
-drop_broken (struct disk *d, int64_t now_us)
+drop_broken (struct endpoint *e, struct renewal *r, int64_t now_us)
 {
-  struct renewal *r = &d->renewal;
   char *why;
 
-  while ((why = endpoint_drop_broken (d->destination)) != NULL) {
+  while ((why = endpoint_drop_broken (e)) != NULL) {
     note_why (r, why);
     if (r->missing++ == 0)
       r->backoff_us = BACKOFF_FIRST_US;
     if (r->next_us < now_us)
       r->next_us = now_us;
   }
-  if (d->destination->nr_connections == 0 && r->without_us == 0)
+  if (e->nr_connections == 0 && r->without_us == 0)
     r->without_us = now_us;
 }
 
-void
-renew_run (struct disk *d, int64_t now_us)
+static void
+run (struct disk *d, struct endpoint *e, struct renewal *r, int64_t now_us)
 {
-  struct renewal *r = &d->renewal;
-
-  drop_broken (d, now_us);
+  drop_broken (e, r, now_us);
   if (r->missing == 0 || r->telling)
     return;
   if (r->coming != NULL)
-    watch_attempt (d, now_us);
+    watch_attempt (d, e, r, now_us);
   else if (now_us >= r->next_us)
-    begin_attempt (d, now_us);
+    begin_attempt (d, r, now_us);
   if (r->without_us != 0 && now_us - r->without_us > WITHOUT_US)
     drive_fail (
       d->m,
       "keeping %s in sync: a connection to %s broke, and there was no "
       "new one: %s",
       d->pair->source, d->pair->destination, r->why ? r->why : "no memory");
+}
+
+void
+renew_run (struct disk *d, int64_t now_us)
+{
+  run (d, d->destination, &d->renewal, now_us);
+  if (d->reader != NULL)
+    run (d, d->reader, &d->reader_renewal, now_us);
 }

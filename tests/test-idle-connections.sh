@@ -44,7 +44,8 @@ close_all ()
   wait_for epoch_above "$epoch"
 }
 
-start_migrate --wait "$(uri proxy)" "$D"
+# With some set aside for reading back.
+start_migrate --wait --verify "$(uri proxy)" "$D"
 for round in 1 2; do
   echo "-- all are closed, $round"
   close_all
