@@ -63,6 +63,8 @@ flushed (struct record *r, const struct op *flush)
   while (n < r->nr_unflushed &&
          record_op (r, r->unflushed[n])->acks <= flush->acks)
     n++;
+  if (n == 0)
+    return; /* also where nothing was ever written: there is no array yet */
   r->nr_unflushed -= n;
   memmove (r->unflushed, r->unflushed + n,
            r->nr_unflushed * sizeof *r->unflushed);
