@@ -25,18 +25,10 @@ read_slot (const struct record_file *f, int fd, unsigned number,
            struct slot *slot)
 {
   uint8_t bytes[RECORD_SLOT_BYTES];
-  size_t have = 0;
 
-  while (have < sizeof bytes) {
-    const ssize_t r = pread (fd, bytes + have, sizeof bytes - have,
-                             (off_t)number * RECORD_SLOT_STRIDE + (off_t)have);
-
-    if (r == -1 && errno == EINTR)
-      continue;
-    if (r <= 0)
-      return SLOT_INVALID; /* a bad sector is rot */
-    have += r;
-  }
+  if (state_file_read (fd, bytes, sizeof bytes,
+                       (off_t)number * RECORD_SLOT_STRIDE) == -1)
+    return SLOT_INVALID; /* a bad sector is rot */
   return slot_decode (bytes, number, f->name_digest, slot);
 }
 

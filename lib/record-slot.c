@@ -24,12 +24,12 @@
  * against an attacker: who can write the file owns the disk anyway.
  */
 
-#include <endian.h>
 #include <string.h>
 
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 
+#include "bytes.h"
 #include "record-slot.h"
 
 #define FORMAT_VERSION 1
@@ -68,38 +68,6 @@ enum {
   FILE_REMOTE_SOURCE = 4,
   FILE_FENCED_FROM_REMOTE = 5,
 };
-
-static void
-put32 (uint8_t *at, uint32_t value)
-{
-  value = htole32 (value);
-  memcpy (at, &value, sizeof value);
-}
-
-static void
-put64 (uint8_t *at, uint64_t value)
-{
-  value = htole64 (value);
-  memcpy (at, &value, sizeof value);
-}
-
-static uint32_t
-get32 (const uint8_t *at)
-{
-  uint32_t value;
-
-  memcpy (&value, at, sizeof value);
-  return le32toh (value);
-}
-
-static uint64_t
-get64 (const uint8_t *at)
-{
-  uint64_t value;
-
-  memcpy (&value, at, sizeof value);
-  return le64toh (value);
-}
 
 static int
 sha256 (const void *data, size_t bytes, uint8_t digest[RECORD_DIGEST_BYTES])

@@ -118,26 +118,6 @@ record_fd (const struct record_file *f)
   return f->fd;
 }
 
-static int
-write_all (int fd, const uint8_t *bytes, size_t count, off_t offset)
-{
-  while (count > 0) {
-    const ssize_t r = pwrite (fd, bytes, count, offset);
-
-    if (r == -1 && errno == EINTR)
-      continue;
-    if (r <= 0) {
-      if (r == 0)
-        errno = EIO;
-      return -1;
-    }
-    bytes += r;
-    count -= r;
-    offset += r;
-  }
-  return 0;
-}
-
 int
 record_write_slot (const struct record_file *f, int fd, const struct slot *slot,
                    unsigned number)
@@ -148,8 +128,8 @@ record_write_slot (const struct record_file *f, int fd, const struct slot *slot,
     errno = EIO;
     return -1;
   }
-  return write_all (fd, bytes, sizeof bytes,
-                    (off_t)number * RECORD_SLOT_STRIDE);
+  return state_file_write (fd, bytes, sizeof bytes,
+                           (off_t)number * RECORD_SLOT_STRIDE);
 }
 
 int

@@ -253,3 +253,43 @@ state_dir_open (const char *path, uid_t also, char **why)
     return close_failed (fd);
   return fd;
 }
+
+int
+state_file_read (int fd, uint8_t *bytes, size_t count, off_t offset)
+{
+  while (count > 0) {
+    const ssize_t r = pread (fd, bytes, count, offset);
+
+    if (r == -1 && errno == EINTR)
+      continue;
+    if (r <= 0) {
+      if (r == 0)
+        errno = EIO;
+      return -1;
+    }
+    bytes += r;
+    count -= r;
+    offset += r;
+  }
+  return 0;
+}
+
+int
+state_file_write (int fd, const uint8_t *bytes, size_t count, off_t offset)
+{
+  while (count > 0) {
+    const ssize_t r = pwrite (fd, bytes, count, offset);
+
+    if (r == -1 && errno == EINTR)
+      continue;
+    if (r <= 0) {
+      if (r == 0)
+        errno = EIO;
+      return -1;
+    }
+    bytes += r;
+    count -= r;
+    offset += r;
+  }
+  return 0;
+}

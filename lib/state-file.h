@@ -14,6 +14,9 @@
 #ifndef NBDMIGRATE_STATE_FILE_H
 #define NBDMIGRATE_STATE_FILE_H
 
+#include <stddef.h>
+#include <stdint.h>
+
 #include <sys/types.h>
 
 /* Open a file; 'flags' are O_RDONLY or O_RDWR, and O_CREAT if it is to be made
@@ -27,6 +30,11 @@ extern int state_file_open (const char *path, int flags, char **why);
  * errno and *why, which names the file.
  */
 extern int state_file_create (const char *path, char **why);
+
+/* All of it, or -1 with errno; EIO where the file ends before. */
+extern int state_file_read (int fd, uint8_t *bytes, size_t count, off_t offset);
+extern int state_file_write (int fd, const uint8_t *bytes, size_t count,
+                             off_t offset);
 
 /* The path of an export's file of this kind ("history", ...): DIR/KIND for the
  * default export "", DIR/KIND.NAME for others, with the name escaped as in

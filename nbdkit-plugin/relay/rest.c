@@ -22,9 +22,8 @@
 #include "cleanup.h"
 #include "internal.h"
 
-#define RECORD_BYTES                                                           \
-  2048 /* more than a log needs for a record without data                      \
-        */
+/* More than a log needs for a record without data. */
+#define RECORD_BYTES 2048
 
 size_t
 relay_rest_log_bytes (const struct relay_options *o)

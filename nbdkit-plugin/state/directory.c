@@ -324,7 +324,9 @@ directory_check (void)
                   (uintmax_t)geteuid (), config.dir);
     return -1;
   }
-  /* Only for the message of the next one who wants the lock. */
+  /* As long as this stands there the end was not clean (directory_unclean_ms);
+   * and the next one who wants the lock can say who has it.
+   */
   if (ftruncate (lock_fd, 0) == -1 || pwrite (lock_fd, text, len, 0) != len)
     nbdkit_debug ("migrate: cannot write to %s/" LOCK_NAME ": %m", config.dir);
   return 0;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -14,6 +13,7 @@
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 
+#include "bytes.h"
 #include "cleanup.h"
 #include "kept-file.h"
 #include "record.h"
@@ -45,38 +45,6 @@ _Static_assert(AT_URI + RECORD_URI_MAX <= AT_CONTENT_DIGEST,
 
 static const char magic[] = "nbdmigrate kept "; /* without the final 0 */
 
-static void
-put32 (uint8_t *at, uint32_t value)
-{
-  value = htole32 (value);
-  memcpy (at, &value, sizeof value);
-}
-
-static void
-put64 (uint8_t *at, uint64_t value)
-{
-  value = htole64 (value);
-  memcpy (at, &value, sizeof value);
-}
-
-static uint32_t
-get32 (const uint8_t *at)
-{
-  uint32_t value;
-
-  memcpy (&value, at, sizeof value);
-  return le32toh (value);
-}
-
-static uint64_t
-get64 (const uint8_t *at)
-{
-  uint64_t value;
-
-  memcpy (&value, at, sizeof value);
-  return le64toh (value);
-}
-
 static bool
 has_digest (const void *data, size_t bytes, const uint8_t *digest)
 {
@@ -98,26 +66,6 @@ bad (char **why, const char *fmt, ...)
     *why = NULL;
   va_end (args);
   return KEPT_BAD;
-}
-
-static int
-read_all (int fd, uint8_t *to, size_t bytes, off_t offset)
-{
-  while (bytes > 0) {
-    const ssize_t r = pread (fd, to, bytes, offset);
-
-    if (r == -1 && errno == EINTR)
-      continue;
-    if (r <= 0) {
-      if (r == 0)
-        errno = EIO;
-      return -1;
-    }
-    to += r;
-    bytes -= r;
-    offset += r;
-  }
-  return 0;
 }
 
 static enum kept_status
@@ -207,7 +155,7 @@ read_content (int fd, const uint8_t *header, struct kept_file *f, char **why)
     strndup ((const char *)header + AT_URI, get32 (header + AT_URI_LENGTH));
   if (f->content == NULL || f->entries == NULL || f->uri == NULL)
     return bad (why, "reading it: %s", strerror (ENOMEM));
-  if (read_all (fd, f->content, bytes, HEADER_BYTES) == -1)
+  if (state_file_read (fd, f->content, bytes, HEADER_BYTES) == -1)
     return bad (why, "reading it: %s", strerror (errno));
   f->kept = (struct kept){
     .uri = f->uri,
@@ -237,7 +185,7 @@ kept_file_read (const char *path, const char *export_name, struct kept_file *f,
   *f = (struct kept_file){ .bytes = 0 };
   if (fd == -1)
     return errno == ENOENT ? KEPT_NONE : KEPT_BAD;
-  if (read_all (fd, header, sizeof header, 0) == -1)
+  if (state_file_read (fd, header, sizeof header, 0) == -1)
     return bad (why, "its header is not whole, so nobody knows how many bytes "
                      "were kept in it");
   status = check_header (header, export_name, why);
@@ -268,29 +216,9 @@ struct writer {
 };
 
 static int
-write_all (int fd, const uint8_t *from, size_t bytes, off_t offset)
-{
-  while (bytes > 0) {
-    const ssize_t r = pwrite (fd, from, bytes, offset);
-
-    if (r == -1 && errno == EINTR)
-      continue;
-    if (r <= 0) {
-      if (r == 0)
-        errno = EIO;
-      return -1;
-    }
-    from += r;
-    bytes -= r;
-    offset += r;
-  }
-  return 0;
-}
-
-static int
 append (struct writer *w, const uint8_t *from, size_t bytes)
 {
-  if (write_all (w->fd, from, bytes, w->at) == -1)
+  if (state_file_write (w->fd, from, bytes, w->at) == -1)
     return -1;
   if (gnutls_hash (w->hash, from, bytes) < 0) {
     errno = EIO;
@@ -354,7 +282,7 @@ write_header (const struct writer *w, const struct kept *k,
     errno = EIO;
     return -1;
   }
-  return write_all (w->fd, header, sizeof header, 0);
+  return state_file_write (w->fd, header, sizeof header, 0);
 }
 
 static int
