@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The usual case: a small read or write of whole blocks, nothing in its way.
+/* The usual case: a read that is one command, or a small write, of whole blocks
+ * and with nothing in its way.
  *
  * It takes the lock twice, not eight times: once to find that nothing is in its
  * way, to reserve its place in the log and to be linked to a connection, and
@@ -15,8 +16,8 @@
 
 #include "internal.h"
 
-/* A copy of more than this is made while the destination is at work. */
-#define QUICK_BYTES 65536
+/* Of a write: a copy of more is made while the destination is at work. */
+#define QUICK_WRITE_BYTES 65536
 
 struct quick {
   struct batch batch; /* first: quick_answered is given this */
@@ -162,7 +163,7 @@ quick_write (struct request *q, int *result)
   struct quick k = { .request = q };
   bool begun;
 
-  if (q->length > QUICK_BYTES || r->options.request_limit_ms > 0)
+  if (q->length > QUICK_WRITE_BYTES || r->options.request_limit_ms > 0)
     return false;
   batch_init (&k.batch, 0);
   k.batch.finish = quick_answered;
@@ -193,7 +194,7 @@ quick_read (struct request *q, int *result)
   struct quick k = { .request = q };
   bool begun;
 
-  if (q->length > QUICK_BYTES || r->options.request_limit_ms > 0)
+  if (r->options.request_limit_ms > 0)
     return false;
   batch_init (&k.batch, 0);
   pthread_mutex_lock (&r->remote.lock);
