@@ -169,6 +169,8 @@ record_new_owner (struct call *call, enum owner owner, enum record_end end)
   switch (outcome) {
   case OWNER_RECORDED:
     e->session.last_end = end;
+    if (owner == OWNER_DESTINATION && place_destination (e) != NULL)
+      relay_set_owner (place_destination (e), true);
     tracker_commit_end (e->tracker, true, owner);
     return answer_owner (call);
   case OWNER_KEPT:
@@ -274,6 +276,9 @@ command_rollback (struct call *call)
     outcome = owner_record (e, OWNER_SOURCE, RECORD_END_INTERRUPTED);
   if (outcome == OWNER_RECORDED) {
     e->session.last_end = RECORD_END_NONE;
+    /* From here on the migrator writes there again. */
+    if (place_destination (e) != NULL)
+      relay_set_owner (place_destination (e), false);
     tracker_commit_end (e->tracker, false, OWNER_SOURCE);
     return answer_owner (call);
   }

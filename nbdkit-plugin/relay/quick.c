@@ -47,8 +47,11 @@ settle (struct quick *k)
     witness_written (&r->witnesses, k->data, q->offset, q->length,
                      r->ranges.block_bytes);
   }
-  else
+  else {
     relay_log_cancel (r->log, k->log_id);
+    if (k->result != REMOTE_LOST)
+      witness_write_failed (&r->witnesses);
+  }
   if (r->room != NULL)
     relay_want_flush (r);
   if (k->result == REMOTE_LOST || q->unknown)

@@ -166,6 +166,12 @@ extern int relay_move (struct relay *r, const char *uri,
  */
 extern void relay_unhold (struct relay *r, bool moved);
 
+/* Whether the guest owns the destination.  If it does not, others may change
+ * what is there, and what the relay remembers of it is forgotten (witness.h).
+ * It does at first.
+ */
+extern void relay_set_owner (struct relay *r, bool ours);
+
 /* ---- Requests ---------------------------------------------------------- */
 
 #define RELAY_FUA 1u     /* write, zero, trim */

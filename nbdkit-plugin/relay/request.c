@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "cleanup.h"
 #include "internal.h"
 
 static struct request
@@ -201,8 +202,8 @@ lock_range (struct request *q)
   return result;
 }
 
-/* It may still land.  If that brings what is there already, because the request
- * was repeated, only other writes have to wait for it.  L.
+/* It may still land.  What was repeated with success brings what is there
+ * already: only other writes have to wait for it.  L.
  */
 static void
 leave_unknown (struct request *q, struct mend *mend)
@@ -224,9 +225,17 @@ static void
 unlock_range (struct request *q, try_fn *try, int result)
 {
   struct relay *r = q->relay;
-  struct mend *mend = q->unknown && result != 0 ? mend_new (q, try) : NULL;
+  const bool wants_mend = q->unknown && result != 0;
+  struct mend *mend = wants_mend ? mend_new (q, try) : NULL;
 
   pthread_mutex_lock (&r->remote.lock);
+  /* Without memory for it: the range stays locked, for reads too. */
+  while (wants_mend && mend == NULL && !r->remote.stopping) {
+    remote_wait_changed (&r->remote);
+    mend = mend_new (q, try);
+  }
+  if (result != 0 && result != EOPNOTSUPP)
+    witness_write_failed (&r->witnesses);
   if (q->unknown)
     leave_unknown (q, mend);
   else
@@ -336,6 +345,16 @@ offer_witness (const struct request *q, uint64_t writes)
     witness_read (&r->witnesses, q->buf, q->offset, q->length,
                   r->ranges.block_bytes);
   pthread_mutex_unlock (&r->remote.lock);
+}
+
+void
+relay_set_owner (struct relay *r, bool ours)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->remote.lock);
+
+  witness_owner (&r->witnesses, ours);
+  r->witness_reads = 0;
+  __atomic_store_n (&r->has_witnesses, !ours, __ATOMIC_RELAXED);
 }
 
 /* ---- The requests ------------------------------------------------------ */

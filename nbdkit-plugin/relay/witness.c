@@ -24,6 +24,14 @@ witness_forget (struct witnesses *w, uint64_t offset, uint64_t length)
   }
 }
 
+void
+witness_owner (struct witnesses *w, bool ours)
+{
+  w->not_ours = !ours;
+  if (!ours)
+    witness_forget (w, 0, UINT64_MAX);
+}
+
 /* ---- Taking one -------------------------------------------------------- */
 
 static bool
@@ -83,10 +91,17 @@ witness_trimmed (struct witnesses *w)
   w->trimmed = true;
 }
 
+void
+witness_write_failed (struct witnesses *w)
+{
+  w->failed = true;
+}
+
 bool
 witness_wants_reads (const struct witnesses *w)
 {
-  return !w->trimmed && w->v[WITNESSES - 1].length == 0;
+  return !w->trimmed && !w->failed && !w->not_ours &&
+         w->v[WITNESSES - 1].length == 0;
 }
 
 void
@@ -95,6 +110,8 @@ witness_read (struct witnesses *w, const uint8_t *data, uint64_t offset,
 {
   struct witness *p;
 
+  if (w->failed || w->not_ours)
+    return;
   for (size_t i = 0; i < WITNESSES; ++i) {
     if (overlaps (&w->v[i], offset, length))
       return;
@@ -129,6 +146,7 @@ witness_flush_end (struct witnesses *w, uint64_t mark)
 void
 witness_flush_failed (struct witnesses *w)
 {
+  w->failed = true;
   for (size_t i = 0; i < WITNESSES; ++i) {
     if (!w->v[i].flushed)
       w->v[i].length = 0;

@@ -11,7 +11,11 @@
  *
  * A piece is forgotten when a write to any part of it begins.  Pieces that are
  * zero prove nothing and are not taken.  What a trim leaves may change by
- * itself: after the first one what is read counts for nothing.
+ * itself, and what a failed write or flush leaves may not be durable: after the
+ * first one what is read counts for nothing.
+ *
+ * While the guest does not own what is there others write to it, over
+ * connections of their own: nothing is remembered then.
  *
  * Not locked: the relay's lock must be held for every call.
  */
@@ -39,7 +43,14 @@ struct witnesses {
   uint64_t writes; /* begun so far */
   unsigned next;   /* the place that is taken when all are full */
   bool trimmed;
+  bool failed;   /* a write or a flush */
+  bool not_ours; /* others write there */
 };
+
+/* Whether the guest owns what is there.  If it does not: all is forgotten, also
+ * what a read that is under way will return.
+ */
+extern void witness_owner (struct witnesses *w, bool ours);
 
 /* A write, zero or trim of these bytes begins. */
 extern void witness_forget (struct witnesses *w, uint64_t offset,
@@ -53,9 +64,12 @@ extern void witness_written (struct witnesses *w, const uint8_t *data,
                              uint32_t block_bytes);
 extern void witness_trimmed (struct witnesses *w);
 
+/* One ended with an error: it may be done in part, and no flush covers that. */
+extern void witness_write_failed (struct witnesses *w);
+
 /* Around a flush, with the number that relay_log_flush_begin gives.  After one
  * that failed a server may have dropped whatever was not flushed: no later
- * flush covers it.
+ * flush covers it, though it may still be read.
  */
 extern void witness_flush_begin (struct witnesses *w, uint64_t mark);
 extern void witness_flush_end (struct witnesses *w, uint64_t mark);

@@ -364,6 +364,77 @@ test_flush_refused (void)
   server_destroy (&s);
 }
 
+/* ---- What it must hold when it comes back ------------------------------- */
+
+static void
+expect_byte (struct relay *r, uint8_t byte)
+{
+  uint8_t block[4096];
+
+  CU_ASSERT_EQUAL (relay_read (r, block, sizeof block, 0, NULL), 0);
+  CU_ASSERT_EQUAL (block[0], byte);
+}
+
+static void
+kill_and_start (struct server *s, struct relay *r, const char *args)
+{
+  const uint64_t losses = status_of (r).losses;
+
+  server_stop (s, SIGKILL);
+  server_start (s, args);
+  wait_until_lost (r, losses + 1);
+  wait_until_up (r, true);
+}
+
+/* A flush has failed: what can be read still may be gone when the server is. */
+static void
+test_read_after_failed_flush (void)
+{
+  struct relay_options o = new_options ();
+  uint8_t block[4096];
+  struct server s;
+  struct relay *r;
+
+  memset (block, 1, sizeof block);
+  server_init (&s, FILE_BYTES, FILL);
+  server_start (&s, "fail-flush=1");
+  r = open_relay (&s, &o);
+  CU_ASSERT_EQUAL (relay_write (r, block, sizeof block, 0, 0, NULL), 0);
+  expect_flush (r, NULL, EIO);
+  expect_byte (r, 1);
+  kill_and_start (&s, r, NULL);
+  expect_byte (r, FILL);
+  relay_close (r);
+  server_destroy (&s);
+}
+
+/* Somebody else writes to the disk while it is not the guest's. */
+static void
+test_written_by_others (void)
+{
+  struct relay_options o = new_options ();
+  uint8_t block[4096];
+  struct server s;
+  struct relay *r, *other;
+
+  memset (block, 1, sizeof block);
+  server_init (&s, FILE_BYTES, FILL);
+  server_start (&s, NULL);
+  r = open_relay (&s, &o);
+  expect_byte (r, FILL);
+  relay_set_owner (r, false);
+  expect_byte (r, FILL);
+  other = open_relay (&s, &o);
+  CU_ASSERT_EQUAL (relay_write (other, block, sizeof block, 0, 0, NULL), 0);
+  CU_ASSERT_EQUAL (relay_flush (other, NULL, NULL), 0);
+  relay_close (other);
+  relay_set_owner (r, true);
+  kill_and_start (&s, r, NULL);
+  expect_byte (r, 1);
+  relay_close (r);
+  server_destroy (&s);
+}
+
 /* ---- Away for too long ------------------------------------------------- */
 
 static void
@@ -1001,6 +1072,8 @@ main (void)
     { "a flush at close", test_flush_at_close },
     { "the replay is refused", test_replay_refused },
     { "a flush is refused", test_flush_refused },
+    { "read after a failed flush", test_read_after_failed_flush },
+    { "written by others", test_written_by_others },
     { "away for too long", test_away },
     { "became unfit", test_unfit },
     { "a slow write is waited for", test_slow_write },

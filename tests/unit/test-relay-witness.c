@@ -127,6 +127,52 @@ test_reads (void)
   CU_ASSERT (!witness_wants_reads (&w));
 }
 
+/* What can be read need not be durable. */
+static void
+test_reads_after_a_failure (void)
+{
+  start ();
+  witness_read (&w, data, 0, 512, 512);
+  witness_flush_begin (&w, ++flushes);
+  witness_flush_failed (&w);
+  CU_ASSERT (!witness_wants_reads (&w));
+  witness_read (&w, data, 4096, 512, 512);
+  CU_ASSERT_EQUAL (witness_list (&w, list), 1);
+  CU_ASSERT_EQUAL (list[0].offset, 0);
+
+  start ();
+  witness_write_failed (&w);
+  CU_ASSERT (!witness_wants_reads (&w));
+  witness_read (&w, data, 0, 512, 512);
+  CU_ASSERT_EQUAL (witness_list (&w, list), 0);
+  write_at (0, 512);
+  flush ();
+  CU_ASSERT_EQUAL (witness_list (&w, list), 1);
+}
+
+/* Others write there. */
+static void
+test_not_ours (void)
+{
+  uint64_t writes;
+
+  start ();
+  witness_read (&w, data, 0, 512, 512);
+  write_at (8192, 512);
+  flush ();
+  writes = w.writes;
+  witness_owner (&w, false);
+  CU_ASSERT_NOT_EQUAL (w.writes, writes); /* for reads under way */
+  CU_ASSERT_EQUAL (witness_list (&w, list), 0);
+  CU_ASSERT (!witness_wants_reads (&w));
+  witness_read (&w, data, 0, 512, 512);
+  CU_ASSERT_EQUAL (witness_list (&w, list), 0);
+  witness_owner (&w, true);
+  CU_ASSERT (witness_wants_reads (&w));
+  witness_read (&w, data, 0, 512, 512);
+  CU_ASSERT_EQUAL (witness_list (&w, list), 1);
+}
+
 int
 main (void)
 {
@@ -138,6 +184,8 @@ main (void)
     { "what is not taken", test_not_taken },
     { "more than there is room for", test_many },
     { "what was read", test_reads },
+    { "what was read after a failure", test_reads_after_a_failure },
+    { "others write there", test_not_ours },
     CU_TEST_INFO_NULL,
   };
 
