@@ -15,18 +15,25 @@ struct place {
   struct extents top;  /* --shared-base: what will be written at all */
   uint64_t wish;       /* in which chunk it should be, or behind that */
   struct extent chunk; /* leased, if its length is not 0 */
-  bool chosen;         /* different from all sources, or the last try */
+  bool differs;        /* from what all sources hold there, as last read */
+  bool proven;         /* it did with all gates shut: it is no source's own */
+  bool chosen;         /* proven, or the last try */
   uint64_t offset;
   uint32_t bytes; /* whole blocks, many MARK_BYTES */
   unsigned char id[MARK_BYTES];
   char *mark, *before;
   bool marked;                      /* until the old bytes are back */
+  bool overwritten;                 /* by somebody else */
+  bool leave;                       /* nothing is put back */
   unsigned connection, connections; /* of the relay: to be asked, there are */
 };
 
 struct canary {
   struct migration *m;
   struct place *v; /* one for each disk, in their order */
+  bool shut;       /* the gates; until they open by themselves: */
+  int64_t until_us;
+  bool missed; /* a deadline: rather not make guests wait again */
 };
 
 /* NULL: this disk is not asked. */
@@ -39,10 +46,21 @@ typedef json_t *place_arguments (const struct place *p);
 extern int canary_ask (struct canary *c, const char *command,
                        place_arguments *arguments);
 
+/* Shut the gates, unless a guest has waited in vain before: then, or if they
+ * are not shut in time, 'shut' stays false.  -1 after drive_fail.
+ */
+extern int canary_shut (struct canary *c);
+
+/* Open them.  Whether all were shut since canary_shut. */
+extern bool canary_open (struct canary *c);
+
 /* A place for each destination that has one, read into 'before'.  -1 after
  * drive_fail.
  */
 extern int canary_choose_places (struct canary *c);
+
+/* Read again what the destination and the sources hold at a place. */
+extern int canary_look_before (struct canary *c, struct place *p);
 
 /* The leases end. */
 extern int canary_give_back (struct canary *c);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Where a mark may be written: a dirty chunk of each disk, under a lease. */
+/* Where a mark may be written: a dirty chunk of each disk, under a lease, and
+ * preferably in a block that was seen to be none of a source.
+ */
 
 #include <stdlib.h>
 #include <string.h>
@@ -184,15 +186,43 @@ canary_fits (const struct endpoint *e, const struct place *p)
   return p->bytes > 0 && p->offset + p->bytes <= e->disk_bytes;
 }
 
-/* What the destination holds there and, if it is another, what no source does.
- */
-static int
-look_before (struct canary *c, struct place *p, bool last)
+/* ---- gates ------------------------------------------------------------- */
+
+int
+canary_shut (struct canary *c)
+{
+  enum cut_over result;
+
+  if (c->missed)
+    return 0;
+  c->until_us = loop_now_us () + (int64_t)c->m->max_pause_ms * 1000;
+  result = gates_shut (c->m);
+  c->shut = result == CUT_DONE;
+  if (c->shut)
+    return 0;
+  gates_open (c->m);
+  c->missed = true;
+  return result == CUT_MISSED ? 0 : -1;
+}
+
+bool
+canary_open (struct canary *c)
+{
+  if (!c->shut)
+    return false;
+  c->shut = false;
+  c->missed |= !gates_open (c->m);
+  return !c->missed;
+}
+
+/* ---- choosing ---------------------------------------------------------- */
+
+int
+canary_look_before (struct canary *c, struct place *p)
 {
   CLEANUP_LOOKS struct looks looks = LOOKS_EMPTY;
   struct migration *m = c->m;
   const struct endpoint *e = p->d->destination;
-  bool differs = true;
   size_t i;
 
   looks_add (&looks, LOOK_READ, e, e->connections[0], p->offset, p->bytes,
@@ -210,10 +240,57 @@ look_before (struct canary *c, struct place *p, bool last)
     return -1;
   }
   memcpy (p->before, looks.v[0].data, p->bytes);
+  p->differs = true;
   for (i = 1; i < looks.n; ++i)
-    differs &= memcmp (p->before, looks.v[i].data, p->bytes) != 0;
-  p->chosen = differs || last;
+    p->differs &= memcmp (p->before, looks.v[i].data, p->bytes) != 0;
   return 0;
+}
+
+/* Look at all places that are not chosen, or, 'again', at those of them that
+ * differed.  Whether any of them differs, -1 after drive_fail.
+ */
+static int
+look_at_places (struct canary *c, bool again)
+{
+  int any = 0;
+  size_t i;
+
+  for (i = 0; i < c->m->nr_disks; ++i) {
+    struct place *p = &c->v[i];
+
+    if (p->chosen || (again && !p->differs))
+      continue;
+    p->differs = false;
+    if (p->chunk.length == 0 || p->bytes == 0)
+      continue;
+    if (canary_look_before (c, p) == -1)
+      return -1;
+    any |= p->differs;
+  }
+  return any;
+}
+
+/* What differs could have been written by a guest between the two reads.  With
+ * all gates shut none writes.
+ */
+static int
+prove_places (struct canary *c)
+{
+  int any = look_at_places (c, false);
+  bool held;
+  size_t i;
+
+  if (any != 1)
+    return any;
+  if (canary_shut (c) == -1)
+    return -1;
+  if (c->shut)
+    any = look_at_places (c, true);
+  held = canary_open (c);
+  for (i = 0; held && i < c->m->nr_disks; ++i)
+    if (!c->v[i].chosen)
+      c->v[i].chosen = c->v[i].proven = c->v[i].differs;
+  return any;
 }
 
 int
@@ -225,15 +302,11 @@ canary_choose_places (struct canary *c)
   for (try = 1; try <= TRIES; ++try) {
     for (i = 0; i < c->m->nr_disks; ++i)
       c->v[i].wish = choose_wish (&c->v[i]);
-    if (take (c, take_wish) == -1 || take (c, take_first) == -1)
+    if (take (c, take_wish) == -1 || take (c, take_first) == -1 ||
+        prove_places (c) == -1)
       return -1;
-    for (i = 0; i < c->m->nr_disks; ++i) {
-      struct place *p = &c->v[i];
-
-      if (!p->chosen && p->chunk.length > 0 && p->bytes > 0 &&
-          look_before (c, p, try == TRIES) == -1)
-        return -1;
-    }
+    for (i = 0; try == TRIES && i < c->m->nr_disks; ++i)
+      c->v[i].chosen |= c->v[i].chunk.length > 0 && c->v[i].bytes > 0;
     if (give_back (c, false) == -1)
       return -1;
   }

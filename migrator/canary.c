@@ -17,8 +17,12 @@
  *
  * A destination could be a source itself, under another name, and a guest be
  * writing there.  So the place is one where the destination differs from all
- * sources, if some are found; if not (two empty disks, or a copy of before) it
- * is at least a random one, for as long as it takes to look at it.
+ * sources while all gates are shut, if some are found: that is in no source, so
+ * no guest sees the mark, and putting back undoes nothing.  If not (two empty
+ * disks, or a copy of before) the gates are shut from the last look before the
+ * mark until the old bytes are back, for --max-pause at most (R8).  If that was
+ * not enough, or a guest's requests do not end in that time, what is put back
+ * is what still holds the mark: a guest may have written there.
  */
 
 #include <errno.h>
@@ -70,6 +74,31 @@ is_zero (const char *data, uint32_t bytes)
   return data[0] == 0 && memcmp (data, data + 1, bytes - 1) == 0;
 }
 
+/* Whose mark this is, or NULL. */
+static const struct place *
+whose (const struct canary *c, const char *data)
+{
+  size_t i;
+
+  for (i = 0; i < c->m->nr_disks; ++i)
+    if (c->v[i].chosen && memcmp (data, c->v[i].id, MARK_BYTES) == 0)
+      return &c->v[i];
+  return NULL;
+}
+
+static int
+fail_foreign (const struct place *p)
+{
+  drive_fail (p->d->m,
+              "the destination %s does not keep what is written to it: what "
+              "was written at offset %" PRIu64 " (%u bytes) is not what the "
+              "same connection reads there.  Is it in use by somebody else "
+              "who writes to it, or is it a disk of a guest under another "
+              "name?  Give a destination that nobody uses",
+              p->d->pair->destination, p->offset, p->bytes);
+  return -1;
+}
+
 /* Write to all chosen places, and flush: what a server without multi-conn was
  * given over one connection need not be seen over others before.
  */
@@ -85,7 +114,7 @@ write_all (struct canary *c, bool mark)
     const struct endpoint *e = p->d->destination;
     struct connection *over = e->connections[0];
 
-    if (!(mark ? p->chosen : p->marked))
+    if (!(mark ? p->chosen : p->marked && !p->leave))
       continue;
     p->marked = true;
     if (mark)
@@ -105,37 +134,89 @@ write_all (struct canary *c, bool mark)
   return result;
 }
 
+static bool
+any_unproven (const struct canary *c)
+{
+  size_t i;
+
+  for (i = 0; i < c->m->nr_disks; ++i)
+    if (c->v[i].chosen && !c->v[i].proven)
+      return true;
+  return false;
+}
+
+/* With the gates shut as well as they can be, if a guest could be writing
+ * there: what the sources were not seen to be is no guest's.
+ */
+static void
+shut_again (struct canary *c)
+{
+  if (!any_unproven (c) || c->m->stop == STOP_NO ||
+      (c->shut && loop_now_us () < c->until_us))
+    return;
+  canary_open (c);
+  c->missed = false;
+  canary_shut (c);
+}
+
+/* Of another one's write nothing is undone: only what is seen to hold a mark,
+ * ours or that of another destination, gets the old bytes back; or what cannot
+ * be read, but is no source's.
+ */
+static void
+leave_what_was_overwritten (struct canary *c)
+{
+  CLEANUP_LOOKS struct looks looks = LOOKS_EMPTY;
+  size_t i, n = 0;
+
+  for (i = 0; i < c->m->nr_disks; ++i) {
+    const struct place *p = &c->v[i];
+    const struct endpoint *e = p->d->destination;
+
+    if (p->marked)
+      looks_add (&looks, LOOK_READ, e, e->connections[0], p->offset, p->bytes,
+                 NULL);
+  }
+  looks_run (c->m, &looks);
+  for (i = 0; i < c->m->nr_disks; ++i) {
+    struct place *p = &c->v[i];
+    const struct look *b;
+
+    if (!p->marked)
+      continue;
+    b = &looks.v[n++];
+    if (b->state == LOOK_ENDED && b->io.error == 0)
+      p->leave = p->overwritten = whose (c, b->data) == NULL;
+    else
+      p->leave = !p->proven;
+  }
+}
+
 static void
 put_back (struct canary *c)
 {
+  bool done;
   size_t i;
 
-  if (write_all (c, false) == 0) {
-    for (i = 0; i < c->m->nr_disks; ++i)
-      c->v[i].marked = false;
-    return;
-  }
-  for (i = 0; i < c->m->nr_disks; ++i)
-    if (c->v[i].marked)
+  shut_again (c);
+  leave_what_was_overwritten (c);
+  done = write_all (c, false) == 0;
+  for (i = 0; i < c->m->nr_disks; ++i) {
+    struct place *p = &c->v[i];
+
+    if (p->overwritten)
+      fail_foreign (p);
+    else if (done && !p->leave)
+      p->marked = false;
+    else if (p->marked)
       say_error ("what the destination %s held at offset %" PRIu64 " (%u "
                  "bytes) could not be put back: a mark is there now, which a "
                  "copy overwrites",
-                 c->v[i].d->pair->destination, c->v[i].offset, c->v[i].bytes);
+                 p->d->pair->destination, p->offset, p->bytes);
+  }
 }
 
 /* ---- looking ----------------------------------------------------------- */
-
-/* Whose mark this is, or NULL. */
-static const struct place *
-whose (const struct canary *c, const char *data)
-{
-  size_t i;
-
-  for (i = 0; i < c->m->nr_disks; ++i)
-    if (c->v[i].chosen && memcmp (data, c->v[i].id, MARK_BYTES) == 0)
-      return &c->v[i];
-  return NULL;
-}
 
 static int
 fail_same (struct migration *m, const struct place *p, bool source,
@@ -170,7 +251,7 @@ fail_differs (struct migration *m, const struct place *p, const char *whose_own)
 /* What one of our own connections read at the place. */
 static int
 judge_own (const struct canary *c, const struct place *p, const char *data,
-           const char *whose_own)
+           bool same_one)
 {
   const struct place *other = whose (c, data);
 
@@ -178,7 +259,7 @@ judge_own (const struct canary *c, const struct place *p, const char *data,
     return 0;
   if (other != NULL && other != p)
     return fail_same (c->m, p, false, other->d->pair->destination);
-  return fail_differs (c->m, p, whose_own);
+  return same_one ? fail_foreign (p) : fail_differs (c->m, p, "another one");
 }
 
 static void
@@ -203,8 +284,7 @@ look_own (const struct canary *c, const struct place *p)
   if (looks_run (c->m, &looks) == -1)
     return -1;
   for (i = 0; i < looks.n; ++i)
-    if (judge_own (c, p, looks.v[i].data,
-                   i == 0 ? "the same connection" : "another one") == -1)
+    if (judge_own (c, p, looks.v[i].data, i == 0) == -1)
       return -1;
   return 0;
 }
@@ -315,15 +395,37 @@ look (struct canary *c)
   return look_over_relay (c);
 }
 
+/* Nothing shows that these are in no source: no guest writes nor reads there
+ * from now on, and what they hold now is what is put back.
+ */
+static int
+shut_unproven (struct canary *c)
+{
+  size_t i;
+
+  if (!any_unproven (c))
+    return 0;
+  if (canary_shut (c) == -1)
+    return -1;
+  for (i = 0; i < c->m->nr_disks; ++i)
+    if (c->v[i].chosen && !c->v[i].proven &&
+        canary_look_before (c, &c->v[i]) == -1)
+      return -1;
+  return 0;
+}
+
 static int
 mark_and_look (struct canary *c)
 {
   int result = -1;
 
   if (canary_choose_places (c) == 0 && make_marks (c) == 0) {
-    if (write_all (c, true) == 0)
-      result = look (c);
-    put_back (c);
+    if (shut_unproven (c) == 0) {
+      if (write_all (c, true) == 0)
+        result = look (c);
+      put_back (c);
+    }
+    canary_open (c);
   }
   if (canary_give_back (c) == -1)
     result = -1;
@@ -333,7 +435,7 @@ mark_and_look (struct canary *c)
 int
 canary_check (struct migration *m)
 {
-  struct canary c = { m, calloc (m->nr_disks, sizeof *c.v) };
+  struct canary c = { .m = m, .v = calloc (m->nr_disks, sizeof *c.v) };
   int result;
   size_t i;
 

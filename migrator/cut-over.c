@@ -52,19 +52,21 @@ released (void *opaque, const struct control_answer *a)
 {
   struct disk *d = opaque;
 
-  (void)a; /* a void token means that the gate is open already */
+  d->held = a->value != NULL; /* a void token: it is open already */
   d->reports_pending--;
 }
 
-/* Open all gates that we shut.  That of a lost session opens by itself (R7). */
-static void
-release_all (struct migration *m)
+/* That of a lost session opens by itself (R7). */
+bool
+gates_open (struct migration *m)
 {
+  bool held = true;
   size_t i;
 
   for (i = 0; i < m->nr_disks; ++i) {
     struct disk *d = &m->disks[i];
 
+    d->held = false;
     if (d->token != NULL && disk_is_connected (d)) {
       d->reports_pending++;
       control_send (d->control, "release",
@@ -74,13 +76,16 @@ release_all (struct migration *m)
     free (d->token);
     d->token = NULL;
   }
-  for (i = 0; i < m->nr_disks; ++i)
+  for (i = 0; i < m->nr_disks; ++i) {
     while (m->disks[i].reports_pending > 0)
       drive (m, 100);
+    held &= m->disks[i].held;
+  }
+  return held;
 }
 
-static enum cut_over
-hold_all (struct migration *m)
+enum cut_over
+gates_shut (struct migration *m)
 {
   const struct disk *d;
 
@@ -297,7 +302,7 @@ cut_over_together (struct migration *m)
   enum cut_over result;
 
   m->phase = PHASE_FINAL;
-  result = hold_all (m);
+  result = gates_shut (m);
   if (result == CUT_DONE) {
     obey_rate (m, false);
     result = copy_rest (m, deadline_us);
@@ -309,7 +314,7 @@ cut_over_together (struct migration *m)
       result = commit_all (m);
     obey_rate (m, true);
   }
-  release_all (m);
+  gates_open (m);
   m->pause_ms = (double)(loop_now_us () - begin_us) / 1000;
   if (result == CUT_UNKNOWN)
     result = settle (m);

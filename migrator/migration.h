@@ -129,6 +129,7 @@ struct disk {
   uint64_t busy_us; /* of the copier, when it was last measured */
 
   char *token; /* of the present hold, or NULL */
+  bool held;   /* gates_open: it was valid until then */
   enum outcome outcome;
   char *owner; /* as outcome_ask_all was told, or NULL */
 
@@ -391,6 +392,15 @@ enum cut_over {
 
 /* Close all gates, copy the rest, commit, open the gates. */
 extern enum cut_over cut_over (struct migration *m);
+
+/* Shut the gates of all disks, for --max-pause at most (R8): CUT_DONE, or
+ * CUT_MISSED if a guest's requests did not end by then, or CUT_FAILED after
+ * drive_fail.  Whatever it returns, gates_open is to follow.
+ */
+extern enum cut_over gates_shut (struct migration *m);
+
+/* Open all that we shut.  False if one had opened by itself before. */
+extern bool gates_open (struct migration *m);
 
 /* ---- outcome.c --------------------------------------------------------- */
 

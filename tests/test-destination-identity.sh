@@ -98,6 +98,26 @@ end_bg alias
 end_bg other
 end_bg third
 
+echo "-- a disk to itself, while a guest writes everywhere"
+# Each round is a chance to undo one of the guest's writes.  The destination is
+# slow to read, so that what is read of both sides without a pause differs.
+# (Reads pass a gate that is shut, and may find the mark.)
+small=$((64 * 1024))
+truncate -s $small "$tmp/live"
+start_proxy live file "$tmp/live"
+start_nbdkit slow --filter=delay file "$tmp/live" rdelay=20ms
+start_guest guest "$(uri live)" --rate 20M --kinds wWf
+for _ in 1 2 3 4 5 6; do
+  expect_status 1 migrate --max-pause=5s "$(uri live)" "$(uri slow)"
+  sed 's/^/   /' "$tmp/migrate.log"
+  grep -qF -- "$same" "$tmp/migrate.log" || fail "this is not said: $same"
+done
+must_have_status "$(uri live)" '.gate == "open" and .gates_expired == 0'
+stop_guest guest
+verify_final guest "$(uri live)"
+end_bg slow
+end_bg live
+
 echo "-- a disk of its own for each client: nbdkit tmpdisk"
 start_nbdkit each tmpdisk $size
 refused "$different" "$A" "$(uri each)"
