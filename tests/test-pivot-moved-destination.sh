@@ -89,6 +89,23 @@ guest_goes_on guest
 grep -q "destination $(uri two | sed 's/[?]/[?]/'): back after" "$tmp/proxy.log"
 refused 'already' one
 
+echo "-- two of them, one right after the other"
+crash_bg two
+wait_for is_lost
+start_nbdkit two file "$tmp/disk"
+start_nbdkit other file "$tmp/disk"
+move_to other
+# The proxy may or may not be there by now.
+move_to two || {
+  grep -qF already "$tmp/said" || fail "$(cat "$tmp/said")"
+  crash_bg other
+  wait_for is_lost
+  move_to two
+}
+destination_is two
+wait_for is_up
+guest_goes_on guest
+
 echo "-- back at the same address, while reopen looks elsewhere"
 crash_bg two
 wait_for is_lost

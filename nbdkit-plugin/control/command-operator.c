@@ -429,6 +429,18 @@ move_place (struct call *call, enum owner role, const char *uri, bool was_held)
   return NULL;
 }
 
+/* The disk is in the local image, where no URI leads. */
+static json_t *
+stay_local (struct call *call, enum owner now)
+{
+  if (json_object_get (call->args, "destination") == NULL)
+    return answer (now, true);
+  return call_fail (
+    call, "WrongOwner",
+    "reopen: the disk is served from the proxy's own image, and "
+    "nothing was changed; 'nbdmigrate' moves it elsewhere");
+}
+
 /* The wish is the owner already.  Another place than the one in use must not be
  * passed over in silence: who names it believes that the disk is there.
  */
@@ -440,7 +452,7 @@ stay (struct call *call, enum owner now)
   struct relay_status s;
 
   if (!place_is_remote (e))
-    return answer (now, true);
+    return stay_local (call, now);
   if (place_relay (e) == NULL)
     return serve_from_remote (call, now, now);
   uri = get_uri (call, now);

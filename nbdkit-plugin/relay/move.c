@@ -71,13 +71,14 @@ relay_connect_again (struct relay *r, const struct attempt *a, char **why)
 }
 
 /* Whether it has been prepared before, and not been used (its record failed).
+ * One that the keeper is about to use has no name here any more.
  */
 static bool
 is_prepared (struct relay *r, const char *uri, struct remote_peer *peer)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->remote.lock);
 
-  if (r->next == NULL || strcmp (r->next_uri, uri) != 0)
+  if (r->next == NULL || r->next_uri == NULL || strcmp (r->next_uri, uri) != 0)
     return false;
   *peer = r->next->destination.peer;
   return true;
