@@ -265,11 +265,14 @@ count_connections (struct disk *d, const struct spot *p, unsigned *connections)
   return 0;
 }
 
-/* What is not read in time was not read, but something of each disk is. */
+/* What is not read in time was not read, but something of each disk is.  A
+ * server may take a second for each read: it is asked for few at first.
+ */
 static int
 read_over_relay (struct sample *s, struct disk *d)
 {
   struct round r = { .s = s, .d = d, .connections = 1 };
+  unsigned spots = 1;
   size_t i = 0;
 
   while (i < s->n && !is_of_round (&r, i))
@@ -281,12 +284,14 @@ read_over_relay (struct sample *s, struct disk *d)
   for (r.first = i;
        r.first < s->n && (r.first == i || loop_now_us () < s->until_us);
        r.first = r.end) {
-    r.end = r.first + QUESTION_SPOTS * r.connections;
+    r.end = r.first + spots * r.connections;
     if (r.end > s->n)
       r.end = s->n;
     for (r.connection = 0; r.connection < r.connections; r.connection++)
       if (read_round (&r) == -1)
         return -1;
+    if (spots < QUESTION_SPOTS)
+      spots *= 2;
   }
   return 0;
 }

@@ -6,7 +6,7 @@
 # sources, and running it again works.  A read that is under way on the first
 # destination just then is answered all the same, and so is a flush.
 #
-# timeout: 60
+# timeout: 120
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
@@ -16,7 +16,7 @@ requires nbdkit jq qemu-io
 size=$((4 * 1024 * 1024 + 512))
 truncate -s $size "$tmp/source1" "$tmp/source2" "$tmp/destination1"
 start_nbdkit destination1 --filter=delay file "$tmp/destination1" \
-  delay-read=900ms
+  delay-read=500ms
 start_nbdkit destination2 memory $size
 pairs=("$(uri proxy1)" "$(uri destination1)"
        "$(uri proxy2)" "$(uri destination2)")

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # The referee can fail: filters with a rule broken on purpose are caught within
-# a bounded number of runs, and the filter as it is passes the same runs with
+# a bounded number of runs, by it or by what nbdmigrate looks at itself, and the filter as it is passes the same runs with
 # the same seeds.
 #
 # timeout: 120
@@ -48,6 +48,17 @@ judge ()
   return 1
 }
 
+# bug_migrates OPTION...: 0, or 1: nbdmigrate itself has caught it, when it looked
+# at a sample of the destination before the cut-over.
+bug_migrates ()
+{
+  migrate "$@" "$(uri proxy)" "$(uri destination)" && return
+  grep -q 'does not hold what' "$tmp/migrate.log" ||
+    fail "nbdmigrate $*: $(cat "$tmp/migrate.log")"
+  cp "$tmp/migrate.log" "$tmp/verdict"
+  return 1
+}
+
 # The guest's write lands after the chunk was read.  (A handover, because what is
 # in flight when the pause begins may or may not be in a detached copy.)
 mark_before_write ()
@@ -56,9 +67,13 @@ mark_before_write ()
 
   start 20 0
   guest --expect-shutdown
-  must_migrate --finish=handover "$(uri proxy)" "$(uri destination)"
-  wait_bg guest || fail "the guest ended with exit status $?"
-  judge verify_final guest "$(uri destination)" || verdict=1
+  if bug_migrates --finish=handover; then
+    wait_bg guest || fail "the guest ended with exit status $?"
+    judge verify_final guest "$(uri destination)" || verdict=1
+  else
+    verdict=1
+    stop_guest guest
+  fi
   stop
   return $verdict
 }
@@ -70,9 +85,11 @@ clear_after_read ()
 
   start 0 20
   guest
-  must_migrate --finish=detach --max-pause=2s "$(uri proxy)" \
-    "$(uri destination)"
-  judge verify_cut guest "$(uri destination)" || verdict=1
+  if bug_migrates --finish=detach --max-pause=2s; then
+    judge verify_cut guest "$(uri destination)" || verdict=1
+  else
+    verdict=1
+  fi
   stop_guest guest
   stop
   return $verdict
@@ -85,9 +102,13 @@ forget_in_flight ()
 
   start 50 0
   guest --expect-shutdown
-  must_migrate --finish=handover "$(uri proxy)" "$(uri destination)"
-  wait_bg guest || fail "the guest ended with exit status $?"
-  judge verify_final guest "$(uri destination)" || verdict=1
+  if bug_migrates --finish=handover; then
+    wait_bg guest || fail "the guest ended with exit status $?"
+    judge verify_final guest "$(uri destination)" || verdict=1
+  else
+    verdict=1
+    stop_guest guest
+  fi
   stop
   return $verdict
 }
@@ -103,8 +124,11 @@ drop_failed_lease ()
   start_migrate --finish=detach --rate=8M "$(uri proxy)" "$(uri destination)"
   wait_for has_leases
   crash_bg migrator
-  must_migrate --finish=detach "$(uri proxy)" "$(uri destination)"
-  judge verify_final guest "$(uri destination)" || verdict=1
+  if bug_migrates --finish=detach; then
+    judge verify_final guest "$(uri destination)" || verdict=1
+  else
+    verdict=1
+  fi
   stop
   return $verdict
 }
