@@ -120,13 +120,26 @@ settle (struct migration *m)
 
 /* ---- late writes (R17) ------------------------------------------------- */
 
+/* Where the disk is now, its proxy has sent a write that may still be done.  A
+ * disk that stays can wait for that later.
+ */
+static bool
+waits_to_leave (const struct disk *d)
+{
+  const struct migration *m = d->m;
+
+  return d->source_late_ms > 0 &&
+         (m->finish_wished ? m->finish_wish : m->finish) != FINISH_DETACH;
+}
+
 static const struct disk *
 find_late (const struct migration *m)
 {
   size_t i;
 
   for (i = 0; i < m->nr_disks; ++i)
-    if (disk_waits_for_late_writes (&m->disks[i]))
+    if (disk_waits_for_late_writes (&m->disks[i]) ||
+        waits_to_leave (&m->disks[i]))
       return &m->disks[i];
   return NULL;
 }
@@ -137,7 +150,12 @@ say_late (const struct disk *d)
   char bytes[UNITS_TEXT_MAX], ms[UNITS_TEXT_MAX];
 
   units_format_bytes (bytes, d->quarantined_bytes);
-  if (d->old_connections > 0)
+  if (!disk_waits_for_late_writes (d))
+    say_info ("a write that the proxy has sent to where %s is now, and that "
+              "was not answered, may still be done there: the disk stays "
+              "until it cannot be any more, for %s at least",
+              d->pair->source, units_format_ms (ms, d->source_late_ms));
+  else if (d->old_connections > 0)
     say_info ("what an earlier run has sent to %s may still be written (%s): "
               "there is a write that has not been answered for %s on a "
               "connection that is not closed; waiting until it is, which a "
@@ -162,7 +180,8 @@ wait_for_late_writes (struct migration *m)
   while ((d = find_late (m)) != NULL) {
     const int64_t until = loop_now_us () + READY_US;
 
-    if (d != said && (d->old_connections > 0 || d->quarantine_ms >= LATE_MS)) {
+    if (d != said && (d->old_connections > 0 || d->quarantine_ms >= LATE_MS ||
+                      waits_to_leave (d))) {
       say_late (d);
       said = d;
     }
@@ -184,10 +203,10 @@ lift_quarantine (struct migration *m)
 {
   int64_t deadline;
 
-  if (pass_quarantined (m) == 0)
-    return 0;
   if (wait_for_late_writes (m) == -1)
     return -1;
+  if (pass_quarantined (m) == 0)
+    return 0;
   deadline = loop_now_us () + QUARANTINE_US;
   for (;;) {
     if (!pass_run (m, PASS_QUARANTINE, 0) || pass_flush (m) == -1 ||

@@ -140,6 +140,7 @@ struct disk {
   uint64_t quarantine_ms;   /* until those may be read back */
   uint64_t old_connections; /* of earlier runs, with writes unanswered */
   uint64_t unanswered_ms;   /* for how long */
+  uint64_t source_late_ms;  /* a write may land at the source; 0: none can */
   uint64_t dirty_rate;      /* bytes per second */
 
   /* A random choice of places that were copied as data; and what was found

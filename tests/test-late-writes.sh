@@ -140,3 +140,64 @@ must_migrate --finish=detach "$(uri proxy)" "$(uri other)"
 must_have_status "$(uri proxy)" '.old_connections == 1'
 goes_on
 stop_disks
+
+# The same after a pivot, where the proxy has sent the write: the disk does not
+# move on before that is over.  Nobody would know when it comes back.
+
+must_stay ()
+{
+  grep -q 'the disk stays until it cannot be' "$tmp/migrator.log"
+}
+
+has_left_or_stays ()
+{
+  has_ended "${pids[migrator]}" || must_stay
+}
+
+# moves_on URI: a guest's write is not answered, and sent again on another
+# connection, where it is; the first one lands while the disk is to move on.
+moves_on ()
+{
+  must_migrate "$(uri proxy)" "$destination"
+  write 0x22
+  cue slow 'write hold until=now at=0 count=1'
+  start_bg guest qemu-io -f raw -c 'write -P 0x53 0 64k' "$(uri proxy)"
+  wait_for write_has came
+  crash_bg qemu
+  start_qemu_nbd qemu -f raw -e 16 "$(uri slow)"
+  wait_bg guest
+  start_migrate "$(uri proxy)" "$1"
+  wait_for has_left_or_stays
+  ! must_stay || go slow now
+  wait_bg migrator
+}
+
+# And back to where that write was sent.
+comes_back ()
+{
+  write 0x4e
+  must_migrate "$(uri proxy)" "$destination"
+  go slow now
+  wait_for write_has landed
+  reads 0x4e "$(uri proxy)" || fail "the guest's write is gone"
+  must_stay || fail "the disk has moved on at once"
+  stop_disks
+}
+
+echo "-- the disk moves on from where a write may land; the proxy restarts"
+start_disks qemu-nbd
+cue slow
+start_nbdkit next memory 8M
+moves_on "$(uri next)"
+end_bg proxy
+start_proxy proxy memory 8M
+comes_back
+
+echo "-- the same, to the local image"
+start_disks qemu-nbd
+cue slow
+end_bg proxy
+truncate -s 8M "$tmp/local"
+start_proxy proxy file "$tmp/local"
+moves_on local:
+comes_back

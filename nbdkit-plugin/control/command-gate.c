@@ -210,6 +210,24 @@ may_pivot (struct call *call)
   return s.up;
 }
 
+/* R17: what was sent to the place where the disk is may still be done there.
+ * Here it is waited for; once the disk has moved on, and come back, nobody
+ * would.  With the gate shut and nothing in flight no more of that comes up.
+ */
+static bool
+may_leave (struct call *call)
+{
+  const uint64_t ms = place_late_ms (call->export);
+
+  if (ms > 0)
+    call_fail (call, "NotClean",
+               "commit: a write that the source %s was sent and has not "
+               "answered may still be done there; the disk stays for %" PRIu64
+               " ms at least",
+               call->export->session.source, ms);
+  return ms == 0;
+}
+
 /* What was answered with success must be done or be said to be undone: the
  * session is to look at it first.  It comes too late from now on
  * (command_wish); both hold the session lock.
@@ -249,7 +267,8 @@ command_commit (struct call *call)
   while (strcmp (finish, ends[i].finish) != 0)
     i++;
   if (has_wishes (call) ||
-      (ends[i].owner == OWNER_DESTINATION && !may_pivot (call)))
+      (ends[i].owner == OWNER_DESTINATION && !may_pivot (call)) ||
+      (ends[i].owner != OWNER_SOURCE && !may_leave (call)))
     return NULL;
   /* R10: what waits for other disks to be recorded can be taken back as long
    * as the gate is shut, so it stays shut; but not for ever (R8).

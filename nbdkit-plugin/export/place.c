@@ -173,6 +173,14 @@ place_destination (struct export *e)
   return e->places[tracker_place (e->tracker, OWNER_DESTINATION)].relay;
 }
 
+uint64_t
+place_late_ms (struct export *e)
+{
+  struct relay *relay = relay_to (e, tracker_place (e->tracker, OWNER_SOURCE));
+
+  return relay != NULL ? relay_late_ms (relay) : 0;
+}
+
 unsigned
 place_free (struct export *e)
 {
@@ -337,6 +345,20 @@ place_close (struct export *e, unsigned place)
     relay_close (relay);
 }
 
+/* Between commit and here it was lost, and what it had to send again may land:
+ * who comes back in this process reads everything back (R17).
+ */
+static void
+note_late (void *opaque, const struct relay_rest *rest)
+{
+  struct export *e = opaque;
+
+  if (rest->grace_ms == 0)
+    return;
+  tracker_note_delay (e->tracker, rest->grace_ms / QUARANTINE_FACTOR);
+  e->session.late_elsewhere = true;
+}
+
 void
 place_close_source (struct export *e)
 {
@@ -348,7 +370,7 @@ place_close_source (struct export *e)
   if (tracker_owner (e->tracker) == OWNER_FENCED)
     kept_close_relay (e, relay, e->session.source);
   else
-    relay_close (relay);
+    relay_close_keeping (relay, note_late, e);
 }
 
 void

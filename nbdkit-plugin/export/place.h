@@ -86,6 +86,11 @@ extern void place_set (struct export *e, unsigned place, struct relay *relay);
 /* The relay to the destination, prepared or in use, or NULL. */
 extern struct relay *place_destination (struct export *e);
 
+/* For how long at least something that was sent to the source may still be done
+ * there (R17); 0: nothing.  The session lock is held.
+ */
+extern uint64_t place_late_ms (struct export *e);
+
 /* A remote place that the source is not in. */
 extern unsigned place_free (struct export *e);
 

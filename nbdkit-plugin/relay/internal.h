@@ -91,6 +91,7 @@ struct relay {
   pthread_cond_t job;     /* for the workers */
   struct worker *workers; /* L: all */
   unsigned idle_workers;  /* L: at most so many jobs are taken at once */
+  unsigned abandoned;     /* L: writes that go on, and nobody waits for them */
 
   struct probe *probe; /* L: the latest round trip, or NULL */
   bool probing;        /* L: somebody waits for it */

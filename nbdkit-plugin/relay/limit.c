@@ -58,6 +58,12 @@ is_wanted (void *opaque)
   return !__atomic_load_n (&j->abandoned, __ATOMIC_RELAXED);
 }
 
+static bool
+is_write (const struct job *j)
+{
+  return j->try == try_write || j->try == try_zero || j->try == try_trim;
+}
+
 static struct job *
 job_new (const struct request *q, run_fn *run, try_fn *try)
 {
@@ -125,8 +131,10 @@ work (void *opaque)
     pthread_mutex_lock (&r->remote.lock);
     ++r->idle_workers;
     j->done = true;
-    if (j->abandoned)
+    if (j->abandoned) {
+      r->abandoned -= is_write (j);
       job_free (j);
+    }
     else
       pthread_cond_signal (&j->ended);
   }
@@ -236,6 +244,7 @@ limit_run (struct request *q, run_fn *run, try_fn *try)
   result = wait_for (j, q);
   if (result != 0) {
     __atomic_store_n (&j->abandoned, true, __ATOMIC_RELAXED);
+    r->abandoned += is_write (j);
     pthread_mutex_unlock (&r->remote.lock);
     return result;
   }

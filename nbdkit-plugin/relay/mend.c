@@ -128,12 +128,19 @@ repair (struct mend *m)
 }
 
 /* L. */
-static bool
-is_due (const struct relay *r, const struct mend *m)
+static int64_t
+left_ms (const struct relay *r, const struct mend *m, int64_t now)
 {
   const int64_t since = m->since_ms > r->up_ms ? m->since_ms : r->up_ms;
 
-  return r->remote.up && clock_ms () >= since + relay_grace_ms (r);
+  return since + relay_grace_ms (r) - now;
+}
+
+/* L. */
+static bool
+is_due (const struct relay *r, const struct mend *m)
+{
+  return r->remote.up && left_ms (r, m, clock_ms ()) <= 0;
 }
 
 static struct mend **
@@ -223,12 +230,42 @@ relay_unknown (struct relay *r, relay_unknown_cb *cb, void *opaque)
 
   range_lock_each_suspect (&r->ranges, l.now, list, &l);
   for (const struct mend *m = r->mends; m != NULL; m = m->next) {
-    const int64_t since = m->since_ms > r->up_ms ? m->since_ms : r->up_ms;
-    const int64_t left = since + relay_grace_ms (r) - l.now;
+    const int64_t left = left_ms (r, m, l.now);
 
     cb (opaque, m->request.offset, m->request.length,
         !r->remote.up ? -1
         : left > 0    ? left
                       : 0);
   }
+}
+
+static void
+find_longest (void *opaque, uint64_t offset, uint64_t length, int64_t until)
+{
+  int64_t *longest = opaque;
+
+  (void)offset;
+  (void)length;
+  if (until != RANGE_NEVER && until > *longest)
+    *longest = until;
+}
+
+uint64_t
+relay_late_ms (struct relay *r)
+{
+  const int64_t now = clock_ms ();
+  int64_t until = now;
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->remote.lock);
+
+  if (r->mends == NULL && r->abandoned == 0 &&
+      !range_lock_has_suspects (&r->ranges, now) &&
+      (r->remote.up || relay_log_empty (r->log)))
+    return 0;
+  if (!r->remote.up || r->abandoned > 0)
+    return (uint64_t)relay_grace_ms (r);
+  range_lock_each_suspect (&r->ranges, now, find_longest, &until);
+  for (const struct mend *m = r->mends; m != NULL; m = m->next)
+    if (now + left_ms (r, m, now) > until)
+      until = now + left_ms (r, m, now);
+  return until > now ? (uint64_t)(until - now) : 1; /* a repair is under way */
 }

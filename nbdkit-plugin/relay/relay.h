@@ -253,6 +253,12 @@ typedef void relay_unknown_cb (void *opaque, uint64_t offset, uint64_t length,
                                int64_t left_ms);
 extern void relay_unknown (struct relay *r, relay_unknown_cb *cb, void *opaque);
 
+/* For how long at least something may still land that was sent and that no
+ * guest's request waits for; 0: nothing can.  That includes what may be sent
+ * again: acknowledged writes while it is not up.
+ */
+extern uint64_t relay_late_ms (struct relay *r);
+
 /* What a round trip over each connection, asked for now, has shown. */
 enum relay_probe {
   RELAY_ANSWERS, /* over all of them */
