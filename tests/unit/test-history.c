@@ -253,6 +253,7 @@ test_file (void)
   CU_ASSERT_EQUAL (history_write (&h, "./file", true, &why), 0);
   h.complete = true;
   CU_ASSERT_EQUAL (history_write (&h, "./nowhere/file", false, &why), -1);
+  free (why);
   history_destroy (&h);
 }
 
