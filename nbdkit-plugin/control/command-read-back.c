@@ -96,7 +96,7 @@ read_local (struct local *l, void *buf, uint32_t count, uint64_t offset)
   int err = EIO;
   const int r = next->pread (next, buf, count, offset, 0, &err);
 
-  local_end (l, NULL);
+  local_end (l, NULL, next);
   errno = err;
   return r;
 }

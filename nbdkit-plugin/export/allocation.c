@@ -158,10 +158,10 @@ plugin_begin (struct allocation *a, const struct job *q)
 }
 
 static void
-plugin_end (struct allocation *a)
+plugin_end (struct allocation *a, nbdkit_next *used)
 {
-  if (local_is_shared (&a->export->local))
-    local_end (&a->export->local, NULL);
+  if (used != NULL && used != a->context)
+    local_end (&a->export->local, NULL, used);
 }
 
 static int
@@ -230,7 +230,7 @@ ask_plugin (struct allocation *a, const struct job *q,
   if (extents != NULL)
     r = next->extents (next, left < STEP_BYTES ? left : STEP_BYTES, answer->end,
                        0, extents, err);
-  plugin_end (a);
+  plugin_end (a, next);
   if (r == 0)
     r = add_plugin_extents (answer, limit, extents);
   if (extents != NULL)

@@ -162,9 +162,9 @@ local_begin (struct local *l, nbdkit_next *own)
 }
 
 void
-local_end (struct local *l, nbdkit_next *own)
+local_end (struct local *l, nbdkit_next *own, nbdkit_next *used)
 {
-  if (own != NULL && !local_is_shared (l))
+  if (used == own)
     return;
   if (l->serialise)
     pthread_mutex_unlock (&l->one);
@@ -199,6 +199,37 @@ local_flush_failed (struct local *l, bool unflushed)
     local_wrote (l);
 }
 
+/* ---- Clients that connect while the disk is elsewhere -------------------- */
+
+void
+local_connected_elsewhere (struct local *l)
+{
+  pthread_rwlock_rdlock (&l->lock);
+  if (l->shared == NULL)
+    __atomic_store_n (&l->any_block, true, __ATOMIC_RELAXED);
+  pthread_rwlock_unlock (&l->lock);
+}
+
+/* No request is too long: they are cut (side-local.c). */
+int
+local_block_size_elsewhere (struct local *l, uint32_t *minimum,
+                            uint32_t *preferred, uint32_t *maximum)
+{
+  int r = 0;
+
+  *minimum = 0;
+  pthread_rwlock_rdlock (&l->lock);
+  if (l->shared != NULL)
+    r = l->shared->block_size (l->shared, minimum, preferred, maximum);
+  pthread_rwlock_unlock (&l->lock);
+  if (r == 0 && *minimum == 0) {
+    *minimum = 1;
+    *preferred = 4096;
+  }
+  *maximum = UINT32_MAX;
+  return r;
+}
+
 /* ---- Exchanging the shared one ------------------------------------------- */
 
 static bool
@@ -218,7 +249,7 @@ still_works (struct export *e)
     if (buf != NULL)
       r = count == 0 ? 0 : next->pread (next, buf, count, 0, 0, &err);
   }
-  local_end (&e->local, NULL);
+  local_end (&e->local, NULL, next);
   return r == 0;
 }
 
@@ -243,6 +274,17 @@ exchange (struct export *e, nbdkit_next *next)
   pthread_rwlock_unlock (&l->lock);
   context_close (old);
   return 0;
+}
+
+/* nbdkit aborts if it is asked for what it cannot, and that is what clients
+ * were offered by the old one.  The local side (filter/side-local.c) makes up
+ * for the rest.
+ */
+static bool
+lacks_something (nbdkit_next *next, nbdkit_next *old)
+{
+  return next->can_write (next) < old->can_write (old) ||
+         next->can_flush (next) < old->can_flush (old);
 }
 
 /* Held while one is being exchanged: clients that come at once need one only.
@@ -272,6 +314,13 @@ local_refresh (struct export *e, nbdkit_backend *backend, int readonly)
   next = open_shared (e, backend, readonly);
   if (next == NULL)
     return -1;
+  if (lacks_something (next, l->shared)) {
+    nbdkit_error ("migrate: export \"%s\": the plugin cannot be written to or "
+                  "flushed any more; restart nbdkit",
+                  e->name);
+    context_close (next);
+    return -1;
+  }
   size = next->get_size (next);
   if (size == (int64_t)e->disk_bytes && exchange (e, next) == 0) {
     owed_error_settle (&e->owed);
@@ -291,6 +340,38 @@ local_refresh (struct export *e, nbdkit_backend *backend, int readonly)
 
 /* ---- For a disk that comes back ------------------------------------------ */
 
+/* Guests that have connected meanwhile were offered to write and to flush. */
+static int
+check_can_return (struct export *e, nbdkit_next *next)
+{
+  if (next->can_write (next) == 1 && next->can_flush (next) == 1)
+    return 0;
+  nbdkit_error ("migrate: export \"%s\": the local image is read-only or "
+                "cannot be flushed: the disk cannot come back to it",
+                e->name);
+  return -1;
+}
+
+/* The lock must be held: nobody connects. */
+static int
+check_blocks (struct export *e, nbdkit_next *next)
+{
+  uint32_t minimum, preferred, maximum;
+
+  if (!__atomic_load_n (&e->local.any_block, __ATOMIC_RELAXED))
+    return 0;
+  if (next->block_size (next, &minimum, &preferred, &maximum) == -1)
+    return -1;
+  if (minimum <= 1)
+    return 0;
+  nbdkit_error ("migrate: export \"%s\": the plugin serves whole blocks of "
+                "%" PRIu32 " bytes only, and clients have connected that could "
+                "not be told: the disk cannot come back to it (put nbdkit's "
+                "blocksize filter between the migrate filter and the plugin)",
+                e->name, minimum);
+  return -1;
+}
+
 /* The plugin may never have been asked: the disk was elsewhere when this nbdkit
  * started.
  */
@@ -306,13 +387,13 @@ adopt_shared (struct export *e, nbdkit_next *next)
                   e->name, size, e->disk_bytes);
     return -1;
   }
-  if (next->can_write (next) != 1 || next->can_flush (next) != 1) {
-    nbdkit_error ("migrate: export \"%s\": the local image is read-only or "
-                  "cannot be flushed: the disk cannot come back to it",
-                  e->name);
+  if (check_can_return (e, next) == -1)
+    return -1;
+  pthread_rwlock_wrlock (&l->lock);
+  if (check_blocks (e, next) == -1) {
+    pthread_rwlock_unlock (&l->lock);
     return -1;
   }
-  pthread_rwlock_wrlock (&l->lock);
   l->serialise = serialise_requests;
   l->shared = next;
   if (next->can_multi_conn (next) != 1)
@@ -345,5 +426,9 @@ local_need_shared (struct export *e, nbdkit_backend *backend, int readonly)
     context_close (next);
     return -1;
   }
-  return local_refresh (e, backend, readonly);
+  if (local_refresh (e, backend, readonly) == -1)
+    return -1;
+
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&refresh_lock); /* nobody exchanges it */
+  return check_can_return (e, e->local.shared);
 }

@@ -39,6 +39,8 @@ struct local {
   pthread_mutex_t one; /* with 'serialise' */
 
   bool has_shared; /* atomic: it is there, and stays */
+  bool any_block;  /* atomic, set under the lock: a client has connected that
+                      could not be told the plugin's block size */
   int64_t writer;  /* atomic: the process that may write to it (view.h), or 0 */
   bool failed;     /* atomic: a call has, since it was known to work */
   bool unflushed;  /* atomic: what was written since the last flush */
@@ -69,13 +71,22 @@ extern int local_need_shared (struct export *e, nbdkit_backend *backend,
                               int readonly);
 
 /* The context for one call, until local_end with the same 'own', which is the
- * connection's, or NULL.
+ * connection's, or NULL, and with what local_begin gave: a disk that comes back
+ * may make them share one meanwhile.
  */
 extern nbdkit_next *local_begin (struct local *l, nbdkit_next *own);
-extern void local_end (struct local *l, nbdkit_next *own);
+extern void local_end (struct local *l, nbdkit_next *own, nbdkit_next *used);
 
 extern bool local_is_shared (const struct local *l);
 extern bool local_has_shared (const struct local *l);
+
+/* For a client that connects while the disk is elsewhere, and for its question
+ * for the block size.  A plugin that was not asked yet may turn out to serve
+ * whole blocks only: it cannot be moved to then.
+ */
+extern void local_connected_elsewhere (struct local *l);
+extern int local_block_size_elsewhere (struct local *l, uint32_t *minimum,
+                                       uint32_t *preferred, uint32_t *maximum);
 
 /* What became of a call. */
 extern void local_failed (struct local *l);

@@ -171,6 +171,8 @@ migrate_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
   }
   h->export = e;
   h->no_source = r == 0;
+  if (h->no_source)
+    local_connected_elsewhere (&e->local);
   h->readonly = readonly;
   h->view = view;
   h->peer_pid = view ? nbdkit_peer_pid () : 0;
@@ -221,7 +223,7 @@ migrate_get_size (nbdkit_next *next, void *handle)
     return h->export->disk_bytes;
   plugin = local_begin (&h->export->local, next);
   size = plugin->get_size (plugin);
-  local_end (&h->export->local, next);
+  local_end (&h->export->local, next, plugin);
   if (size == -1 || (uint64_t)size == h->export->disk_bytes)
     return size;
   nbdkit_error ("migrate: export \"%s\": its size was %" PRIu64 " bytes and "
@@ -252,7 +254,7 @@ local_description (struct handle *h, nbdkit_next *next)
   text = plugin->export_description (plugin);
   if (text) /* it may be the context's */
     text = nbdkit_strdup_intern (text);
-  local_end (&h->export->local, next);
+  local_end (&h->export->local, next, plugin);
   return text;
 }
 
@@ -291,15 +293,12 @@ migrate_block_size (nbdkit_next *next, void *handle, uint32_t *minimum,
   nbdkit_next *plugin;
   int r;
 
-  if (h->no_source) {
-    *minimum = 1;
-    *preferred = 4096;
-    *maximum = 0xffffffff;
-    return 0;
-  }
+  if (h->no_source)
+    return local_block_size_elsewhere (&h->export->local, minimum, preferred,
+                                       maximum);
   plugin = local_begin (&h->export->local, next);
   r = plugin->block_size (plugin, minimum, preferred, maximum);
-  local_end (&h->export->local, next);
+  local_end (&h->export->local, next, plugin);
   return r;
 }
 
@@ -316,7 +315,7 @@ migrate_can_write (nbdkit_next *next, void *handle)
     return !h->readonly;
   plugin = local_begin (&h->export->local, next);
   r = plugin->can_write (plugin);
-  local_end (&h->export->local, next);
+  local_end (&h->export->local, next, plugin);
   return r;
 }
 
@@ -331,7 +330,7 @@ migrate_can_flush (nbdkit_next *next, void *handle)
     return 1;
   plugin = local_begin (&h->export->local, next);
   r = plugin->can_flush (plugin);
-  local_end (&h->export->local, next);
+  local_end (&h->export->local, next, plugin);
   return r;
 }
 
@@ -346,7 +345,7 @@ migrate_is_rotational (nbdkit_next *next, void *handle)
     return 0;
   plugin = local_begin (&h->export->local, next);
   r = plugin->is_rotational (plugin);
-  local_end (&h->export->local, next);
+  local_end (&h->export->local, next, plugin);
   return r;
 }
 
@@ -361,7 +360,7 @@ migrate_can_trim (nbdkit_next *next, void *handle)
     return 1;
   plugin = local_begin (&h->export->local, next);
   r = plugin->can_trim (plugin);
-  local_end (&h->export->local, next);
+  local_end (&h->export->local, next, plugin);
   return r;
 }
 
@@ -376,7 +375,7 @@ migrate_can_zero (nbdkit_next *next, void *handle)
     return NBDKIT_ZERO_NATIVE;
   plugin = local_begin (&h->export->local, next);
   r = plugin->can_zero (plugin);
-  local_end (&h->export->local, next);
+  local_end (&h->export->local, next, plugin);
   return r;
 }
 
@@ -391,7 +390,7 @@ migrate_can_fast_zero (nbdkit_next *next, void *handle)
     return 1;
   plugin = local_begin (&h->export->local, next);
   r = plugin->can_fast_zero (plugin);
-  local_end (&h->export->local, next);
+  local_end (&h->export->local, next, plugin);
   return r;
 }
 
@@ -406,7 +405,7 @@ migrate_can_extents (nbdkit_next *next, void *handle)
     return 1;
   plugin = local_begin (&h->export->local, next);
   r = plugin->can_extents (plugin);
-  local_end (&h->export->local, next);
+  local_end (&h->export->local, next, plugin);
   return r;
 }
 
@@ -421,7 +420,7 @@ migrate_can_fua (nbdkit_next *next, void *handle)
     return NBDKIT_FUA_NATIVE;
   plugin = local_begin (&h->export->local, next);
   r = plugin->can_fua (plugin);
-  local_end (&h->export->local, next);
+  local_end (&h->export->local, next, plugin);
   return r;
 }
 
@@ -436,7 +435,7 @@ migrate_can_cache (nbdkit_next *next, void *handle)
     return NBDKIT_CACHE_NATIVE;
   plugin = local_begin (&h->export->local, next);
   r = plugin->can_cache (plugin);
-  local_end (&h->export->local, next);
+  local_end (&h->export->local, next, plugin);
   return r;
 }
 

@@ -1,7 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The local side: nbdkit's plugin, through the connection's own context or the
  * shared one (export/local.h).
+ *
+ * A guest that has connected while the disk was elsewhere, or before the shared
+ * context was exchanged, was not told what this plugin can do, and nbdkit
+ * aborts if a plugin is asked for what it said it cannot.  So whatever a client
+ * may be offered is served here in some way.  A disk does not come back to a
+ * plugin that cannot write and flush (export/local.c), but a cut-over to
+ * another place may be taken back.
  */
+
+#include <errno.h>
+#include <stdbool.h>
 
 #include "nbd-limits.h"
 #include "side.h"
@@ -14,41 +24,132 @@ begin (const struct io *io)
 }
 
 static int
-end (const struct io *io, int r)
+end (const struct io *io, nbdkit_next *next, int r)
 {
   struct local *l = &io->handle->export->local;
 
-  local_end (l, io->next);
+  local_end (l, io->next, next);
   if (r == -1)
     local_failed (l);
   return r;
 }
 
-/* For what writes. */
-static nbdkit_next *
-begin_change (const struct io *io)
+/* For what writes (R13): it is not flushed by a flush that began before it was
+ * done, and it was done with this context.
+ */
+static int
+end_change (const struct io *io, nbdkit_next *next, int r)
 {
   local_wrote (&io->handle->export->local);
-  return begin (io);
+  return end (io, next, r);
+}
+
+/* ---- Reads and writes --------------------------------------------------- */
+
+/* The longest request that it takes.  A connection with a context of its own
+ * was told.
+ */
+static uint32_t
+longest (const struct io *io, nbdkit_next *next)
+{
+  uint32_t minimum, preferred, maximum;
+
+  if (next == io->next ||
+      next->block_size (next, &minimum, &preferred, &maximum) == -1 ||
+      maximum == 0)
+    return UINT32_MAX;
+  return maximum;
 }
 
 static int
 local_pread (const struct io *io)
 {
   nbdkit_next *next = begin (io);
+  const uint32_t most = longest (io, next);
+  char *buffer = io->buffer;
+  uint32_t done = 0;
+  int r = 0;
 
-  return end (io, next->pread (next, io->buffer, io->count, io->offset,
-                               io->flags, io->err));
+  while (r == 0 && done < io->count) {
+    const uint32_t left = io->count - done;
+    const uint32_t n = left < most ? left : most;
+
+    r = next->pread (next, buffer + done, n, io->offset + done, io->flags,
+                     io->err);
+    done += n;
+  }
+  return end (io, next, r);
+}
+
+/* The flags that the plugin is given. */
+static uint32_t
+fua_or_not (const struct io *io, nbdkit_next *next)
+{
+  if ((io->flags & NBDKIT_FLAG_FUA) != 0 &&
+      next->can_fua (next) <= NBDKIT_FUA_NONE)
+    return io->flags & ~NBDKIT_FLAG_FUA;
+  return io->flags;
+}
+
+/* 0, or -1 with *io->err: it is read-only. */
+static int
+check_writable (const struct io *io, nbdkit_next *next)
+{
+  if (next->can_write (next) == 1)
+    return 0;
+  *io->err = EROFS;
+  return -1;
+}
+
+static int
+flush_if_possible (nbdkit_next *next, uint32_t flags, int *err)
+{
+  return next->can_flush (next) == 1 ? next->flush (next, flags, err) : 0;
+}
+
+/* What FUA means, where the plugin was not given it. */
+static int
+flush_instead (const struct io *io, nbdkit_next *next, int r)
+{
+  return r == 0 && fua_or_not (io, next) != io->flags
+           ? flush_if_possible (next, 0, io->err)
+           : r;
+}
+
+/* Without data: zeroes. */
+static int
+write_pieces (const struct io *io, nbdkit_next *next, const char *data,
+              uint32_t flags)
+{
+  static const char zeroes[64 << 10];
+  const uint32_t longest_piece = longest (io, next);
+  const uint32_t most = data == NULL && longest_piece > sizeof zeroes
+                          ? sizeof zeroes
+                          : longest_piece;
+  uint32_t done = 0;
+  int r = check_writable (io, next);
+
+  while (r == 0 && done < io->count) {
+    const uint32_t left = io->count - done;
+    const uint32_t n = left < most ? left : most;
+
+    r = next->pwrite (next, data ? data + done : zeroes, n, io->offset + done,
+                      flags, io->err);
+    done += n;
+  }
+  return r;
 }
 
 static int
 local_pwrite (const struct io *io)
 {
-  nbdkit_next *next = begin_change (io);
+  nbdkit_next *next = begin (io);
+  const int r = write_pieces (io, next, io->data, fua_or_not (io, next));
 
-  return end (io, next->pwrite (next, io->data, io->count, io->offset,
-                                io->flags, io->err));
+  return end_change (io, next, flush_instead (io, next, r));
 }
+
+/* ---- Zeroes ------------------------------------------------------------- */
 
 /* Before 1.44.1 nbdkit zeroes the first 64 MiB only, and says that all is well,
  * where the plugin finds out when it is asked that it cannot zero.
@@ -61,9 +162,8 @@ local_pwrite (const struct io *io)
 #endif
 
 static int
-local_zero (const struct io *io)
+zero_pieces (const struct io *io, nbdkit_next *next, uint32_t flags)
 {
-  nbdkit_next *next = begin_change (io);
   uint64_t offset = io->offset;
   uint32_t count = io->count;
   int r = 0;
@@ -71,19 +171,50 @@ local_zero (const struct io *io)
   while (r == 0 && count > 0) {
     const uint32_t n = count < LOCAL_ZERO_MAX ? count : LOCAL_ZERO_MAX;
 
-    r = next->zero (next, n, offset, io->flags, io->err);
+    r = next->zero (next, n, offset, flags, io->err);
     offset += n;
     count -= n;
   }
-  return end (io, r);
+  return r;
 }
 
 static int
+zero_somehow (const struct io *io, nbdkit_next *next)
+{
+  const bool can_zero = next->can_zero (next) > NBDKIT_ZERO_NONE;
+  const uint32_t flags = fua_or_not (io, next);
+
+  if ((flags & NBDKIT_FLAG_FAST_ZERO) != 0 &&
+      (!can_zero || next->can_fast_zero (next) != 1)) {
+    *io->err = EOPNOTSUPP;
+    return -1;
+  }
+  return can_zero ? zero_pieces (io, next, flags)
+                  : write_pieces (io, next, NULL, flags & NBDKIT_FLAG_FUA);
+}
+
+static int
+local_zero (const struct io *io)
+{
+  nbdkit_next *next = begin (io);
+  const int r = zero_somehow (io, next);
+
+  return end_change (io, next, flush_instead (io, next, r));
+}
+
+/* ---- The others --------------------------------------------------------- */
+
+/* It is a hint: a plugin without it has done it. */
+static int
 local_trim (const struct io *io)
 {
-  nbdkit_next *next = begin_change (io);
+  nbdkit_next *next = begin (io);
+  int r = check_writable (io, next);
 
-  return end (io, next->trim (next, io->count, io->offset, io->flags, io->err));
+  if (r == 0 && next->can_trim (next) == 1)
+    r =
+      next->trim (next, io->count, io->offset, fua_or_not (io, next), io->err);
+  return end_change (io, next, flush_instead (io, next, r));
 }
 
 static int
@@ -92,11 +223,11 @@ local_flush (const struct io *io)
   struct local *l = &io->handle->export->local;
   nbdkit_next *next = begin (io);
   const bool unflushed = local_flush_begin (l);
-  const int r = next->flush (next, io->flags, io->err);
+  const int r = flush_if_possible (next, io->flags, io->err);
 
   if (r == -1)
     local_flush_failed (l, unflushed);
-  return end (io, r);
+  return end (io, next, r);
 }
 
 static int
@@ -104,17 +235,21 @@ local_extents (const struct io *io)
 {
   nbdkit_next *next = begin (io);
 
-  return end (io, next->extents (next, io->count, io->offset, io->flags,
-                                 io->extents, io->err));
+  return end (io, next,
+              next->extents (next, io->count, io->offset, io->flags,
+                             io->extents, io->err));
 }
 
+/* A hint, too. */
 static int
 local_cache (const struct io *io)
 {
   nbdkit_next *next = begin (io);
+  int r = 0;
 
-  return end (io,
-              next->cache (next, io->count, io->offset, io->flags, io->err));
+  if (next->can_cache (next) > NBDKIT_CACHE_NONE)
+    r = next->cache (next, io->count, io->offset, io->flags, io->err);
+  return end (io, next, r);
 }
 
 const struct side local_side = { {
