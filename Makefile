@@ -46,7 +46,7 @@ all: $(B)/nbdmigrate $(B)/nbdkit-migrate-filter.so man
 
 src_lib      := $(wildcard lib/*.c)
 src_filter   := $(wildcard nbdkit-plugin/*/*.c)
-src_migrator := $(wildcard migrator/*.c)
+src_migrator := $(wildcard migrator/*/*.c)
 obj_lib      := $(src_lib:%.c=$(B)/obj/%.o)
 obj_filter   := $(src_filter:%.c=$(B)/obj/%.o)
 obj_migrator := $(src_migrator:%.c=$(B)/obj/%.o)
@@ -56,7 +56,7 @@ pkg_libs   = $(shell pkg-config --libs $(1))
 
 $(obj_lib): PKG_CFLAGS := $(call pkg_cflags,$(PKGS_LIB))
 $(obj_filter): PKG_CFLAGS := $(call pkg_cflags,$(PKGS_FILTER)) -Inbdkit-plugin
-$(obj_migrator): PKG_CFLAGS := $(call pkg_cflags,$(PKGS_MIGRATOR))
+$(obj_migrator): PKG_CFLAGS := $(call pkg_cflags,$(PKGS_MIGRATOR)) -Imigrator
 
 $(B)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
@@ -79,7 +79,7 @@ include tests/tests.mk
 # ---- housekeeping ----------------------------------------------------------
 
 .PHONY: format check-format install clean
-c_files = $(wildcard lib/*.[ch] nbdkit-plugin/*/*.[ch] migrator/*.[ch] \
+c_files = $(wildcard lib/*.[ch] nbdkit-plugin/*/*.[ch] migrator/*/*.[ch] \
             tests/*.[ch] tests/*/*.[ch] examples/*/*.[ch])
 format:
 	clang-format -i $(c_files)

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "loop.h"
+#include "base/loop.h"
 
 #define POLL_FAILED_MS 10
 

@@ -5,8 +5,8 @@
 
 #include <sys/random.h>
 
-#include "loop.h"
-#include "random.h"
+#include "base/loop.h"
+#include "base/random.h"
 
 void
 random_init (struct random *r, uint64_t seed)

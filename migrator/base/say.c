@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "cleanup.h"
-#include "say.h"
+#include "base/say.h"
 
 static bool is_quiet;
 static void (*clear_line) (void);

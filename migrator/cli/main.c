@@ -2,10 +2,10 @@
 
 #include <string.h>
 
-#include "migration.h"
-#include "options.h"
-#include "status.h"
-#include "steer.h"
+#include "run/migration.h"
+#include "base/options.h"
+#include "cli/status.h"
+#include "cli/steer.h"
 
 static const struct command {
   const char *name;

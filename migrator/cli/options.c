@@ -7,9 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "options.h"
+#include "base/options.h"
 #include "protocol.h"
-#include "say.h"
+#include "base/say.h"
 #include "units.h"
 #include "uri.h"
 

@@ -8,14 +8,14 @@
 #include <unistd.h>
 
 #include "cleanup.h"
-#include "control.h"
-#include "exports.h"
-#include "options.h"
-#include "proxy.h"
+#include "proxy/control.h"
+#include "proxy/exports.h"
+#include "base/options.h"
+#include "proxy/proxy.h"
 #include "record.h"
-#include "say.h"
-#include "status-dir.h"
-#include "status-print.h"
+#include "base/say.h"
+#include "cli/status-dir.h"
+#include "cli/status-print.h"
 
 #define ANSWER_MS 5000
 

@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "cleanup.h"
-#include "progress-text.h"
-#include "status-print.h"
+#include "show/progress-text.h"
+#include "cli/status-print.h"
 #include "units.h"
 #include "uri.h"
 

@@ -2,13 +2,13 @@
 
 #include <stdio.h>
 
-#include "exports.h"
-#include "options.h"
-#include "proxy.h"
-#include "say.h"
-#include "status-dir.h"
-#include "status-print.h"
-#include "status.h"
+#include "proxy/exports.h"
+#include "base/options.h"
+#include "proxy/proxy.h"
+#include "base/say.h"
+#include "cli/status-dir.h"
+#include "cli/status-print.h"
+#include "cli/status.h"
 
 static int
 ask (struct proxy *p, bool json)

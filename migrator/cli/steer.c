@@ -9,10 +9,10 @@
 #include <time.h>
 
 #include "cleanup.h"
-#include "options.h"
-#include "proxy.h"
-#include "say.h"
-#include "steer.h"
+#include "base/options.h"
+#include "proxy/proxy.h"
+#include "base/say.h"
+#include "cli/steer.h"
 #include "units.h"
 
 #define ANSWER_MS 5000

@@ -8,7 +8,7 @@
 #ifndef NBDMIGRATE_COPIER_INTERNAL_H
 #define NBDMIGRATE_COPIER_INTERNAL_H
 
-#include "copier.h"
+#include "copy/copier.h"
 #include "extents.h"
 
 enum segment_kind {

@@ -10,7 +10,7 @@
 
 #include <stdlib.h>
 
-#include "copier-internal.h"
+#include "copy/copier-internal.h"
 
 struct part {
   uint64_t chunk; /* its number */

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "copier-internal.h"
+#include "copy/copier-internal.h"
 
 /* A block for so many bytes that are said to be zero, at least one. */
 #define SAMPLE_EVERY (UINT64_C (256) << 20)

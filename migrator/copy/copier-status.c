@@ -22,7 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "copier-internal.h"
+#include "copy/copier-internal.h"
 #include "nbd-limits.h"
 
 /* From the NBD protocol, "base:allocation" metadata context. */

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "copier-internal.h"
+#include "copy/copier-internal.h"
 #include "zero-align.h"
 
 #define DEPTH 1 /* requests in flight on a connection */

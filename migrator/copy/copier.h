@@ -20,8 +20,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "bucket.h"
-#include "endpoint.h"
+#include "policy/bucket.h"
+#include "nbd/endpoint.h"
 #include "extents.h"
 
 enum copy_outcome {

@@ -5,7 +5,7 @@
  * at the session's end all that is unflushed is dirty again (R7).
  */
 
-#include "migration.h"
+#include "run/migration.h"
 
 #define CHECKPOINT_US (INT64_C (5) * 1000000)
 

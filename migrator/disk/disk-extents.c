@@ -9,10 +9,10 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "events.h"
-#include "migration.h"
+#include "show/events.h"
+#include "run/migration.h"
 #include "protocol.h"
-#include "say.h"
+#include "base/say.h"
 
 /* So long the plugin may take to answer one question; then it is not asked any
  * more.

@@ -14,10 +14,10 @@
 
 #include "announcement.h"
 #include "cleanup.h"
-#include "migration.h"
+#include "run/migration.h"
 #include "protocol.h"
-#include "proxy.h"
-#include "say.h"
+#include "proxy/proxy.h"
+#include "base/say.h"
 #include "socket-reset.h"
 #include "units.h"
 

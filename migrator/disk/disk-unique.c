@@ -16,7 +16,7 @@
 
 #include "announcement.h"
 #include "cleanup.h"
-#include "migration.h"
+#include "run/migration.h"
 
 struct peer {
   struct sockaddr_storage address;

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "migration.h"
+#include "run/migration.h"
 #include "nbd-limits.h"
 #include "protocol.h"
 

@@ -4,11 +4,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "migration.h"
+#include "run/migration.h"
 #include "protocol.h"
-#include "renew.h"
+#include "disk/renew.h"
 #include "socket-reset.h"
-#include "unanswered.h"
+#include "nbd/unanswered.h"
 
 #define CONNECT_US (INT64_C (5) * 1000000)
 #define BACKOFF_FIRST_US (INT64_C (100) * 1000)

@@ -18,13 +18,13 @@
 #include <libnbd.h>
 
 #include "cleanup.h"
-#include "connection.h"
+#include "nbd/connection.h"
 #include "nbd-error.h"
 #include "nbd-limits.h"
 #include "socket-life.h"
 #include "tls.h"
 #include "socket-reset.h"
-#include "unanswered.h"
+#include "nbd/unanswered.h"
 
 static const char *
 libnbd_error (void)

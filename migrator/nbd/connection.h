@@ -16,7 +16,7 @@
 #include <libnbd.h>
 
 #include "ledger.h"
-#include "loop.h"
+#include "base/loop.h"
 
 struct connection;
 

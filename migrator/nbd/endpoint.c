@@ -9,7 +9,7 @@
 
 #include "announcement.h"
 #include "cleanup.h"
-#include "endpoint.h"
+#include "nbd/endpoint.h"
 #include "nbd-error.h"
 #include "nbd-limits.h"
 

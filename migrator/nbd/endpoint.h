@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "connection.h"
+#include "nbd/connection.h"
 
 #define ENDPOINT_CONNECTIONS_MAX 16
 

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#include "probe.h"
+#include "nbd/probe.h"
 
 #define PROBE_BYTES 4096
 

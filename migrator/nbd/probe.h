@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "endpoint.h"
+#include "nbd/endpoint.h"
 
 /* Ask on every connection that has nothing in flight, and on which nothing was
  * answered that was asked since then (monotonic, in microseconds).

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-#include "connection.h"
-#include "unanswered.h"
+#include "nbd/connection.h"
+#include "nbd/unanswered.h"
 
 /* The oldest write in flight, and how many requests there are. */
 static void

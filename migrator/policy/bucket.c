@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-#include "bucket.h"
+#include "policy/bucket.h"
 
 #define MICROSECONDS 1000000
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-#include "forecast.h"
+#include "policy/forecast.h"
 
 uint64_t
 forecast_pause_ms (const struct forecast_input *in)

@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-#include "meter.h"
+#include "policy/meter.h"
 
 #define HALF_LIFE_US 2e6 /* of what is remembered */
 

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
-#include "control.h"
+#include "proxy/control.h"
 
 struct call {
   control_callback *callback;

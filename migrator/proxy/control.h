@@ -14,7 +14,7 @@
 
 #include <jansson.h>
 
-#include "loop.h"
+#include "base/loop.h"
 #include "protocol.h"
 
 #define CONTROL_LOST "Lost"

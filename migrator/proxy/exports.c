@@ -8,10 +8,10 @@
 #include <sys/stat.h>
 
 #include "cleanup.h"
-#include "exports.h"
+#include "proxy/exports.h"
 #include "protocol.h"
 #include "record.h"
-#include "say.h"
+#include "base/say.h"
 
 bool
 is_directory (const char *path)

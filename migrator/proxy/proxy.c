@@ -7,11 +7,11 @@
 
 #include "announcement.h"
 #include "cleanup.h"
-#include "endpoint.h"
-#include "exports.h"
-#include "options.h"
-#include "proxy.h"
-#include "say.h"
+#include "nbd/endpoint.h"
+#include "proxy/exports.h"
+#include "base/options.h"
+#include "proxy/proxy.h"
+#include "base/say.h"
 #include "uri.h"
 
 /* How libnbd begins when it cannot even connect there. */

@@ -8,7 +8,7 @@
 
 #include <stdbool.h>
 
-#include "control.h"
+#include "proxy/control.h"
 
 struct endpoint;
 

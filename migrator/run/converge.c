@@ -11,10 +11,10 @@
 #include <stdlib.h>
 
 #include "cleanup.h"
-#include "events.h"
-#include "liveness.h"
-#include "migration.h"
-#include "say.h"
+#include "show/events.h"
+#include "run/liveness.h"
+#include "run/migration.h"
+#include "base/say.h"
 #include "units.h"
 
 /* A cut-over needs about this many questions and answers in a row. */

@@ -12,10 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "events.h"
-#include "migration.h"
+#include "show/events.h"
+#include "run/migration.h"
 #include "protocol.h"
-#include "say.h"
+#include "base/say.h"
 
 static bool
 refused_with (const struct disk *d, const char *error_class)

@@ -10,12 +10,12 @@
 #include <string.h>
 
 #include "cleanup.h"
-#include "events.h"
-#include "liveness.h"
-#include "migration.h"
-#include "progress.h"
+#include "show/events.h"
+#include "run/liveness.h"
+#include "run/migration.h"
+#include "show/progress.h"
 #include "protocol.h"
-#include "say.h"
+#include "base/say.h"
 #include "units.h"
 
 /* A session is ended after 10 s of silence (R7). */

@@ -2,11 +2,11 @@
 
 #include <string.h>
 
-#include "liveness.h"
-#include "migration.h"
-#include "probe.h"
+#include "run/liveness.h"
+#include "run/migration.h"
+#include "nbd/probe.h"
 #include "protocol.h"
-#include "say.h"
+#include "base/say.h"
 
 /* Routers forget what was idle for minutes, some for one. */
 #define PROBE_US (INT64_C (2) * 1000000)

@@ -18,11 +18,11 @@
 #include <unistd.h>
 
 #include "cleanup.h"
-#include "events.h"
-#include "migration.h"
-#include "progress.h"
+#include "show/events.h"
+#include "run/migration.h"
+#include "show/progress.h"
 #include "protocol.h"
-#include "say.h"
+#include "base/say.h"
 #include "units.h"
 #include "uri.h"
 

@@ -29,17 +29,17 @@
 #include <stdint.h>
 
 #include "bitmap.h"
-#include "bucket.h"
-#include "control.h"
-#include "copier.h"
-#include "digest.h"
-#include "endpoint.h"
+#include "policy/bucket.h"
+#include "proxy/control.h"
+#include "copy/copier.h"
+#include "trust/digest.h"
+#include "nbd/endpoint.h"
 #include "extents.h"
-#include "forecast.h"
-#include "meter.h"
-#include "options.h"
-#include "random.h"
-#include "renew.h"
+#include "policy/forecast.h"
+#include "policy/meter.h"
+#include "base/options.h"
+#include "base/random.h"
+#include "disk/renew.h"
 
 struct migration;
 

@@ -17,7 +17,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#include "migration.h"
+#include "run/migration.h"
 
 #define ASK_US (INT64_C (5) * 1000000)
 #define ANSWER_US (INT64_C (2) * 1000000)

@@ -3,9 +3,9 @@
 
 #include <stdlib.h>
 
-#include "migration.h"
+#include "run/migration.h"
 #include "protocol.h"
-#include "say.h"
+#include "base/say.h"
 #include "units.h"
 
 #define ROUND_MS 100

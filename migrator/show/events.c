@@ -7,10 +7,10 @@
 #include <time.h>
 
 #include "cleanup.h"
-#include "events.h"
-#include "migration.h"
-#include "progress.h"
-#include "say.h"
+#include "show/events.h"
+#include "run/migration.h"
+#include "show/progress.h"
+#include "base/say.h"
 
 /* All that a double is sure of: 0.741, not 0.74099999999999999.  Of the time
  * since the epoch that leaves this much of a second.

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#include "progress-text.h"
+#include "show/progress-text.h"
 #include "units.h"
 
 #define BAR_MAX 24

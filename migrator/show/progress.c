@@ -6,11 +6,11 @@
 #include <unistd.h>
 
 #include "cleanup.h"
-#include "liveness.h"
-#include "migration.h"
-#include "progress-text.h"
-#include "progress.h"
-#include "say.h"
+#include "run/liveness.h"
+#include "run/migration.h"
+#include "show/progress-text.h"
+#include "show/progress.h"
+#include "base/say.h"
 
 #define COLUMNS 80
 

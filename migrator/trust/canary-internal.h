@@ -6,7 +6,7 @@
 #ifndef NBDMIGRATE_CANARY_INTERNAL_H
 #define NBDMIGRATE_CANARY_INTERNAL_H
 
-#include "migration.h"
+#include "run/migration.h"
 
 #define MARK_BYTES 16 /* what a mark repeats */
 

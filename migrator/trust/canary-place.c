@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "canary-internal.h"
+#include "trust/canary-internal.h"
 #include "cleanup.h"
-#include "map.h"
-#include "look.h"
+#include "trust/map.h"
+#include "trust/look.h"
 #include "protocol.h"
 
 #define PLACE_BYTES 4096 /* of a mark; more where blocks are larger */

@@ -31,12 +31,12 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "canary-internal.h"
+#include "trust/canary-internal.h"
 #include "cleanup.h"
-#include "digest.h"
-#include "look.h"
+#include "trust/digest.h"
+#include "trust/look.h"
 #include "protocol.h"
-#include "say.h"
+#include "base/say.h"
 #include "uri.h"
 
 /* ---- marks ------------------------------------------------------------- */

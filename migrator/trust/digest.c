@@ -11,8 +11,8 @@
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 
-#include "digest.h"
-#include "migration.h"
+#include "trust/digest.h"
+#include "run/migration.h"
 
 #define SLOTS 8
 #define SLOT_BYTES (512 * 1024)

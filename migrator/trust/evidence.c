@@ -15,9 +15,9 @@
 #include <string.h>
 
 #include "cleanup.h"
-#include "map.h"
-#include "migration.h"
-#include "sample.h"
+#include "trust/map.h"
+#include "run/migration.h"
+#include "trust/sample.h"
 
 #define ZERO_ANYWHERE 64 /* places of a disk, wherever they are */
 #define ZERO_DATA 192    /* where the destination says that there is data */

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "migration.h"
-#include "look.h"
+#include "run/migration.h"
+#include "trust/look.h"
 
 #define DEPTH 1 /* requests in flight on a connection, as in copier.c */
 

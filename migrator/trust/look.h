@@ -8,8 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "connection.h"
-#include "endpoint.h"
+#include "nbd/connection.h"
+#include "nbd/endpoint.h"
 
 struct migration;
 

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "cleanup.h"
-#include "map.h"
-#include "migration.h"
+#include "trust/map.h"
+#include "run/migration.h"
 #include "nbd-limits.h"
 #include "protocol.h"
 

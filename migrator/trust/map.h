@@ -4,7 +4,7 @@
 #ifndef NBDMIGRATE_MAP_H
 #define NBDMIGRATE_MAP_H
 
-#include "endpoint.h"
+#include "nbd/endpoint.h"
 #include "extents.h"
 
 struct disk;

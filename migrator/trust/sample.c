@@ -4,11 +4,11 @@
 #include <string.h>
 
 #include "cleanup.h"
-#include "digest.h"
-#include "migration.h"
-#include "look.h"
+#include "trust/digest.h"
+#include "run/migration.h"
+#include "trust/look.h"
 #include "protocol.h"
-#include "sample.h"
+#include "trust/sample.h"
 #include "uri.h"
 
 #define SAMPLE_US (INT64_C (3) * 1000000)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The rate limit, on a clock of its own. */
 
-#include "bucket.h"
+#include "policy/bucket.h"
 #include "unit.h"
 
 #define SECOND INT64_C (1000000)

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "cleanup.h"
-#include "progress-text.h"
+#include "show/progress-text.h"
 #include "unit.h"
 
 static json_t *
