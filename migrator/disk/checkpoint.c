@@ -23,8 +23,8 @@ ended (void *opaque, const struct control_answer *a)
   d->checkpoint = CHECKPOINT_NO;
   d->next_checkpoint_us = loop_now_us () + CHECKPOINT_US;
   if (a->value == NULL)
-    drive_fail (d->m, "ending a flush of the destination of %s: %s",
-                d->pair->source, a->desc);
+    failure_note (&d->m->failure, "ending a flush of the destination of %s: %s",
+                  d->pair->source, a->desc);
 }
 
 static void
@@ -34,8 +34,9 @@ begun (void *opaque, const struct control_answer *a)
 
   if (a->value == NULL) {
     d->checkpoint = CHECKPOINT_NO;
-    drive_fail (d->m, "beginning a flush of the destination of %s: %s",
-                d->pair->source, a->desc);
+    failure_note (&d->m->failure,
+                  "beginning a flush of the destination of %s: %s",
+                  d->pair->source, a->desc);
     return;
   }
   d->checkpoint = CHECKPOINT_FLUSH;
@@ -50,8 +51,8 @@ is_due (struct disk *d, int64_t now_us)
 
   if (d->next_checkpoint_us == 0)
     d->next_checkpoint_us = now_us + CHECKPOINT_US;
-  return now_us >= d->next_checkpoint_us && m->stop == STOP_NO && !d->swept &&
-         (m->phase == PHASE_BULK || m->phase == PHASE_DIRTY);
+  return now_us >= d->next_checkpoint_us && m->failure.stop == STOP_NO &&
+         !d->swept && (m->phase == PHASE_BULK || m->phase == PHASE_DIRTY);
 }
 
 void

@@ -75,7 +75,8 @@ answer_from (struct disk *d, const json_t *value)
     copier_answer (d->copier, d->question.ticket, COPIER_SAID_ZERO, &zero, end);
     return;
   }
-  drive_fail (d->m, "asking what of %s is zero: %s", d->pair->source, why);
+  failure_note (&d->m->failure, "asking what of %s is zero: %s",
+                d->pair->source, why);
   copier_answer (d->copier, d->question.ticket, COPIER_SAID_NOTHING, NULL,
                  d->question.offset + d->question.length);
 }
@@ -117,8 +118,9 @@ distrust_reported (void *opaque, const struct control_answer *a)
   struct disk *d = opaque;
 
   if (a->value == NULL)
-    drive_fail (d->m, "telling the proxy of %s to have everything copied: %s",
-                d->pair->source, a->desc);
+    failure_note (&d->m->failure,
+                  "telling the proxy of %s to have everything copied: %s",
+                  d->pair->source, a->desc);
 }
 
 /* Sent before anything that could end the migration, and carried out in order:

@@ -64,10 +64,11 @@ connect_failed (struct disk *d, const char *uri, const char *what, char *why)
 
   loop_run_once (&d->m->loop, 0); /* was it a signal that ended the wait? */
   if (why == NULL)
-    drive_fail (d->m, "connecting to the %s %s: %s", what, uri, strerror (err));
+    failure_note (&d->m->failure, "connecting to the %s %s: %s", what, uri,
+                  strerror (err));
   else
-    drive_fail (d->m, "connecting to the %s %s: %s%s", what, uri, why,
-                connect_hint (what, why));
+    failure_note (&d->m->failure, "connecting to the %s %s: %s%s", what, uri,
+                  why, connect_hint (what, why));
   free (why);
   return -1;
 }
@@ -88,10 +89,11 @@ open_source (struct disk *d)
     d->control_path = endpoint_announcement (d->source, ANNOUNCE_CONTROL);
   if (d->control_path != NULL)
     return 0;
-  drive_fail (d->m,
-              "the source %s announces no control socket: it must be served by "
-              "nbdkit --filter=migrate (or give --control=SOCKET)",
-              d->pair->source);
+  failure_note (
+    &d->m->failure,
+    "the source %s announces no control socket: it must be served by "
+    "nbdkit --filter=migrate (or give --control=SOCKET)",
+    d->pair->source);
   return -1;
 }
 
@@ -104,10 +106,11 @@ open_control (struct disk *d)
     control_open (&d->m->loop, d->control_path, CONTROL_GREETING_MS, &why);
   if (d->control != NULL)
     return 0;
-  drive_fail (d->m,
-              "connecting to the control socket %s of %s: %s; nbdmigrate must "
-              "run on the proxy's host, as its user or root",
-              d->control_path, d->pair->source, why ? why : strerror (errno));
+  failure_note (
+    &d->m->failure,
+    "connecting to the control socket %s of %s: %s; nbdmigrate must "
+    "run on the proxy's host, as its user or root",
+    d->control_path, d->pair->source, why ? why : strerror (errno));
   free (why);
   return -1;
 }
@@ -128,22 +131,24 @@ check_attached (struct disk *d, const struct control_answer *a)
       protocol_get_u64 (a->value, "chunk_bytes", &d->chunk_bytes) != 1 ||
       protocol_get_u64 (a->value, "max_gate_ms", &d->max_gate_ms) != 1 ||
       owner == NULL || d->chunk_bytes == 0) {
-    drive_fail (d->m,
-                "the control socket %s of %s gave an incomplete answer to "
-                "attach",
-                d->control_path, d->pair->source);
+    failure_note (&d->m->failure,
+                  "the control socket %s of %s gave an incomplete answer to "
+                  "attach",
+                  d->control_path, d->pair->source);
     return -1;
   }
   if (foreign != NULL) {
-    drive_fail (d->m, "finding the disk of %s: %s", d->pair->source, foreign);
+    failure_note (&d->m->failure, "finding the disk of %s: %s", d->pair->source,
+                  foreign);
     return -1;
   }
   if (disk_bytes != d->disk_bytes) {
-    drive_fail (d->m,
-                "the control socket %s belongs to another disk than the source "
-                "%s: it has %" PRIu64 " bytes, the source %" PRIu64
-                "; leave --control out to use the announced socket",
-                d->control_path, d->pair->source, disk_bytes, d->disk_bytes);
+    failure_note (
+      &d->m->failure,
+      "the control socket %s belongs to another disk than the source "
+      "%s: it has %" PRIu64 " bytes, the source %" PRIu64
+      "; leave --control out to use the announced socket",
+      d->control_path, d->pair->source, disk_bytes, d->disk_bytes);
     return -1;
   }
   d->attached = true;
@@ -152,16 +157,17 @@ check_attached (struct disk *d, const struct control_answer *a)
     d->place_id = strdup (place_id);
   if (place != NULL && strcmp (place, d->pair->destination) == 0) {
     d->owned_elsewhere = true;
-    drive_fail (d->m, "the disk %s is at %s already", d->pair->source, place);
+    failure_note (&d->m->failure, "the disk %s is at %s already",
+                  d->pair->source, place);
     return -1;
   }
   if (strcmp (owner, "source") != 0 && strcmp (owner, "destination") != 0) {
     d->owned_elsewhere = true;
-    drive_fail (d->m,
-                "the disk %s is not served by its proxy (owner: %s), so it "
-                "cannot be migrated from here; nbdmigrate(1) tells under "
-                "'Moving a disk again' from where it can",
-                d->pair->source, owner);
+    failure_note (&d->m->failure,
+                  "the disk %s is not served by its proxy (owner: %s), so it "
+                  "cannot be migrated from here; nbdmigrate(1) tells under "
+                  "'Moving a disk again' from where it can",
+                  d->pair->source, owner);
     return -1;
   }
   return 0;
@@ -176,9 +182,10 @@ attach (struct disk *d)
                 json_pack ("{s:s}", "export", d->source->export_name), 5000,
                 &a);
   if (a.value == NULL) {
-    drive_fail (
-      d->m, "choosing the export '%s' on the control socket %s of %s: %s",
-      d->source->export_name, d->control_path, d->pair->source, a.desc);
+    failure_note (&d->m->failure,
+                  "choosing the export '%s' on the control socket %s of %s: %s",
+                  d->source->export_name, d->control_path, d->pair->source,
+                  a.desc);
     return -1;
   }
   if (check_attached (d, &a) == -1)
@@ -186,11 +193,11 @@ attach (struct disk *d)
   if (d->m->options->max_pause_ms > d->max_gate_ms) {
     char asked[UNITS_TEXT_MAX], allowed[UNITS_TEXT_MAX];
 
-    drive_fail (d->m,
-                "--max-pause of %s is above what the proxy of %s allows: %s "
-                "(migrate-max-gate)",
-                units_format_ms (asked, d->m->options->max_pause_ms),
-                d->pair->source, units_format_ms (allowed, d->max_gate_ms));
+    failure_note (&d->m->failure,
+                  "--max-pause of %s is above what the proxy of %s allows: %s "
+                  "(migrate-max-gate)",
+                  units_format_ms (asked, d->m->options->max_pause_ms),
+                  d->pair->source, units_format_ms (allowed, d->max_gate_ms));
     return -1;
   }
   return 0;
@@ -201,8 +208,8 @@ attach (struct disk *d)
 static int
 refuse_destination (struct disk *d, const char *why)
 {
-  drive_fail (d->m, "the destination %s cannot be used for %s: %s",
-              d->pair->destination, d->pair->source, why);
+  failure_note (&d->m->failure, "the destination %s cannot be used for %s: %s",
+                d->pair->destination, d->pair->source, why);
   return -1;
 }
 
@@ -215,12 +222,12 @@ check_size (struct disk *d)
   char a[UNITS_TEXT_MAX], b[UNITS_TEXT_MAX];
 
   if (e->disk_bytes < d->disk_bytes) {
-    drive_fail (d->m,
-                "the destination %s is too small for %s: it has %" PRIu64
-                " bytes (%s), the source %" PRIu64 " (%s)",
-                d->pair->destination, d->pair->source, e->disk_bytes,
-                units_format_bytes (a, e->disk_bytes), d->disk_bytes,
-                units_format_bytes (b, d->disk_bytes));
+    failure_note (&d->m->failure,
+                  "the destination %s is too small for %s: it has %" PRIu64
+                  " bytes (%s), the source %" PRIu64 " (%s)",
+                  d->pair->destination, d->pair->source, e->disk_bytes,
+                  units_format_bytes (a, e->disk_bytes), d->disk_bytes,
+                  units_format_bytes (b, d->disk_bytes));
     return -1;
   }
   if (e->disk_bytes < needed)
@@ -295,17 +302,19 @@ open_base (struct disk *d)
   if (d->base == NULL)
     return connect_failed (d, uri, "shared base", why);
   if (!d->base->has_depth) {
-    drive_fail (d->m,
-                "the shared base %s of %s does not offer " COPIER_DEPTH_CONTEXT
-                "; start qemu-nbd with --allocation-depth",
-                uri, d->pair->source);
+    failure_note (
+      &d->m->failure,
+      "the shared base %s of %s does not offer " COPIER_DEPTH_CONTEXT
+      "; start qemu-nbd with --allocation-depth",
+      uri, d->pair->source);
     return -1;
   }
   if (d->base->disk_bytes != d->disk_bytes) {
-    drive_fail (d->m,
-                "the shared base %s has %" PRIu64 " bytes, the source %s has "
-                "%" PRIu64 ": it must be the server that the proxy reads from",
-                uri, d->base->disk_bytes, d->pair->source, d->disk_bytes);
+    failure_note (&d->m->failure,
+                  "the shared base %s has %" PRIu64 " bytes, the source %s has "
+                  "%" PRIu64
+                  ": it must be the server that the proxy reads from",
+                  uri, d->base->disk_bytes, d->pair->source, d->disk_bytes);
     return -1;
   }
   return 0;
@@ -402,7 +411,7 @@ open_reader (struct disk *d)
   loop_run_once (&d->m->loop, 0); /* was it a signal that ended the wait? */
   if (d->reader == NULL) {
     free (why);
-    return d->m->stop == STOP_NO ? 0 : -1;
+    return d->m->failure.stop == STOP_NO ? 0 : -1;
   }
   if (!endpoint_differs (d->destination, d->reader, &why))
     return 0;
@@ -469,8 +478,8 @@ make_copier (struct disk *d)
   const uint64_t chunks = (d->disk_bytes + d->chunk_bytes - 1) / d->chunk_bytes;
 
   if (o->verify && bitmap_init (&d->unverified, chunks) == -1) {
-    drive_fail (d->m, "preparing to verify %s: %s", d->pair->source,
-                strerror (errno));
+    failure_note (&d->m->failure, "preparing to verify %s: %s", d->pair->source,
+                  strerror (errno));
     return -1;
   }
   d->copier = copier_new (&d->m->loop, d->source, d->destination, &options);
@@ -597,7 +606,7 @@ disk_begin (struct disk *d)
                 fds, n, begun, &b);
   if (ledger_fd != -1)
     close (ledger_fd);
-  while (!b.done && d->m->stop == STOP_NO)
+  while (!b.done && d->m->failure.stop == STOP_NO)
     drive (d->m, 100);
   if (!b.done) { /* b must outlive the question */
     control_close (d->control);
@@ -606,8 +615,8 @@ disk_begin (struct disk *d)
     b.desc = NULL;
   }
   if (b.desc != NULL || !d->begun) {
-    drive_fail (d->m, "starting the migration of %s: %s", d->pair->source,
-                b.desc ? b.desc : "interrupted");
+    failure_note (&d->m->failure, "starting the migration of %s: %s",
+                  d->pair->source, b.desc ? b.desc : "interrupted");
     free (b.desc);
     return -1;
   }

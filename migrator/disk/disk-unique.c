@@ -70,10 +70,11 @@ check_pair (struct migration *m, const struct endpoint *a,
 {
   if (!same_disk (a, b))
     return 0;
-  drive_fail (m,
-              "'%s' and '%s' are the same disk, named twice; every disk needs "
-              "a source and a destination of its own",
-              a->uri, b->uri);
+  failure_note (
+    &m->failure,
+    "'%s' and '%s' are the same disk, named twice; every disk needs "
+    "a source and a destination of its own",
+    a->uri, b->uri);
   return -1;
 }
 
@@ -97,11 +98,11 @@ check_base (struct migration *m, const struct endpoint *base,
 {
   if (!same_disk (base, e))
     return 0;
-  drive_fail (m,
-              "the shared base '%s' and the %s '%s' are the same disk, named "
-              "twice; --shared-base must be the server that the disk's own "
-              "proxy reads from, and the destination another one",
-              base->uri, what, e->uri);
+  failure_note (&m->failure,
+                "the shared base '%s' and the %s '%s' are the same disk, named "
+                "twice; --shared-base must be the server that the disk's own "
+                "proxy reads from, and the destination another one",
+                base->uri, what, e->uri);
   return -1;
 }
 

@@ -81,14 +81,14 @@ taken (void *opaque, const struct control_answer *a)
       protocol_parse_extents (json_object_get (a->value, "extents"), &e,
                               &why) == -1 ||
       protocol_get_u64 (a->value, "cursor", &d->cursor) != 1) {
-    drive_fail (d->m, "taking dirty chunks of %s: %s", d->pair->source,
-                why ? why : "the answer has no cursor");
+    failure_note (&d->m->failure, "taking dirty chunks of %s: %s",
+                  d->pair->source, why ? why : "the answer has no cursor");
     return;
   }
   d->swept = d->cursor >= d->disk_bytes;
   if (add_ranges (d, &e) == -1)
-    drive_fail (d->m, "queueing chunks of %s: %s", d->pair->source,
-                strerror (errno));
+    failure_note (&d->m->failure, "queueing chunks of %s: %s", d->pair->source,
+                  strerror (errno));
 }
 
 /* Long holes are gone through in large takes: when the copier asks again soon
@@ -153,7 +153,8 @@ compare_more (struct disk *d)
 void
 disk_feed (struct disk *d)
 {
-  if (!d->begun || d->swept || d->take_pending || d->m->stop != STOP_NO ||
+  if (!d->begun || d->swept || d->take_pending ||
+      d->m->failure.stop != STOP_NO ||
       copier_backlog (d->copier) > d->take_bytes / 2)
     return;
   if (d->pass_kind != PASS_COPY) {
@@ -260,8 +261,8 @@ reported (void *opaque, const struct control_answer *a)
 
   d->reports_pending--;
   if (a->value == NULL)
-    drive_fail (d->m, "reporting copied chunks of %s: %s", d->pair->source,
-                a->desc);
+    failure_note (&d->m->failure, "reporting copied chunks of %s: %s",
+                  d->pair->source, a->desc);
 }
 
 const char *
@@ -296,16 +297,16 @@ compared (void *opaque, const struct control_answer *a)
     return;
   if (protocol_parse_extents (json_object_get (a->value, "wrong"), &wrong,
                               &why) == -1)
-    drive_fail (d->m, "verifying %s: %s", d->pair->source, why);
+    failure_note (&d->m->failure, "verifying %s: %s", d->pair->source, why);
   else if (wrong.n > 0) {
     d->m->distrusted = true;
-    drive_fail (d->m,
-                "verifying %s: the destination %s returns other bytes than "
-                "%s, at offset %" PRIu64 " (%" PRIu64 " bytes)%s; the next "
-                "run copies everything",
-                d->pair->source, d->pair->destination,
-                *hint ? "the source" : "were written", wrong.v[0].offset,
-                wrong.v[0].length, hint);
+    failure_note (&d->m->failure,
+                  "verifying %s: the destination %s returns other bytes than "
+                  "%s, at offset %" PRIu64 " (%" PRIu64 " bytes)%s; the next "
+                  "run copies everything",
+                  d->pair->source, d->pair->destination,
+                  *hint ? "the source" : "were written", wrong.v[0].offset,
+                  wrong.v[0].length, hint);
   }
 }
 

@@ -82,9 +82,9 @@ told (void *opaque, const struct control_answer *a)
   r->telling = false;
   if (a->value == NULL ||
       protocol_get_u64 (a->value, "epoch", &d->epoch) != 1) {
-    drive_fail (d->m, "connecting to %s again: the proxy of %s: %s",
-                d->pair->destination, d->pair->source,
-                a->value ? "the answer has no epoch" : a->desc);
+    failure_note (&d->m->failure, "connecting to %s again: the proxy of %s: %s",
+                  d->pair->destination, d->pair->source,
+                  a->value ? "the answer has no epoch" : a->desc);
     return;
   }
   use (d->destination, r);
@@ -129,8 +129,8 @@ watch_attempt (struct disk *d, struct endpoint *e, struct renewal *r,
 
   if (connection_has_come (r->coming)) {
     if (!endpoint_matches (d->destination, r->coming, &options, &why))
-      drive_fail (d->m, "connecting to %s again: %s", d->pair->destination,
-                  why ? why : "no memory");
+      failure_note (&d->m->failure, "connecting to %s again: %s",
+                    d->pair->destination, why ? why : "no memory");
     else if (e == d->destination)
       tell (d);
     else
@@ -191,8 +191,8 @@ run (struct disk *d, struct endpoint *e, struct renewal *r, int64_t now_us)
   else if (now_us >= r->next_us)
     begin_attempt (d, r, now_us);
   if (r->without_us != 0 && now_us - r->without_us > WITHOUT_US)
-    drive_fail (
-      d->m,
+    failure_note (
+      &d->m->failure,
       "keeping %s in sync: a connection to %s broke, and there was no "
       "new one: %s",
       d->pair->source, d->pair->destination, r->why ? r->why : "no memory");

@@ -64,7 +64,7 @@ bandwidth (const struct migration *m)
   return measured > 0 ? measured : UNMEASURED_BYTES_PER_SECOND;
 }
 
-/* What would the pause be now?  Asks the filters; -1 with m->stop. */
+/* What would the pause be now?  Asks the filters; -1 with m->failure. */
 static int
 predict (struct migration *m)
 {
@@ -185,9 +185,9 @@ wait_for_late_writes (struct migration *m)
       say_late (d);
       said = d;
     }
-    while (m->stop == STOP_NO && loop_now_us () < until)
+    while (m->failure.stop == STOP_NO && loop_now_us () < until)
       drive (m, READY_US / 1000);
-    if (m->stop != STOP_NO || !pass_run (m, PASS_COPY, 0) ||
+    if (m->failure.stop != STOP_NO || !pass_run (m, PASS_COPY, 0) ||
         pass_flush (m) == -1 || predict (m) == -1)
       return -1;
   }
@@ -218,7 +218,7 @@ lift_quarantine (struct migration *m)
       break;
     drive (m, 100);
   }
-  return m->stop == STOP_NO ? 0 : -1;
+  return m->failure.stop == STOP_NO ? 0 : -1;
 }
 
 /* Read back what was copied, until only what the guest keeps writing is left;
@@ -301,7 +301,8 @@ say_not_converged (struct migration *m, const char *what)
                 units_format_bytes (speed, meter_bandwidth (&m->meter))) == -1)
     reason = NULL;
   event_policy ("give-up", reason ? reason : what);
-  drive_fail (m, "it does not converge; %s", reason ? reason : what);
+  failure_note (&m->failure, "it does not converge; %s",
+                reason ? reason : what);
 }
 
 /* Before the pause, which has no time for it; once, as long as nobody waits
@@ -320,7 +321,7 @@ static enum cut_over
 attempt (struct migration *m)
 {
   if (!liveness_prove (m) || !was_copied (m) || predict (m) == -1)
-    return m->stop == STOP_NO ? CUT_WISHED : CUT_FAILED;
+    return m->failure.stop == STOP_NO ? CUT_WISHED : CUT_FAILED;
   if (!fits (m))
     return CUT_MISSED; /* counted: it may be so again and again */
   migrate_enter (m, PHASE_FINAL);
@@ -345,14 +346,14 @@ try_cut_over (struct migration *m)
   case CUT_MISSED:
     break;
   }
-  if (m->stop == STOP_NO && ++m->missed_gates == FORECAST_MISSES) {
+  if (m->failure.stop == STOP_NO && ++m->missed_gates == FORECAST_MISSES) {
     say_not_converged (m, "ten pauses in a row missed their deadline");
     return EXIT_NOT_CONVERGED;
   }
   return -1;
 }
 
-/* --wait: stay in sync.  -1 with m->stop. */
+/* --wait: stay in sync.  -1 with m->failure. */
 static int
 stay_ready (struct migration *m)
 {
@@ -360,11 +361,13 @@ stay_ready (struct migration *m)
 
   if (m->phase != PHASE_READY)
     migrate_enter (m, PHASE_READY);
-  while (m->stop == STOP_NO && !m->finish_wished && loop_now_us () < until) {
+  while (m->failure.stop == STOP_NO && !m->finish_wished &&
+         loop_now_us () < until) {
     drive (m, READY_US / 1000);
     liveness_check (m);
   }
-  if (m->stop != STOP_NO || !pass_run (m, PASS_COPY, 0) || pass_flush (m) == -1)
+  if (m->failure.stop != STOP_NO || !pass_run (m, PASS_COPY, 0) ||
+      pass_flush (m) == -1)
     return -1;
   return predict (m);
 }
@@ -411,7 +414,7 @@ converge (struct migration *m)
       say_not_converged (m, "five passes brought it hardly nearer");
       return EXIT_NOT_CONVERGED;
     }
-    if (m->stop != STOP_NO || dirty_pass (m) == -1)
+    if (m->failure.stop != STOP_NO || dirty_pass (m) == -1)
       return EXIT_FAILED;
   }
 }

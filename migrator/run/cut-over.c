@@ -122,8 +122,8 @@ rolled_back (void *opaque, const struct control_answer *a)
   if (a->value != NULL)
     d->outcome = OUTCOME_REFUSED;
   else
-    drive_fail (d->m, "taking back the cut-over of %s: %s", d->pair->source,
-                a->desc);
+    failure_note (&d->m->failure, "taking back the cut-over of %s: %s",
+                  d->pair->source, a->desc);
 }
 
 static void
@@ -180,9 +180,9 @@ judge_commits (struct migration *m)
         result = CUT_MISSED;
       continue;
     }
-    drive_fail (m, "cutting over %s: %s%s%s", d->pair->source,
-                lost ? "the answer was lost (" : "", d->answer.desc,
-                lost ? ")" : "");
+    failure_note (&m->failure, "cutting over %s: %s%s%s", d->pair->source,
+                  lost ? "the answer was lost (" : "", d->answer.desc,
+                  lost ? ")" : "");
     if (d->outcome != OUTCOME_LOST)
       result = CUT_FAILED;
   }
@@ -244,10 +244,10 @@ settle (struct migration *m)
 static enum cut_over
 look_at_wishes (struct migration *m)
 {
-  while (m->publishing > 0 && m->stop == STOP_NO)
+  while (m->publishing > 0 && m->failure.stop == STOP_NO)
     drive (m, 100);
-  if (m->stop != STOP_NO)
-    return m->stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
+  if (m->failure.stop != STOP_NO)
+    return m->failure.stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
   return m->finish_wished && m->finish_wish != m->finish ? CUT_WISHED
                                                          : CUT_DONE;
 }
@@ -257,20 +257,20 @@ static enum cut_over
 copy_rest (struct migration *m, int64_t deadline_us)
 {
   if (!pass_run (m, PASS_COPY, deadline_us))
-    return m->stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
+    return m->failure.stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
   if (pass_flush (m) == -1)
     return CUT_FAILED;
   if (pass_quarantined (m) > 0) {
     if (!pass_run (m, PASS_QUARANTINE, deadline_us))
-      return m->stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
+      return m->failure.stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
     if (pass_flush (m) == -1 || pass_refresh (m) == -1)
       return CUT_FAILED;
     if (pass_remaining (m) > 0 || pass_quarantined (m) > 0)
       return CUT_MISSED;
   }
   if (pass_unverified (m) > 0 && !pass_run (m, PASS_VERIFY, deadline_us))
-    return m->stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
-  return m->stop == STOP_CANCELLED ? CUT_MISSED : CUT_DONE;
+    return m->failure.stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
+  return m->failure.stop == STOP_CANCELLED ? CUT_MISSED : CUT_DONE;
 }
 
 static void

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,21 +27,6 @@
  */
 #define ANSWER_TIMEOUT_US (INT64_C (60) * 1000000)
 #define INTERRUPTED_TIMEOUT_US (INT64_C (10) * 1000000)
-
-void
-drive_fail (struct migration *m, const char *fmt, ...)
-{
-  va_list args;
-
-  if (m->why == NULL) {
-    va_start (args, fmt);
-    if (vasprintf (&m->why, fmt, args) == -1)
-      m->why = NULL;
-    va_end (args);
-  }
-  if (m->stop == STOP_NO)
-    m->stop = STOP_FAILED;
-}
 
 /* ---- heartbeat --------------------------------------------------------- */
 
@@ -105,8 +89,9 @@ take_wishes (struct migration *m, json_t *wishes)
   if (protocol_get_u64 (wishes, "max_pause_ms", &value) == 1)
     wish_max_pause (m, value);
   wish_finish (m, json_string_value (json_object_get (wishes, "finish")));
-  if (json_is_true (json_object_get (wishes, "cancel")) && m->stop == STOP_NO) {
-    m->stop = STOP_CANCELLED;
+  if (json_is_true (json_object_get (wishes, "cancel")) &&
+      m->failure.stop == STOP_NO) {
+    m->failure.stop = STOP_CANCELLED;
     m->forget = true;
     say_info ("cancelled by request");
   }
@@ -121,8 +106,8 @@ published (void *opaque, const struct control_answer *a)
   if (a->value != NULL)
     take_wishes (d->m, json_object_get (a->value, "wishes"));
   else
-    drive_fail (d->m, "the control connection of %s: %s", d->pair->source,
-                a->desc);
+    failure_note (&d->m->failure, "the control connection of %s: %s",
+                  d->pair->source, a->desc);
 }
 
 /* What is dirty and not of this pass, as of now: what the filter says and how
@@ -203,8 +188,9 @@ drive_measure (struct migration *m)
 static int64_t
 answer_timeout_us (const struct migration *m)
 {
-  return m->stop != STOP_NO && m->phase != PHASE_FINAL ? INTERRUPTED_TIMEOUT_US
-                                                       : ANSWER_TIMEOUT_US;
+  return m->failure.stop != STOP_NO && m->phase != PHASE_FINAL
+           ? INTERRUPTED_TIMEOUT_US
+           : ANSWER_TIMEOUT_US;
 }
 
 static void
@@ -217,8 +203,8 @@ run_disk (struct disk *d, int64_t now)
   disk_feed (d);
   copier_run (d->copier);
   error = copier_error (d->copier);
-  if (error != NULL && d->m->why == NULL)
-    drive_fail (d->m, "%s", error);
+  if (error != NULL)
+    failure_note (&d->m->failure, "%s", error);
   disk_report (d);
   checkpoint_run (d, now);
 }
@@ -301,7 +287,7 @@ check_disks (struct migration *m, int64_t now)
 {
   size_t i;
 
-  if (m->stop != STOP_NO && m->stopped_us == 0)
+  if (m->failure.stop != STOP_NO && m->stopped_us == 0)
     m->stopped_us = now;
   for (i = 0; i < m->nr_disks; ++i)
     check_disk (&m->disks[i], now);
@@ -315,7 +301,7 @@ drive (struct migration *m, int timeout_ms)
   liveness_run (m, now);
   run_disks (m, now);
   if (loop_run_once (&m->loop, wait_ms (m, timeout_ms, now)) == -1)
-    drive_fail (m, "poll: %s", strerror (errno));
+    failure_note (&m->failure, "poll: %s", strerror (errno));
   now = loop_now_us ();
   check_disks (m, now);
   if (now >= m->next_show_us) {
@@ -333,7 +319,7 @@ void
 drive_fetch_wishes (struct migration *m)
 {
   heartbeat (m);
-  while (m->publishing > 0 && m->stop == STOP_NO)
+  while (m->publishing > 0 && m->failure.stop == STOP_NO)
     drive (m, 100);
 }
 
@@ -395,5 +381,6 @@ drive_fail_refused (struct migration *m, const char *doing)
   const struct disk *d = drive_refused (m);
 
   if (d != NULL)
-    drive_fail (m, "%s %s: %s", doing, d->pair->source, d->answer.desc);
+    failure_note (&m->failure, "%s %s: %s", doing, d->pair->source,
+                  d->answer.desc);
 }

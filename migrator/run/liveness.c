@@ -70,7 +70,7 @@ liveness_relay_silent_us (const struct disk *d, int64_t now_us)
 static bool
 may_ask (const struct migration *m)
 {
-  return m->stop == STOP_NO && m->phase >= PHASE_BULK &&
+  return m->failure.stop == STOP_NO && m->phase >= PHASE_BULK &&
          m->phase <= PHASE_READY;
 }
 
@@ -109,12 +109,14 @@ liveness_check (struct migration *m)
     const char *why = endpoint_broken (d->source);
 
     if (why != NULL)
-      drive_fail (m, "keeping %s in sync: a connection to it broke: %s",
-                  d->pair->source, why);
+      failure_note (&m->failure,
+                    "keeping %s in sync: a connection to it broke: %s",
+                    d->pair->source, why);
     why = endpoint_lost (d->destination);
     if (why != NULL)
-      drive_fail (m, "keeping %s in sync: a connection to %s broke: %s",
-                  d->pair->source, d->pair->destination, why);
+      failure_note (&m->failure,
+                    "keeping %s in sync: a connection to %s broke: %s",
+                    d->pair->source, d->pair->destination, why);
   }
 }
 
@@ -175,7 +177,7 @@ liveness_prove (struct migration *m)
     for (i = 0; i < m->nr_disks; ++i)
       ask_again (&m->disks[i], since_us);
     late = find_unproven (m, since_us);
-    if (late == NULL || m->stop != STOP_NO || m->finish_wished)
+    if (late == NULL || m->failure.stop != STOP_NO || m->finish_wished)
       break;
     if (!said && loop_now_us () - since_us >= LATE_US) {
       said = true;
@@ -184,5 +186,5 @@ liveness_prove (struct migration *m)
     drive (m, 100);
     liveness_check (m);
   }
-  return late == NULL && m->stop == STOP_NO;
+  return late == NULL && m->failure.stop == STOP_NO;
 }

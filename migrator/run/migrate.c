@@ -57,10 +57,10 @@ got_signal (struct watch *w, short revents)
   (void)revents;
   if (read (w->fd, &info, sizeof info) != sizeof info)
     return;
-  if (m->stop == STOP_CANCELLED)
+  if (m->failure.stop == STOP_CANCELLED)
     return; /* it is ending already */
-  if (m->stop == STOP_NO)
-    m->stop = STOP_CANCELLED;
+  if (m->failure.stop == STOP_NO)
+    m->failure.stop = STOP_CANCELLED;
   say_info ("interrupted by %s: letting requests in flight end",
             info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
 }
@@ -94,11 +94,12 @@ prepare_failed (struct migration *m)
   const unsigned n = d ? d->destination->nr_connections : 0;
 
   if (n > 1)
-    drive_fail (m,
-                "preparing the cut-over of %s: %s; nbdmigrate holds %u "
-                "connections to that server itself: if it admits no more, let "
-                "it, or use --connections=%u",
-                d->pair->source, d->answer.desc, n, n / 2);
+    failure_note (
+      &m->failure,
+      "preparing the cut-over of %s: %s; nbdmigrate holds %u "
+      "connections to that server itself: if it admits no more, let "
+      "it, or use --connections=%u",
+      d->pair->source, d->answer.desc, n, n / 2);
   else
     drive_fail_refused (m, "preparing the cut-over of");
 }
@@ -366,7 +367,7 @@ run (struct migration *m)
   int status;
 
   if (open_disks (m) == -1)
-    return m->stop == STOP_CANCELLED ? EXIT_CANCELLED : EXIT_FAILED;
+    return m->failure.stop == STOP_CANCELLED ? EXIT_CANCELLED : EXIT_FAILED;
   event_started (m);
   say_resumed (m);
   migrate_enter (m, PHASE_BULK);
@@ -377,7 +378,7 @@ run (struct migration *m)
     m->passes++;
     status = converge (m);
   }
-  if (status == EXIT_FAILED && m->stop == STOP_CANCELLED)
+  if (status == EXIT_FAILED && m->failure.stop == STOP_CANCELLED)
     status = EXIT_CANCELLED;
   if (status != EXIT_DONE && status != EXIT_UNKNOWN)
     drained = pass_drain (m);
@@ -429,10 +430,10 @@ explain_failure (struct migration *m)
                   "the proxy of %s has gone (%s): start it again; the next "
                   "run then copies this disk from the beginning",
                   d->pair->source,
-                  m->why ? m->why : "it does not answer") == -1)
+                  m->failure.why ? m->failure.why : "it does not answer") == -1)
       return;
-    free (m->why);
-    m->why = why;
+    free (m->failure.why);
+    m->failure.why = why;
     return;
   }
 }
@@ -452,8 +453,8 @@ finish (struct migration *m, int status)
   }
   if (m->complete)
     say_summary (m);
-  if (m->why != NULL && status != EXIT_DONE)
-    say_error ("%s", m->why);
+  if (m->failure.why != NULL && status != EXIT_DONE)
+    say_error ("%s", m->failure.why);
   if (m->complete && status != EXIT_DONE)
     say_error ("everything is done but the digest; compute it at the "
                "destination, or run it again with --incremental");
@@ -491,7 +492,7 @@ migrate (const struct options *options)
   for (i = 0; i < m.nr_disks; ++i)
     disk_close (&m.disks[i]);
   free (m.disks);
-  free (m.why);
+  failure_free (&m.failure);
   if (m.signals.fd >= 0)
     close (m.signals.fd);
   loop_destroy (&m.loop);

@@ -37,6 +37,7 @@
 #include "extents.h"
 #include "policy/forecast.h"
 #include "policy/meter.h"
+#include "base/failure.h"
 #include "base/options.h"
 #include "base/random.h"
 #include "disk/renew.h"
@@ -160,8 +161,6 @@ struct disk {
   struct control_answer answer; /* to the last drive_ask_all */
 };
 
-enum stop { STOP_NO, STOP_FAILED, STOP_CANCELLED };
-
 enum phase {
   PHASE_CONNECT,
   PHASE_BULK,
@@ -183,9 +182,8 @@ struct migration {
   size_t nr_disks;
 
   struct watch signals; /* a signalfd */
-  enum stop stop;
-  int64_t stopped_us; /* when that was seen; 0: it was not */
-  char *why;          /* the first error; NULL if there was none */
+  struct failure failure;
+  int64_t stopped_us; /* when it was seen; 0: it was not */
 
   /* In force; wishes may change them. */
   enum finish finish;
@@ -236,14 +234,14 @@ extern int disk_check_unique (struct migration *m);
 
 /* With the sessions begun and pivots prepared, and before anything is copied:
  * whether each destination is a disk of its own, no source, and one and the
- * same over all its connections.  -1 with m->stop.
+ * same over all its connections.  -1 with m->failure.
  */
 extern int canary_check (struct migration *m);
 
 /* ---- evidence.c -------------------------------------------------------- */
 
 /* The same, and before any mark is written: what is about to be left out must
- * be there.  -1 with m->stop.
+ * be there.  -1 with m->failure.
  */
 extern int evidence_before (struct migration *m);
 
@@ -251,7 +249,7 @@ extern int evidence_before (struct migration *m);
 extern void evidence_note (struct disk *d, uint64_t offset, uint64_t length);
 
 /* Before the cut-over, over the connections that serve after it: a sample of
- * what was copied is there.  -1 with m->stop.
+ * what was copied is there.  -1 with m->failure.
  */
 extern int evidence_copied (struct migration *m);
 
@@ -273,7 +271,7 @@ disk_destination_options (const struct disk *d);
 extern struct endpoint *disk_reader (const struct disk *d);
 
 /* When nothing will be written any more: the connections that wrote make room
- * for readers.  -1 with m->stop.
+ * for readers.  -1 with m->failure.
  */
 extern int disk_widen_reader (struct disk *d);
 
@@ -336,10 +334,6 @@ extern void drive_fetch_wishes (struct migration *m);
 /* Bring the meter up to date. */
 extern void drive_measure (struct migration *m);
 
-/* Note an error; the first one stays.  The text is copied. */
-extern void drive_fail (struct migration *m, const char *fmt, ...)
-  __attribute__ ((format (printf, 2, 3)));
-
 /* The arguments of a command to one disk; may return NULL. */
 typedef json_t *drive_arguments (struct disk *d);
 
@@ -370,10 +364,11 @@ extern bool pass_run (struct migration *m, enum pass_kind kind,
  */
 extern bool pass_drain (struct migration *m);
 
-/* Flush all destinations, told to the filters (R6).  0, or -1 with m->stop. */
+/* Flush all destinations, told to the filters (R6).  0, or -1 with m->failure.
+ */
 extern int pass_flush (struct migration *m);
 
-/* Bring remaining_bytes and so on up to date.  0, or -1 with m->stop. */
+/* Bring remaining_bytes and so on up to date.  0, or -1 with m->failure. */
 extern int pass_refresh (struct migration *m);
 
 extern uint64_t pass_remaining (const struct migration *m);
@@ -396,7 +391,7 @@ extern enum cut_over cut_over (struct migration *m);
 
 /* Shut the gates of all disks, for --max-pause at most (R8): CUT_DONE, or
  * CUT_MISSED if a guest's requests did not end by then, or CUT_FAILED after
- * drive_fail.  Whatever it returns, gates_open is to follow.
+ * failure_note.  Whatever it returns, gates_open is to follow.
  */
 extern enum cut_over gates_shut (struct migration *m);
 
@@ -416,7 +411,8 @@ extern void outcome_ask_all (struct migration *m);
 /* ---- converge.c -------------------------------------------------------- */
 
 /* Passes and cut-overs until one succeeds, after the bulk pass.  Returns the
- * exit status; EXIT_FAILED also when m->stop says that it was cancelled.
+ * exit status; EXIT_FAILED also when m->failure says that it was
+ * cancelled.
  */
 extern int converge (struct migration *m);
 

@@ -172,7 +172,7 @@ pass_run (struct migration *m, enum pass_kind kind, int64_t deadline_us)
   m->behind_bytes = 0;
   for (i = 0; i < m->nr_disks; ++i)
     disk_start_pass (&m->disks[i], kind);
-  while (m->stop == STOP_NO && running (m)) {
+  while (m->failure.stop == STOP_NO && running (m)) {
     drive (m, ROUND_MS);
     watch_guest (m);
     if (deadline_us != 0 && loop_now_us () >= deadline_us) {
@@ -182,7 +182,7 @@ pass_run (struct migration *m, enum pass_kind kind, int64_t deadline_us)
     if (is_asked_to_finish (m))
       break_off (m);
   }
-  return m->stop == STOP_NO;
+  return m->failure.stop == STOP_NO;
 }
 
 /* ---- the end of copying ------------------------------------------------ */
@@ -262,9 +262,10 @@ pass_flush (struct migration *m)
   }
   m->flush_us = (uint64_t)(loop_now_us () - begin);
   if (!ok)
-    drive_fail (m, "flushing the destinations failed; the first error was lost "
-                   "for lack of memory");
-  return m->stop == STOP_FAILED ? -1 : 0;
+    failure_note (&m->failure,
+                  "flushing the destinations failed; the first error was lost "
+                  "for lack of memory");
+  return m->failure.stop == STOP_FAILED ? -1 : 0;
 }
 
 /* ---- what remains ------------------------------------------------------ */
@@ -284,5 +285,5 @@ pass_refresh (struct migration *m)
     disk_note_status (d, d->answer.value);
   }
   drive_measure (m);
-  return m->stop == STOP_FAILED ? -1 : 0;
+  return m->failure.stop == STOP_FAILED ? -1 : 0;
 }

@@ -200,6 +200,7 @@ event_failed (const struct migration *m, int status)
   members = summary (m);
   json_object_set_new (members, "status", json_integer (status));
   json_object_set_new (members, "error",
-                       m->why ? json_string (m->why) : json_null ());
+                       m->failure.why ? json_string (m->failure.why)
+                                      : json_null ());
   emit ("failed", members);
 }

@@ -41,13 +41,13 @@ typedef json_t *place_arguments (const struct place *p);
 
 /* Send a command to the proxies of some disks and wait for the answers, into
  * answer.value, which is NULL for those that were not asked.  -1 after
- * drive_fail.
+ * failure_note.
  */
 extern int canary_ask (struct canary *c, const char *command,
                        place_arguments *arguments);
 
 /* Shut the gates, unless a guest has waited in vain before: then, or if they
- * are not shut in time, 'shut' stays false.  -1 after drive_fail.
+ * are not shut in time, 'shut' stays false.  -1 after failure_note.
  */
 extern int canary_shut (struct canary *c);
 
@@ -55,7 +55,7 @@ extern int canary_shut (struct canary *c);
 extern bool canary_open (struct canary *c);
 
 /* A place for each destination that has one, read into 'before'.  -1 after
- * drive_fail.
+ * failure_note.
  */
 extern int canary_choose_places (struct canary *c);
 

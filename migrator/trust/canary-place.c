@@ -40,8 +40,8 @@ canary_ask (struct canary *c, const char *command, place_arguments *arguments)
       drive (c->m, 1000);
     if (d->answer.error_class == NULL)
       continue;
-    drive_fail (c->m, "looking at the destination of %s: %s: %s",
-                d->pair->source, command, d->answer.desc);
+    failure_note (&c->m->failure, "looking at the destination of %s: %s: %s",
+                  d->pair->source, command, d->answer.desc);
     result = -1;
   }
   return result;
@@ -132,7 +132,8 @@ take (struct canary *c, place_arguments *arguments)
       continue;
     if (protocol_parse_extents (json_object_get (d->answer.value, "extents"),
                                 &e, &why) == -1) {
-      drive_fail (c->m, "taking a chunk of %s: %s", d->pair->source, why);
+      failure_note (&c->m->failure, "taking a chunk of %s: %s", d->pair->source,
+                    why);
       return -1;
     }
     if (e.n == 0)
@@ -236,7 +237,7 @@ canary_look_before (struct canary *c, struct place *p)
   free (p->before);
   p->before = malloc (p->bytes);
   if (p->before == NULL) {
-    drive_fail (m, "looking at %s: no memory", e->uri);
+    failure_note (&m->failure, "looking at %s: no memory", e->uri);
     return -1;
   }
   memcpy (p->before, looks.v[0].data, p->bytes);
@@ -247,7 +248,7 @@ canary_look_before (struct canary *c, struct place *p)
 }
 
 /* Look at all places that are not chosen, or, 'again', at those of them that
- * differed.  Whether any of them differs, -1 after drive_fail.
+ * differed.  Whether any of them differs, -1 after failure_note.
  */
 static int
 look_at_places (struct canary *c, bool again)

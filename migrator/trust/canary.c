@@ -48,8 +48,8 @@ make_mark (struct place *p)
 
   p->mark = malloc (p->bytes);
   if (p->mark == NULL || getrandom (p->id, MARK_BYTES, 0) != MARK_BYTES) {
-    drive_fail (p->d->m, "making a mark for %s: %s", p->d->pair->destination,
-                strerror (errno));
+    failure_note (&p->d->m->failure, "making a mark for %s: %s",
+                  p->d->pair->destination, strerror (errno));
     return -1;
   }
   for (i = 0; i < p->bytes; ++i)
@@ -89,13 +89,13 @@ whose (const struct canary *c, const char *data)
 static int
 fail_foreign (const struct place *p)
 {
-  drive_fail (p->d->m,
-              "the destination %s does not keep what is written to it: what "
-              "was written at offset %" PRIu64 " (%u bytes) is not what the "
-              "same connection reads there.  Is it in use by somebody else "
-              "who writes to it, or is it a disk of a guest under another "
-              "name?  Give a destination that nobody uses",
-              p->d->pair->destination, p->offset, p->bytes);
+  failure_note (&p->d->m->failure,
+                "the destination %s does not keep what is written to it: what "
+                "was written at offset %" PRIu64 " (%u bytes) is not what the "
+                "same connection reads there.  Is it in use by somebody else "
+                "who writes to it, or is it a disk of a guest under another "
+                "name?  Give a destination that nobody uses",
+                p->d->pair->destination, p->offset, p->bytes);
   return -1;
 }
 
@@ -151,7 +151,7 @@ any_unproven (const struct canary *c)
 static void
 shut_again (struct canary *c)
 {
-  if (!any_unproven (c) || c->m->stop == STOP_NO ||
+  if (!any_unproven (c) || c->m->failure.stop == STOP_NO ||
       (c->shut && loop_now_us () < c->until_us))
     return;
   canary_open (c);
@@ -222,29 +222,29 @@ static int
 fail_same (struct migration *m, const struct place *p, bool source,
            const char *uri)
 {
-  drive_fail (m,
-              "the destination %s and the %s %s are the same disk: what was "
-              "written to the one at offset %" PRIu64 " was read from the "
-              "other%s; every disk needs a destination of its own",
-              p->d->pair->destination, source ? "source" : "destination", uri,
-              p->offset,
-              source ? ""
-                     : " (many servers serve one disk under every export "
-                       "name)");
+  failure_note (&m->failure,
+                "the destination %s and the %s %s are the same disk: what was "
+                "written to the one at offset %" PRIu64 " was read from the "
+                "other%s; every disk needs a destination of its own",
+                p->d->pair->destination, source ? "source" : "destination", uri,
+                p->offset,
+                source ? ""
+                       : " (many servers serve one disk under every export "
+                         "name)");
   return -1;
 }
 
 static int
 fail_differs (struct migration *m, const struct place *p, const char *whose_own)
 {
-  drive_fail (m,
-              "the connections to the destination %s reach different disks: "
-              "what was written over one at offset %" PRIu64 " (%u bytes) is "
-              "not what %s reads there.  Does that server give each client a "
-              "disk of its own, or is there something between that chooses "
-              "among servers (a balancer)?  Give the URI of one server that "
-              "serves one disk to all its clients",
-              p->d->pair->destination, p->offset, p->bytes, whose_own);
+  failure_note (&m->failure,
+                "the connections to the destination %s reach different disks: "
+                "what was written over one at offset %" PRIu64 " (%u bytes) is "
+                "not what %s reads there.  Does that server give each client a "
+                "disk of its own, or is there something between that chooses "
+                "among servers (a balancer)?  Give the URI of one server that "
+                "serves one disk to all its clients",
+                p->d->pair->destination, p->offset, p->bytes, whose_own);
   return -1;
 }
 
@@ -440,7 +440,7 @@ canary_check (struct migration *m)
   size_t i;
 
   if (c.v == NULL) {
-    drive_fail (m, "looking at the destinations: no memory");
+    failure_note (&m->failure, "looking at the destinations: no memory");
     return -1;
   }
   for (i = 0; i < m->nr_disks; ++i)
@@ -452,5 +452,5 @@ canary_check (struct migration *m)
     extents_free (&c.v[i].top);
   }
   free (c.v);
-  return m->stop == STOP_NO ? result : -1;
+  return m->failure.stop == STOP_NO ? result : -1;
 }

@@ -102,9 +102,10 @@ take_full (struct reader *r)
       if (!s->full || s->offset != r->d->digested_bytes)
         continue;
       if (s->io.error != 0) {
-        drive_fail (r->d->m,
-                    "reading %s for its digest at offset %" PRIu64 ": %s",
-                    r->d->pair->destination, s->offset, strerror (s->io.error));
+        failure_note (&r->d->m->failure,
+                      "reading %s for its digest at offset %" PRIu64 ": %s",
+                      r->d->pair->destination, s->offset,
+                      strerror (s->io.error));
         return -1;
       }
       gnutls_hash (r->hash, s->buf, s->length);
@@ -134,17 +135,18 @@ read_all (struct reader *r)
 
   while (r->d->digested_bytes < r->d->disk_bytes) {
     if (endpoint_idle (r->over, UINT32_MAX) == NULL) {
-      drive_fail (r->d->m, "reading %s for its digest: %s",
-                  r->d->pair->destination, endpoint_broken (r->over));
+      failure_note (&r->d->m->failure, "reading %s for its digest: %s",
+                    r->d->pair->destination, endpoint_broken (r->over));
       return -1;
     }
     start_reads (r);
     drive (r->d->m, 100);
     if (take_full (r) == -1)
       return -1;
-    if (m->stop != STOP_NO) {
-      drive_fail (r->d->m, "reading %s for its digest was interrupted",
-                  r->d->pair->destination);
+    if (m->failure.stop != STOP_NO) {
+      failure_note (&r->d->m->failure,
+                    "reading %s for its digest was interrupted",
+                    r->d->pair->destination);
       return -1;
     }
   }
@@ -183,16 +185,16 @@ digest_disk (struct disk *d)
     return -1;
   r.over = disk_reader (d);
   if (gnutls_hash_init (&r.hash, GNUTLS_DIG_SHA256) < 0) {
-    drive_fail (d->m, "GnuTLS offers no SHA-256");
+    failure_note (&d->m->failure, "GnuTLS offers no SHA-256");
     return -1;
   }
   for (i = 0; i < SLOTS; ++i) {
     r.slots[i].buf = malloc (SLOT_BYTES + d->destination->minimum_bytes);
     if (r.slots[i].buf == NULL)
-      drive_fail (d->m, "reading %s for its digest: no memory",
-                  d->pair->destination);
+      failure_note (&d->m->failure, "reading %s for its digest: no memory",
+                    d->pair->destination);
   }
-  if (d->m->stop == STOP_NO)
+  if (d->m->failure.stop == STOP_NO)
     result = read_all (&r);
   while (any_busy (&r))
     drive (d->m, 100);

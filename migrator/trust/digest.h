@@ -15,7 +15,7 @@ extern int digest_data (const void *data, size_t bytes,
                         char text[DIGEST_TEXT_BYTES]);
 
 /* Read the destination (as many bytes as the source has) and fill d->digest.
- * Drives the migration meanwhile.  -1 with m->stop set on error.
+ * Drives the migration meanwhile.  -1 with m->failure set on error.
  */
 extern int digest_disk (struct disk *d);
 

@@ -78,13 +78,13 @@ check_zero (struct disk *d)
   result = sample_read (&s);
   for (i = 0; result == 0 && i < s.n; ++i)
     if (breaks_promise (&s.v[i])) {
-      drive_fail (d->m,
-                  "the destination %s is not zero, as --destination-is-zero "
-                  "says: at offset %" PRIu64 " (%u bytes), where the source %s "
-                  "is zero and nothing would be written, it holds something "
-                  "else; leave that option out, or make the destination anew",
-                  d->pair->destination, s.v[i].offset, s.v[i].bytes,
-                  d->pair->source);
+      failure_note (
+        &d->m->failure,
+        "the destination %s is not zero, as --destination-is-zero "
+        "says: at offset %" PRIu64 " (%u bytes), where the source %s "
+        "is zero and nothing would be written, it holds something "
+        "else; leave that option out, or make the destination anew",
+        d->pair->destination, s.v[i].offset, s.v[i].bytes, d->pair->source);
       result = -1;
     }
   return sample_give_back (&s, NULL, NULL, NULL) == -1 ? -1 : result;
@@ -111,8 +111,8 @@ check_earlier (struct disk *d)
     return -1;
   if (wrong_disk == NULL)
     return 0;
-  drive_fail (
-    d->m,
+  failure_note (
+    &d->m->failure,
     "the destination %s does not hold what an earlier run copied: in "
     "the chunk at offset %" PRIu64 " (%" PRIu64 " bytes), which would "
     "not be copied again, it differs from the source %s, where nobody "
@@ -146,7 +146,7 @@ evidence_before (struct migration *m)
         check_zero (d) == -1)
       return -1;
   }
-  return m->stop == STOP_NO ? 0 : -1;
+  return m->failure.stop == STOP_NO ? 0 : -1;
 }
 
 /* ---- what this run copied ---------------------------------------------- */
@@ -234,17 +234,17 @@ fail_copied (struct migration *m, const struct disk *d,
   const char *hint = disk_wrong_hint (d);
 
   m->distrusted = true;
-  drive_fail (m,
-              "the destination %s does not hold what it was given: over %s the "
-              "chunk at offset %" PRIu64 " (%" PRIu64
-              " bytes) is not as at the "
-              "source %s, where nobody has written since%s; the next run "
-              "copies everything",
-              d->pair->destination, over_words (d), wrong->v[0].offset,
-              wrong->v[0].length, d->pair->source,
-              *hint ? hint
-                    : "; was it replaced or written to by somebody else, or "
-                      "does its server give each client a disk of its own?");
+  failure_note (
+    &m->failure,
+    "the destination %s does not hold what it was given: over %s the "
+    "chunk at offset %" PRIu64 " (%" PRIu64 " bytes) is not as at the "
+    "source %s, where nobody has written since%s; the next run "
+    "copies everything",
+    d->pair->destination, over_words (d), wrong->v[0].offset,
+    wrong->v[0].length, d->pair->source,
+    *hint ? hint
+          : "; was it replaced or written to by somebody else, or "
+            "does its server give each client a disk of its own?");
   return -1;
 }
 

@@ -128,7 +128,8 @@ start_what_can (const struct migration *m, struct looks *p)
     struct look *b = &p->v[i];
     struct connection *c = b->state == LOOK_WAITS ? choose (b) : NULL;
 
-    const bool gone = b->where->nr_connections == 0 && m->stop != STOP_NO;
+    const bool gone =
+      b->where->nr_connections == 0 && m->failure.stop != STOP_NO;
 
     if ((late || gone) && b->state == LOOK_WAITS)
       b->state = LOOK_LEFT_OUT;
@@ -147,12 +148,12 @@ judge (struct migration *m, const struct look *b)
   const struct io *io = &b->io;
 
   if (io->error == 0)
-    return m->stop != STOP_NO && b->state == LOOK_LEFT_OUT ? -1 : 0;
-  drive_fail (m, "%s %s at offset %" PRIu64 " (%u bytes): %s: %s",
-              words[b->kind], b->where->uri, b->offset, b->bytes,
-              io->lost ? "the connection broke" : "the server answered",
-              io->lost && io->connection->why ? io->connection->why
-                                              : strerror (io->error));
+    return m->failure.stop != STOP_NO && b->state == LOOK_LEFT_OUT ? -1 : 0;
+  failure_note (&m->failure, "%s %s at offset %" PRIu64 " (%u bytes): %s: %s",
+                words[b->kind], b->where->uri, b->offset, b->bytes,
+                io->lost ? "the connection broke" : "the server answered",
+                io->lost && io->connection->why ? io->connection->why
+                                                : strerror (io->error));
   return -1;
 }
 

@@ -52,7 +52,7 @@ extern size_t looks_add (struct looks *p, enum look_kind kind,
 
 /* Carry out what was added since the last time, one request at a time on each
  * connection.  When this returns all of them have ended, however long the
- * server takes (connection_check).  -1 after drive_fail, if one failed.
+ * server takes (connection_check).  -1 after failure_note, if one failed.
  */
 extern int looks_run (struct migration *m, struct looks *p);
 

@@ -96,7 +96,7 @@ next_part (struct migration *m, uint64_t bytes, uint64_t i, uint64_t *begin)
     parts <= WINDOWS_MAX ? i : random_below (&m->random, parts);
 
   *begin = part * NBD_STATUS_MAX;
-  return i < parts && i < WINDOWS_MAX && m->stop == STOP_NO;
+  return i < parts && i < WINDOWS_MAX && m->failure.stop == STOP_NO;
 }
 
 static void

@@ -64,8 +64,8 @@ leased (void *opaque, const struct control_answer *a)
   if (a->value == NULL ||
       protocol_parse_extents (json_object_get (a->value, "extents"), &e,
                               &why) == -1) {
-    drive_fail (p->d->m, "leasing a chunk of %s: %s", p->d->pair->source,
-                why ? why : "no memory");
+    failure_note (&p->d->m->failure, "leasing a chunk of %s: %s",
+                  p->d->pair->source, why ? why : "no memory");
     return;
   }
   if (e.n == 0)
@@ -122,7 +122,7 @@ lease_all (struct sample *s)
   for (i = 0; i < s->n; ++i)
     if (s->v[i].other != NULL)
       share (&s->v[i]);
-  return s->m->stop == STOP_NO ? 0 : -1;
+  return s->m->failure.stop == STOP_NO ? 0 : -1;
 }
 
 /* ---- reading ----------------------------------------------------------- */
@@ -213,14 +213,14 @@ round_ranges (const struct round *r)
   return ranges;
 }
 
-/* -1 after drive_fail. */
+/* -1 after failure_note. */
 static int
 ask_proxy (struct disk *d, const char *command, json_t *arguments)
 {
   if (drive_ask (d, command, arguments) == 0)
     return 0;
-  drive_fail (d->m, "looking at the destination %s: %s: %s",
-              d->pair->destination, command, d->answer.desc);
+  failure_note (&d->m->failure, "looking at the destination %s: %s: %s",
+                d->pair->destination, command, d->answer.desc);
   return -1;
 }
 
@@ -314,7 +314,7 @@ sample_read (struct sample *s)
     if (sample_is_over_relay (s, &s->m->disks[i]) &&
         read_over_relay (s, &s->m->disks[i]) == -1)
       return -1;
-  return s->m->stop == STOP_NO ? 0 : -1;
+  return s->m->failure.stop == STOP_NO ? 0 : -1;
 }
 
 bool
@@ -386,7 +386,7 @@ note_wrong (struct disk *d, struct disk **wrong_disk, struct extents *chunks)
   *wrong_disk = d;
   if (protocol_parse_extents (wrong, chunks, &why) == 0)
     return 0;
-  drive_fail (d->m, "looking at %s: %s", d->pair->source, why);
+  failure_note (&d->m->failure, "looking at %s: %s", d->pair->source, why);
   return -1;
 }
 

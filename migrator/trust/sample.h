@@ -66,7 +66,7 @@ extern void sample_add (struct sample *s, struct disk *d, uint64_t wish,
 
 /* Lease the chunks and read both sides, as many as can be within some seconds:
  * the first ones that were added are read first; over the relay 'destination'
- * stays empty, and sample_differs compares digests.  -1 after drive_fail.
+ * stays empty, and sample_differs compares digests.  -1 after failure_note.
  */
 extern int sample_read (struct sample *s);
 
@@ -79,7 +79,7 @@ extern bool sample_differs (const struct sample *s, const struct spot *p);
 /* The leases end; 'wrong' tells which are found to differ (NULL: none is).
  * Those of which the proxy says that no guest wrote there meanwhile are
  * appended to *wrong_chunks: there the destination is wrong for sure.  -1 after
- * drive_fail.
+ * failure_note.
  */
 typedef bool sample_judge (const struct sample *s, const struct spot *p);
 extern int sample_give_back (struct sample *s, sample_judge *wrong,

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/failure.h"
+
+void
+failure_note (struct failure *f, const char *fmt, ...)
+{
+  va_list args;
+
+  if (f->why == NULL) {
+    va_start (args, fmt);
+    if (vasprintf (&f->why, fmt, args) == -1)
+      f->why = NULL;
+    va_end (args);
+  }
+  if (f->stop == STOP_NO)
+    f->stop = STOP_FAILED;
+}
+
+void
+failure_free (struct failure *f)
+{
+  free (f->why);
+  f->why = NULL;
+}
