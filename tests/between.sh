@@ -2,7 +2,8 @@
 # shellcheck shell=bash disable=SC2154
 #
 # A proxy between an NBD client and its servers that misbehaves on cue
-# (tests/tools/tcp-relay.c).  Sourced after tests/functions.sh.
+# (tests/tools/tcp-relay.c), and one that is a long network
+# (tests/tools/long-way.c).  Sourced after tests/functions.sh.
 
 declare -A commands_sent=()
 
@@ -32,4 +33,13 @@ between ()
   echo "$2" > "$tmp/$1.fifo"
   commands_sent[$1]=$((commands_sent[$1] + 1))
   wait_for between_has "$1" "${commands_sent[$1]}"
+}
+
+# start_long_way NAME RTT_MS BACKEND: at $tmp/NAME.sock, where "uri NAME" finds
+# it.
+start_long_way ()
+{
+  rm -f "$tmp/$1.sock"
+  start_bg "$1" "$BUILD/tests/long-way" "$2" "unix:$tmp/$1.sock" "$3"
+  wait_for grep -q listening "$tmp/$1.out"
 }

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # What the tests of faults stand on does what it says: the destination that is
-# late on cue, the proxy between, cables between hosts.  No part of nbdmigrate
-# takes part.
+# late on cue, the proxy between, the long way, cables between hosts.  No part
+# of nbdmigrate takes part.
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
@@ -233,6 +233,26 @@ between middle pass
 ! wait_bg one || fail "the client was not cut off"
 expect_at 16 keptled
 end_bg middle
+end_bg server
+
+echo "-- a long way: each byte takes its time, and many can be under way"
+new_server
+cue server 'read hold until=now'
+start_long_way far 200 "unix:$tmp/server.sock"
+client one "$(uri far)" "
+wrote = b'far' * 2000000
+start = time.monotonic ()
+h.pwrite (wrote, 7)
+assert time.monotonic () - start >= 0.2
+bufs = [ nbd.Buffer (2000000) for n in range (3) ]
+for cookie in [ h.aio_pread (bufs[n], 7 + n * 2000000) for n in range (3) ]:
+    while not h.aio_command_completed (cookie):
+        h.poll (-1)
+assert b''.join (b.to_bytearray () for b in bufs) == wrote"
+wait_for late_has server ' read .* came$' 3
+go server now
+well one
+end_bg far
 end_bg server
 
 [ "$(id -u)" -eq 0 ] || exit 0
