@@ -109,12 +109,12 @@ demo-build: all $(B)/tests/referee
 demo:
 	@BUILD=$(abspath $(B)) MAKE='$(MAKE)' examples/demo.sh --no-install
 
-# Figures, in about seven minutes; BENCH='guest relay copy pause stall' chooses.
-.PHONY: bench bench-scale
-bench: all $(B)/tests/referee $(if $(BENCH),,bench-scale)
-	@BUILD=$(abspath $(B)) tests/bench.sh $(BENCH)
-bench-scale: all $(B)/tests/scatter
-	@BUILD=$(abspath $(B)) tests/bench-scale.sh
+# Figures against other programs, in about twenty minutes; ROWS='dense-file
+# guest ...' chooses (tests/bench/run.sh lists all, and what else there is to
+# say: ROUNDS, SIZE, PROGRAMS, SEED, OUT).
+.PHONY: bench
+bench: all $(bin_tools)
+	@BUILD=$(abspath $(B)) tests/bench/run.sh $(ROWS)
 
 # ---- how the sources look --------------------------------------------------
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* scatter FILE COUNT LENGTH SEED: write COUNT pieces of LENGTH bytes into a
  * file, spread evenly over it, each at a random multiple of 4096 within its
- * share.  The same arguments write the same bytes, whatever the file's size.
+ * share; pieces that fill their shares make a dense disk.  The same arguments
+ * write the same bytes, whatever the file's size.
  */
 
 #include <errno.h>
@@ -67,14 +68,15 @@ main (int argc, char *argv[])
   length = strtoull (argv[3], NULL, 10);
   content = place = strtoull (argv[4], NULL, 10) + 1;
   share = count > 0 ? (uint64_t)st.st_size / count : 0;
-  if (share < length + BLOCK) {
+  if (share < length) {
     errno = ENOSPC;
     die (argv[1]);
   }
   for (uint64_t i = 0; i < count; i++) {
     const uint64_t room = (share - length) / BLOCK;
     const uint64_t offset =
-      i * (share / BLOCK * BLOCK) + next_random (&place) % room * BLOCK;
+      i * (share / BLOCK * BLOCK) +
+      (room > 0 ? next_random (&place) % room * BLOCK : 0);
 
     write_piece (fd, offset, length, &content);
   }

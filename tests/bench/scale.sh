@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# bench-scale.sh: what the size of a disk costs.  The same data, scattered over
+# scale.sh: what the size of a disk costs.  The same data, scattered over
 # a large sparse disk and over a small one, are copied in turn.  Printed are
 # the time until the bulk pass begins, the time of all, and the median of the
 # ratios large : small (wanted: below 1.5, and a start below 2 s).
@@ -10,11 +10,10 @@
 #   LARGE=SIZE       (default 8T)      SMALL=SIZE (default 2G)
 #   DATA=MIB         (default 1024)
 #   PIECES="KIB ..." lengths of the pieces of data (default "64 1024")
-#   BENCH_DIR=DIR    where the disks are (default /var/tmp)
 
 set -euo pipefail
 
-TMPDIR=${BENCH_DIR:-/var/tmp}
+TMPDIR=${TMPDIR:-/var/tmp}
 export TMPDIR
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-.}/tests/functions.sh" > /dev/null

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# report.sh DIR [ROW ...]: of the runs in DIR (row.sh; all of them, or these
+# rows) the table on standard output, DIR/bench.json and DIR/bench.svg.
+
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=tests/bench/rows.sh
+source "$here/rows.sh"
+out=$1
+shift
+if [ $# -eq 0 ]; then
+  for f in "$out"/*.jsonl; do
+    set -- "$@" "$(basename "$f" .jsonl)"
+  done
+fi
+
+row_files=("${@/#/$out/}")
+row_files=("${row_files[@]/%/.jsonl}")
+
+# version COMMAND...: the first line it says, if it is there.
+version ()
+{
+  "$@" 2> /dev/null | head -n 1 || :
+}
+
+jq -s --arg targets "$targets" --arg memory "$memory_targets" \
+  --arg nbdkit "$(version nbdkit --version)" \
+  --arg nbdcopy "$(version nbdcopy --version)" \
+  --arg qemu "$(version qemu-img --version)" \
+  --arg kernel "$(uname -r)" --argjson cpus "$(nproc)" \
+  -f "$here/report.jq" "${row_files[@]}" > "$out/bench.json"
+
+jq -r '
+  def two: . * 100 | round / 100 | tostring;
+  (["row", "against", "what", "median", "range", "target", ""] | @tsv),
+  (.table[] | [.row, .against, .what, (.median | two),
+               "\(.lowest | two)..\(.highest | two)",
+               (if .target then "\(.relation) \(.target)" else "" end),
+               (if .target == null then "" elif .met then "met"
+                else "NOT MET" end)] | @tsv)' "$out/bench.json" |
+  column -t -s $'\t'
+echo
+jq -r '
+  def two: . * 100 | round / 100 | tostring;
+  (["row", "program", "s", "CPU s", "of it client", "source", "destination"]
+   | @tsv),
+  (.programs[] | [.row, .program, (.seconds | two), (.cpu | two),
+                  (.client | two), (.source | two), (.destination | two)]
+   | @tsv)' "$out/bench.json" | column -t -s $'\t'
+echo "(medians; the rest of it is in $out/bench.json)"
+
+if ! command -v gnuplot > /dev/null; then
+  echo "SKIP: no picture: there is no gnuplot"
+  exit 0
+fi
+jq -r '.table | map(select(.what == "speed")) | to_entries[] |
+  [.key, "\(.value.row)\\n\(.value.against)", .value.median, .value.lowest,
+   .value.highest, (.value.target // "NaN")] | @tsv' "$out/bench.json" \
+  > "$out/bench.tsv"
+gnuplot -e "data='$out/bench.tsv'; picture='$out/bench.svg'" \
+  "$here/report.gnuplot"
+echo "(picture: $out/bench.svg)"
