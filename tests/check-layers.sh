@@ -32,15 +32,16 @@ declare -A migrator=(
   [copy]="base policy nbd"
   [proxy]="base nbd"
   [disk]="base policy nbd copy proxy"
-  [trust]="base nbd copy proxy disk"
+  [disks]="base policy nbd copy proxy disk"
+  [trust]="base nbd copy proxy disk disks"
   [show]="base"
-  [run]="base policy nbd copy proxy disk trust show"
+  [run]="base policy nbd copy proxy disk disks trust show"
   [cli]="base proxy show run"
 )
 
 # Dependencies that go the wrong way and wait for somebody to turn them round:
 # nothing is added here.
-wrong_way="disk/run disk/show trust/run show/run"
+wrong_way="show/run"
 
 status=0
 bad ()

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "run/migration.h"
+#include "run/migrate.h"
 #include "base/options.h"
 #include "cli/status.h"
 #include "cli/steer.h"

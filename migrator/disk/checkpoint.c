@@ -5,7 +5,7 @@
  * at the session's end all that is unflushed is dirty again (R7).
  */
 
-#include "run/migration.h"
+#include "disk/disk.h"
 
 #define CHECKPOINT_US (INT64_C (5) * 1000000)
 
@@ -23,7 +23,8 @@ ended (void *opaque, const struct control_answer *a)
   d->checkpoint = CHECKPOINT_NO;
   d->next_checkpoint_us = loop_now_us () + CHECKPOINT_US;
   if (a->value == NULL)
-    failure_note (&d->m->failure, "ending a flush of the destination of %s: %s",
+    failure_note (d->settings->failure,
+                  "ending a flush of the destination of %s: %s",
                   d->pair->source, a->desc);
 }
 
@@ -34,7 +35,7 @@ begun (void *opaque, const struct control_answer *a)
 
   if (a->value == NULL) {
     d->checkpoint = CHECKPOINT_NO;
-    failure_note (&d->m->failure,
+    failure_note (d->settings->failure,
                   "beginning a flush of the destination of %s: %s",
                   d->pair->source, a->desc);
     return;
@@ -47,12 +48,10 @@ begun (void *opaque, const struct control_answer *a)
 static bool
 is_due (struct disk *d, int64_t now_us)
 {
-  const struct migration *m = d->m;
-
   if (d->next_checkpoint_us == 0)
     d->next_checkpoint_us = now_us + CHECKPOINT_US;
-  return now_us >= d->next_checkpoint_us && m->failure.stop == STOP_NO &&
-         !d->swept && (m->phase == PHASE_BULK || m->phase == PHASE_DIRTY);
+  return d->checkpoints && !d->swept && now_us >= d->next_checkpoint_us &&
+         d->settings->failure->stop == STOP_NO;
 }
 
 void

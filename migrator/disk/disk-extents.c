@@ -9,8 +9,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "show/events.h"
-#include "run/migration.h"
+#include "disk/disk.h"
 #include "protocol.h"
 #include "base/say.h"
 
@@ -75,7 +74,7 @@ answer_from (struct disk *d, const json_t *value)
     copier_answer (d->copier, d->question.ticket, COPIER_SAID_ZERO, &zero, end);
     return;
   }
-  failure_note (&d->m->failure, "asking what of %s is zero: %s",
+  failure_note (d->settings->failure, "asking what of %s is zero: %s",
                 d->pair->source, why);
   copier_answer (d->copier, d->question.ticket, COPIER_SAID_NOTHING, NULL,
                  d->question.offset + d->question.length);
@@ -118,7 +117,7 @@ distrust_reported (void *opaque, const struct control_answer *a)
   struct disk *d = opaque;
 
   if (a->value == NULL)
-    failure_note (&d->m->failure,
+    failure_note (d->settings->failure,
                   "telling the proxy of %s to have everything copied: %s",
                   d->pair->source, a->desc);
 }
@@ -136,8 +135,9 @@ disk_distrust (void *opaque, uint64_t offset)
              "random sample, seed %" PRIu64 "); is there a cache below the "
              "migrate filter?  Nothing is left out any more: all of the disk "
              "is copied as data, from the beginning",
-             d->pair->source, offset, d->m->sample_seed);
-  event_policy ("copy-all", "a sample of what was said to be zero was not");
+             d->pair->source, offset, d->settings->sample_seed);
+  d->settings->decided ("copy-all",
+                        "a sample of what was said to be zero was not");
   d->zeroes_distrusted = true;
   control_send (d->control, "distrust", NULL, NULL, 0, distrust_reported, d);
 }

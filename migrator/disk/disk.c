@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "run/migration.h"
+#include "disk/disk.h"
 #include "nbd-limits.h"
 #include "protocol.h"
 
@@ -28,9 +28,10 @@
 /* ---- taking ------------------------------------------------------------ */
 
 void
-disk_start_pass (struct disk *d, enum pass_kind kind)
+disk_start_pass (struct disk *d, enum pass_kind kind, bool checkpoints)
 {
   d->pass_kind = kind;
+  d->checkpoints = checkpoints;
   /* What is read back of a write that may come late is flushed where it was
    * read (R17).
    */
@@ -81,14 +82,14 @@ taken (void *opaque, const struct control_answer *a)
       protocol_parse_extents (json_object_get (a->value, "extents"), &e,
                               &why) == -1 ||
       protocol_get_u64 (a->value, "cursor", &d->cursor) != 1) {
-    failure_note (&d->m->failure, "taking dirty chunks of %s: %s",
+    failure_note (d->settings->failure, "taking dirty chunks of %s: %s",
                   d->pair->source, why ? why : "the answer has no cursor");
     return;
   }
   d->swept = d->cursor >= d->disk_bytes;
   if (add_ranges (d, &e) == -1)
-    failure_note (&d->m->failure, "queueing chunks of %s: %s", d->pair->source,
-                  strerror (errno));
+    failure_note (d->settings->failure, "queueing chunks of %s: %s",
+                  d->pair->source, strerror (errno));
 }
 
 /* Long holes are gone through in large takes: when the copier asks again soon
@@ -98,7 +99,7 @@ static uint64_t
 next_take_bytes (struct disk *d)
 {
   struct copier_stats s;
-  const uint64_t rate = d->m->bucket.rate;
+  const uint64_t rate = d->settings->bucket->rate;
 
   copier_get_stats (d->copier, &s);
   if (s.copied_bytes < s.moved_bytes / 2)
@@ -154,7 +155,7 @@ void
 disk_feed (struct disk *d)
 {
   if (!d->begun || d->swept || d->take_pending ||
-      d->m->failure.stop != STOP_NO ||
+      d->settings->failure->stop != STOP_NO ||
       copier_backlog (d->copier) > d->take_bytes / 2)
     return;
   if (d->pass_kind != PASS_COPY) {
@@ -206,7 +207,7 @@ note_verified (struct disk *d, uint64_t offset, uint64_t length, bool verified)
   const uint64_t first = offset / d->chunk_bytes;
   const uint64_t end = (offset + length + d->chunk_bytes - 1) / d->chunk_bytes;
 
-  if (!d->m->options->verify)
+  if (!d->settings->options->verify)
     return;
   if (verified)
     bitmap_clear (&d->unverified, first, end - first);
@@ -248,12 +249,6 @@ disk_part_ended (void *opaque, uint64_t offset, uint64_t length,
     abort (); /* a lease must not be forgotten; the session's end is safe */
 }
 
-void
-disk_wrote (void *opaque, uint64_t offset, uint64_t length)
-{
-  evidence_note (opaque, offset, length);
-}
-
 static void
 reported (void *opaque, const struct control_answer *a)
 {
@@ -261,7 +256,7 @@ reported (void *opaque, const struct control_answer *a)
 
   d->reports_pending--;
   if (a->value == NULL)
-    failure_note (&d->m->failure, "reporting copied chunks of %s: %s",
+    failure_note (d->settings->failure, "reporting copied chunks of %s: %s",
                   d->pair->source, a->desc);
 }
 
@@ -271,7 +266,7 @@ disk_wrong_hint (const struct disk *d)
   if (d->base != NULL)
     return "; is --shared-base that of this disk, and are the destination's "
            "backing images the same as the source's?";
-  if (d->m->options->destination_is_zero)
+  if (d->settings->options->destination_is_zero)
     return "; was the whole destination zero, as --destination-is-zero says?  "
            "If not, leave that option out";
   if (d->resumed)
@@ -297,10 +292,11 @@ compared (void *opaque, const struct control_answer *a)
     return;
   if (protocol_parse_extents (json_object_get (a->value, "wrong"), &wrong,
                               &why) == -1)
-    failure_note (&d->m->failure, "verifying %s: %s", d->pair->source, why);
+    failure_note (d->settings->failure, "verifying %s: %s", d->pair->source,
+                  why);
   else if (wrong.n > 0) {
-    d->m->distrusted = true;
-    failure_note (&d->m->failure,
+    d->distrusted = true;
+    failure_note (d->settings->failure,
                   "verifying %s: the destination %s returns other bytes than "
                   "%s, at offset %" PRIu64 " (%" PRIu64 " bytes)%s; the next "
                   "run copies everything",

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "run/migration.h"
+#include "disk/disk.h"
 #include "protocol.h"
 #include "disk/renew.h"
 #include "socket-reset.h"
@@ -82,7 +82,8 @@ told (void *opaque, const struct control_answer *a)
   r->telling = false;
   if (a->value == NULL ||
       protocol_get_u64 (a->value, "epoch", &d->epoch) != 1) {
-    failure_note (&d->m->failure, "connecting to %s again: the proxy of %s: %s",
+    failure_note (d->settings->failure,
+                  "connecting to %s again: the proxy of %s: %s",
                   d->pair->destination, d->pair->source,
                   a->value ? "the answer has no epoch" : a->desc);
     return;
@@ -129,7 +130,7 @@ watch_attempt (struct disk *d, struct endpoint *e, struct renewal *r,
 
   if (connection_has_come (r->coming)) {
     if (!endpoint_matches (d->destination, r->coming, &options, &why))
-      failure_note (&d->m->failure, "connecting to %s again: %s",
+      failure_note (d->settings->failure, "connecting to %s again: %s",
                     d->pair->destination, why ? why : "no memory");
     else if (e == d->destination)
       tell (d);
@@ -155,7 +156,7 @@ begin_attempt (struct disk *d, struct renewal *r, int64_t now_us)
 
   r->begun_us = now_us;
   r->coming =
-    connection_begin (&d->m->loop, d->destination->uri, &options, &why);
+    connection_begin (d->settings->loop, d->destination->uri, &options, &why);
   if (r->coming != NULL)
     return;
   note_why (r, why);
@@ -192,7 +193,7 @@ run (struct disk *d, struct endpoint *e, struct renewal *r, int64_t now_us)
     begin_attempt (d, r, now_us);
   if (r->without_us != 0 && now_us - r->without_us > WITHOUT_US)
     failure_note (
-      &d->m->failure,
+      d->settings->failure,
       "keeping %s in sync: a connection to %s broke, and there was no "
       "new one: %s",
       d->pair->source, d->pair->destination, r->why ? r->why : "no memory");

@@ -14,6 +14,11 @@
 #include "show/events.h"
 #include "run/liveness.h"
 #include "run/migration.h"
+#include "run/heartbeat.h"
+#include "run/pass.h"
+#include "run/cut-over.h"
+#include "run/converge.h"
+#include "trust/evidence.h"
 #include "base/say.h"
 #include "units.h"
 
@@ -46,7 +51,7 @@ in_the_pause (const struct migration *m)
 {
   uint64_t bytes = pass_remaining (m);
 
-  if (m->options->verify)
+  if (m->disks.options->verify)
     bytes *= 2;
   if (m->verified)
     bytes += pass_unverified (m);
@@ -64,7 +69,7 @@ bandwidth (const struct migration *m)
   return measured > 0 ? measured : UNMEASURED_BYTES_PER_SECOND;
 }
 
-/* What would the pause be now?  Asks the filters; -1 with m->failure. */
+/* What would the pause be now?  Asks the filters; -1 with m->disks.failure. */
 static int
 predict (struct migration *m)
 {
@@ -86,7 +91,7 @@ predict (struct migration *m)
 static bool
 fits (const struct migration *m)
 {
-  return m->predicted_ms <= m->max_pause_ms;
+  return m->predicted_ms <= m->disks.max_pause_ms;
 }
 
 static int
@@ -126,10 +131,10 @@ settle (struct migration *m)
 static bool
 waits_to_leave (const struct disk *d)
 {
-  const struct migration *m = d->m;
+  const struct migration *m = migration_of (d->disks);
 
   return d->source_late_ms > 0 &&
-         (m->finish_wished ? m->finish_wish : m->finish) != FINISH_DETACH;
+         (m->finish_wished ? m->finish_wish : m->disks.finish) != FINISH_DETACH;
 }
 
 static const struct disk *
@@ -137,10 +142,10 @@ find_late (const struct migration *m)
 {
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i)
-    if (disk_waits_for_late_writes (&m->disks[i]) ||
-        waits_to_leave (&m->disks[i]))
-      return &m->disks[i];
+  for (i = 0; i < m->disks.n; ++i)
+    if (disk_waits_for_late_writes (&m->disks.v[i]) ||
+        waits_to_leave (&m->disks.v[i]))
+      return &m->disks.v[i];
   return NULL;
 }
 
@@ -185,9 +190,9 @@ wait_for_late_writes (struct migration *m)
       say_late (d);
       said = d;
     }
-    while (m->failure.stop == STOP_NO && loop_now_us () < until)
-      drive (m, READY_US / 1000);
-    if (m->failure.stop != STOP_NO || !pass_run (m, PASS_COPY, 0) ||
+    while (m->disks.failure.stop == STOP_NO && loop_now_us () < until)
+      drive (&m->disks, READY_US / 1000);
+    if (m->disks.failure.stop != STOP_NO || !pass_run (m, PASS_COPY, 0) ||
         pass_flush (m) == -1 || predict (m) == -1)
       return -1;
   }
@@ -216,9 +221,9 @@ lift_quarantine (struct migration *m)
       return -1;
     if (pass_quarantined (m) == 0 || loop_now_us () >= deadline)
       break;
-    drive (m, 100);
+    drive (&m->disks, 100);
   }
-  return m->failure.stop == STOP_NO ? 0 : -1;
+  return m->disks.failure.stop == STOP_NO ? 0 : -1;
 }
 
 /* Read back what was copied, until only what the guest keeps writing is left;
@@ -229,7 +234,7 @@ verify (struct migration *m)
 {
   unsigned i;
 
-  if (!m->options->verify)
+  if (!m->disks.options->verify)
     return 0;
   m->verified = true;
   for (i = 0; i < SETTLE_PASSES && pass_unverified (m) > 0; ++i) {
@@ -246,13 +251,13 @@ static json_t *
 prepare_arguments (struct disk *d)
 {
   return json_pack ("{s:s, s:s}", "destination", d->pair->destination, "finish",
-                    finish_name (d->m->finish));
+                    finish_name (d->disks->finish));
 }
 
 int
 converge_prepare (struct migration *m)
 {
-  return drive_ask_all (m, "prepare", prepare_arguments);
+  return drive_ask_all (&m->disks, "prepare", prepare_arguments);
 }
 
 /* 'nbdmigrate finish' may choose another end; one that the filters refuse
@@ -261,20 +266,20 @@ converge_prepare (struct migration *m)
 static void
 obey_finish_wish (struct migration *m)
 {
-  const enum finish before = m->finish;
+  const enum finish before = m->disks.finish;
   const bool waited = m->wait;
   const struct disk *d;
 
   if (!m->finish_wished)
     return;
   m->finish_wished = m->wait = m->sampled = false;
-  m->finish = m->finish_wish;
+  m->disks.finish = m->finish_wish;
   if (converge_prepare (m) == 0)
     return;
-  d = drive_refused (m);
+  d = drive_refused (&m->disks);
   say_error ("cannot finish %s by %s: %s", d->pair->source,
-             finish_name (m->finish), d->answer.desc);
-  m->finish = before;
+             finish_name (m->disks.finish), d->answer.desc);
+  m->disks.finish = before;
   m->wait = waited;
 }
 
@@ -291,17 +296,17 @@ say_not_converged (struct migration *m, const char *what)
   CLEANUP_FREE char *reason = NULL;
 
   if (best != FORECAST_NEVER)
-    units_format_ms (needed,
-                     best > m->max_pause_ms ? best : 2 * m->max_pause_ms);
+    units_format_ms (
+      needed, best > m->disks.max_pause_ms ? best : 2 * m->disks.max_pause_ms);
   if (asprintf (&reason,
                 "%s: a pause of about %s would have been needed, --max-pause "
                 "is %s; %s/s become dirty anew, the copy runs at %s/s",
-                what, needed, units_format_ms (limit, m->max_pause_ms),
+                what, needed, units_format_ms (limit, m->disks.max_pause_ms),
                 units_format_bytes (dirty, pass_dirty_rate (m)),
                 units_format_bytes (speed, meter_bandwidth (&m->meter))) == -1)
     reason = NULL;
   event_policy ("give-up", reason ? reason : what);
-  failure_note (&m->failure, "it does not converge; %s",
+  failure_note (&m->disks.failure, "it does not converge; %s",
                 reason ? reason : what);
 }
 
@@ -312,7 +317,7 @@ static bool
 was_copied (struct migration *m)
 {
   if (!m->sampled)
-    m->sampled = evidence_copied (m) == 0;
+    m->sampled = evidence_copied (&m->disks) == 0;
   return m->sampled;
 }
 
@@ -321,7 +326,7 @@ static enum cut_over
 attempt (struct migration *m)
 {
   if (!liveness_prove (m) || !was_copied (m) || predict (m) == -1)
-    return m->failure.stop == STOP_NO ? CUT_WISHED : CUT_FAILED;
+    return m->disks.failure.stop == STOP_NO ? CUT_WISHED : CUT_FAILED;
   if (!fits (m))
     return CUT_MISSED; /* counted: it may be so again and again */
   migrate_enter (m, PHASE_FINAL);
@@ -341,19 +346,20 @@ try_cut_over (struct migration *m)
   case CUT_UNKNOWN:
     return EXIT_UNKNOWN;
   case CUT_WISHED:
-    drive_fetch_wishes (m);
+    heartbeat_fetch_wishes (m);
     return -1;
   case CUT_MISSED:
     break;
   }
-  if (m->failure.stop == STOP_NO && ++m->missed_gates == FORECAST_MISSES) {
+  if (m->disks.failure.stop == STOP_NO &&
+      ++m->missed_gates == FORECAST_MISSES) {
     say_not_converged (m, "ten pauses in a row missed their deadline");
     return EXIT_NOT_CONVERGED;
   }
   return -1;
 }
 
-/* --wait: stay in sync.  -1 with m->failure. */
+/* --wait: stay in sync.  -1 with m->disks.failure. */
 static int
 stay_ready (struct migration *m)
 {
@@ -361,12 +367,12 @@ stay_ready (struct migration *m)
 
   if (m->phase != PHASE_READY)
     migrate_enter (m, PHASE_READY);
-  while (m->failure.stop == STOP_NO && !m->finish_wished &&
+  while (m->disks.failure.stop == STOP_NO && !m->finish_wished &&
          loop_now_us () < until) {
-    drive (m, READY_US / 1000);
+    drive (&m->disks, READY_US / 1000);
     liveness_check (m);
   }
-  if (m->failure.stop != STOP_NO || !pass_run (m, PASS_COPY, 0) ||
+  if (m->disks.failure.stop != STOP_NO || !pass_run (m, PASS_COPY, 0) ||
       pass_flush (m) == -1)
     return -1;
   return predict (m);
@@ -378,7 +384,8 @@ stay_ready (struct migration *m)
 static bool
 is_settled (const struct migration *m)
 {
-  return m->phase == PHASE_READY && (!m->finish_wished || m->bucket.rate != 0);
+  return m->phase == PHASE_READY &&
+         (!m->finish_wished || m->disks.bucket.rate != 0);
 }
 
 int
@@ -409,12 +416,12 @@ converge (struct migration *m)
       if (status != -1)
         return status;
     }
-    else if (!m->wait &&
-             !forecast_note (&m->forecast, m->predicted_ms, m->max_pause_ms)) {
+    else if (!m->wait && !forecast_note (&m->forecast, m->predicted_ms,
+                                         m->disks.max_pause_ms)) {
       say_not_converged (m, "five passes brought it hardly nearer");
       return EXIT_NOT_CONVERGED;
     }
-    if (m->failure.stop != STOP_NO || dirty_pass (m) == -1)
+    if (m->disks.failure.stop != STOP_NO || dirty_pass (m) == -1)
       return EXIT_FAILED;
   }
 }

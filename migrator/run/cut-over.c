@@ -14,92 +14,12 @@
 
 #include "show/events.h"
 #include "run/migration.h"
+#include "run/pass.h"
+#include "run/cut-over.h"
+#include "run/outcome.h"
+#include "disks/gates.h"
 #include "protocol.h"
 #include "base/say.h"
-
-static bool
-refused_with (const struct disk *d, const char *error_class)
-{
-  return d->answer.error_class != NULL &&
-         strcmp (d->answer.error_class, error_class) == 0;
-}
-
-/* ---- hold and release -------------------------------------------------- */
-
-static json_t *
-hold_arguments (struct disk *d)
-{
-  return json_pack ("{s:I}", "deadline_ms", (json_int_t)d->m->max_pause_ms);
-}
-
-static void
-note_tokens (struct migration *m)
-{
-  size_t i;
-
-  for (i = 0; i < m->nr_disks; ++i) {
-    struct disk *d = &m->disks[i];
-    const char *token =
-      json_string_value (json_object_get (d->answer.value, "token"));
-
-    free (d->token);
-    d->token = token ? strdup (token) : NULL;
-  }
-}
-
-static void
-released (void *opaque, const struct control_answer *a)
-{
-  struct disk *d = opaque;
-
-  d->held = a->value != NULL; /* a void token: it is open already */
-  d->reports_pending--;
-}
-
-/* That of a lost session opens by itself (R7). */
-bool
-gates_open (struct migration *m)
-{
-  bool held = true;
-  size_t i;
-
-  for (i = 0; i < m->nr_disks; ++i) {
-    struct disk *d = &m->disks[i];
-
-    d->held = false;
-    if (d->token != NULL && disk_is_connected (d)) {
-      d->reports_pending++;
-      control_send (d->control, "release",
-                    json_pack ("{s:s}", "token", d->token), NULL, 0, released,
-                    d);
-    }
-    free (d->token);
-    d->token = NULL;
-  }
-  for (i = 0; i < m->nr_disks; ++i) {
-    while (m->disks[i].reports_pending > 0)
-      drive (m, 100);
-    held &= m->disks[i].held;
-  }
-  return held;
-}
-
-enum cut_over
-gates_shut (struct migration *m)
-{
-  const struct disk *d;
-
-  if (drive_ask_all (m, "hold", hold_arguments) == 0) {
-    note_tokens (m);
-    return CUT_DONE;
-  }
-  note_tokens (m);
-  d = drive_refused (m);
-  if (refused_with (d, "GateExpired"))
-    return CUT_MISSED;
-  drive_fail_refused (m, "closing the gate of");
-  return CUT_FAILED;
-}
 
 /* ---- commit ------------------------------------------------------------ */
 
@@ -110,7 +30,8 @@ static json_t *
 commit_arguments (struct disk *d)
 {
   return json_pack ("{s:s, s:s, s:b}", "token", d->token, "finish",
-                    finish_name (d->m->finish), "together", d->m->nr_disks > 1);
+                    finish_name (d->disks->finish), "together",
+                    d->disks->n > 1);
 }
 
 static void
@@ -122,7 +43,7 @@ rolled_back (void *opaque, const struct control_answer *a)
   if (a->value != NULL)
     d->outcome = OUTCOME_REFUSED;
   else
-    failure_note (&d->m->failure, "taking back the cut-over of %s: %s",
+    failure_note (&d->disks->failure, "taking back the cut-over of %s: %s",
                   d->pair->source, a->desc);
 }
 
@@ -131,8 +52,8 @@ roll_back_all (struct migration *m)
 {
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i) {
-    struct disk *d = &m->disks[i];
+  for (i = 0; i < m->disks.n; ++i) {
+    struct disk *d = &m->disks.v[i];
 
     if (d->outcome != OUTCOME_COMMITTED)
       continue;
@@ -141,9 +62,9 @@ roll_back_all (struct migration *m)
                   json_pack ("{s:s}", "token", d->token), NULL, 0, rolled_back,
                   d);
   }
-  for (i = 0; i < m->nr_disks; ++i)
-    while (m->disks[i].reports_pending > 0)
-      drive (m, 100);
+  for (i = 0; i < m->disks.n; ++i)
+    while (m->disks.v[i].reports_pending > 0)
+      drive (&m->disks, 100);
 }
 
 /* What the disk answered to the commit. */
@@ -152,9 +73,10 @@ answered (const struct disk *d)
 {
   if (d->answer.value != NULL)
     return OUTCOME_COMMITTED;
-  if (refused_with (d, CONTROL_LOST))
+  if (drive_refused_with (d, CONTROL_LOST))
     return OUTCOME_LOST;
-  return refused_with (d, "OwnerUnknown") ? OUTCOME_UNKNOWN : OUTCOME_REFUSED;
+  return drive_refused_with (d, "OwnerUnknown") ? OUTCOME_UNKNOWN
+                                                : OUTCOME_REFUSED;
 }
 
 /* Whether all have committed, or may have, or what kept one from it. */
@@ -164,23 +86,24 @@ judge_commits (struct migration *m)
   enum cut_over result = CUT_DONE;
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i) {
-    const struct disk *d = &m->disks[i];
-    const bool lost = refused_with (d, CONTROL_LOST);
+  for (i = 0; i < m->disks.n; ++i) {
+    const struct disk *d = &m->disks.v[i];
+    const bool lost = drive_refused_with (d, CONTROL_LOST);
 
     if (d->outcome == OUTCOME_COMMITTED)
       continue;
-    if (refused_with (d, "Wished")) {
+    if (drive_refused_with (d, "Wished")) {
       if (result == CUT_DONE || result == CUT_MISSED)
         result = CUT_WISHED;
       continue;
     }
-    if (refused_with (d, "GateExpired") || refused_with (d, "NotClean")) {
+    if (drive_refused_with (d, "GateExpired") ||
+        drive_refused_with (d, "NotClean")) {
       if (result == CUT_DONE)
         result = CUT_MISSED;
       continue;
     }
-    failure_note (&m->failure, "cutting over %s: %s%s%s", d->pair->source,
+    failure_note (&m->disks.failure, "cutting over %s: %s%s%s", d->pair->source,
                   lost ? "the answer was lost (" : "", d->answer.desc,
                   lost ? ")" : "");
     if (d->outcome != OUTCOME_LOST)
@@ -194,8 +117,8 @@ any_ended_as (const struct migration *m, enum outcome outcome)
 {
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i)
-    if (m->disks[i].outcome == outcome)
+  for (i = 0; i < m->disks.n; ++i)
+    if (m->disks.v[i].outcome == outcome)
       return true;
   return false;
 }
@@ -207,10 +130,10 @@ commit_all (struct migration *m)
   size_t i;
 
   m->committing = true;
-  drive_ask_all (m, "commit", commit_arguments);
-  for (i = 0; i < m->nr_disks; ++i)
-    m->disks[i].outcome = answered (&m->disks[i]);
-  outcome_ask_lost (m);
+  drive_ask_all (&m->disks, "commit", commit_arguments);
+  for (i = 0; i < m->disks.n; ++i)
+    m->disks.v[i].outcome = answered (&m->disks.v[i]);
+  outcome_ask_lost (&m->disks);
   result = judge_commits (m);
   if (result != CUT_DONE)
     roll_back_all (m); /* R10: all or none */
@@ -227,7 +150,7 @@ commit_all (struct migration *m)
 static enum cut_over
 settle (struct migration *m)
 {
-  outcome_ask_all (m);
+  outcome_ask_all (&m->disks);
   if (any_ended_as (m, OUTCOME_LOST) || any_ended_as (m, OUTCOME_UNKNOWN))
     return CUT_UNKNOWN;
   if (!any_ended_as (m, OUTCOME_REFUSED))
@@ -244,12 +167,12 @@ settle (struct migration *m)
 static enum cut_over
 look_at_wishes (struct migration *m)
 {
-  while (m->publishing > 0 && m->failure.stop == STOP_NO)
-    drive (m, 100);
-  if (m->failure.stop != STOP_NO)
-    return m->failure.stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
-  return m->finish_wished && m->finish_wish != m->finish ? CUT_WISHED
-                                                         : CUT_DONE;
+  while (m->publishing > 0 && m->disks.failure.stop == STOP_NO)
+    drive (&m->disks, 100);
+  if (m->disks.failure.stop != STOP_NO)
+    return m->disks.failure.stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
+  return m->finish_wished && m->finish_wish != m->disks.finish ? CUT_WISHED
+                                                               : CUT_DONE;
 }
 
 /* Everything that the destinations lack, with the gates shut. */
@@ -257,20 +180,20 @@ static enum cut_over
 copy_rest (struct migration *m, int64_t deadline_us)
 {
   if (!pass_run (m, PASS_COPY, deadline_us))
-    return m->failure.stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
+    return m->disks.failure.stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
   if (pass_flush (m) == -1)
     return CUT_FAILED;
   if (pass_quarantined (m) > 0) {
     if (!pass_run (m, PASS_QUARANTINE, deadline_us))
-      return m->failure.stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
+      return m->disks.failure.stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
     if (pass_flush (m) == -1 || pass_refresh (m) == -1)
       return CUT_FAILED;
     if (pass_remaining (m) > 0 || pass_quarantined (m) > 0)
       return CUT_MISSED;
   }
   if (pass_unverified (m) > 0 && !pass_run (m, PASS_VERIFY, deadline_us))
-    return m->failure.stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
-  return m->failure.stop == STOP_CANCELLED ? CUT_MISSED : CUT_DONE;
+    return m->disks.failure.stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
+  return m->disks.failure.stop == STOP_CANCELLED ? CUT_MISSED : CUT_DONE;
 }
 
 static void
@@ -278,8 +201,8 @@ obey_rate (struct migration *m, bool obey)
 {
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i)
-    copier_obey_rate (m->disks[i].copier, obey);
+  for (i = 0; i < m->disks.n; ++i)
+    copier_obey_rate (m->disks.v[i].copier, obey);
 }
 
 /* A deadline that comes between two commits costs taking back those that were
@@ -288,21 +211,37 @@ obey_rate (struct migration *m, bool obey)
 static bool
 is_too_late (const struct migration *m, int64_t deadline_us)
 {
-  const int64_t margin_us = (int64_t)m->max_pause_ms * 1000 / 10;
+  const int64_t margin_us = (int64_t)m->disks.max_pause_ms * 1000 / 10;
 
-  return m->nr_disks > 1 && loop_now_us () >= deadline_us - margin_us;
+  return m->disks.n > 1 && loop_now_us () >= deadline_us - margin_us;
+}
+
+static enum cut_over
+shut (struct migration *m)
+{
+  switch (gates_shut (&m->disks)) {
+  case GATES_SHUT:
+    return CUT_DONE;
+  case GATES_MISSED:
+    return CUT_MISSED;
+  case GATES_FAILED:
+    return CUT_FAILED;
+  }
+  abort ();
 }
 
 static enum cut_over
 cut_over_together (struct migration *m)
 {
-  const int64_t deadline_us = loop_now_us () + (int64_t)m->max_pause_ms * 1000;
+  const int64_t deadline_us =
+    loop_now_us () + (int64_t)m->disks.max_pause_ms * 1000;
   const double begin_time = event_now ();
   const int64_t begin_us = loop_now_us ();
   enum cut_over result;
 
   m->phase = PHASE_FINAL;
-  result = gates_shut (m);
+  m->disks.in_pause = true;
+  result = shut (m);
   if (result == CUT_DONE) {
     obey_rate (m, false);
     result = copy_rest (m, deadline_us);
@@ -314,10 +253,11 @@ cut_over_together (struct migration *m)
       result = commit_all (m);
     obey_rate (m, true);
   }
-  gates_open (m);
+  gates_open (&m->disks);
   m->pause_ms = (double)(loop_now_us () - begin_us) / 1000;
   if (result == CUT_UNKNOWN)
     result = settle (m);
+  m->disks.in_pause = false;
   event_pause (m, begin_time, result == CUT_DONE);
   return result;
 }
@@ -335,16 +275,16 @@ cut_over (struct migration *m)
 enum cut_over
 cut_over (struct migration *m)
 {
-  struct disk *const disks = m->disks;
-  const size_t n = m->nr_disks;
+  struct disk *const v = m->disks.v;
+  const size_t n = m->disks.n;
   enum cut_over result = CUT_DONE;
 
-  m->nr_disks = 1;
-  for (; m->disks < disks + n && result == CUT_DONE; m->disks++)
+  m->disks.n = 1;
+  for (; m->disks.v < v + n && result == CUT_DONE; m->disks.v++)
     if (pass_run (m, PASS_COPY, 0))
       result = cut_over_together (m);
-  m->disks = disks;
-  m->nr_disks = n;
+  m->disks.v = v;
+  m->disks.n = n;
   return result;
 }
 #endif

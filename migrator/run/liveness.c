@@ -70,7 +70,7 @@ liveness_relay_silent_us (const struct disk *d, int64_t now_us)
 static bool
 may_ask (const struct migration *m)
 {
-  return m->failure.stop == STOP_NO && m->phase >= PHASE_BULK &&
+  return m->disks.failure.stop == STOP_NO && m->phase >= PHASE_BULK &&
          m->phase <= PHASE_READY;
 }
 
@@ -80,8 +80,8 @@ liveness_run (struct migration *m, int64_t now_us)
   const int64_t since_us = now_us - PROBE_US;
   size_t i;
 
-  for (i = 0; i < m->nr_disks && may_ask (m); ++i) {
-    struct disk *d = &m->disks[i];
+  for (i = 0; i < m->disks.n && may_ask (m); ++i) {
+    struct disk *d = &m->disks.v[i];
 
     if (!d->begun)
       continue;
@@ -104,17 +104,17 @@ liveness_check (struct migration *m)
 {
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i) {
-    const struct disk *d = &m->disks[i];
+  for (i = 0; i < m->disks.n; ++i) {
+    const struct disk *d = &m->disks.v[i];
     const char *why = endpoint_broken (d->source);
 
     if (why != NULL)
-      failure_note (&m->failure,
+      failure_note (&m->disks.failure,
                     "keeping %s in sync: a connection to it broke: %s",
                     d->pair->source, why);
     why = endpoint_lost (d->destination);
     if (why != NULL)
-      failure_note (&m->failure,
+      failure_note (&m->disks.failure,
                     "keeping %s in sync: a connection to %s broke: %s",
                     d->pair->source, d->pair->destination, why);
   }
@@ -132,7 +132,7 @@ ask_again (struct disk *d, int64_t since_us)
   const int64_t now_us = loop_now_us ();
 
   probe_idle (d->destination, since_us);
-  if (d->m->finish == FINISH_PIVOT && life->asked_us < since_us &&
+  if (d->disks->finish == FINISH_PIVOT && life->asked_us < since_us &&
       (!life->away || now_us - life->sent_us > RELAY_MS * 1000))
     ask_relay (d, now_us, RELAY_MS);
 }
@@ -143,11 +143,11 @@ find_unproven (const struct migration *m, int64_t since_us)
 {
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i) {
-    const struct disk *d = &m->disks[i];
+  for (i = 0; i < m->disks.n; ++i) {
+    const struct disk *d = &m->disks.v[i];
 
     if (!probe_answered (d->destination, since_us) || d->renewal.telling ||
-        (m->finish == FINISH_PIVOT && d->relay_life.asked_us < since_us))
+        (m->disks.finish == FINISH_PIVOT && d->relay_life.asked_us < since_us))
       return d;
   }
   return NULL;
@@ -174,17 +174,17 @@ liveness_prove (struct migration *m)
   size_t i;
 
   for (;;) {
-    for (i = 0; i < m->nr_disks; ++i)
-      ask_again (&m->disks[i], since_us);
+    for (i = 0; i < m->disks.n; ++i)
+      ask_again (&m->disks.v[i], since_us);
     late = find_unproven (m, since_us);
-    if (late == NULL || m->failure.stop != STOP_NO || m->finish_wished)
+    if (late == NULL || m->disks.failure.stop != STOP_NO || m->finish_wished)
       break;
     if (!said && loop_now_us () - since_us >= LATE_US) {
       said = true;
       say_late (late);
     }
-    drive (m, 100);
+    drive (&m->disks, 100);
     liveness_check (m);
   }
-  return late == NULL && m->failure.stop == STOP_NO;
+  return late == NULL && m->disks.failure.stop == STOP_NO;
 }

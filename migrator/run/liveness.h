@@ -31,8 +31,8 @@ extern int64_t liveness_relay_silent_us (const struct disk *d, int64_t now_us);
 /* Wait until every destination has answered a question that was asked after
  * this call.  However long that takes: it is said, the guests go on, and
  * whoever does not want to wait cancels.  False: do not cut over now;
- * m->failure.stop says whether there is an error, otherwise somebody wishes
- * another end.
+ * m->disks.failure.stop says whether there is an error, otherwise somebody
+ * wishes another end.
  */
 extern bool liveness_prove (struct migration *m);
 

@@ -20,6 +20,15 @@
 #include "cleanup.h"
 #include "show/events.h"
 #include "run/migration.h"
+#include "run/heartbeat.h"
+#include "run/liveness.h"
+#include "run/measure.h"
+#include "run/migrate.h"
+#include "run/pass.h"
+#include "run/converge.h"
+#include "trust/canary.h"
+#include "trust/evidence.h"
+#include "trust/digest.h"
 #include "show/progress.h"
 #include "protocol.h"
 #include "base/say.h"
@@ -28,6 +37,9 @@
 
 /* How long the proxies may take to end their sessions. */
 #define END_US (INT64_C (5) * 1000000)
+
+/* How often the progress is shown. */
+#define SHOW_US 100000
 
 const char *
 phase_name (enum phase phase)
@@ -51,16 +63,17 @@ static void
 got_signal (struct watch *w, short revents)
 {
   struct migration *m =
-    (struct migration *)((char *)w - offsetof (struct migration, signals));
+    (struct migration *)((char *)w -
+                         offsetof (struct migration, disks.signals));
   struct signalfd_siginfo info;
 
   (void)revents;
   if (read (w->fd, &info, sizeof info) != sizeof info)
     return;
-  if (m->failure.stop == STOP_CANCELLED)
+  if (m->disks.failure.stop == STOP_CANCELLED)
     return; /* it is ending already */
-  if (m->failure.stop == STOP_NO)
-    m->failure.stop = STOP_CANCELLED;
+  if (m->disks.failure.stop == STOP_NO)
+    m->disks.failure.stop = STOP_CANCELLED;
   say_info ("interrupted by %s: letting requests in flight end",
             info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
 }
@@ -75,11 +88,13 @@ catch_signals (struct migration *m)
   sigaddset (&set, SIGINT);
   sigaddset (&set, SIGTERM);
   sigprocmask (SIG_BLOCK, &set, NULL);
-  m->signals =
+  m->disks.signals =
     (struct watch){ .fd = signalfd (-1, &set, SFD_CLOEXEC | SFD_NONBLOCK),
                     .events = POLLIN,
                     .ready = got_signal };
-  return m->signals.fd == -1 ? -1 : loop_add (&m->loop, &m->signals);
+  return m->disks.signals.fd == -1
+           ? -1
+           : loop_add (&m->disks.loop, &m->disks.signals);
 }
 
 /* ---- start and end ----------------------------------------------------- */
@@ -90,55 +105,60 @@ catch_signals (struct migration *m)
 static void
 prepare_failed (struct migration *m)
 {
-  const struct disk *d = drive_refused (m);
+  const struct disk *d = drive_refused (&m->disks);
   const unsigned n = d ? d->destination->nr_connections : 0;
 
   if (n > 1)
     failure_note (
-      &m->failure,
+      &m->disks.failure,
       "preparing the cut-over of %s: %s; nbdmigrate holds %u "
       "connections to that server itself: if it admits no more, let "
       "it, or use --connections=%u",
       d->pair->source, d->answer.desc, n, n / 2);
   else
-    drive_fail_refused (m, "preparing the cut-over of");
+    drive_fail_refused (&m->disks, "preparing the cut-over of");
+}
+
+static int
+begin_disk (struct disk *d)
+{
+  disk_begin (d);
+  while (d->beginning && d->disks->failure.stop == STOP_NO)
+    drive (d->disks, 100);
+  return disk_check_begun (d);
 }
 
 static int
 open_disks (struct migration *m)
 {
+  struct disks *disks = &m->disks;
   size_t i;
 
-  m->disks = calloc (m->options->nr_pairs, sizeof *m->disks);
-  if (m->disks == NULL)
+  if (disks_allocate (disks) == -1)
     return -1;
-  for (i = 0; i < m->options->nr_pairs; ++i) {
-    struct disk *d = &m->disks[m->nr_disks++];
-
-    d->m = m;
-    d->pair = &m->options->pairs[i];
-    if (disk_open (d) == -1)
+  for (i = 0; i < disks->options->nr_pairs; ++i)
+    if (disks_open_next (disks) == -1)
       return -1;
-  }
-  if (disk_check_unique (m) == -1)
+  if (disks_check_unique (disks) == -1)
     return -1;
-  for (i = 0; i < m->nr_disks; ++i)
-    if (disk_widen (&m->disks[i]) == -1)
+  for (i = 0; i < disks->n; ++i)
+    if (disk_widen (&disks->v[i]) == -1)
       return -1;
-  for (i = 0; i < m->nr_disks; ++i)
-    if (disk_begin (&m->disks[i]) == -1)
+  for (i = 0; i < disks->n; ++i)
+    if (begin_disk (&disks->v[i]) == -1)
       return -1;
   if (converge_prepare (m) == -1) {
     prepare_failed (m);
     return -1;
   }
-  return evidence_before (m) == -1 ? -1 : canary_check (m);
+  return evidence_before (disks) == -1 ? -1 : canary_check (disks);
 }
 
 static void
 ask_to_end (struct disk *d)
 {
-  const bool forget = d->m->forget || d->m->distrusted;
+  const bool forget =
+    migration_of (d->disks)->forget || disks_distrusted (d->disks);
 
   control_answer_clear (&d->answer);
   d->answer.done = !d->begun || control_broken (d->control) != NULL;
@@ -167,19 +187,19 @@ end_sessions (struct migration *m)
   const int64_t deadline_us = loop_now_us () + END_US;
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i)
-    ask_to_end (&m->disks[i]);
-  for (i = 0; i < m->nr_disks; ++i)
-    while (!m->disks[i].answer.done) {
+  for (i = 0; i < m->disks.n; ++i)
+    ask_to_end (&m->disks.v[i]);
+  for (i = 0; i < m->disks.n; ++i)
+    while (!m->disks.v[i].answer.done) {
       const int64_t left_us = deadline_us - loop_now_us ();
       const int ms = left_us > 0 ? (int)(left_us / 1000) : 0;
 
-      if (loop_run_once (&m->loop, ms) == -1 || left_us <= 0)
-        control_give_up (m->disks[i].control,
+      if (loop_run_once (&m->disks.loop, ms) == -1 || left_us <= 0)
+        control_give_up (m->disks.v[i].control,
                          "the proxy did not answer in time");
     }
-  for (i = 0; i < m->nr_disks; ++i)
-    note_end (&m->disks[i]);
+  for (i = 0; i < m->disks.n; ++i)
+    note_end (&m->disks.v[i]);
 }
 
 static const char *
@@ -234,11 +254,11 @@ say_owner (const struct migration *m, const struct disk *d, int status)
   else if (status != EXIT_DONE)
     say_error ("the source %s is intact and authoritative%s", p->source,
                m->forget ? "" : what_next (status));
-  else if (m->finish == FINISH_DETACH)
+  else if (m->disks.finish == FINISH_DETACH)
     say_info ("the source %s is authoritative; %s holds the disk as it was "
               "at the pause",
               p->source, p->destination);
-  else if (m->finish == FINISH_HANDOVER)
+  else if (m->disks.finish == FINISH_HANDOVER)
     say_info ("the destination %s is authoritative; %s is fenced off",
               p->destination, p->source);
   else if (uri_is_local (p->destination))
@@ -255,15 +275,15 @@ say_authority (const struct migration *m, int status)
 {
   size_t i;
 
-  for (i = 0; i < m->options->nr_pairs; ++i) {
-    const struct pair *p = &m->options->pairs[i];
+  for (i = 0; i < m->disks.options->nr_pairs; ++i) {
+    const struct pair *p = &m->disks.options->pairs[i];
 
-    if (i < m->nr_disks && m->disks[i].owned_elsewhere)
+    if (i < m->disks.n && m->disks.v[i].owned_elsewhere)
       say_error ("the source %s is not authoritative: see 'nbdmigrate status "
                  "%s'",
                  p->source, p->source);
-    else if (i < m->nr_disks && m->disks[i].attached)
-      say_owner (m, &m->disks[i], status);
+    else if (i < m->disks.n && m->disks.v[i].attached)
+      say_owner (m, &m->disks.v[i], status);
     else
       say_error ("nothing was done to %s and %s", p->source, p->destination);
   }
@@ -281,14 +301,14 @@ say_summary (const struct migration *m)
             units_format_ms (duration,
                              (uint64_t)(loop_now_us () - m->started_us) / 1000),
             m->pause_ms);
-  for (i = 0; i < m->nr_disks; ++i)
-    if (m->disks[i].digest[0] != '\0')
-      say_info ("SHA-256 of %s: %s", m->disks[i].pair->destination,
-                m->disks[i].digest);
-  if (m->options->digest && m->finish != FINISH_DETACH)
+  for (i = 0; i < m->disks.n; ++i)
+    if (m->disks.v[i].digest[0] != '\0')
+      say_info ("SHA-256 of %s: %s", m->disks.v[i].pair->destination,
+                m->disks.v[i].digest);
+  if (m->disks.options->digest && m->disks.finish != FINISH_DETACH)
     say_info ("no digest: 'finish' made it end by %s, and a guest may write to "
               "the destination since",
-              finish_name (m->finish));
+              finish_name (m->disks.finish));
 }
 
 /* The digests of the destinations, while nobody writes to them: not if 'finish'
@@ -302,14 +322,14 @@ digest_all (struct migration *m)
   size_t i;
 
   end_sessions (m);
-  for (i = 0; i < m->nr_disks; ++i)
-    bytes += m->disks[i].disk_bytes;
+  for (i = 0; i < m->disks.n; ++i)
+    bytes += m->disks.v[i].disk_bytes;
   migrate_enter (m, PHASE_DIGEST);
-  drive_measure (m);
+  measure (m);
   meter_forget_pace (&m->meter);
   meter_start_pass (&m->meter, bytes);
-  for (i = 0; i < m->nr_disks; ++i)
-    if (digest_disk (&m->disks[i]) == -1)
+  for (i = 0; i < m->disks.n; ++i)
+    if (digest_disk (&m->disks.v[i]) == -1)
       return EXIT_FAILED;
   return EXIT_DONE;
 }
@@ -331,7 +351,7 @@ static void
 say_past_unknown (const struct disk *d)
 {
   const char *option = d->base != NULL ? "--shared-base"
-                       : d->m->options->destination_is_zero
+                       : d->disks->options->destination_is_zero
                          ? "--destination-is-zero"
                          : NULL;
 
@@ -347,15 +367,15 @@ say_resumed (const struct migration *m)
   char left[UNITS_TEXT_MAX];
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i) {
-    const struct disk *d = &m->disks[i];
+  for (i = 0; i < m->disks.n; ++i) {
+    const struct disk *d = &m->disks.v[i];
 
     say_past_unknown (d);
 
     if (d->resumed)
       say_info ("%s goes on from the run before: %s to copy", d->pair->source,
                 units_format_bytes (left, d->remaining_bytes));
-    else if (m->options->incremental)
+    else if (m->disks.options->incremental)
       say_not_incremental (d);
   }
 }
@@ -367,7 +387,8 @@ run (struct migration *m)
   int status;
 
   if (open_disks (m) == -1)
-    return m->failure.stop == STOP_CANCELLED ? EXIT_CANCELLED : EXIT_FAILED;
+    return m->disks.failure.stop == STOP_CANCELLED ? EXIT_CANCELLED
+                                                   : EXIT_FAILED;
   event_started (m);
   say_resumed (m);
   migrate_enter (m, PHASE_BULK);
@@ -378,7 +399,7 @@ run (struct migration *m)
     m->passes++;
     status = converge (m);
   }
-  if (status == EXIT_FAILED && m->failure.stop == STOP_CANCELLED)
+  if (status == EXIT_FAILED && m->disks.failure.stop == STOP_CANCELLED)
     status = EXIT_CANCELLED;
   if (status != EXIT_DONE && status != EXIT_UNKNOWN)
     drained = pass_drain (m);
@@ -387,7 +408,7 @@ run (struct migration *m)
     pass_flush (m);
   if (status == EXIT_DONE) {
     m->complete = true;
-    if (m->options->digest && m->finish == FINISH_DETACH)
+    if (m->disks.options->digest && m->disks.finish == FINISH_DETACH)
       status = digest_all (m);
   }
   if (status == EXIT_DONE)
@@ -406,7 +427,8 @@ proxy_has_gone (struct disk *d)
       (control_broken (d->control) == NULL &&
        endpoint_broken (d->source) == NULL))
     return false;
-  c = control_open (&d->m->loop, d->control_path, CONTROL_GREETING_MS, &why);
+  c =
+    control_open (&d->disks->loop, d->control_path, CONTROL_GREETING_MS, &why);
   control_close (c);
   free (why);
   return c == NULL;
@@ -421,8 +443,8 @@ explain_failure (struct migration *m)
   size_t i;
   char *why;
 
-  for (i = 0; i < m->nr_disks; ++i) {
-    struct disk *d = &m->disks[i];
+  for (i = 0; i < m->disks.n; ++i) {
+    struct disk *d = &m->disks.v[i];
 
     if (!proxy_has_gone (d))
       continue;
@@ -430,10 +452,11 @@ explain_failure (struct migration *m)
                   "the proxy of %s has gone (%s): start it again; the next "
                   "run then copies this disk from the beginning",
                   d->pair->source,
-                  m->failure.why ? m->failure.why : "it does not answer") == -1)
+                  m->disks.failure.why ? m->disks.failure.why
+                                       : "it does not answer") == -1)
       return;
-    free (m->failure.why);
-    m->failure.why = why;
+    free (m->disks.failure.why);
+    m->disks.failure.why = why;
     return;
   }
 }
@@ -442,7 +465,7 @@ static void
 finish (struct migration *m, int status)
 {
   end_sessions (m);
-  drive_measure (m);
+  measure (m);
   progress_end (m, status == EXIT_DONE);
   if (status == EXIT_DONE)
     event_completed (m);
@@ -453,48 +476,59 @@ finish (struct migration *m, int status)
   }
   if (m->complete)
     say_summary (m);
-  if (m->failure.why != NULL && status != EXIT_DONE)
-    say_error ("%s", m->failure.why);
+  if (m->disks.failure.why != NULL && status != EXIT_DONE)
+    say_error ("%s", m->disks.failure.why);
   if (m->complete && status != EXIT_DONE)
     say_error ("everything is done but the digest; compute it at the "
                "destination, or run it again with --incremental");
   say_authority (m, m->complete ? EXIT_DONE : status);
 }
 
+/* ---- looking on -------------------------------------------------------- */
+
+static void
+before_round (struct disks *disks, int64_t now_us)
+{
+  liveness_run (migration_of (disks), now_us);
+}
+
+static void
+after_round (struct disks *disks, int64_t now_us)
+{
+  struct migration *m = migration_of (disks);
+
+  if (now_us >= m->next_show_us) {
+    m->next_show_us = now_us + SHOW_US;
+    measure (m);
+    progress_show (m);
+  }
+  heartbeat_run (m, now_us);
+}
+
 int
 migrate (const struct options *options)
 {
   struct migration m = {
-    .options = options,
-    .finish = options->finish,
     .wait = options->wait,
-    .max_pause_ms = options->max_pause_ms,
     .predicted_ms = FORECAST_NEVER,
     .started_us = loop_now_us (),
   };
   int status = EXIT_FAILED;
-  size_t i;
 
   say_quiet (options->quiet);
   events_enable (options->json);
   progress_init (options->bar, options->progress_fd);
-  loop_init (&m.loop);
-  bucket_init (&m.bucket, options->rate, loop_now_us ());
+  disks_init (&m.disks, options, event_policy);
+  m.disks.before_round = before_round;
+  m.disks.after_round = after_round;
   forecast_init (&m.forecast);
-  m.sample_seed =
-    options->sample_seed >= 0 ? (uint64_t)options->sample_seed : random_seed ();
-  random_init (&m.random, m.sample_seed);
   if (catch_signals (&m) == -1)
     say_error ("setting up signals: %s", strerror (errno));
   else
     status = run (&m);
   finish (&m, status);
-  for (i = 0; i < m.nr_disks; ++i)
-    disk_close (&m.disks[i]);
-  free (m.disks);
-  failure_free (&m.failure);
-  if (m.signals.fd >= 0)
-    close (m.signals.fd);
-  loop_destroy (&m.loop);
+  if (m.disks.signals.fd >= 0)
+    close (m.disks.signals.fd);
+  disks_free (&m.disks);
   return status;
 }

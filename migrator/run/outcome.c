@@ -17,7 +17,8 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#include "run/migration.h"
+#include "disks/drive.h"
+#include "run/outcome.h"
 
 #define ASK_US (INT64_C (5) * 1000000)
 #define ANSWER_US (INT64_C (2) * 1000000)
@@ -37,7 +38,7 @@ open_export (struct disk *d)
   if (timer == -1)
     return;
   if (timerfd_settime (timer, 0, &limit, NULL) == 0) {
-    e = endpoint_open (&d->m->loop, d->pair->source, &none, timer, &why);
+    e = endpoint_open (&d->disks->loop, d->pair->source, &none, timer, &why);
     free (why);
     endpoint_close (e);
   }
@@ -57,7 +58,7 @@ ask (struct disk *d, const char *command, json_t *arguments,
   do {
     if (loop_now_us () >= deadline_us)
       control_give_up (d->control, "the proxy did not answer in time");
-    drive (d->m, 100);
+    drive (d->disks, 100);
   } while (!a->done);
 }
 
@@ -77,7 +78,8 @@ connect_again (struct disk *d)
   char *why;
 
   control_close (d->control);
-  d->control = control_open (&d->m->loop, d->control_path, GREETING_MS, &why);
+  d->control =
+    control_open (&d->disks->loop, d->control_path, GREETING_MS, &why);
   free (why);
   if (d->control == NULL)
     return -1;
@@ -112,7 +114,7 @@ judge (const struct disk *d, const json_t *status)
 
   if (owner == NULL || end == NULL)
     return OUTCOME_LOST;
-  if (is_committed (d->m->finish, owner, end))
+  if (is_committed (d->disks->finish, owner, end))
     return OUTCOME_COMMITTED;
   if (strcmp (owner, "source") != 0)
     return OUTCOME_UNKNOWN;
@@ -147,13 +149,13 @@ ask_once (struct disk *d)
 
 /* Ask all of whom it is not known; whether there still is one. */
 static bool
-ask_lost (struct migration *m, int64_t deadline_us)
+ask_lost (struct disks *disks, int64_t deadline_us)
 {
   bool lost = false;
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i) {
-    struct disk *d = &m->disks[i];
+  for (i = 0; i < disks->n; ++i) {
+    struct disk *d = &disks->v[i];
 
     if (d->outcome != OUTCOME_LOST)
       continue;
@@ -165,21 +167,21 @@ ask_lost (struct migration *m, int64_t deadline_us)
 }
 
 void
-outcome_ask_lost (struct migration *m)
+outcome_ask_lost (struct disks *disks)
 {
   const int64_t deadline_us = loop_now_us () + ASK_US;
 
-  while (ask_lost (m, deadline_us) && loop_now_us () < deadline_us)
-    drive (m, 100);
+  while (ask_lost (disks, deadline_us) && loop_now_us () < deadline_us)
+    drive (disks, 100);
 }
 
 void
-outcome_ask_all (struct migration *m)
+outcome_ask_all (struct disks *disks)
 {
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i) {
-    m->disks[i].outcome = OUTCOME_LOST;
-    ask_once (&m->disks[i]);
+  for (i = 0; i < disks->n; ++i) {
+    disks->v[i].outcome = OUTCOME_LOST;
+    ask_once (&disks->v[i]);
   }
 }

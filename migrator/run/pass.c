@@ -4,6 +4,8 @@
 #include <stdlib.h>
 
 #include "run/migration.h"
+#include "run/measure.h"
+#include "run/pass.h"
 #include "protocol.h"
 #include "base/say.h"
 #include "units.h"
@@ -18,8 +20,8 @@ pass_remaining (const struct migration *m)
   uint64_t bytes = 0;
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i)
-    bytes += m->disks[i].remaining_bytes;
+  for (i = 0; i < m->disks.n; ++i)
+    bytes += m->disks.v[i].remaining_bytes;
   return bytes;
 }
 
@@ -29,8 +31,8 @@ pass_dirty_rate (const struct migration *m)
   uint64_t bytes = 0;
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i)
-    bytes += m->disks[i].dirty_rate;
+  for (i = 0; i < m->disks.n; ++i)
+    bytes += m->disks.v[i].dirty_rate;
   return bytes;
 }
 
@@ -40,8 +42,8 @@ pass_quarantined (const struct migration *m)
   uint64_t bytes = 0;
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i)
-    bytes += m->disks[i].quarantined_bytes;
+  for (i = 0; i < m->disks.n; ++i)
+    bytes += m->disks.v[i].quarantined_bytes;
   return bytes;
 }
 
@@ -51,8 +53,8 @@ pass_unverified (const struct migration *m)
   uint64_t bytes = 0;
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i)
-    bytes += disk_unverified_bytes (&m->disks[i]);
+  for (i = 0; i < m->disks.n; ++i)
+    bytes += disk_unverified_bytes (&m->disks.v[i]);
   return bytes;
 }
 
@@ -61,8 +63,8 @@ running (const struct migration *m)
 {
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i)
-    if (disk_pass_running (&m->disks[i]))
+  for (i = 0; i < m->disks.n; ++i)
+    if (disk_pass_running (&m->disks.v[i]))
       return true;
   return false;
 }
@@ -73,10 +75,10 @@ stop_taking (struct migration *m)
 {
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i) {
-    m->disks[i].swept = true;
-    while (m->disks[i].take_pending)
-      drive (m, ROUND_MS);
+  for (i = 0; i < m->disks.n; ++i) {
+    m->disks.v[i].swept = true;
+    while (m->disks.v[i].take_pending)
+      drive (&m->disks, ROUND_MS);
   }
 }
 
@@ -95,8 +97,8 @@ break_off (struct migration *m)
   size_t i;
 
   stop_taking (m);
-  for (i = 0; i < m->nr_disks; ++i)
-    copier_drop_queue (m->disks[i].copier);
+  for (i = 0; i < m->disks.n; ++i)
+    copier_drop_queue (m->disks.v[i].copier);
 }
 
 /* ---- a guest that is too fast ------------------------------------------ */
@@ -110,8 +112,8 @@ copy_rate (const struct migration *m)
   const uint64_t pace = meter_pace (&m->meter);
   uint64_t limit = meter_bandwidth (&m->meter);
 
-  if (m->bucket.rate > 0 && m->bucket.rate < limit)
-    limit = m->bucket.rate;
+  if (m->disks.bucket.rate > 0 && m->disks.bucket.rate < limit)
+    limit = m->disks.bucket.rate;
   return pace > limit ? pace : limit;
 }
 
@@ -128,7 +130,7 @@ is_outrun (const struct migration *m)
   };
 
   return forecast_is_outrun (pass_dirty_rate (m), copy_rate (m)) &&
-         forecast_pause_ms (&rest) > m->max_pause_ms;
+         forecast_pause_ms (&rest) > m->disks.max_pause_ms;
 }
 
 /* Long before it is given up, which a slow pass puts off for hours. */
@@ -150,7 +152,7 @@ watch_guest (struct migration *m)
               "%s/s are copied): at this rate it does not converge%s",
               units_format_bytes (dirty, pass_dirty_rate (m)),
               units_format_bytes (speed, copy_rate (m)),
-              m->bucket.rate > 0
+              m->disks.bucket.rate > 0
                 ? "; 'nbdmigrate set' with rate=SIZE can raise the limit"
                 : "");
   }
@@ -163,17 +165,18 @@ pass_run (struct migration *m, enum pass_kind kind, int64_t deadline_us)
 {
   size_t i;
 
-  drive_measure (m);
+  measure (m);
   if (m->phase == PHASE_VERIFY) /* nothing that went before tells its pace */
     meter_forget_pace (&m->meter);
   meter_start_pass (&m->meter, kind == PASS_COPY     ? pass_remaining (m)
                                : kind == PASS_VERIFY ? pass_unverified (m)
                                                      : pass_quarantined (m));
   m->behind_bytes = 0;
-  for (i = 0; i < m->nr_disks; ++i)
-    disk_start_pass (&m->disks[i], kind);
-  while (m->failure.stop == STOP_NO && running (m)) {
-    drive (m, ROUND_MS);
+  for (i = 0; i < m->disks.n; ++i)
+    disk_start_pass (&m->disks.v[i], kind,
+                     m->phase == PHASE_BULK || m->phase == PHASE_DIRTY);
+  while (m->disks.failure.stop == STOP_NO && running (m)) {
+    drive (&m->disks, ROUND_MS);
     watch_guest (m);
     if (deadline_us != 0 && loop_now_us () >= deadline_us) {
       stop_taking (m);
@@ -182,7 +185,7 @@ pass_run (struct migration *m, enum pass_kind kind, int64_t deadline_us)
     if (is_asked_to_finish (m))
       break_off (m);
   }
-  return m->failure.stop == STOP_NO;
+  return m->disks.failure.stop == STOP_NO;
 }
 
 /* ---- the end of copying ------------------------------------------------ */
@@ -196,21 +199,21 @@ pass_drain (struct migration *m)
   const int64_t deadline = loop_now_us () + DRAIN_US;
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i) {
-    struct disk *d = &m->disks[i];
+  for (i = 0; i < m->disks.n; ++i) {
+    struct disk *d = &m->disks.v[i];
 
     d->swept = true;
     if (d->copier != NULL)
       copier_drop_queue (d->copier);
   }
-  for (i = 0; i < m->nr_disks; ++i) {
-    struct disk *d = &m->disks[i];
+  for (i = 0; i < m->disks.n; ++i) {
+    struct disk *d = &m->disks.v[i];
 
     while (d->begun && control_broken (d->control) == NULL &&
            disk_pass_running (d) && loop_now_us () < deadline) {
       /* An answer to a take may still bring ranges. */
       copier_drop_queue (d->copier);
-      drive (m, ROUND_MS);
+      drive (&m->disks, ROUND_MS);
     }
   }
   return !running (m);
@@ -225,8 +228,8 @@ flushing (const struct migration *m, bool *ok)
   size_t i;
 
   *ok = true;
-  for (i = 0; i < m->nr_disks; ++i) {
-    busy |= copier_flushing (m->disks[i].copier, &disk_ok);
+  for (i = 0; i < m->disks.n; ++i) {
+    busy |= copier_flushing (m->disks.v[i].copier, &disk_ok);
     *ok &= disk_ok;
   }
   return busy;
@@ -248,24 +251,24 @@ pass_flush (struct migration *m)
   bool ok;
   size_t i;
 
-  if (drive_ask_all (m, "flush-begin", NULL) == -1) {
-    drive_fail_refused (m, "beginning a flush of the destination of");
+  if (drive_ask_all (&m->disks, "flush-begin", NULL) == -1) {
+    drive_fail_refused (&m->disks, "beginning a flush of the destination of");
     return -1;
   }
-  for (i = 0; i < m->nr_disks; ++i)
-    copier_flush (m->disks[i].copier);
+  for (i = 0; i < m->disks.n; ++i)
+    copier_flush (m->disks.v[i].copier);
   while (flushing (m, &ok))
-    drive (m, ROUND_MS);
-  if (drive_ask_all (m, "flush-end", flush_end_arguments) == -1) {
-    drive_fail_refused (m, "ending a flush of the destination of");
+    drive (&m->disks, ROUND_MS);
+  if (drive_ask_all (&m->disks, "flush-end", flush_end_arguments) == -1) {
+    drive_fail_refused (&m->disks, "ending a flush of the destination of");
     return -1;
   }
   m->flush_us = (uint64_t)(loop_now_us () - begin);
   if (!ok)
-    failure_note (&m->failure,
+    failure_note (&m->disks.failure,
                   "flushing the destinations failed; the first error was lost "
                   "for lack of memory");
-  return m->failure.stop == STOP_FAILED ? -1 : 0;
+  return m->disks.failure.stop == STOP_FAILED ? -1 : 0;
 }
 
 /* ---- what remains ------------------------------------------------------ */
@@ -273,17 +276,8 @@ pass_flush (struct migration *m)
 int
 pass_refresh (struct migration *m)
 {
-  size_t i;
-
-  if (drive_ask_all (m, "status", NULL) == -1) {
-    drive_fail_refused (m, "asking for the state of");
+  if (drive_refresh (&m->disks) == -1)
     return -1;
-  }
-  for (i = 0; i < m->nr_disks; ++i) {
-    struct disk *d = &m->disks[i];
-
-    disk_note_status (d, d->answer.value);
-  }
-  drive_measure (m);
-  return m->failure.stop == STOP_FAILED ? -1 : 0;
+  measure (m);
+  return m->disks.failure.stop == STOP_FAILED ? -1 : 0;
 }

@@ -9,6 +9,7 @@
 #include "cleanup.h"
 #include "show/events.h"
 #include "run/migration.h"
+#include "run/pass.h"
 #include "show/progress.h"
 #include "base/say.h"
 
@@ -64,8 +65,8 @@ disks_json (const struct migration *m)
   json_t *disks = json_array ();
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i) {
-    const struct disk *d = &m->disks[i];
+  for (i = 0; i < m->disks.n; ++i) {
+    const struct disk *d = &m->disks.v[i];
 
     json_array_append_new (
       disks, json_pack ("{s:s, s:s, s:I, s:I, s:b}", "source", d->pair->source,
@@ -93,8 +94,8 @@ disk_bytes (const struct migration *m)
   uint64_t bytes = 0;
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i)
-    bytes += m->disks[i].disk_bytes;
+  for (i = 0; i < m->disks.n; ++i)
+    bytes += m->disks.v[i].disk_bytes;
   return bytes;
 }
 
@@ -105,9 +106,9 @@ event_started (const struct migration *m)
     emit ("started",
           json_pack ("{s:o, s:I, s:s, s:I, s:I}", "disks", disks_json (m),
                      "disk_bytes", (json_int_t)disk_bytes (m), "finish",
-                     finish_name (m->finish), "max_pause_ms",
-                     (json_int_t)m->max_pause_ms, "rate",
-                     (json_int_t)m->bucket.rate));
+                     finish_name (m->disks.finish), "max_pause_ms",
+                     (json_int_t)m->disks.max_pause_ms, "rate",
+                     (json_int_t)m->disks.bucket.rate));
 }
 
 void
@@ -153,13 +154,15 @@ static json_t *
 summary (const struct migration *m)
 {
   struct copier_stats s, sum = { 0 };
+  uint64_t marked_bytes = 0;
   bool resumed = false;
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i) {
-    const struct disk *d = &m->disks[i];
+  for (i = 0; i < m->disks.n; ++i) {
+    const struct disk *d = &m->disks.v[i];
 
     resumed |= d->resumed;
+    marked_bytes += d->marked_bytes;
     if (d->copier == NULL)
       continue;
     copier_get_stats (d->copier, &s);
@@ -176,11 +179,11 @@ summary (const struct migration *m)
     (json_int_t)sum.zeroed_bytes, "skipped_bytes",
     (json_int_t)sum.skipped_bytes, "compared_bytes",
     (json_int_t)sum.compared_bytes, "sampled_bytes",
-    (json_int_t)sum.sampled_bytes, "sample_seed", (json_int_t)m->sample_seed,
-    "marked_bytes", (json_int_t)m->marked_bytes, "passes", (int)m->passes,
-    "pause_ms", m->pause_ms, "duration_ms",
+    (json_int_t)sum.sampled_bytes, "sample_seed",
+    (json_int_t)m->disks.sample_seed, "marked_bytes", (json_int_t)marked_bytes,
+    "passes", (int)m->passes, "pause_ms", m->pause_ms, "duration_ms",
     (json_int_t)((loop_now_us () - m->started_us) / 1000), "finish",
-    finish_name (m->finish), "resumed", resumed);
+    finish_name (m->disks.finish), "resumed", resumed);
 }
 
 void
@@ -200,7 +203,7 @@ event_failed (const struct migration *m, int status)
   members = summary (m);
   json_object_set_new (members, "status", json_integer (status));
   json_object_set_new (members, "error",
-                       m->failure.why ? json_string (m->failure.why)
-                                      : json_null ());
+                       m->disks.failure.why ? json_string (m->disks.failure.why)
+                                            : json_null ());
   emit ("failed", members);
 }

@@ -8,6 +8,7 @@
 #include "cleanup.h"
 #include "run/liveness.h"
 #include "run/migration.h"
+#include "run/pass.h"
 #include "show/progress-text.h"
 #include "show/progress.h"
 #include "base/say.h"
@@ -66,15 +67,15 @@ find_silence (const struct migration *m)
   struct silence s = { .side = NULL };
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i) {
-    listen_to (&s, "source", m->disks[i].source);
-    listen_to (&s, "destination", m->disks[i].destination);
-    listen_to (&s, "base", m->disks[i].base);
+  for (i = 0; i < m->disks.n; ++i) {
+    listen_to (&s, "source", m->disks.v[i].source);
+    listen_to (&s, "destination", m->disks.v[i].destination);
+    listen_to (&s, "base", m->disks.v[i].base);
   }
   /* The same server, most likely: only if it answers to us. */
-  for (i = 0; i < m->nr_disks && s.side == NULL; ++i)
+  for (i = 0; i < m->disks.n && s.side == NULL; ++i)
     note_silence (&s, "relay",
-                  liveness_relay_silent_us (&m->disks[i], loop_now_us ()));
+                  liveness_relay_silent_us (&m->disks.v[i], loop_now_us ()));
   return s;
 }
 
@@ -92,8 +93,8 @@ find_late (const struct migration *m)
   struct late late = { 0 };
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i) {
-    const struct disk *d = &m->disks[i];
+  for (i = 0; i < m->disks.n; ++i) {
+    const struct disk *d = &m->disks.v[i];
 
     if (!disk_waits_for_late_writes (d))
       continue;
@@ -175,7 +176,7 @@ predicted_ms (const struct migration *m)
   if (eta != FORECAST_NEVER)
     in.remaining_bytes =
       m->behind_bytes + (uint64_t)((double)dirty_rate * (double)eta / 1000);
-  if (m->options->verify)
+  if (m->disks.options->verify)
     in.remaining_bytes *= 2;
   return forecast_pause_ms (&in);
 }
@@ -196,8 +197,8 @@ moved_bytes (const struct migration *m)
   uint64_t bytes = m->meter.moved_bytes;
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i)
-    bytes -= m->disks[i].digested_bytes;
+  for (i = 0; i < m->disks.n; ++i)
+    bytes -= m->disks.v[i].digested_bytes;
   return bytes;
 }
 
@@ -205,7 +206,7 @@ moved_bytes (const struct migration *m)
 static enum finish
 finish_in_force (const struct migration *m)
 {
-  return m->finish_wished ? m->finish_wish : m->finish;
+  return m->finish_wished ? m->finish_wish : m->disks.finish;
 }
 
 json_t *
@@ -237,9 +238,9 @@ progress_json (struct migration *m)
       or_null (pause), "eta_ms", or_null (eta), "finish",
       finish_name (finish_in_force (m)), "wait",
       (int)(m->wait && !m->finish_wished), "max_pause_ms",
-      (json_int_t)m->max_pause_ms, "rate", (json_int_t)m->bucket.rate,
-      "disk_count", (json_int_t)m->nr_disks, "silent", silence.side,
-      "silent_ms", (json_int_t)(silence.us / 1000)),
+      (json_int_t)m->disks.max_pause_ms, "rate",
+      (json_int_t)m->disks.bucket.rate, "disk_count", (json_int_t)m->disks.n,
+      "silent", silence.side, "silent_ms", (json_int_t)(silence.us / 1000)),
     m);
 }
 

@@ -6,7 +6,7 @@
 #ifndef NBDMIGRATE_CANARY_INTERNAL_H
 #define NBDMIGRATE_CANARY_INTERNAL_H
 
-#include "run/migration.h"
+#include "disks/drive.h"
 
 #define MARK_BYTES 16 /* what a mark repeats */
 
@@ -29,7 +29,7 @@ struct place {
 };
 
 struct canary {
-  struct migration *m;
+  struct disks *disks;
   struct place *v; /* one for each disk, in their order */
   bool shut;       /* the gates; until they open by themselves: */
   int64_t until_us;

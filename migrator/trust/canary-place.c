@@ -8,6 +8,7 @@
 
 #include "trust/canary-internal.h"
 #include "cleanup.h"
+#include "disks/gates.h"
 #include "trust/map.h"
 #include "trust/look.h"
 #include "protocol.h"
@@ -23,8 +24,8 @@ canary_ask (struct canary *c, const char *command, place_arguments *arguments)
   int result = 0;
   size_t i;
 
-  for (i = 0; i < c->m->nr_disks; ++i) {
-    struct disk *d = &c->m->disks[i];
+  for (i = 0; i < c->disks->n; ++i) {
+    struct disk *d = &c->disks->v[i];
     json_t *args = arguments (&c->v[i]);
 
     control_answer_clear (&d->answer);
@@ -33,15 +34,16 @@ canary_ask (struct canary *c, const char *command, place_arguments *arguments)
     else
       d->answer.done = true;
   }
-  for (i = 0; i < c->m->nr_disks; ++i) {
-    const struct disk *d = &c->m->disks[i];
+  for (i = 0; i < c->disks->n; ++i) {
+    const struct disk *d = &c->disks->v[i];
 
     while (!d->answer.done)
-      drive (c->m, 1000);
+      drive (c->disks, 1000);
     if (d->answer.error_class == NULL)
       continue;
-    failure_note (&c->m->failure, "looking at the destination of %s: %s: %s",
-                  d->pair->source, command, d->answer.desc);
+    failure_note (&c->disks->failure,
+                  "looking at the destination of %s: %s: %s", d->pair->source,
+                  command, d->answer.desc);
     result = -1;
   }
   return result;
@@ -53,15 +55,15 @@ canary_ask (struct canary *c, const char *command, place_arguments *arguments)
 static uint64_t
 choose_wish (struct place *p)
 {
-  struct migration *m = p->d->m;
+  struct disks *disks = p->d->disks;
   uint64_t bytes;
 
   if (p->d->base != NULL && p->top.n == 0)
-    map_top (m, p->d->base, p->d->disk_bytes, &p->top);
+    map_top (disks, p->d->base, p->d->disk_bytes, &p->top);
   bytes = extents_bytes (&p->top);
   if (bytes > 0)
-    return map_byte (&p->top, random_below (&m->random, bytes));
-  return random_below (&m->random, p->d->disk_bytes);
+    return map_byte (&p->top, random_below (&disks->random, bytes));
+  return random_below (&disks->random, p->d->disk_bytes);
 }
 
 /* While a write of an earlier run may still land (R17), it could be over a
@@ -113,7 +115,7 @@ choose_block (struct place *p)
     p->wish < p->chunk.offset ? blocks : (p->wish - p->chunk.offset) / bytes;
   p->offset +=
     bytes *
-    (wished < blocks ? wished : random_below (&p->d->m->random, blocks));
+    (wished < blocks ? wished : random_below (&p->d->disks->random, blocks));
 }
 
 static int
@@ -123,17 +125,17 @@ take (struct canary *c, place_arguments *arguments)
 
   if (canary_ask (c, "take", arguments) == -1)
     return -1;
-  for (i = 0; i < c->m->nr_disks; ++i) {
+  for (i = 0; i < c->disks->n; ++i) {
     CLEANUP_EXTENTS struct extents e = EXTENTS_EMPTY;
-    struct disk *d = &c->m->disks[i];
+    struct disk *d = &c->disks->v[i];
     const char *why = NULL;
 
     if (d->answer.value == NULL)
       continue;
     if (protocol_parse_extents (json_object_get (d->answer.value, "extents"),
                                 &e, &why) == -1) {
-      failure_note (&c->m->failure, "taking a chunk of %s: %s", d->pair->source,
-                    why);
+      failure_note (&c->disks->failure, "taking a chunk of %s: %s",
+                    d->pair->source, why);
       return -1;
     }
     if (e.n == 0)
@@ -169,7 +171,7 @@ give_back (struct canary *c, bool all)
     canary_ask (c, "failed", all ? give_back_arguments : give_back_unchosen);
   size_t i;
 
-  for (i = 0; i < c->m->nr_disks; ++i)
+  for (i = 0; i < c->disks->n; ++i)
     if (all || !c->v[i].chosen)
       c->v[i].chunk.length = 0;
   return result;
@@ -192,18 +194,18 @@ canary_fits (const struct endpoint *e, const struct place *p)
 int
 canary_shut (struct canary *c)
 {
-  enum cut_over result;
+  enum gates result;
 
   if (c->missed)
     return 0;
-  c->until_us = loop_now_us () + (int64_t)c->m->max_pause_ms * 1000;
-  result = gates_shut (c->m);
-  c->shut = result == CUT_DONE;
+  c->until_us = loop_now_us () + (int64_t)c->disks->max_pause_ms * 1000;
+  result = gates_shut (c->disks);
+  c->shut = result == GATES_SHUT;
   if (c->shut)
     return 0;
-  gates_open (c->m);
+  gates_open (c->disks);
   c->missed = true;
-  return result == CUT_MISSED ? 0 : -1;
+  return result == GATES_MISSED ? 0 : -1;
 }
 
 bool
@@ -212,7 +214,7 @@ canary_open (struct canary *c)
   if (!c->shut)
     return false;
   c->shut = false;
-  c->missed |= !gates_open (c->m);
+  c->missed |= !gates_open (c->disks);
   return !c->missed;
 }
 
@@ -222,22 +224,22 @@ int
 canary_look_before (struct canary *c, struct place *p)
 {
   CLEANUP_LOOKS struct looks looks = LOOKS_EMPTY;
-  struct migration *m = c->m;
+  struct disks *disks = c->disks;
   const struct endpoint *e = p->d->destination;
   size_t i;
 
   looks_add (&looks, LOOK_READ, e, e->connections[0], p->offset, p->bytes,
              NULL);
-  for (i = 0; i < m->nr_disks; ++i)
-    if (canary_fits (m->disks[i].source, p))
-      looks_add (&looks, LOOK_READ, m->disks[i].source, NULL, p->offset,
+  for (i = 0; i < disks->n; ++i)
+    if (canary_fits (disks->v[i].source, p))
+      looks_add (&looks, LOOK_READ, disks->v[i].source, NULL, p->offset,
                  p->bytes, NULL);
-  if (looks_run (m, &looks) == -1)
+  if (looks_run (disks, &looks) == -1)
     return -1;
   free (p->before);
   p->before = malloc (p->bytes);
   if (p->before == NULL) {
-    failure_note (&m->failure, "looking at %s: no memory", e->uri);
+    failure_note (&disks->failure, "looking at %s: no memory", e->uri);
     return -1;
   }
   memcpy (p->before, looks.v[0].data, p->bytes);
@@ -256,7 +258,7 @@ look_at_places (struct canary *c, bool again)
   int any = 0;
   size_t i;
 
-  for (i = 0; i < c->m->nr_disks; ++i) {
+  for (i = 0; i < c->disks->n; ++i) {
     struct place *p = &c->v[i];
 
     if (p->chosen || (again && !p->differs))
@@ -288,7 +290,7 @@ prove_places (struct canary *c)
   if (c->shut)
     any = look_at_places (c, true);
   held = canary_open (c);
-  for (i = 0; held && i < c->m->nr_disks; ++i)
+  for (i = 0; held && i < c->disks->n; ++i)
     if (!c->v[i].chosen)
       c->v[i].chosen = c->v[i].proven = c->v[i].differs;
   return any;
@@ -301,12 +303,12 @@ canary_choose_places (struct canary *c)
   size_t i;
 
   for (try = 1; try <= TRIES; ++try) {
-    for (i = 0; i < c->m->nr_disks; ++i)
+    for (i = 0; i < c->disks->n; ++i)
       c->v[i].wish = choose_wish (&c->v[i]);
     if (take (c, take_wish) == -1 || take (c, take_first) == -1 ||
         prove_places (c) == -1)
       return -1;
-    for (i = 0; try == TRIES && i < c->m->nr_disks; ++i)
+    for (i = 0; try == TRIES && i < c->disks->n; ++i)
       c->v[i].chosen |= c->v[i].chunk.length > 0 && c->v[i].bytes > 0;
     if (give_back (c, false) == -1)
       return -1;

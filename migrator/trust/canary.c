@@ -32,6 +32,7 @@
 #include <sys/random.h>
 
 #include "trust/canary-internal.h"
+#include "trust/canary.h"
 #include "cleanup.h"
 #include "trust/digest.h"
 #include "trust/look.h"
@@ -48,7 +49,7 @@ make_mark (struct place *p)
 
   p->mark = malloc (p->bytes);
   if (p->mark == NULL || getrandom (p->id, MARK_BYTES, 0) != MARK_BYTES) {
-    failure_note (&p->d->m->failure, "making a mark for %s: %s",
+    failure_note (&p->d->disks->failure, "making a mark for %s: %s",
                   p->d->pair->destination, strerror (errno));
     return -1;
   }
@@ -62,7 +63,7 @@ make_marks (struct canary *c)
 {
   size_t i;
 
-  for (i = 0; i < c->m->nr_disks; ++i)
+  for (i = 0; i < c->disks->n; ++i)
     if (c->v[i].chosen && make_mark (&c->v[i]) == -1)
       return -1;
   return 0;
@@ -80,7 +81,7 @@ whose (const struct canary *c, const char *data)
 {
   size_t i;
 
-  for (i = 0; i < c->m->nr_disks; ++i)
+  for (i = 0; i < c->disks->n; ++i)
     if (c->v[i].chosen && memcmp (data, c->v[i].id, MARK_BYTES) == 0)
       return &c->v[i];
   return NULL;
@@ -89,7 +90,7 @@ whose (const struct canary *c, const char *data)
 static int
 fail_foreign (const struct place *p)
 {
-  failure_note (&p->d->m->failure,
+  failure_note (&p->d->disks->failure,
                 "the destination %s does not keep what is written to it: what "
                 "was written at offset %" PRIu64 " (%u bytes) is not what the "
                 "same connection reads there.  Is it in use by somebody else "
@@ -109,7 +110,7 @@ write_all (struct canary *c, bool mark)
   int result;
   size_t i;
 
-  for (i = 0; i < c->m->nr_disks; ++i) {
+  for (i = 0; i < c->disks->n; ++i) {
     struct place *p = &c->v[i];
     const struct endpoint *e = p->d->destination;
     struct connection *over = e->connections[0];
@@ -124,12 +125,11 @@ write_all (struct canary *c, bool mark)
     else
       looks_add (&writes, LOOK_WRITE, e, over, p->offset, p->bytes, p->before);
     looks_add (&flushes, LOOK_FLUSH, e, over, 0, 0, NULL);
+    if (writes.v[writes.n - 1].kind == LOOK_WRITE)
+      p->d->marked_bytes += p->bytes;
   }
-  for (i = 0; i < writes.n; ++i)
-    if (writes.v[i].kind == LOOK_WRITE)
-      c->m->marked_bytes += writes.v[i].bytes;
-  result = looks_run (c->m, &writes);
-  if (looks_run (c->m, &flushes) == -1)
+  result = looks_run (c->disks, &writes);
+  if (looks_run (c->disks, &flushes) == -1)
     result = -1;
   return result;
 }
@@ -139,7 +139,7 @@ any_unproven (const struct canary *c)
 {
   size_t i;
 
-  for (i = 0; i < c->m->nr_disks; ++i)
+  for (i = 0; i < c->disks->n; ++i)
     if (c->v[i].chosen && !c->v[i].proven)
       return true;
   return false;
@@ -151,7 +151,7 @@ any_unproven (const struct canary *c)
 static void
 shut_again (struct canary *c)
 {
-  if (!any_unproven (c) || c->m->failure.stop == STOP_NO ||
+  if (!any_unproven (c) || c->disks->failure.stop == STOP_NO ||
       (c->shut && loop_now_us () < c->until_us))
     return;
   canary_open (c);
@@ -169,7 +169,7 @@ leave_what_was_overwritten (struct canary *c)
   CLEANUP_LOOKS struct looks looks = LOOKS_EMPTY;
   size_t i, n = 0;
 
-  for (i = 0; i < c->m->nr_disks; ++i) {
+  for (i = 0; i < c->disks->n; ++i) {
     const struct place *p = &c->v[i];
     const struct endpoint *e = p->d->destination;
 
@@ -177,8 +177,8 @@ leave_what_was_overwritten (struct canary *c)
       looks_add (&looks, LOOK_READ, e, e->connections[0], p->offset, p->bytes,
                  NULL);
   }
-  looks_run (c->m, &looks);
-  for (i = 0; i < c->m->nr_disks; ++i) {
+  looks_run (c->disks, &looks);
+  for (i = 0; i < c->disks->n; ++i) {
     struct place *p = &c->v[i];
     const struct look *b;
 
@@ -201,7 +201,7 @@ put_back (struct canary *c)
   shut_again (c);
   leave_what_was_overwritten (c);
   done = write_all (c, false) == 0;
-  for (i = 0; i < c->m->nr_disks; ++i) {
+  for (i = 0; i < c->disks->n; ++i) {
     struct place *p = &c->v[i];
 
     if (p->overwritten)
@@ -219,10 +219,10 @@ put_back (struct canary *c)
 /* ---- looking ----------------------------------------------------------- */
 
 static int
-fail_same (struct migration *m, const struct place *p, bool source,
+fail_same (struct disks *disks, const struct place *p, bool source,
            const char *uri)
 {
-  failure_note (&m->failure,
+  failure_note (&disks->failure,
                 "the destination %s and the %s %s are the same disk: what was "
                 "written to the one at offset %" PRIu64 " was read from the "
                 "other%s; every disk needs a destination of its own",
@@ -235,9 +235,9 @@ fail_same (struct migration *m, const struct place *p, bool source,
 }
 
 static int
-fail_differs (struct migration *m, const struct place *p, const char *whose_own)
+fail_differs (struct disks *disks, const struct place *p, const char *whose_own)
 {
-  failure_note (&m->failure,
+  failure_note (&disks->failure,
                 "the connections to the destination %s reach different disks: "
                 "what was written over one at offset %" PRIu64 " (%u bytes) is "
                 "not what %s reads there.  Does that server give each client a "
@@ -258,8 +258,9 @@ judge_own (const struct canary *c, const struct place *p, const char *data,
   if (memcmp (data, p->mark, p->bytes) == 0)
     return 0;
   if (other != NULL && other != p)
-    return fail_same (c->m, p, false, other->d->pair->destination);
-  return same_one ? fail_foreign (p) : fail_differs (c->m, p, "another one");
+    return fail_same (c->disks, p, false, other->d->pair->destination);
+  return same_one ? fail_foreign (p)
+                  : fail_differs (c->disks, p, "another one");
 }
 
 static void
@@ -281,7 +282,7 @@ look_own (const struct canary *c, const struct place *p)
 
   add_connections (&looks, p->d->destination, p);
   add_connections (&looks, p->d->reader, p);
-  if (looks_run (c->m, &looks) == -1)
+  if (looks_run (c->disks, &looks) == -1)
     return -1;
   for (i = 0; i < looks.n; ++i)
     if (judge_own (c, p, looks.v[i].data, i == 0) == -1)
@@ -296,11 +297,11 @@ static int
 look_others (const struct canary *c, const struct place *p)
 {
   CLEANUP_LOOKS struct looks looks = LOOKS_EMPTY;
-  struct migration *m = c->m;
+  struct disks *disks = c->disks;
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i) {
-    const struct disk *d = &m->disks[i];
+  for (i = 0; i < disks->n; ++i) {
+    const struct disk *d = &disks->v[i];
 
     if (d != p->d && canary_fits (d->destination, p))
       looks_add (&looks, LOOK_READ, d->destination, NULL, p->offset, p->bytes,
@@ -308,7 +309,7 @@ look_others (const struct canary *c, const struct place *p)
     if (canary_fits (d->source, p))
       looks_add (&looks, LOOK_READ, d->source, NULL, p->offset, p->bytes, NULL);
   }
-  if (looks_run (m, &looks) == -1)
+  if (looks_run (disks, &looks) == -1)
     return -1;
   for (i = 0; i < looks.n; ++i) {
     const struct endpoint *e = looks.v[i].where;
@@ -316,10 +317,10 @@ look_others (const struct canary *c, const struct place *p)
 
     if (memcmp (looks.v[i].data, p->id, MARK_BYTES) != 0)
       continue;
-    for (k = 0; k < m->nr_disks; ++k)
-      if (m->disks[k].source == e)
-        return fail_same (m, p, true, e->uri);
-    return fail_same (m, p, false, e->uri);
+    for (k = 0; k < disks->n; ++k)
+      if (disks->v[k].source == e)
+        return fail_same (disks, p, true, e->uri);
+    return fail_same (disks, p, false, e->uri);
   }
   return 0;
 }
@@ -329,7 +330,7 @@ look_others (const struct canary *c, const struct place *p)
 static json_t *
 read_back_arguments (const struct place *p)
 {
-  if (!p->chosen || p->d->m->finish != FINISH_PIVOT ||
+  if (!p->chosen || p->d->disks->finish != FINISH_PIVOT ||
       uri_is_local (p->d->pair->destination) || p->connection >= p->connections)
     return NULL;
   return json_pack ("{s:[[I, I]], s:i}", "extents", (json_int_t)p->offset,
@@ -362,18 +363,18 @@ look_over_relay (struct canary *c)
   bool asked;
   size_t i;
 
-  for (i = 0; i < c->m->nr_disks; ++i)
+  for (i = 0; i < c->disks->n; ++i)
     c->v[i].connections = 1;
   do {
     asked = false;
     if (canary_ask (c, "read-back", read_back_arguments) == -1)
       return -1;
-    for (i = 0; i < c->m->nr_disks; ++i) {
+    for (i = 0; i < c->disks->n; ++i) {
       if (c->v[i].d->answer.value == NULL)
         continue;
       asked = true;
       if (!relay_saw (&c->v[i]))
-        return fail_differs (c->m, &c->v[i], "the proxy's own connection");
+        return fail_differs (c->disks, &c->v[i], "the proxy's own connection");
     }
   } while (asked);
   return 0;
@@ -386,7 +387,7 @@ look (struct canary *c)
 {
   size_t i;
 
-  for (i = 0; i < c->m->nr_disks; ++i) {
+  for (i = 0; i < c->disks->n; ++i) {
     const struct place *p = &c->v[i];
 
     if (p->chosen && (look_others (c, p) == -1 || look_own (c, p) == -1))
@@ -407,7 +408,7 @@ shut_unproven (struct canary *c)
     return 0;
   if (canary_shut (c) == -1)
     return -1;
-  for (i = 0; i < c->m->nr_disks; ++i)
+  for (i = 0; i < c->disks->n; ++i)
     if (c->v[i].chosen && !c->v[i].proven &&
         canary_look_before (c, &c->v[i]) == -1)
       return -1;
@@ -433,24 +434,24 @@ mark_and_look (struct canary *c)
 }
 
 int
-canary_check (struct migration *m)
+canary_check (struct disks *disks)
 {
-  struct canary c = { .m = m, .v = calloc (m->nr_disks, sizeof *c.v) };
+  struct canary c = { .disks = disks, .v = calloc (disks->n, sizeof *c.v) };
   int result;
   size_t i;
 
   if (c.v == NULL) {
-    failure_note (&m->failure, "looking at the destinations: no memory");
+    failure_note (&disks->failure, "looking at the destinations: no memory");
     return -1;
   }
-  for (i = 0; i < m->nr_disks; ++i)
-    c.v[i].d = &m->disks[i];
+  for (i = 0; i < disks->n; ++i)
+    c.v[i].d = &disks->v[i];
   result = mark_and_look (&c);
-  for (i = 0; i < m->nr_disks; ++i) {
+  for (i = 0; i < disks->n; ++i) {
     free (c.v[i].mark);
     free (c.v[i].before);
     extents_free (&c.v[i].top);
   }
   free (c.v);
-  return m->failure.stop == STOP_NO ? result : -1;
+  return disks->failure.stop == STOP_NO ? result : -1;
 }

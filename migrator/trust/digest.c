@@ -12,7 +12,7 @@
 #include <gnutls/gnutls.h>
 
 #include "trust/digest.h"
-#include "run/migration.h"
+#include "disks/drive.h"
 
 #define SLOTS 8
 #define SLOT_BYTES (512 * 1024)
@@ -53,7 +53,8 @@ static uint64_t
 piece_bytes (const struct disk *d)
 {
   const struct endpoint *e = disk_reader (d);
-  const uint64_t asked = d->m->options->request_bytes, block = e->minimum_bytes;
+  const uint64_t asked = d->disks->options->request_bytes,
+                 block = e->minimum_bytes;
   const uint64_t piece =
     e->maximum_bytes < SLOT_BYTES ? e->maximum_bytes : SLOT_BYTES;
 
@@ -102,7 +103,7 @@ take_full (struct reader *r)
       if (!s->full || s->offset != r->d->digested_bytes)
         continue;
       if (s->io.error != 0) {
-        failure_note (&r->d->m->failure,
+        failure_note (&r->d->disks->failure,
                       "reading %s for its digest at offset %" PRIu64 ": %s",
                       r->d->pair->destination, s->offset,
                       strerror (s->io.error));
@@ -131,20 +132,20 @@ any_busy (const struct reader *r)
 static int
 read_all (struct reader *r)
 {
-  const struct migration *m = r->d->m;
+  const struct disks *disks = r->d->disks;
 
   while (r->d->digested_bytes < r->d->disk_bytes) {
     if (endpoint_idle (r->over, UINT32_MAX) == NULL) {
-      failure_note (&r->d->m->failure, "reading %s for its digest: %s",
+      failure_note (&r->d->disks->failure, "reading %s for its digest: %s",
                     r->d->pair->destination, endpoint_broken (r->over));
       return -1;
     }
     start_reads (r);
-    drive (r->d->m, 100);
+    drive (r->d->disks, 100);
     if (take_full (r) == -1)
       return -1;
-    if (m->failure.stop != STOP_NO) {
-      failure_note (&r->d->m->failure,
+    if (disks->failure.stop != STOP_NO) {
+      failure_note (&r->d->disks->failure,
                     "reading %s for its digest was interrupted",
                     r->d->pair->destination);
       return -1;
@@ -185,19 +186,19 @@ digest_disk (struct disk *d)
     return -1;
   r.over = disk_reader (d);
   if (gnutls_hash_init (&r.hash, GNUTLS_DIG_SHA256) < 0) {
-    failure_note (&d->m->failure, "GnuTLS offers no SHA-256");
+    failure_note (&d->disks->failure, "GnuTLS offers no SHA-256");
     return -1;
   }
   for (i = 0; i < SLOTS; ++i) {
     r.slots[i].buf = malloc (SLOT_BYTES + d->destination->minimum_bytes);
     if (r.slots[i].buf == NULL)
-      failure_note (&d->m->failure, "reading %s for its digest: no memory",
+      failure_note (&d->disks->failure, "reading %s for its digest: no memory",
                     d->pair->destination);
   }
-  if (d->m->failure.stop == STOP_NO)
+  if (d->disks->failure.stop == STOP_NO)
     result = read_all (&r);
   while (any_busy (&r))
-    drive (d->m, 100);
+    drive (d->disks, 100);
   gnutls_hash_deinit (r.hash, digest);
   if (result == 0)
     to_text (digest, d->digest);

@@ -6,16 +6,14 @@
 
 #include <stddef.h>
 
-#define DIGEST_TEXT_BYTES 65 /* hexadecimal, with the final 0 */
-
-struct disk;
+#include "disk/disk.h"
 
 /* The SHA-256 of these bytes; -1: GnuTLS does not offer it. */
 extern int digest_data (const void *data, size_t bytes,
                         char text[DIGEST_TEXT_BYTES]);
 
 /* Read the destination (as many bytes as the source has) and fill d->digest.
- * Drives the migration meanwhile.  -1 with m->failure set on error.
+ * Drives the migration meanwhile.  -1 with disks->failure set on error.
  */
 extern int digest_disk (struct disk *d);
 

@@ -15,15 +15,18 @@
 #include <string.h>
 
 #include "cleanup.h"
+#include "trust/evidence.h"
 #include "trust/map.h"
-#include "run/migration.h"
+#include "disks/drive.h"
 #include "trust/sample.h"
 
 #define ZERO_ANYWHERE 64 /* places of a disk, wherever they are */
 #define ZERO_DATA 192    /* where the destination says that there is data */
 #define EARLIER_ANYWHERE 64
 #define EARLIER_DATA 192   /* where the source says so */
-#define COPIED_ANYWHERE 32 /* and EVIDENCE_KEPT of what was copied as data */
+#define COPIED_ANYWHERE 32 /* and DISK_KEPT of what was copied as data */
+
+_Static_assert(DISK_KEPT_BYTES == SAMPLE_BYTES, "what was kept is one sample");
 
 /* ---- where to look ----------------------------------------------------- */
 
@@ -31,7 +34,7 @@ static void
 add_anywhere (struct sample *s, struct disk *d, unsigned n)
 {
   while (n-- > 0)
-    sample_add (s, d, random_below (&d->m->random, d->disk_bytes), false);
+    sample_add (s, d, random_below (&d->disks->random, d->disk_bytes), false);
 }
 
 /* Where there is said to be data. */
@@ -42,7 +45,7 @@ add_data (struct sample *s, struct disk *d, const struct extents *data,
   const uint64_t bytes = extents_bytes (data);
 
   while (bytes > 0 && n-- > 0)
-    sample_add (s, d, map_byte (data, random_below (&d->m->random, bytes)),
+    sample_add (s, d, map_byte (data, random_below (&d->disks->random, bytes)),
                 true);
 }
 
@@ -67,19 +70,19 @@ breaks_promise (const struct spot *p)
 static int
 check_zero (struct disk *d)
 {
-  CLEANUP_SAMPLE struct sample s = { .m = d->m, .lease = SAMPLE_DIRTY };
+  CLEANUP_SAMPLE struct sample s = { .disks = d->disks, .lease = SAMPLE_DIRTY };
   CLEANUP_EXTENTS struct extents data = EXTENTS_EMPTY;
   int result;
   size_t i;
 
   add_anywhere (&s, d, ZERO_ANYWHERE);
-  map_data (d->m, d->destination, d->disk_bytes, &data);
+  map_data (d->disks, d->destination, d->disk_bytes, &data);
   add_data (&s, d, &data, ZERO_DATA);
   result = sample_read (&s);
   for (i = 0; result == 0 && i < s.n; ++i)
     if (breaks_promise (&s.v[i])) {
       failure_note (
-        &d->m->failure,
+        &d->disks->failure,
         "the destination %s is not zero, as --destination-is-zero "
         "says: at offset %" PRIu64 " (%u bytes), where the source %s "
         "is zero and nothing would be written, it holds something "
@@ -95,7 +98,7 @@ check_zero (struct disk *d)
 static int
 check_earlier (struct disk *d)
 {
-  CLEANUP_SAMPLE struct sample s = { .m = d->m, .lease = SAMPLE_CLEAN };
+  CLEANUP_SAMPLE struct sample s = { .disks = d->disks, .lease = SAMPLE_CLEAN };
   CLEANUP_EXTENTS struct extents data = EXTENTS_EMPTY;
   CLEANUP_EXTENTS struct extents wrong = EXTENTS_EMPTY;
   struct disk *wrong_disk = NULL;
@@ -112,7 +115,7 @@ check_earlier (struct disk *d)
   if (wrong_disk == NULL)
     return 0;
   failure_note (
-    &d->m->failure,
+    &d->disks->failure,
     "the destination %s does not hold what an earlier run copied: in "
     "the chunk at offset %" PRIu64 " (%" PRIu64 " bytes), which would "
     "not be copied again, it differs from the source %s, where nobody "
@@ -129,63 +132,27 @@ check_earlier (struct disk *d)
  * always).
  */
 int
-evidence_before (struct migration *m)
+evidence_before (struct disks *disks)
 {
   size_t i;
 
-  if (pass_refresh (m) == -1)
+  if (drive_refresh (disks) == -1)
     return -1;
-  for (i = 0; i < m->nr_disks; ++i) {
-    struct disk *d = &m->disks[i];
+  for (i = 0; i < disks->n; ++i) {
+    struct disk *d = &disks->v[i];
 
     if (d->disk_bytes == 0 || d->old_connections > 0)
       continue;
     if (d->resumed && check_earlier (d) == -1)
       return -1;
-    if (m->options->destination_is_zero && !d->past_unknown &&
+    if (disks->options->destination_is_zero && !d->past_unknown &&
         check_zero (d) == -1)
       return -1;
   }
-  return m->failure.stop == STOP_NO ? 0 : -1;
+  return disks->failure.stop == STOP_NO ? 0 : -1;
 }
 
 /* ---- what this run copied ---------------------------------------------- */
-
-static struct kept *
-largest (struct disk *d)
-{
-  struct kept *most = &d->kept[0];
-  unsigned i;
-
-  for (i = 1; i < d->nr_kept; ++i)
-    if (d->kept[i].hash > most->hash)
-      most = &d->kept[i];
-  return most;
-}
-
-/* Of all that is written those with the smallest hashes are kept: a choice that
- * does not depend on the order of the answers, nor on how often something is
- * written again, so that the seed repeats it.
- */
-void
-evidence_note (struct disk *d, uint64_t offset, uint64_t length)
-{
-  struct kept k = { random_hash (offset, d->m->sample_seed), 0 };
-  struct kept *to =
-    d->nr_kept < EVIDENCE_KEPT ? &d->kept[d->nr_kept] : largest (d);
-  unsigned i;
-
-  if (d->nr_kept == EVIDENCE_KEPT && k.hash >= to->hash)
-    return;
-  for (i = 0; i < d->nr_kept; ++i)
-    if (d->kept[i].hash == k.hash)
-      return;
-  k.offset = offset + k.hash % ((length + SAMPLE_BYTES - 1) / SAMPLE_BYTES) *
-                        SAMPLE_BYTES;
-  *to = k;
-  if (d->nr_kept < EVIDENCE_KEPT)
-    d->nr_kept++;
-}
 
 static void
 add_copied (struct sample *s, struct disk *d)
@@ -202,8 +169,8 @@ note_found (struct sample *s)
 {
   size_t i;
 
-  for (i = 0; i < s->m->nr_disks; ++i) {
-    struct disk *d = &s->m->disks[i];
+  for (i = 0; i < s->disks->n; ++i) {
+    struct disk *d = &s->disks->v[i];
 
     d->sampled_places = 0;
     d->sampled_bytes = 0;
@@ -228,14 +195,13 @@ over_words (const struct disk *d)
 }
 
 static int
-fail_copied (struct migration *m, const struct disk *d,
-             const struct extents *wrong)
+fail_copied (struct disks *disks, struct disk *d, const struct extents *wrong)
 {
   const char *hint = disk_wrong_hint (d);
 
-  m->distrusted = true;
+  d->distrusted = true;
   failure_note (
-    &m->failure,
+    &disks->failure,
     "the destination %s does not hold what it was given: over %s the "
     "chunk at offset %" PRIu64 " (%" PRIu64 " bytes) is not as at the "
     "source %s, where nobody has written since%s; the next run "
@@ -249,26 +215,27 @@ fail_copied (struct migration *m, const struct disk *d,
 }
 
 int
-evidence_copied (struct migration *m)
+evidence_copied (struct disks *disks)
 {
   CLEANUP_SAMPLE struct sample s = {
-    .m = m,
+    .disks = disks,
     .lease = SAMPLE_CLEAN,
-    .over = m->finish == FINISH_PIVOT ? SAMPLE_OVER_RELAY : SAMPLE_OVER_READER,
+    .over =
+      disks->finish == FINISH_PIVOT ? SAMPLE_OVER_RELAY : SAMPLE_OVER_READER,
   };
   CLEANUP_EXTENTS struct extents wrong = EXTENTS_EMPTY;
   struct disk *wrong_disk = NULL;
   int result;
   size_t i;
 
-  for (i = 0; i < m->nr_disks; ++i)
-    if (m->disks[i].disk_bytes > 0)
-      add_copied (&s, &m->disks[i]);
+  for (i = 0; i < disks->n; ++i)
+    if (disks->v[i].disk_bytes > 0)
+      add_copied (&s, &disks->v[i]);
   result = sample_read (&s);
   if (sample_give_back (&s, result == 0 ? sample_differs : NULL, &wrong_disk,
                         &wrong) == -1 ||
       result == -1)
     return -1;
   note_found (&s);
-  return wrong_disk == NULL ? 0 : fail_copied (m, wrong_disk, &wrong);
+  return wrong_disk == NULL ? 0 : fail_copied (disks, wrong_disk, &wrong);
 }

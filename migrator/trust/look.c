@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "run/migration.h"
+#include "disks/drive.h"
 #include "trust/look.h"
 
 #define DEPTH 1 /* requests in flight on a connection, as in copier.c */
@@ -118,7 +118,7 @@ start (struct look *b, struct connection *c)
 
 /* Whether all have ended. */
 static bool
-start_what_can (const struct migration *m, struct looks *p)
+start_what_can (const struct disks *disks, struct looks *p)
 {
   const bool late = p->until_us != 0 && loop_now_us () >= p->until_us;
   bool all_ended = true;
@@ -129,7 +129,7 @@ start_what_can (const struct migration *m, struct looks *p)
     struct connection *c = b->state == LOOK_WAITS ? choose (b) : NULL;
 
     const bool gone =
-      b->where->nr_connections == 0 && m->failure.stop != STOP_NO;
+      b->where->nr_connections == 0 && disks->failure.stop != STOP_NO;
 
     if ((late || gone) && b->state == LOOK_WAITS)
       b->state = LOOK_LEFT_OUT;
@@ -141,15 +141,16 @@ start_what_can (const struct migration *m, struct looks *p)
 }
 
 static int
-judge (struct migration *m, const struct look *b)
+judge (struct disks *disks, const struct look *b)
 {
   static const char *const words[] = { "reading", "writing to",
                                        "writing zeroes to", "flushing" };
   const struct io *io = &b->io;
 
   if (io->error == 0)
-    return m->failure.stop != STOP_NO && b->state == LOOK_LEFT_OUT ? -1 : 0;
-  failure_note (&m->failure, "%s %s at offset %" PRIu64 " (%u bytes): %s: %s",
+    return disks->failure.stop != STOP_NO && b->state == LOOK_LEFT_OUT ? -1 : 0;
+  failure_note (&disks->failure,
+                "%s %s at offset %" PRIu64 " (%u bytes): %s: %s",
                 words[b->kind], b->where->uri, b->offset, b->bytes,
                 io->lost ? "the connection broke" : "the server answered",
                 io->lost && io->connection->why ? io->connection->why
@@ -158,15 +159,15 @@ judge (struct migration *m, const struct look *b)
 }
 
 int
-looks_run (struct migration *m, struct looks *p)
+looks_run (struct disks *disks, struct looks *p)
 {
   int result = 0;
   size_t i;
 
-  while (!start_what_can (m, p))
-    drive (m, 100);
+  while (!start_what_can (disks, p))
+    drive (disks, 100);
   for (i = 0; i < p->n; ++i)
-    if (judge (m, &p->v[i]) == -1)
+    if (judge (disks, &p->v[i]) == -1)
       result = -1;
   return result;
 }

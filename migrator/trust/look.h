@@ -11,7 +11,7 @@
 #include "nbd/connection.h"
 #include "nbd/endpoint.h"
 
-struct migration;
+struct disks;
 
 enum look_kind { LOOK_READ, LOOK_WRITE, LOOK_ZERO, LOOK_FLUSH };
 
@@ -54,7 +54,7 @@ extern size_t looks_add (struct looks *p, enum look_kind kind,
  * connection.  When this returns all of them have ended, however long the
  * server takes (connection_check).  -1 after failure_note, if one failed.
  */
-extern int looks_run (struct migration *m, struct looks *p);
+extern int looks_run (struct disks *disks, struct looks *p);
 
 /* Forget all. */
 extern void looks_free (struct looks *p);

@@ -5,7 +5,7 @@
 
 #include "cleanup.h"
 #include "trust/map.h"
-#include "run/migration.h"
+#include "disks/drive.h"
 #include "nbd-limits.h"
 #include "protocol.h"
 
@@ -73,7 +73,7 @@ ended (struct io *io)
 
 /* Ask about the rest of a part; false: no answer, or enough of them. */
 static bool
-ask (struct migration *m, struct endpoint *e, struct inquiry *q)
+ask (struct disks *disks, struct endpoint *e, struct inquiry *q)
 {
   const uint64_t at = q->at;
 
@@ -83,33 +83,33 @@ ask (struct migration *m, struct endpoint *e, struct inquiry *q)
   q->sio.opaque = q;
   connection_block_status (e->connections[0], &q->sio, q->end - at, at);
   while (!q->ended)
-    drive (m, 100);
+    drive (disks, 100);
   return q->at > at;
 }
 
 /* The first byte of each part that is asked about, in turn; false: no more. */
 static bool
-next_part (struct migration *m, uint64_t bytes, uint64_t i, uint64_t *begin)
+next_part (struct disks *disks, uint64_t bytes, uint64_t i, uint64_t *begin)
 {
   const uint64_t parts = (bytes + NBD_STATUS_MAX - 1) / NBD_STATUS_MAX;
   const uint64_t part =
-    parts <= WINDOWS_MAX ? i : random_below (&m->random, parts);
+    parts <= WINDOWS_MAX ? i : random_below (&disks->random, parts);
 
   *begin = part * NBD_STATUS_MAX;
-  return i < parts && i < WINDOWS_MAX && m->failure.stop == STOP_NO;
+  return i < parts && i < WINDOWS_MAX && disks->failure.stop == STOP_NO;
 }
 
 static void
-map (struct migration *m, struct endpoint *e, uint64_t bytes, struct inquiry *q)
+map (struct disks *disks, struct endpoint *e, uint64_t bytes, struct inquiry *q)
 {
   unsigned questions = 0;
   uint64_t i;
 
-  for (i = 0; next_part (m, bytes, i, &q->at); ++i) {
+  for (i = 0; next_part (disks, bytes, i, &q->at); ++i) {
     const uint64_t rest = bytes - q->at;
 
     q->end = q->at + (rest < NBD_STATUS_MAX ? rest : NBD_STATUS_MAX);
-    while (q->at < q->end && questions++ < QUESTIONS_MAX && ask (m, e, q))
+    while (q->at < q->end && questions++ < QUESTIONS_MAX && ask (disks, e, q))
       ;
   }
 }
@@ -142,7 +142,7 @@ static uint64_t
 ask_source (struct disk *d, uint64_t at, uint64_t end, struct extents *data)
 {
   CLEANUP_EXTENTS struct extents zero = EXTENTS_EMPTY;
-  const uint64_t number = d->m->map_questions++;
+  const uint64_t number = d->map_questions++;
   const int64_t until_us = loop_now_us () + PENDING_US;
   uint64_t reached = at;
   const char *why;
@@ -210,14 +210,14 @@ map_source (struct disk *d, struct extents *data)
   unsigned questions = 0;
   uint64_t begin, i;
 
-  for (i = 0; next_part (d->m, d->disk_bytes, i, &begin); ++i)
+  for (i = 0; next_part (d->disks, d->disk_bytes, i, &begin); ++i)
     map_part (d, begin, &questions, data);
 }
 
 /* ---- other servers ----------------------------------------------------- */
 
 void
-map_data (struct migration *m, struct endpoint *e, uint64_t bytes,
+map_data (struct disks *disks, struct endpoint *e, uint64_t bytes,
           struct extents *data)
 {
   struct inquiry q = { .context = LIBNBD_CONTEXT_BASE_ALLOCATION,
@@ -225,11 +225,11 @@ map_data (struct migration *m, struct endpoint *e, uint64_t bytes,
                        .found = data };
 
   if (e->has_allocation)
-    map (m, e, bytes, &q);
+    map (disks, e, bytes, &q);
 }
 
 void
-map_top (struct migration *m, struct endpoint *e, uint64_t bytes,
+map_top (struct disks *disks, struct endpoint *e, uint64_t bytes,
          struct extents *top)
 {
   struct inquiry q = { .context = COPIER_DEPTH_CONTEXT,
@@ -237,7 +237,7 @@ map_top (struct migration *m, struct endpoint *e, uint64_t bytes,
                        .found = top };
 
   if (e->has_depth)
-    map (m, e, bytes, &q);
+    map (disks, e, bytes, &q);
 }
 
 uint64_t

@@ -8,13 +8,13 @@
 #include "extents.h"
 
 struct disk;
-struct migration;
+struct disks;
 
 /* What base:allocation says of the first 'bytes' of an export, or of random
  * parts of it where it is very large.  Nothing, if it does not offer that, or
  * has errors.
  */
-extern void map_data (struct migration *m, struct endpoint *e, uint64_t bytes,
+extern void map_data (struct disks *disks, struct endpoint *e, uint64_t bytes,
                       struct extents *data);
 
 /* The same for what a source holds of the chunks that are not to be copied, as
@@ -23,7 +23,7 @@ extern void map_data (struct migration *m, struct endpoint *e, uint64_t bytes,
 extern void map_source (struct disk *d, struct extents *data);
 
 /* The same for what is in the top layer (qemu:allocation-depth 1). */
-extern void map_top (struct migration *m, struct endpoint *e, uint64_t bytes,
+extern void map_top (struct disks *disks, struct endpoint *e, uint64_t bytes,
                      struct extents *top);
 
 /* The byte of this number among those of the list, which has so many. */

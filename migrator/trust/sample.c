@@ -5,7 +5,7 @@
 
 #include "cleanup.h"
 #include "trust/digest.h"
-#include "run/migration.h"
+#include "disks/drive.h"
 #include "trust/look.h"
 #include "protocol.h"
 #include "trust/sample.h"
@@ -48,7 +48,7 @@ choose_range (struct spot *p, bool exact)
   if (exact && p->wish >= p->chunk.offset && p->wish < end)
     p->offset += (p->wish - p->chunk.offset) / SAMPLE_BYTES * SAMPLE_BYTES;
   else
-    p->offset += random_below (&d->m->random, parts) * SAMPLE_BYTES;
+    p->offset += random_below (&d->disks->random, parts) * SAMPLE_BYTES;
   p->bytes =
     end - p->offset < SAMPLE_BYTES ? (uint32_t)(end - p->offset) : SAMPLE_BYTES;
 }
@@ -64,7 +64,7 @@ leased (void *opaque, const struct control_answer *a)
   if (a->value == NULL ||
       protocol_parse_extents (json_object_get (a->value, "extents"), &e,
                               &why) == -1) {
-    failure_note (&p->d->m->failure, "leasing a chunk of %s: %s",
+    failure_note (&p->d->disks->failure, "leasing a chunk of %s: %s",
                   p->d->pair->source, why ? why : "no memory");
     return;
   }
@@ -118,11 +118,11 @@ lease_all (struct sample *s)
   }
   for (i = 0; i < s->n; ++i)
     while (!s->v[i].answered)
-      drive (s->m, 1000);
+      drive (s->disks, 1000);
   for (i = 0; i < s->n; ++i)
     if (s->v[i].other != NULL)
       share (&s->v[i]);
-  return s->m->failure.stop == STOP_NO ? 0 : -1;
+  return s->disks->failure.stop == STOP_NO ? 0 : -1;
 }
 
 /* ---- reading ----------------------------------------------------------- */
@@ -160,7 +160,7 @@ read_all (struct sample *s)
                  p->bytes, NULL);
   }
   looks.until_us = s->until_us;
-  if (looks_run (s->m, &looks) == -1)
+  if (looks_run (s->disks, &looks) == -1)
     return -1;
   for (i = n = 0; i < s->n; ++i) {
     struct spot *p = &s->v[i];
@@ -219,7 +219,7 @@ ask_proxy (struct disk *d, const char *command, json_t *arguments)
 {
   if (drive_ask (d, command, arguments) == 0)
     return 0;
-  failure_note (&d->m->failure, "looking at the destination %s: %s: %s",
+  failure_note (&d->disks->failure, "looking at the destination %s: %s: %s",
                 d->pair->destination, command, d->answer.desc);
   return -1;
 }
@@ -310,11 +310,11 @@ sample_read (struct sample *s)
     return -1;
   for (i = 0; i < s->n; ++i)
     s->v[i].read &= !sample_is_over_relay (s, s->v[i].d); /* there not yet */
-  for (i = 0; i < s->m->nr_disks; ++i)
-    if (sample_is_over_relay (s, &s->m->disks[i]) &&
-        read_over_relay (s, &s->m->disks[i]) == -1)
+  for (i = 0; i < s->disks->n; ++i)
+    if (sample_is_over_relay (s, &s->disks->v[i]) &&
+        read_over_relay (s, &s->disks->v[i]) == -1)
       return -1;
-  return s->m->failure.stop == STOP_NO ? 0 : -1;
+  return s->disks->failure.stop == STOP_NO ? 0 : -1;
 }
 
 bool
@@ -386,7 +386,7 @@ note_wrong (struct disk *d, struct disk **wrong_disk, struct extents *chunks)
   *wrong_disk = d;
   if (protocol_parse_extents (wrong, chunks, &why) == 0)
     return 0;
-  failure_note (&d->m->failure, "looking at %s: %s", d->pair->source, why);
+  failure_note (&d->disks->failure, "looking at %s: %s", d->pair->source, why);
   return -1;
 }
 
@@ -452,8 +452,8 @@ sample_give_back (struct sample *s, sample_judge *wrong,
   size_t i;
 
   judge_all (s, wrong);
-  for (i = 0; i < s->m->nr_disks; ++i)
-    if (give_back_disk (s, &s->m->disks[i], wrong_disk, wrong_chunks) == -1)
+  for (i = 0; i < s->disks->n; ++i)
+    if (give_back_disk (s, &s->disks->v[i], wrong_disk, wrong_chunks) == -1)
       result = -1;
   return result;
 }

@@ -15,7 +15,7 @@
 #include "extents.h"
 
 struct disk;
-struct migration;
+struct disks;
 
 #define SAMPLE_BYTES 4096 /* of one place, at most */
 
@@ -48,7 +48,7 @@ enum sample_over {
 };
 
 struct sample {
-  struct migration *m;
+  struct disks *disks;
   enum sample_lease lease;
   enum sample_over over;
   struct spot *v;

@@ -16,7 +16,7 @@
 
 #include "announcement.h"
 #include "cleanup.h"
-#include "run/migration.h"
+#include "disks/disks.h"
 
 struct peer {
   struct sockaddr_storage address;
@@ -65,13 +65,13 @@ same_disk (const struct endpoint *a, const struct endpoint *b)
 }
 
 static int
-check_pair (struct migration *m, const struct endpoint *a,
+check_pair (struct disks *disks, const struct endpoint *a,
             const struct endpoint *b)
 {
   if (!same_disk (a, b))
     return 0;
   failure_note (
-    &m->failure,
+    &disks->failure,
     "'%s' and '%s' are the same disk, named twice; every disk needs "
     "a source and a destination of its own",
     a->uri, b->uri);
@@ -79,12 +79,12 @@ check_pair (struct migration *m, const struct endpoint *a,
 }
 
 static int
-check_pairs (struct migration *m, const struct disk *a, const struct disk *b)
+check_pairs (struct disks *disks, const struct disk *a, const struct disk *b)
 {
-  if (check_pair (m, a->source, b->source) == -1 ||
-      check_pair (m, a->destination, b->destination) == -1 ||
-      check_pair (m, a->source, b->destination) == -1 ||
-      check_pair (m, a->destination, b->source) == -1)
+  if (check_pair (disks, a->source, b->source) == -1 ||
+      check_pair (disks, a->destination, b->destination) == -1 ||
+      check_pair (disks, a->source, b->destination) == -1 ||
+      check_pair (disks, a->destination, b->source) == -1)
     return -1;
   return 0;
 }
@@ -93,12 +93,12 @@ check_pairs (struct migration *m, const struct disk *a, const struct disk *b)
  * behind the guest's back.
  */
 static int
-check_base (struct migration *m, const struct endpoint *base,
+check_base (struct disks *disks, const struct endpoint *base,
             const struct endpoint *e, const char *what)
 {
   if (!same_disk (base, e))
     return 0;
-  failure_note (&m->failure,
+  failure_note (&disks->failure,
                 "the shared base '%s' and the %s '%s' are the same disk, named "
                 "twice; --shared-base must be the server that the disk's own "
                 "proxy reads from, and the destination another one",
@@ -108,26 +108,27 @@ check_base (struct migration *m, const struct endpoint *base,
 
 /* The base of one disk, and everything of another (or of itself). */
 static int
-check_bases (struct migration *m, const struct disk *a, const struct disk *b)
+check_bases (struct disks *disks, const struct disk *a, const struct disk *b)
 {
   if (a->base == NULL)
     return 0;
-  if (check_base (m, a->base, b->destination, "destination") == -1 ||
-      check_base (m, a->base, b->source, "source") == -1)
+  if (check_base (disks, a->base, b->destination, "destination") == -1 ||
+      check_base (disks, a->base, b->source, "source") == -1)
     return -1;
-  return a == b ? 0 : check_base (m, a->base, b->base, "shared base");
+  return a == b ? 0 : check_base (disks, a->base, b->base, "shared base");
 }
 
 int
-disk_check_unique (struct migration *m)
+disks_check_unique (struct disks *disks)
 {
   size_t i, j;
 
-  for (i = 0; i < m->nr_disks; ++i)
-    for (j = 0; j < m->nr_disks; ++j) {
-      const struct disk *a = &m->disks[i], *b = &m->disks[j];
+  for (i = 0; i < disks->n; ++i)
+    for (j = 0; j < disks->n; ++j) {
+      const struct disk *a = &disks->v[i], *b = &disks->v[j];
 
-      if ((i < j && check_pairs (m, a, b) == -1) || check_bases (m, a, b) == -1)
+      if ((i < j && check_pairs (disks, a, b) == -1) ||
+          check_bases (disks, a, b) == -1)
         return -1;
     }
   return 0;

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The session of one disk: its beginning, and the end of all about the disk. */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "disk/disk.h"
+#include "protocol.h"
+#include "socket-reset.h"
+
+static void
+begun (void *opaque, const struct control_answer *a)
+{
+  struct disk *d = opaque;
+  const char *past;
+
+  d->beginning = false;
+  if (a->value == NULL) {
+    failure_note (d->settings->failure, "starting the migration of %s: %s",
+                  d->pair->source, a->desc);
+    return;
+  }
+  d->begun = true;
+  d->resumed = json_is_true (json_object_get (a->value, "resumed"));
+  past = json_string_value (json_object_get (a->value, "past"));
+  d->past_unknown = past != NULL && strcmp (past, "unknown") == 0;
+  protocol_get_u64 (a->value, "epoch", &d->epoch);
+  protocol_get_u64 (a->value, "remaining_bytes", &d->remaining_bytes);
+}
+
+/* --verify: an earlier run, which may not have read it back, has copied a part
+ * of the disk, or left it out, and no more is known of which part it was.
+ */
+static void
+verify_all_if_resumed (struct disk *d)
+{
+  if (d->settings->options->verify && d->resumed)
+    bitmap_set (&d->unverified, 0, d->unverified.bits);
+}
+
+/* On what ranges may be left out; the caller frees it. */
+static char *
+promise (const struct disk *d)
+{
+  const struct options *o = d->settings->options;
+  const char *base = d->base_uri;
+  char *text;
+
+  if (asprintf (&text, "%s%s%s", o->destination_is_zero ? "zero " : "",
+                base ? "base " : "", base ? base : "") == -1)
+    return NULL;
+  return text;
+}
+
+/* The filter gets our sockets to the destination, so that it can make sure that
+ * nothing of ours is sent after the session's end (R7), and the ledger of them,
+ * which tells what may still be carried out then (R17).  How many descriptors;
+ * *ledger_fd is closed by the caller, or -1: it does without.
+ */
+static unsigned
+prepare_sockets (struct disk *d, int fds[ENDPOINT_CONNECTIONS_MAX + 1],
+                 int *ledger_fd)
+{
+  struct endpoint *e = d->destination;
+  unsigned i;
+
+  d->ledger = ledger_create (ledger_fd);
+  for (i = 0; i < e->nr_connections; ++i) {
+    fds[i] = e->connections[i]->sock;
+    socket_reset_at_close (fds[i]);
+    if (d->ledger != NULL)
+      e->connections[i]->line = &d->ledger->lines[i];
+  }
+  if (d->ledger != NULL)
+    fds[i++] = *ledger_fd;
+  return i;
+}
+
+void
+disk_begin (struct disk *d)
+{
+  const struct options *o = d->settings->options;
+  CLEANUP_FREE char *promised = promise (d);
+  int fds[ENDPOINT_CONNECTIONS_MAX + 1], ledger_fd;
+  const unsigned n = prepare_sockets (d, fds, &ledger_fd);
+
+  d->beginning = true;
+  control_send (d->control, "begin",
+                json_pack ("{s:s, s:s, s:b, s:b}", "destination",
+                           d->pair->destination, "promise",
+                           promised ? promised : "no memory", "restart",
+                           o->restart, "incremental", o->incremental),
+                fds, n, begun, d);
+  if (ledger_fd != -1)
+    close (ledger_fd);
+}
+
+/* A session that begins after all would be nobody's. */
+static void
+give_up (struct disk *d)
+{
+  control_close (d->control);
+  d->control = NULL;
+  d->beginning = false;
+  failure_note (d->settings->failure,
+                "starting the migration of %s: interrupted", d->pair->source);
+}
+
+int
+disk_check_begun (struct disk *d)
+{
+  if (d->beginning)
+    give_up (d);
+  if (!d->begun)
+    return -1;
+  verify_all_if_resumed (d);
+  return 0;
+}
+
+bool
+disk_is_connected (const struct disk *d)
+{
+  return d->control != NULL && control_broken (d->control) == NULL;
+}
+
+void
+disk_close (struct disk *d)
+{
+  control_close (d->control);
+  endpoint_close (d->source);
+  endpoint_close (d->destination);
+  endpoint_close (d->reader);
+  endpoint_close (d->base);
+  bitmap_destroy (&d->unverified);
+  renew_close (&d->reader_renewal);
+  renew_close (&d->renewal); /* no connection writes to a ledger any more */
+  ledger_close (d->ledger);
+  copier_free (d->copier);
+  control_answer_clear (&d->answer);
+  extents_free (&d->skipped);
+  extents_free (&d->done);
+  extents_free (&d->failed);
+  extents_free (&d->unknown);
+  extents_free (&d->equal);
+  extents_free (&d->different);
+  free (d->control_path);
+  free (d->token);
+  free (d->owner);
+  free (d->place_id);
+  free (d->detached_to);
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* When to make another pass, when to cut over, when to give up. */
+
+#ifndef NBDMIGRATE_CONVERGE_H
+#define NBDMIGRATE_CONVERGE_H
+
+struct migration;
+
+/* Passes and cut-overs until one succeeds, after the bulk pass.  Returns the
+ * exit status; EXIT_FAILED also when m->disks.failure says that it was
+ * cancelled.
+ */
+extern int converge (struct migration *m);
+
+/* For a pivot the filters connect to the destinations themselves, long before
+ * the pause.  0, or -1 with the answers.
+ */
+extern int converge_prepare (struct migration *m);
+
+#endif /* NBDMIGRATE_CONVERGE_H */

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include "cleanup.h"
+#include "run/heartbeat.h"
+#include "run/measure.h"
+#include "run/migration.h"
+#include "run/pass.h"
+#include "show/events.h"
+#include "show/progress.h"
+#include "protocol.h"
+#include "base/say.h"
+#include "units.h"
+
+/* A session is ended after 10 s of silence (R7). */
+#define HEARTBEAT_US 500000
+
+/* ---- wishes ------------------------------------------------------------ */
+
+static void
+wish_finish (struct migration *m, const char *mode)
+{
+  enum finish finish;
+
+  if (mode == NULL || finish_parse (mode, &finish) == -1)
+    return; /* the filter lets only the three names pass */
+  m->finish_wish = finish;
+  m->finish_wished = true;
+  say_info ("asked to finish by %s", finish_name (finish));
+}
+
+/* 'set' knows the limit of one proxy only. */
+static void
+wish_max_pause (struct migration *m, uint64_t max_pause_ms)
+{
+  char text[UNITS_TEXT_MAX];
+  size_t i;
+
+  units_format_ms (text, max_pause_ms);
+  for (i = 0; i < m->disks.n; ++i)
+    if (max_pause_ms > m->disks.v[i].max_gate_ms) {
+      say_error ("a pause of %s is above what the proxy of %s allows, so it "
+                 "stays as it was",
+                 text, m->disks.v[i].pair->source);
+      return;
+    }
+  if (max_pause_ms == 0)
+    return;
+  m->disks.max_pause_ms = max_pause_ms;
+  m->missed_gates = 0;
+  say_info ("the pause may now be %s long", text);
+}
+
+static void
+take_wishes (struct migration *m, json_t *wishes)
+{
+  char text[UNITS_TEXT_MAX];
+  uint64_t value;
+
+  if (json_object_size (wishes) > 0 &&
+      (m->committing || m->phase == PHASE_DONE)) {
+    say_info ("a request to change or end the migration came too late: it is "
+              "being cut over, or was");
+    return;
+  }
+  if (protocol_get_u64 (wishes, "rate", &value) == 1) {
+    bucket_set_rate (&m->disks.bucket, value, loop_now_us ());
+    forecast_init (&m->forecast); /* it may converge now */
+    m->outrun_since_us = 0;
+    m->outrun_said = false;
+    if (value == 0)
+      say_info ("the rate is now unlimited");
+    else
+      say_info ("the rate is now %s/s", units_format_bytes (text, value));
+  }
+  if (protocol_get_u64 (wishes, "max_pause_ms", &value) == 1)
+    wish_max_pause (m, value);
+  wish_finish (m, json_string_value (json_object_get (wishes, "finish")));
+  if (json_is_true (json_object_get (wishes, "cancel")) &&
+      m->disks.failure.stop == STOP_NO) {
+    m->disks.failure.stop = STOP_CANCELLED;
+    m->forget = true;
+    say_info ("cancelled by request");
+  }
+}
+
+/* ---- beats ------------------------------------------------------------- */
+
+static void
+published (void *opaque, const struct control_answer *a)
+{
+  struct disk *d = opaque;
+  struct migration *m = migration_of (d->disks);
+
+  m->publishing--;
+  if (a->value != NULL)
+    take_wishes (m, json_object_get (a->value, "wishes"));
+  else
+    failure_note (&d->disks->failure, "the control connection of %s: %s",
+                  d->pair->source, a->desc);
+}
+
+/* What is dirty and not of this pass, as of now: what the filter says and how
+ * far the pass is belong together.
+ */
+static void
+note_behind (struct migration *m)
+{
+  const uint64_t remaining = pass_remaining (m);
+  uint64_t left;
+
+  measure (m);
+  left = meter_pass_total (&m->meter, remaining) - meter_pass_bytes (&m->meter);
+  m->behind_bytes = remaining > left ? remaining - left : 0;
+}
+
+static void
+got_status (void *opaque, const struct control_answer *a)
+{
+  struct disk *d = opaque;
+
+  d->status_pending = false;
+  if (a->value == NULL)
+    return; /* the heartbeat says so, too */
+  disk_note_status (d, a->value);
+  note_behind (migration_of (d->disks));
+}
+
+static void
+heartbeat (struct migration *m)
+{
+  CLEANUP_JSON json_t *progress = progress_json (m);
+  size_t i;
+
+  for (i = 0; i < m->disks.n; ++i) {
+    struct disk *d = &m->disks.v[i];
+
+    if (!d->begun)
+      continue;
+    m->publishing++;
+    control_send (d->control, "publish",
+                  json_pack ("{s:O}", "progress", progress), NULL, 0, published,
+                  d);
+    if (!d->status_pending) {
+      d->status_pending = true;
+      control_send (d->control, "status", NULL, NULL, 0, got_status, d);
+    }
+  }
+  if (m->phase != PHASE_CONNECT) /* not before 'started' */
+    event_progress (m, progress);
+}
+
+void
+heartbeat_run (struct migration *m, int64_t now_us)
+{
+  if (now_us < m->next_heartbeat_us)
+    return;
+  m->next_heartbeat_us = now_us + HEARTBEAT_US;
+  heartbeat (m);
+}
+
+void
+heartbeat_fetch_wishes (struct migration *m)
+{
+  heartbeat (m);
+  while (m->publishing > 0 && m->disks.failure.stop == STOP_NO)
+    drive (&m->disks, 100);
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What a destination holds, looked into by samples. */
+
+#ifndef NBDMIGRATE_EVIDENCE_H
+#define NBDMIGRATE_EVIDENCE_H
+
+struct disks;
+
+/* With the sessions begun and pivots prepared, before any mark is written: what
+ * is about to be left out must be there.  -1 after failure_note.
+ */
+extern int evidence_before (struct disks *disks);
+
+/* Before the cut-over, over the connections that serve after it: a sample of
+ * what was copied is there.  -1 after failure_note.
+ */
+extern int evidence_copied (struct disks *disks);
+
+#endif /* NBDMIGRATE_EVIDENCE_H */
