@@ -4,12 +4,17 @@
 # What has to be safe is so before anything is written that may fail: a
 # destination that was lost is lost although its history could not be written
 # (R6a).  And a pivot of which it was not known whether it was recorded is
-# settled by reopen as if it had been: nothing is tracked any more.
+# settled by reopen as if it had been: nothing is tracked any more.  What the
+# place that the disk was to leave had not flushed by then is kept for it (R13).
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-.}/tests/functions.sh"
+# shellcheck source=tests/late.sh
+source "${SRCDIR:-.}/tests/late.sh"
 requires nbdkit nbdinfo jq
+/usr/bin/python3 -c 'import nbd' 2> "$tmp/python.log" ||
+  skip "there is no Python module nbd"
 
 size=$((1024 * 1024))
 
@@ -56,4 +61,42 @@ rm "$tmp/arm"
 "$nbdmigrate" reopen "$tmp/proxy.dir" owner=destination
 must_have_status "$tmp/proxy.dir" '.owner == "destination"'
 must_have_status "$tmp/proxy.dir" '.tracking == false'
+end_bg proxy
+end_bg destination
+
+# guest STATEMENT: of one that does not flush when it goes.
+guest ()
+{
+  /usr/bin/python3 -c "import sys, nbd
+h = nbd.NBD ()
+h.connect_uri (sys.argv[1])
+$1" "$(uri proxy)"
+}
+
+is_in_sync ()
+{
+  has_status "$tmp/proxy.dir" '.remaining_bytes + .unflushed_bytes == 0'
+}
+
+echo "-- the same from a place that does not flush, and crashes"
+start_failing state
+truncate -s $size "$tmp/here.img"
+start_late here volatile=1
+must_migrate "$(uri proxy)" "$(uri here)"
+start_nbdkit there memory $size
+start_migrate --wait "$(uri proxy)" "$(uri there)"
+wait_for is_ready
+guest 'h.pwrite (b"S" * 4096, 0)'
+wait_for is_in_sync
+cue here 'flush hang'
+touch "$tmp/arm"
+"$nbdmigrate" finish "$(uri proxy)"
+expect_status 5 wait_bg migrator
+crash_bg here
+late_forget here
+start_late here volatile=1
+rm "$tmp/arm"
+"$nbdmigrate" reopen "$tmp/proxy.dir" owner=source
+guest 'print (h.pread (4096, 0) == b"S" * 4096)' > "$tmp/read"
+grep -qx True "$tmp/read" || fail "an acknowledged write is gone"
 end_bg proxy

@@ -38,7 +38,7 @@ extern void kept_free (struct kept_rest *k);
 /* Whether nothing is kept, so that the disk may go elsewhere.  *why: no. */
 extern bool kept_is_nothing (struct export *e, char **why);
 
-/* Close the relay to 'uri', where the disk is, for the end of the process, and
+/* Close the relay to 'uri', where the disk is, or may be taken back to, and
  * keep what it leaves; what cannot be kept is reported and owed to the guests.
  */
 extern void kept_close_relay (struct export *e, struct relay *relay,

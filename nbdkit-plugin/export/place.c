@@ -367,10 +367,10 @@ place_close_source (struct export *e)
 
   if (relay == NULL)
     return;
-  if (tracker_owner (e->tracker) == OWNER_FENCED)
-    kept_close_relay (e, relay, e->session.source);
-  else
+  if (tracker_owner (e->tracker) == OWNER_DESTINATION)
     relay_close_keeping (relay, note_late, e);
+  else /* it may be taken back (reopen), also where nobody knows the owner */
+    kept_close_relay (e, relay, e->session.source);
 }
 
 void
