@@ -39,17 +39,17 @@ start_nbdkit destination memory 1M
 said 0 'holds no record' status "$dir"
 said 1 'knows no disk' cancel "$dir"
 # With --control it is connected to as before, only so the filter learns of it.
-said 0 'owner        source' status --control="$dir/control" "$(uri proxy)"
+said 0 "place        the proxy's local image" status --control="$dir/control" "$(uri proxy)"
 
 echo "-- --control, and nothing behind the URI"
-said 0 'owner        source' status --control="$dir/control" "$nobody"
+said 0 "place        the proxy's local image" status --control="$dir/control" "$nobody"
 said 1 'nothing to cancel' cancel --control="$dir/control" "$nobody"
 said 0 'is served from its source' reopen --control="$dir/control" "$nobody"
 said 1 'nobody.sock' status "$nobody"
 
 echo "-- --control, and a directory"
 mkdir "$tmp/elsewhere"
-said 0 'owner        source' status --control="$dir/control" "$tmp/elsewhere"
+said 0 "place        the proxy's local image" status --control="$dir/control" "$tmp/elsewhere"
 said 1 'nothing to cancel' cancel --control="$dir/control" "$tmp/elsewhere"
 for command in status cancel; do # not the one in the directory instead
   said 1 "$tmp/nobody.sock of $dir" $command --control="$tmp/nobody.sock" "$dir"

@@ -73,5 +73,5 @@ echo "-- run again"
 start_unit
 verify_final guest "$source_uri"
 "$nbdmigrate" status "$source_uri" | tee "$tmp/status"
-grep -q '^owner  *destination' "$tmp/status"
+grep -qF "place        $(uri destination)" "$tmp/status"
 end_bg proxy

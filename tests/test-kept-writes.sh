@@ -121,7 +121,9 @@ keep ()
   done
   end_bg proxy
   [ "$(stat -c %a "$dir/kept")" = 600 ] || fail "others can read what is kept"
-  says 'did not flush 12288 bytes' "$dir/kept"
+    says 'did not flush 12288 bytes' "$dir/kept"
+  "$nbdmigrate" status "$dir" | grep -qF "kept         unflushed or unanswered writes, in $dir/kept" ||
+    fail "status does not say that something was kept"
 }
 
 failed="Input/output error"

@@ -89,7 +89,11 @@ goes_on ()
   start_migrate "$(uri proxy)" "$destination"
   write 0x4e
   wait_for waits_for_old_write
-  must_have_status "$(uri proxy)" '.old_connections == 1'
+    must_have_status "$(uri proxy)" '.old_connections == 1'
+  wait_for has_status "$(uri proxy)" '.progress.phase == "late-writes"'
+  "$nbdmigrate" status "$(uri proxy)" > "$tmp/status"
+  grep -q '^progress .*late-writes .* waiting for an old write$' "$tmp/status" ||
+    fail "it does not say what it waits for: $(cat "$tmp/status")"
   go slow now
   wait_for write_has landed
   wait_bg migrator || fail "exit status $?: $(cat "$tmp/migrator.log")"

@@ -25,8 +25,12 @@ start_proxy proxy file "$tmp/local"
 # is_local OWNER: the disk is in the local image.
 is_local ()
 {
-  must_have_status "$tmp/proxy.dir" \
+    must_have_status "$tmp/proxy.dir" \
     ".place == null and .owner == \"$1\" and .destination == \"local:\""
+  "$nbdmigrate" status "$tmp/proxy.dir" > "$tmp/status"
+  grep -qx "place        the proxy's local image" "$tmp/status"
+  ! grep -q '^source\|^destination' "$tmp/status" ||
+    fail "nothing is being moved: $(cat "$tmp/status")"
 }
 
 echo "-- the disk is there already"

@@ -33,7 +33,15 @@ disk_is ()
   [ "$1" = null ] || from="\"$(uri "$1")\""
   [ "$2" = null ] || to="\"$(uri "$2")\""
   must_have_status "$tmp/proxy.dir" \
-    ".source == $from and .destination == $to and .owner == \"$3\""
+        ".source == $from and .destination == $to and .owner == \"$3\""
+}
+
+# place_is NAME: of a server, as people are told.
+place_is ()
+{
+  "$nbdmigrate" status "$tmp/proxy.dir" > "$tmp/status"
+  grep -qx "place        $(uri "$1")" "$tmp/status" ||
+    fail "the disk is not at $1: $(cat "$tmp/status")"
 }
 
 # The plugin is not needed any more.
@@ -63,6 +71,9 @@ must_migrate "$P" "$(uri c)"
 guest_goes_on guest
 end_bg b
 disk_is b c destination
+place_is c
+! grep -q '^source\|^destination' "$tmp/status" ||
+  fail "nothing is being moved: $(cat "$tmp/status")"
 
 echo "-- it is not moved to where it is, whatever the name"
 expect_status 1 migrate "$P" "$(uri c)"
@@ -84,7 +95,7 @@ serve d
 start_migrate --wait "$P" "$(uri d)"
 wait_for is_ready
 disk_is c d source
-"$nbdmigrate" status "$P" | grep -q "^source .*$(uri c)"
+place_is c
 kill_bg migrator KILL
 expect_status 137 wait_bg migrator
 wait_for has_status "$P" '.session == false'

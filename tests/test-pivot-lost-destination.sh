@@ -30,12 +30,12 @@ is_up ()
   has_status "$(uri proxy)" .relay.up
 }
 
-# relay_is REGEX: in the status for people.
-relay_is ()
+# connection_is REGEX: in the status for people.
+connection_is ()
 {
   "$nbdmigrate" status "$(uri proxy)" > "$tmp/status"
-  grep -qx "relay  *$1" "$tmp/status" ||
-    fail "not so: $1 in $(grep '^relay' "$tmp/status")"
+  grep -qx "connection  *$1" "$tmp/status" ||
+    fail "not so: $1 in $(grep '^connection' "$tmp/status")"
 }
 
 start_lossy ()
@@ -82,7 +82,7 @@ crash_it ()
     wait_for lost_times $i
     must_have_status "$(uri proxy)" \
       '.relay.up == false and .relay.failing == false'
-    relay_is "connecting again, guest requests wait; lost $i times*"
+    connection_is "connecting again, guest requests wait; lost $i times*"
     $start
     wait_for is_up
     guest_goes_on guest 100
@@ -156,11 +156,11 @@ crash_bg destination
 : > "$tmp/fifo"
 wait_for asked_for start
 must_have_status "$(uri proxy)" '.relay.up == false and .relay.failing'
-relay_is 'connecting again, guest requests fail until then; lost 1 time'
+connection_is 'connecting again, guest requests fail until then; lost 1 time'
 start_lossy
 wait_for is_up
 must_have_status "$(uri proxy)" '.relay.failing == false'
-relay_is 'connected, lost 1 time'
+connection_is 'up, lost 1 time'
 : > "$tmp/fifo"
 wait_for asked_for crash
 crash_bg destination

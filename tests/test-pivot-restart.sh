@@ -134,7 +134,7 @@ start_proxy proxy null size=$size
 expect_status 1 nbdinfo "$(uri proxy)" > "$tmp/info.out" 2>&1
 grep -q "which cannot be reached: .* reopen $dir" "$tmp/proxy.log"
 must_have_status "$dir" '.relay == null'
-"$nbdmigrate" status "$dir" | grep -q '^relay  *not connected'
+"$nbdmigrate" status "$dir" | grep -q '^connection  *not made yet'
 start_nbdkit destination file "$tmp/destination"
 resume_guest "$(uri proxy)"
 verify_final guest "$(uri destination)"

@@ -145,7 +145,7 @@ for kind in "${kinds[@]}"; do
   put "$kind" state
   # The directory belongs to the one who asks.
   "$nbdmigrate" status "$dir" > "$tmp/status" 2> "$tmp/status.log" || :
-  says "$tmp/status" 'owner        unknown'
+  says "$tmp/status" 'place        unknown'
   says "$tmp/status.log" "$dir/state" "$(words_of "$kind")"
   start_it
   open_disk || fail "the control socket cannot be found: $(cat "$tmp/size.log")"

@@ -46,7 +46,7 @@ status_omits ()
 }
 
 echo "-- before"
-status_says source
+status_says "^place  *the proxy.s local image"
 status_is '.owner == "source" and .tracking == false and .session == false and
            .gate == "open" and .last_end == "none" and .progress == null and
            .disk_bytes == '$size' and .chunk_bytes == 65536 and
@@ -65,7 +65,7 @@ status_is ".session == true and .tracking == true and
            .destination == \"$(uri destination)\" and
            .progress.phase == \"bulk\" and .progress.percent < 100 and
            .progress.rate == 4194304 and .remaining_bytes > 0"
-status_says bulk '4.0 MiB/s' '%' '^dirty rate' '^gate  *open' '^remaining'
+status_says bulk '4.0 MiB/s' '%' '^dirty rate' '^gate  *open' '^left' '^place .*local image'
 [ "$(grep '^requests' "$tmp/status.text" | wc -L)" -le 60 ] ||
   fail "a line is too long"
 
@@ -74,7 +74,7 @@ kill_bg migrator TERM
 expect_status 3 wait_bg migrator
 status_is '.session == false and .tracking == true and
            .last_end == "interrupted"'
-status_says interrupted '^to copy'
+status_says interrupted '^left'
 status_omits 'dirty rate' gate
 
 echo "-- after"
@@ -83,8 +83,8 @@ start_migrate --finish=detach --rate=16M --progress=9 \
 wait_bg migrator || fail "the migration ended with exit status $?"
 status_is '.session == false and .last_end == "detached" and
            .owner == "source"'
-status_says detached '^to copy  *0 B'
-status_omits 'dirty rate' gate dirty remaining
+status_says detached '^left  *0 B'
+status_omits 'dirty rate' gate dirty
 
 echo "-- progress"
 event 'map(select(.event == "progress"))' | jq -e '
@@ -105,14 +105,21 @@ wait_for has_status "$(uri proxy)" \
 status_says 'no answer from the destination for [0-9]* s'
 kill_bg destination CONT
 wait_for has_status "$(uri proxy)" '.progress.silent == null'
-"$nbdmigrate" set "$(uri proxy)" rate=0
-wait_bg migrator || fail "the migration ended with exit status $?"
+
+echo "-- cancelled while it does not answer: what may still change is shown"
+kill_bg destination STOP
+wait_for has_status "$(uri proxy)" '.leased_bytes > 0'
+"$nbdmigrate" cancel "$(uri proxy)"
+expect_status 3 wait_bg migrator
+status_says '^migration  *cancelled' '^uncertain .*may change'
+kill_bg destination CONT
 
 echo "-- a handover, and taken back"
-must_migrate --finish=handover "$(uri proxy)" "$(uri destination)"
-status_says '^owner  *fenced'
-status_omits 'dirty rate' gate dirty 'to copy'
+start_nbdkit other memory $size
+must_migrate --finish=handover "$(uri proxy)" "$(uri other)"
+status_says '^place  *handed over' "^destination  *$(uri other)"
+status_omits 'dirty rate' gate dirty left
 "$nbdmigrate" reopen "$(uri proxy)"
 status_is '.owner == "source" and .last_end == "none"'
 status_says '^migration  *none'
-status_omits 'dirty rate' gate dirty 'to copy'
+status_omits 'dirty rate' gate dirty left

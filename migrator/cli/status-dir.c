@@ -14,6 +14,8 @@
 #include "proxy/proxy.h"
 #include "record.h"
 #include "base/say.h"
+#include "state-file.h"
+#include "uri.h"
 #include "cli/status-dir.h"
 #include "cli/status-print.h"
 
@@ -54,16 +56,40 @@ describe_proxy (const struct found *f)
   return "not answering";
 }
 
+/* As the proxy would tell it: NULL if it is the local image, or nowhere. */
+static const char *
+place_of (const struct record *rec)
+{
+  if (rec->owner == OWNER_DESTINATION && !uri_is_local (rec->destination))
+    return rec->destination;
+  if (rec->owner == OWNER_SOURCE && rec->source[0] != '\0')
+    return rec->source;
+  return NULL;
+}
+
 static json_t *
 record_json (const char *export, const char *proxy, const struct record *rec)
 {
   return json_pack (
-    "{s:s, s:b, s:s, s:s, s:I, s:I, s:s, s:s?, s:s?}", "export", export,
-    "running", 0, "proxy", proxy, "owner", owner_name (rec->owner),
-    "disk_bytes", (json_int_t)rec->disk_bytes, "chunk_bytes",
+    "{s:s, s:b, s:s, s:s, s:s?, s:I, s:I, s:s, s:s?, s:s?}", "export", export,
+    "running", 0, "proxy", proxy, "owner", owner_name (rec->owner), "place",
+    place_of (rec), "disk_bytes", (json_int_t)rec->disk_bytes, "chunk_bytes",
     (json_int_t)rec->chunk_bytes, "last_end", record_end_name (rec->last_end),
     "source", rec->source[0] ? rec->source : NULL, "destination",
     rec->destination[0] ? rec->destination : NULL);
+}
+
+/* Add where the proxy before has kept what its destination did not take, if it
+ * has, and print it all.
+ */
+static int
+print_with_kept (const char *dir, const char *export, json_t *status, bool json)
+{
+  CLEANUP_FREE char *path = state_file_path (dir, "kept", export);
+
+  if (path != NULL && access (path, F_OK) == 0)
+    json_object_set_new (status, "kept", json_string (path));
+  return status_print (dir, status, json);
 }
 
 static char *
@@ -103,7 +129,7 @@ show_record (const struct found *found, const char *dir, const char *export,
     status = json_pack ("{s:s, s:b, s:s, s:s}", "export", export, "running", 0,
                         "proxy", proxy, "owner", owner_name (OWNER_UNKNOWN));
   }
-  return status ? status_print (dir, status, json) : -1;
+  return status ? print_with_kept (dir, export, status, json) : -1;
 }
 
 /* ---- what the proxy says ----------------------------------------------- */
@@ -131,7 +157,7 @@ show_export (const struct found *found, const char *dir, const char *name,
                a.value ? status.desc : a.desc);
     return -1;
   }
-  return status_print (dir, status.value, json);
+  return print_with_kept (dir, name, status.value, json);
 }
 
 /* -1: an error was said; otherwise how many disks were shown. */

@@ -10,7 +10,6 @@
 #include "show/progress-text.h"
 #include "cli/status-print.h"
 #include "units.h"
-#include "uri.h"
 
 #define LABEL "%-12s "
 #define SLOW_MS 3000 /* unanswered for so long is worth a line */
@@ -55,9 +54,7 @@ describe (const json_t *s)
   if (strcmp (last_end, "handed-over") == 0)
     return "done: handed over, the guest here is fenced off";
   if (strcmp (last_end, "pivoted") == 0)
-    return uri_is_local (string (s, "destination", ""))
-             ? "done: the disk is in the proxy's local image"
-             : "done: the proxy relays to the destination";
+    return "done: pivoted";
   if (strcmp (last_end, "aborted") == 0)
     return "cancelled";
   return "none";
@@ -87,7 +84,7 @@ describe_relay (const json_t *relay, bool relays)
   const bool failing = json_is_true (json_object_get (relay, "failing"));
 
   if (json_is_true (json_object_get (relay, "up")))
-    return "connected,";
+    return "up,";
   if (!relays)
     return "connecting again,";
   if (held)
@@ -97,26 +94,23 @@ describe_relay (const json_t *relay, bool relays)
                  : "connecting again, guest requests wait;";
 }
 
-/* Where the disk is in a remote place: how that is doing.  'relay' is NULL in
- * what comes from a state file.
+/* The proxy's own connection to the server where the disk is, or that it is
+ * about to go to.  'relay' is NULL in what comes from a state file.
  */
 static void
 print_relay (const json_t *s, const json_t *relay)
 {
-  const char *owner = string (s, "owner", "unknown");
-  const bool relays = (strcmp (owner, "destination") == 0 &&
-                       !uri_is_local (string (s, "destination", ""))) ||
-                      (strcmp (owner, "source") == 0 &&
-                       json_is_string (json_object_get (s, "source")));
+  const bool relays = json_is_string (json_object_get (s, "place"));
   const uint64_t losses = number (relay, "losses");
   const uint64_t oldest_ms = number (relay, "oldest_request_ms");
   char text[UNITS_TEXT_MAX];
 
   if (json_is_null (relay) && relays)
-    printf (LABEL "not connected yet, the next client makes it try\n", "relay");
+    printf (LABEL "not made yet, the next client makes the proxy try\n",
+            "connection");
   if (!json_is_object (relay))
     return;
-  printf (LABEL "%s ", "relay", describe_relay (relay, relays));
+  printf (LABEL "%s ", "connection", describe_relay (relay, relays));
   if (losses == 0)
     printf ("never lost\n");
   else
@@ -202,15 +196,24 @@ print_tracked (const json_t *s)
 
   if (json_is_true (json_object_get (s, "session"))) {
     print_bytes ("dirty", s, "dirty_bytes");
-    print_bytes ("remaining", s, "remaining_bytes");
+    print_bytes ("left", s, "remaining_bytes");
     printf (LABEL "%s/s\n", "dirty rate",
             units_format_bytes (rate, number (s, "dirty_bytes_per_second")));
     printf (LABEL "%s\n", "gate", string (s, "gate", "?"));
   }
   else if (strcmp (last_end, "interrupted") == 0 ||
            strcmp (last_end, "detached") == 0)
-    print_bytes ("to copy", s, "remaining_bytes");
-  print_late (s);
+    print_bytes ("left", s, "remaining_bytes");
+}
+
+/* What a proxy that has ended could not get rid of (R13, R17). */
+static void
+print_kept (const json_t *s)
+{
+  if (json_is_string (json_object_get (s, "kept")))
+    printf (LABEL "unflushed or unanswered writes, in %s:\n" LABEL
+                  "settled before anybody is served again\n",
+            "kept", string (s, "kept", ""), "");
 }
 
 /* Who answered is running, and "running" is said in what comes from a state
@@ -228,6 +231,42 @@ print_proxy (const json_t *s)
             : "");
 }
 
+/* Where the disk is, whatever its place was called in a migration. */
+static void
+print_place (const json_t *s)
+{
+  const char *owner = string (s, "owner", "unknown");
+
+  if (strcmp (owner, "fenced") == 0)
+    printf (LABEL "handed over; nobody is served here (fenced)\n", "place");
+  else if (strcmp (owner, "unknown") == 0)
+    printf (LABEL "unknown; nobody is served until 'reopen' tells it\n",
+            "place");
+  else
+    printf (LABEL "%s\n", "place",
+            string (s, "place", "the proxy's local image"));
+}
+
+/* While they mean something: a migration runs, could go on, or be undone. */
+static void
+print_ends (const json_t *s)
+{
+  const bool session = json_is_true (json_object_get (s, "session"));
+  const char *last_end = string (s, "last_end", "none");
+  const char *owner = string (s, "owner", "unknown");
+  const bool moves = strcmp (last_end, "interrupted") == 0 ||
+                     strcmp (last_end, "detached") == 0 ||
+                     strcmp (last_end, "aborted") == 0;
+  const bool is_here =
+    strcmp (owner, "source") == 0 || strcmp (owner, "destination") == 0;
+
+  if (!is_here && json_is_string (json_object_get (s, "source")))
+    printf (LABEL "%s\n", "source", string (s, "source", ""));
+  if ((!is_here || session || moves) &&
+      json_is_string (json_object_get (s, "destination")))
+    printf (LABEL "%s\n", "destination", string (s, "destination", ""));
+}
+
 static void
 print_text (const char *where, const json_t *s)
 {
@@ -237,16 +276,15 @@ print_text (const char *where, const json_t *s)
   if (string (s, "export", "")[0] != '\0')
     printf (LABEL "%s\n", "export", string (s, "export", ""));
   print_proxy (s);
-  printf (LABEL "%s\n", "owner", string (s, "owner", "unknown"));
+  print_place (s);
   if (json_is_integer (json_object_get (s, "disk_bytes")))
     print_bytes ("size", s, "disk_bytes");
   printf (LABEL "%s\n", "migration", describe (s));
-  if (json_is_string (json_object_get (s, "source")))
-    printf (LABEL "%s\n", "source", string (s, "source", ""));
-  if (json_is_string (json_object_get (s, "destination")))
-    printf (LABEL "%s\n", "destination", string (s, "destination", ""));
+  print_ends (s);
   if (json_is_true (json_object_get (s, "tracking")))
     print_tracked (s);
+  print_late (s);
+  print_kept (s);
   if (json_is_object (json_object_get (s, "guest")))
     print_guest (json_object_get (s, "guest"));
   print_relay (s, json_object_get (s, "relay"));

@@ -174,6 +174,13 @@ say_late (const struct disk *d)
               units_format_ms (ms, d->quarantine_ms));
 }
 
+static void
+enter_late (struct migration *m)
+{
+  if (m->phase != PHASE_LATE)
+    migrate_enter (m, PHASE_LATE);
+}
+
 /* Nothing is cut over as long as a write may land late.  What the guest writes
  * meanwhile is copied, so that it does not pile up.
  */
@@ -185,6 +192,7 @@ wait_for_late_writes (struct migration *m)
   while ((d = find_late (m)) != NULL) {
     const int64_t until = loop_now_us () + READY_US;
 
+    enter_late (m);
     if (d != said && (d->old_connections > 0 || d->quarantine_ms >= LATE_MS ||
                       waits_to_leave (d))) {
       say_late (d);
@@ -214,6 +222,7 @@ lift_quarantine (struct migration *m)
     return 0;
   deadline = loop_now_us () + QUARANTINE_US;
   for (;;) {
+    enter_late (m);
     if (!pass_run (m, PASS_QUARANTINE, 0) || pass_flush (m) == -1 ||
         predict (m) == -1)
       return -1;

@@ -44,8 +44,13 @@
 const char *
 phase_name (enum phase phase)
 {
-  static const char *const names[] = { "connect", "bulk",  "dirty",  "verify",
-                                       "ready",   "final", "digest", "done" };
+  static const char *const names[] = {
+    [PHASE_CONNECT] = "connect",  [PHASE_BULK] = "bulk",
+    [PHASE_DIRTY] = "dirty",      [PHASE_VERIFY] = "verify",
+    [PHASE_LATE] = "late-writes", [PHASE_READY] = "ready",
+    [PHASE_FINAL] = "final",      [PHASE_DIGEST] = "digest",
+    [PHASE_DONE] = "done",
+  };
 
   return names[phase];
 }
@@ -373,7 +378,7 @@ say_resumed (const struct migration *m)
     say_past_unknown (d);
 
     if (d->resumed)
-      say_info ("%s goes on from the run before: %s to copy", d->pair->source,
+      say_info ("%s goes on from the run before: %s left", d->pair->source,
                 units_format_bytes (left, d->remaining_bytes));
     else if (m->disks.options->incremental)
       say_not_incremental (d);

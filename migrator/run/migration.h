@@ -26,6 +26,7 @@ enum phase {
   PHASE_BULK,
   PHASE_DIRTY,
   PHASE_VERIFY,
+  PHASE_LATE,  /* what an earlier run has sent is waited for, and read back */
   PHASE_READY, /* --wait: converged, kept in sync */
   PHASE_FINAL,
   PHASE_DIGEST, /* --digest: cut over, and our sessions have ended */

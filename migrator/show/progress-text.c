@@ -112,6 +112,13 @@ left_bytes (const json_t *p)
   return number (p, "remaining_bytes");
 }
 
+/* The passes meanwhile lead nowhere. */
+static bool
+waits (const json_t *p)
+{
+  return is_phase (p, "ready") || is_phase (p, "late-writes");
+}
+
 static void
 fill_fields (struct line *l, const json_t *p)
 {
@@ -125,8 +132,7 @@ fill_fields (struct line *l, const json_t *p)
     set_field (l, FIELD_PAUSE, "pause %s",
                brief_ms (a, p, "predicted_pause_ms", false));
   }
-  /* It waits, and the passes meanwhile lead nowhere. */
-  if (is_phase (p, "ready"))
+  if (waits (p))
     return;
   set_field (l, FIELD_DONE, "%s/%s", brief (a, number (p, "pass_bytes")),
              brief (b, number (p, "pass_total_bytes")));
@@ -148,8 +154,9 @@ note_silence (struct line *l, const json_t *p)
     return;
   for (i = 0; i < sizeof stale / sizeof stale[0]; ++i)
     l->fields[stale[i]][0] = '\0';
-  snprintf (l->note, sizeof l->note,
-            " no answer from the %.16s for %" PRIu64 " s", side,
+  snprintf (l->note, sizeof l->note, " no answer %s %.16s for %" PRIu64 " s",
+            strcmp (side, "relay") == 0 ? "to the" : "from the",
+            strcmp (side, "relay") == 0 ? "proxy" : side,
             number (p, "silent_ms") / 1000);
 }
 
@@ -157,7 +164,8 @@ note_silence (struct line *l, const json_t *p)
 static void
 note_late (struct line *l, const json_t *p)
 {
-  if (number (p, "late_bytes") == 0 || l->note[0] != '\0')
+  if (l->note[0] != '\0' ||
+      (number (p, "late_bytes") == 0 && number (p, "late_ms") == 0))
     return;
   l->fields[FIELD_ETA][0] = '\0';
   if (number (p, "late_connections") > 0)
@@ -178,12 +186,12 @@ fill_line (struct line *l, const json_t *p, const char *phase)
     snprintf (l->head, sizeof l->head, "%.16s ", phase);
   if (is_phase (p, "ready"))
     snprintf (l->percent, sizeof l->percent, "in sync");
-  else
+  else if (!waits (p))
     snprintf (l->percent, sizeof l->percent, "%3u%%",
               (unsigned)number (p, "percent"));
   fill_fields (l, p);
   note_silence (l, p);
-  if (is_phase (p, "dirty") || is_phase (p, "ready"))
+  if (is_phase (p, "dirty") || waits (p))
     note_late (l, p);
 }
 
@@ -257,7 +265,7 @@ progress_text (const json_t *p, bool bar, unsigned columns)
   if (phase == NULL)
     return NULL;
   fill_line (&l, p, phase);
-  if (columns > 0 && narrow (&l, columns))
+  if (waits (p) || (columns > 0 && narrow (&l, columns)))
     bar = false;
   if (columns == 0)
     columns = width (&l) + BAR_MAX + 3;

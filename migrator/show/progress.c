@@ -96,6 +96,8 @@ find_late (const struct migration *m)
   for (i = 0; i < m->disks.n; ++i) {
     const struct disk *d = &m->disks.v[i];
 
+    if (m->phase == PHASE_LATE && d->source_late_ms > late.ms)
+      late.ms = d->source_late_ms;
     if (!disk_waits_for_late_writes (d))
       continue;
     late.bytes += d->quarantined_bytes;
@@ -214,13 +216,14 @@ progress_json (struct migration *m)
 {
   const bool done = m->phase == PHASE_DONE;
   const bool cut_over = done || m->phase == PHASE_DIGEST;
-  /* While it waits in sync, there is as little left to do as at the end. */
-  const bool over = done || m->phase == PHASE_READY;
+  /* While it only waits, there is as little left to do as at the end. */
+  const bool late = m->phase == PHASE_LATE;
+  const bool over = done || late || m->phase == PHASE_READY;
   const uint64_t bytes = done ? moved_bytes (m) : meter_pass_bytes (&m->meter);
   const uint64_t total =
     done ? bytes : meter_pass_total (&m->meter, left_of_pass (m));
   const struct silence silence = find_silence (m);
-  const uint64_t eta = over ? 0 : eta_ms (m);
+  const uint64_t eta = late ? FORECAST_NEVER : over ? 0 : eta_ms (m);
   const uint64_t pause =
     cut_over ? (uint64_t)m->pause_ms + 1 : predicted_ms (m);
 

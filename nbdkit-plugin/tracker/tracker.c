@@ -1001,5 +1001,8 @@ tracker_get_status (struct tracker *t, struct tracker_status *s)
     .gates_expired = t->gates_expired,
     .last_pause_us = t->gate.last_pause_us,
   };
+  /* The three may overlap. */
   s->remaining_bytes = s->dirty_bytes + s->leased_bytes + s->in_flight_bytes;
+  if (s->remaining_bytes > c->disk_bytes)
+    s->remaining_bytes = c->disk_bytes;
 }

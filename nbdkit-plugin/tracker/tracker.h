@@ -363,7 +363,7 @@ struct tracker_status {
   uint64_t quarantined_bytes;
   uint64_t quarantine_ms;   /* how long until those may be read back */
   uint64_t delay_ms;        /* the longest that was noted */
-  uint64_t remaining_bytes; /* D + L + in flight (R9) */
+  uint64_t remaining_bytes; /* D + L + in flight (R9), at most the disk */
   uint64_t in_flight_bytes;
   uint64_t in_flight_requests;
   uint64_t dirtied_bytes; /* since tracking began: chunks that became dirty */
