@@ -3,8 +3,8 @@
 # timeout: 120
 #
 # Several disks, and destinations that admit few connections and let the next
-# one wait: it takes ten seconds each to find that out, and no session must
-# have begun by then, which would end for silence.
+# one wait: it takes a while each to find that out, and no session must have
+# begun by then, which would end for silence.
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh

@@ -26,6 +26,7 @@
 #define REQUEST_BYTES (256 * 1024)
 #define IN_FLIGHT_BYTES (16 * 1024 * 1024) /* all disks together */
 #define MANY_DISKS 8
+#define RELAY_CONNECTIONS 4 /* that the proxy makes, if there is room */
 
 #define READER_CONNECT_MS 2000
 
@@ -332,44 +333,59 @@ disk_open (struct disk *d, const struct pair *pair, const char *base_uri,
 
 /* ---- more connections -------------------------------------------------- */
 
-/* A server that admits fewer connections is left with one; but what was written
- * over connections to different disks would be spread over them, and even one
- * connection might be to the wrong one.
+/* A server that admits fewer connections is content with fewer; but what was
+ * written over connections to different disks would be spread over them, and
+ * even one connection might be to the wrong one.
  */
 static int
 widen_one (struct disk *d, struct endpoint *e, const char *what,
-           const struct connection_options *options, unsigned wanted)
+           const struct connection_options *options,
+           const struct endpoint_wanted *wanted)
 {
   enum endpoint_widened widened;
   char *why;
 
   widened = endpoint_widen (e, d->settings->loop, options, wanted,
                             d->settings->cancel_fd, &why);
-  if (widened == ENDPOINT_WIDENED)
+  if (widened == ENDPOINT_WIDENED) {
+    free (why);
     return 0;
+  }
   if (widened == ENDPOINT_DIFFERS || d->settings->options->connections != 0 ||
       why == NULL || strcmp (why, "interrupted") == 0)
     return connect_failed (d, e->uri, what, why);
-  say_info ("the %s %s admits fewer than %u connections: going on with one "
-            "(%s)",
-            what, e->uri, wanted, why);
+  say_info ("the %s %s admits fewer than %u connections: going on with %u (%s)",
+            what, e->uri, wanted->connections + wanted->others,
+            e->nr_connections, why);
+  if (e == d->destination)
+    d->destination_is_full = true;
   free (why);
   return 0;
 }
 
+/* Others need connections, too: the relay of a pivot at the destination, a
+ * guest that connects again at the source.  Who asks for a number gets it.
+ */
 static int
 widen (struct disk *d)
 {
+  const struct options *o = d->settings->options;
   const unsigned chosen =
     d->settings->nr_disks < MANY_DISKS ? CONNECTIONS : CONNECTIONS / 4;
-  const unsigned wanted = d->settings->options->connections
-                            ? d->settings->options->connections
-                            : chosen;
+  const bool relay = !o->connections && o->finish == FINISH_PIVOT;
+  const struct endpoint_wanted from = {
+    .connections = o->connections ? o->connections : chosen,
+    .others = o->connections ? 0 : 1,
+  };
+  const struct endpoint_wanted to = {
+    .connections = from.connections,
+    .others = relay ? RELAY_CONNECTIONS : 0,
+  };
   const struct connection_options options = disk_destination_options (d);
 
-  if (widen_one (d, d->source, "source", &source_options, wanted) == -1)
+  if (widen_one (d, d->source, "source", &source_options, &from) == -1)
     return -1;
-  return widen_one (d, d->destination, "destination", &options, wanted);
+  return widen_one (d, d->destination, "destination", &options, &to);
 }
 
 /* ---- the reader -------------------------------------------------------- */
@@ -389,11 +405,13 @@ needs_reader (const struct options *o)
  * more, and the copying misses them little.
  */
 static unsigned
-readers_of (const struct options *o, unsigned connections)
+readers_of (const struct disk *d)
 {
+  const unsigned connections = d->destination->nr_connections;
+
   if (connections < 4)
-    return 0;
-  return o->verify ? connections / 4 : 1;
+    return d->destination_is_full && connections > 1 ? 1 : 0;
+  return d->settings->options->verify ? connections / 4 : 1;
 }
 
 /* One more.  Many servers admit one client only, and let others wait without a
@@ -427,12 +445,12 @@ static int
 make_reader (struct disk *d)
 {
   const struct options *o = d->settings->options;
-  const unsigned n = readers_of (o, d->destination->nr_connections);
+  const unsigned n = readers_of (d);
 
   if (!needs_reader (o))
     return 0;
   if (n == 0)
-    return open_reader (d);
+    return d->destination_is_full ? 0 : open_reader (d);
   d->reader = endpoint_split (d->destination, n);
   return d->reader ? 0 : -1;
 }
@@ -450,12 +468,14 @@ int
 disk_widen_reader (struct disk *d)
 {
   const struct connection_options options = disk_destination_options (d);
-  const unsigned wanted = d->destination->nr_connections;
+  const struct endpoint_wanted wanted = {
+    .connections = d->destination->nr_connections,
+  };
 
   if (disk_reader (d) == d->destination)
     return 0;
   endpoint_narrow (d->destination);
-  return widen_one (d, d->reader, "destination", &options, wanted);
+  return widen_one (d, d->reader, "destination", &options, &wanted);
 }
 
 static int

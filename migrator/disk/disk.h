@@ -71,7 +71,8 @@ struct disk {
   const struct pair *pair; /* not owned */
   const char *base_uri;    /* --shared-base of it, not owned; or NULL */
   struct endpoint *source, *destination;
-  struct endpoint *base; /* --shared-base, or NULL */
+  bool destination_is_full; /* it admits no more connections */
+  struct endpoint *base;    /* --shared-base, or NULL */
   /* To the destination, too, but nothing is ever written over it: what it sees
    * was kept by the server.  NULL: there is no such connection.
    */

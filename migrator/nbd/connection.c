@@ -76,68 +76,94 @@ configure (struct nbd_handle *nbd, const struct connection_options *options)
   return 0;
 }
 
-/* One step towards the ready state.  1: ready, 0: not yet, -1: failed. */
-static int
-connect_step (struct nbd_handle *nbd, int interrupt_fd, int timeout_ms,
-              const char **why)
+static bool
+is_coming (const struct connection *c)
 {
-  struct pollfd p[2];
-  unsigned dir;
-  int r;
-
-  if (nbd_aio_is_ready (nbd) == 1)
-    return 1;
-  dir = nbd_aio_get_direction (nbd);
-  p[0] = (struct pollfd){ .fd = nbd_aio_get_fd (nbd) };
-  if (dir & LIBNBD_AIO_DIRECTION_READ)
-    p[0].events |= POLLIN;
-  if (dir & LIBNBD_AIO_DIRECTION_WRITE)
-    p[0].events |= POLLOUT;
-  p[1] = (struct pollfd){ .fd = interrupt_fd, .events = POLLIN };
-  r = poll (p, 2, timeout_ms);
-  if (r == -1 && errno != EINTR) {
-    *why = strerror (errno);
-    return -1;
-  }
-  if (r == 0) {
-    *why = "no answer to the connection attempt; does the server admit "
-           "another client?";
-    return -1;
-  }
-  if (r > 0 && p[1].revents != 0) {
-    *why = "interrupted";
-    return -1;
-  }
-  if (r <= 0)
-    return 0;
-  if ((p[0].revents & (POLLIN | POLLHUP)) && (dir & LIBNBD_AIO_DIRECTION_READ))
-    r = nbd_aio_notify_read (nbd);
-  else
-    r = nbd_aio_notify_write (nbd);
-  if (r == -1 || is_broken (nbd)) {
-    *why = libnbd_error () ? libnbd_error () : "the connection was closed";
-    return -1;
-  }
-  return 0;
+  return c->why == NULL && nbd_aio_is_ready (c->nbd) != 1;
 }
 
-static int
-connect_within (struct nbd_handle *nbd, const char *uri, unsigned connect_ms,
-                int interrupt_fd, const char **why)
+static struct pollfd
+connect_pollfd (const struct connection *c)
 {
-  const int64_t deadline = loop_now_us () + (int64_t)connect_ms * 1000;
+  const unsigned dir = nbd_aio_get_direction (c->nbd);
+  struct pollfd p = { .fd = nbd_aio_get_fd (c->nbd) };
+
+  if (dir & LIBNBD_AIO_DIRECTION_READ)
+    p.events |= POLLIN;
+  if (dir & LIBNBD_AIO_DIRECTION_WRITE)
+    p.events |= POLLOUT;
+  return p;
+}
+
+static void
+connect_step (struct connection *c, const struct pollfd *p)
+{
   int r;
 
-  if (nbd_aio_connect_uri (nbd, uri) == -1) {
-    *why = libnbd_error ();
-    return -1;
-  }
-  do {
-    int64_t left = (deadline - loop_now_us ()) / 1000;
+  if ((p->revents & (POLLIN | POLLHUP)) && (p->events & POLLIN))
+    r = nbd_aio_notify_read (c->nbd);
+  else
+    r = nbd_aio_notify_write (c->nbd);
+  if (r == -1 || is_broken (c->nbd))
+    note_why (c, libnbd_error ());
+}
 
-    r = connect_step (nbd, interrupt_fd, left > 0 ? (int)left : 0, why);
-  } while (r == 0);
-  return r == 1 ? 0 : -1;
+/* One step towards the ready state, of all that are on their way; how many
+ * still are.  A connection that will not come has its 'why'.
+ */
+static unsigned
+connect_round (struct connection *v[], unsigned n, int interrupt_fd,
+               int timeout_ms)
+{
+  struct pollfd p[CONNECTION_SEVERAL_MAX + 1];
+  const char *why = NULL;
+  unsigned i, coming = 0;
+  int r;
+
+  for (i = 0; i < n; ++i)
+    p[i] =
+      is_coming (v[i]) ? connect_pollfd (v[i]) : (struct pollfd){ .fd = -1 };
+  p[n] = (struct pollfd){ .fd = interrupt_fd, .events = POLLIN };
+  r = poll (p, n + 1, timeout_ms);
+  if (r == -1 && errno != EINTR)
+    why = strerror (errno);
+  else if (r == 0)
+    why = "no answer to the connection attempt; does the server admit "
+          "another client?";
+  else if (r > 0 && p[n].revents != 0)
+    why = "interrupted";
+  for (i = 0; i < n; ++i) {
+    if (p[i].fd != -1 && why != NULL)
+      note_why (v[i], why);
+    else if (p[i].fd != -1 && r > 0 && p[i].revents != 0)
+      connect_step (v[i], &p[i]);
+    coming += is_coming (v[i]);
+  }
+  return coming;
+}
+
+/* Until all have come, or will not; limit_ms is how long none may come. */
+static void
+connect_all (struct connection *v[], unsigned n, const char *uri,
+             unsigned limit_ms, int interrupt_fd)
+{
+  unsigned i, coming = 0, before = 0;
+  int64_t deadline = 0;
+
+  for (i = 0; i < n; ++i) {
+    if (nbd_aio_connect_uri (v[i]->nbd, uri) == -1)
+      note_why (v[i], libnbd_error ());
+    coming += is_coming (v[i]);
+  }
+  while (coming > 0) {
+    int64_t left;
+
+    if (coming != before)
+      deadline = loop_now_us () + (int64_t)limit_ms * 1000;
+    before = coming;
+    left = (deadline - loop_now_us ()) / 1000;
+    coming = connect_round (v, n, interrupt_fd, left > 0 ? (int)left : 0);
+  }
 }
 
 /* ---- in the loop ------------------------------------------------------- */
@@ -189,6 +215,15 @@ ready (struct watch *w, short revents)
     note_why (c, "the server closed the connection");
 }
 
+/* One that was never in use. */
+static void
+discard (struct connection *c)
+{
+  nbd_close (c->nbd);
+  free (c->why);
+  free (c);
+}
+
 /* NULL with *why: no memory, or libnbd or the URI will not do. */
 static struct connection *
 new_connection (struct loop *loop, const char *uri,
@@ -209,8 +244,7 @@ new_connection (struct loop *loop, const char *uri,
   if (c->nbd != NULL && configure (c->nbd, options) == 0)
     return c;
   *why = strdup (libnbd_error ());
-  nbd_close (c->nbd);
-  free (c);
+  discard (c);
   return NULL;
 }
 
@@ -224,30 +258,51 @@ come_into_use (struct connection *c)
   c->tls = nbd_get_tls_negotiated (c->nbd) == 1;
 }
 
+unsigned
+connection_open_several (struct loop *loop, const char *uri,
+                         const struct connection_options *options,
+                         int interrupt_fd, struct connection *v[], unsigned n,
+                         char **why)
+{
+  unsigned i, coming = 0, come = 0;
+
+  assert (n <= CONNECTION_SEVERAL_MAX);
+  *why = NULL;
+  while (coming < n &&
+         (v[coming] = new_connection (loop, uri, options, why)) != NULL)
+    coming++;
+  connect_all (v, coming, uri,
+               options->connect_ms ? options->connect_ms
+                                   : CONNECTION_CONNECT_MS,
+               interrupt_fd);
+  for (i = 0; i < coming; ++i) {
+    if (v[i]->why == NULL && loop_add (loop, &v[i]->watch) == -1)
+      note_why (v[i], strerror (errno));
+    if (v[i]->why == NULL) {
+      come_into_use (v[i]);
+      v[come++] = v[i];
+      continue;
+    }
+    if (*why == NULL) {
+      *why = v[i]->why;
+      v[i]->why = NULL;
+    }
+    discard (v[i]);
+  }
+  return come;
+}
+
 struct connection *
 connection_open (struct loop *loop, const char *uri,
                  const struct connection_options *options, int interrupt_fd,
                  char **why)
 {
-  struct connection *c = new_connection (loop, uri, options, why);
-  const char *reason = NULL;
+  struct connection *c;
 
-  if (c == NULL)
-    return NULL;
-  if (connect_within (c->nbd, uri,
-                      options->connect_ms ? options->connect_ms
-                                          : CONNECTION_CONNECT_MS,
-                      interrupt_fd, &reason) == 0 &&
-      loop_add (loop, &c->watch) == -1)
-    reason = strerror (errno);
-  if (reason != NULL) {
-    *why = strdup (reason);
-    nbd_close (c->nbd);
-    free (c);
-    return NULL;
-  }
-  come_into_use (c);
-  return c;
+  return connection_open_several (loop, uri, options, interrupt_fd, &c, 1,
+                                  why) == 1
+           ? c
+           : NULL;
 }
 
 struct connection *
@@ -263,8 +318,7 @@ connection_begin (struct loop *loop, const char *uri,
     *why = strdup (libnbd_error ());
   else if (loop_add (loop, &c->watch) == 0)
     return c;
-  nbd_close (c->nbd);
-  free (c);
+  discard (c);
   return NULL;
 }
 

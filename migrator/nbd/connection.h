@@ -75,6 +75,16 @@ connection_open (struct loop *loop, const char *uri,
                  const struct connection_options *options, int interrupt_fd,
                  char **why);
 
+/* The same for up to n connections, all at once: so many have come and are in
+ * v[0] and the following.  Where the last ones do not come, connect_ms is how
+ * long it waits after the one before.  *why (the caller frees it) says why the
+ * first of those that are missing is; NULL: none is, or there is no memory.
+ */
+#define CONNECTION_SEVERAL_MAX 20
+extern unsigned connection_open_several (
+  struct loop *loop, const char *uri, const struct connection_options *options,
+  int interrupt_fd, struct connection *v[], unsigned n, char **why);
+
 /* The same without waiting: the loop makes the connection.  It may be used for
  * nothing but these two questions until it has come.
  */

@@ -164,34 +164,76 @@ differs (const struct endpoint *e, const struct connection *c,
   return differ;
 }
 
+/* A server that admits no more may say so by its silence: not for long,
+ * measured by how long the first connection took.
+ */
+static struct connection_options
+hurry (const struct endpoint *e, const struct connection_options *options)
+{
+  struct connection_options hurried = *options;
+
+  hurried.connect_ms = ENDPOINT_WIDEN_MS;
+  if (e->connect_us > ENDPOINT_WIDEN_MS * INT64_C (1000) / 8)
+    hurried.connect_ms = (unsigned)(e->connect_us * 8 / 1000);
+  return hurried;
+}
+
+/* Of so many, if the server admits no more than these and somebody else needs
+ * some.
+ */
+static unsigned
+fair_share (unsigned admitted, unsigned others)
+{
+  if (others > admitted / 2)
+    others = admitted / 2;
+  return admitted - others;
+}
+
+static void
+close_all (struct connection *v[], unsigned n)
+{
+  while (n > 0)
+    connection_close (v[--n]);
+}
+
 enum endpoint_widened
 endpoint_widen (struct endpoint *e, struct loop *loop,
-                const struct connection_options *options, unsigned wanted,
-                int interrupt_fd, char **why)
+                const struct connection_options *options,
+                const struct endpoint_wanted *wanted, int interrupt_fd,
+                char **why)
 {
-  struct connection *c;
+  const struct connection_options hurried = hurry (e, options);
+  struct connection *v[ENDPOINT_CONNECTIONS_MAX + ENDPOINT_OTHERS_MAX];
+  unsigned n, come, use, i;
+  char *difference;
 
   *why = NULL;
-  if (wanted > ENDPOINT_CONNECTIONS_MAX)
-    wanted = ENDPOINT_CONNECTIONS_MAX;
-  if (!e->multi_conn)
-    wanted = 1;
-  while (e->nr_connections < wanted) {
-    c = connection_open (loop, e->uri, options, interrupt_fd, why);
-    if (c == NULL) {
-      /* Leave the others to whoever needs them, the relay of a pivot for one.
-       */
+  if (!e->multi_conn || wanted->connections <= e->nr_connections)
+    return ENDPOINT_WIDENED;
+  assert (wanted->connections <= ENDPOINT_CONNECTIONS_MAX &&
+          wanted->others <= ENDPOINT_OTHERS_MAX);
+  n = wanted->connections - e->nr_connections + wanted->others;
+  come =
+    connection_open_several (loop, e->uri, &hurried, interrupt_fd, v, n, why);
+  for (i = 0; i < come; ++i)
+    if (differs (e, v[i], options, &difference)) {
+      close_all (v, come);
       endpoint_narrow (e);
-      return ENDPOINT_NOT_ADMITTED;
-    }
-    if (differs (e, c, options, why)) {
-      connection_close (c);
-      endpoint_narrow (e);
+      free (*why);
+      *why = difference;
       return ENDPOINT_DIFFERS;
     }
-    e->connections[e->nr_connections++] = c;
+  use = wanted->connections;
+  if (come < n) {
+    use = fair_share (e->nr_connections + come, wanted->others);
+    if (use > wanted->connections)
+      use = wanted->connections;
   }
-  return ENDPOINT_WIDENED;
+  while (e->nr_connections + come > use)
+    connection_close (v[--come]);
+  for (i = 0; i < come; ++i)
+    endpoint_add (e, v[i]);
+  return use == wanted->connections ? ENDPOINT_WIDENED : ENDPOINT_NOT_ADMITTED;
 }
 
 bool

@@ -11,6 +11,11 @@
 #include "nbd/connection.h"
 
 #define ENDPOINT_CONNECTIONS_MAX 16
+#define ENDPOINT_OTHERS_MAX 4
+
+_Static_assert(ENDPOINT_CONNECTIONS_MAX + ENDPOINT_OTHERS_MAX <=
+                 CONNECTION_SEVERAL_MAX,
+               "all are opened at once");
 
 /* Shorter silence is nothing to talk about. */
 #define ENDPOINT_SILENT_US (INT64_C (3) * 1000000)
@@ -47,18 +52,30 @@ extern struct endpoint *endpoint_open (struct loop *loop, const char *uri,
 
 enum endpoint_widened {
   ENDPOINT_WIDENED,
-  ENDPOINT_NOT_ADMITTED, /* one could not be opened; the first one is left */
+  ENDPOINT_NOT_ADMITTED, /* fewer: what was admitted, less others' share */
   ENDPOINT_DIFFERS,      /* they reach different exports: use none of them */
 };
 
-/* Open more connections, up to 'wanted' in all; one only without multi-conn
- * (several would not see each other's writes).  The export must be the same on
- * all.  *why tells what is wrong, as for connection_open.
+struct endpoint_wanted {
+  unsigned connections; /* in all; at most ENDPOINT_CONNECTIONS_MAX */
+  unsigned others;      /* that somebody else will need, at most
+                           ENDPOINT_OTHERS_MAX: of a server that does not admit
+                           all, up to a half */
+};
+
+/* So long a further connection may take at least, after the one before. */
+#define ENDPOINT_WIDEN_MS 1000
+
+/* Open more connections; one only without multi-conn (several would not see
+ * each other's writes).  The export must be the same on all.  *why tells what
+ * is wrong, as for connection_open_several, also where the server admits enough
+ * for us but not for the others.
  */
 extern enum endpoint_widened
 endpoint_widen (struct endpoint *e, struct loop *loop,
-                const struct connection_options *options, unsigned wanted,
-                int interrupt_fd, char **why);
+                const struct connection_options *options,
+                const struct endpoint_wanted *wanted, int interrupt_fd,
+                char **why);
 
 /* Take a broken connection that holds nothing out of use.  Why it broke, which
  * the caller frees; NULL: there is none.
