@@ -104,9 +104,9 @@ extern struct relay *place_borrow (struct export *e, unsigned *place);
  */
 extern void place_close (struct export *e, unsigned place);
 
-/* The same for a remote source that was left.  After a handover, or where nobody
- * knows the owner, the disk may be taken back to it, so what it has not flushed
- * is kept (kept.h).
+/* The same for a remote source that was left.  After a handover, or where
+ * nobody knows the owner, the disk may be taken back to it, so what it has not
+ * flushed is kept (kept.h).
  */
 extern void place_close_source (struct export *e);
 
