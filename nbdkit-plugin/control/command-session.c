@@ -54,22 +54,25 @@ drop_sockets (struct session_sockets *sockets)
 }
 
 /* The destination sockets that came with the command (R7), and the ledger that
- * is kept of them.  -1 after call_fail.
+ * is kept of them.  -1 after call_fail.  The last descriptor is something else,
+ * and the caller's, where there is a place for it.
  */
 static int
-take_sockets (struct call *call, struct session_sockets *sockets)
+take_sockets (struct call *call, struct session_sockets *sockets, int *last)
 {
   int fds[PROTOCOL_FDS_MAX];
-  const size_t n = line_reader_take_fds (&call->client->reader, fds);
+  size_t n = line_reader_take_fds (&call->client->reader, fds);
 
   *sockets = (struct session_sockets){ .nr_fds = 0 };
+  if (last != NULL)
+    *last = n > 0 ? fds[--n] : -1;
   if (sort_descriptors (sockets, fds, n))
     return 0;
   drop_sockets (sockets);
   call_fail (call, "BadArgument",
              "the sockets of the connections to the destination must come "
              "with this command (SCM_RIGHTS), and nothing else but a ledger of "
-             "them");
+             "them, and the shared memory last if \"shared_memory\" is true");
   return -1;
 }
 
@@ -218,17 +221,38 @@ record_destination (struct call *call)
   return -1;
 }
 
+/* What 'begin' has brought about. */
+struct begun {
+  bool resumed;
+  bool shared;            /* the memory that was sent is used, too */
+  const char *shared_why; /* not; static */
+};
+
+/* Without it the client reads by NBD, so that is no error. */
+static void
+share_memory (struct call *call, int fd, struct begun *begun)
+{
+  begun->shared_why = fd == -1
+                        ? "it did not come with the command"
+                        : shared_reads_begin (&call->export->shared_reads, fd,
+                                              client_pid (call->client));
+  begun->shared = begun->shared_why == NULL;
+}
+
 /* Check the arguments and make the client the session. */
 static int
-begin_session (struct call *call, bool *resumed)
+begin_session (struct call *call, struct begun *begun)
 {
   struct session_request request = { .promise = "" };
   struct session_sockets sockets;
+  CLEANUP_CLOSE int memory = -1;
+  bool shared = false;
 
   if (call_string (call, "destination", true, &request.destination) == -1 ||
       call_string (call, "promise", false, &request.promise) == -1 ||
       call_bool (call, "restart", false, &request.restart) == -1 ||
-      call_bool (call, "incremental", false, &request.incremental) == -1)
+      call_bool (call, "incremental", false, &request.incremental) == -1 ||
+      call_bool (call, "shared_memory", false, &shared) == -1)
     return -1;
   if (!uri_is_nbd (request.destination) &&
       !uri_is_local (request.destination)) {
@@ -243,16 +267,18 @@ begin_session (struct call *call, bool *resumed)
   }
   if (!may_begin (call, request.destination))
     return -1;
-  if (take_sockets (call, &sockets) == -1)
+  if (take_sockets (call, &sockets, shared ? &memory : NULL) == -1)
     return -1;
   if (place_is_remote (call->export) &&
       leads_to_place (call->export, request.destination, sockets.fds[0])) {
     drop_sockets (&sockets);
     return fail_is_there (call);
   }
-  if (session_begin (call->export, call->client, &request, &sockets, resumed) ==
-      -1)
+  if (session_begin (call->export, call->client, &request, &sockets,
+                     &begun->resumed) == -1)
     return -1;
+  if (shared)
+    share_memory (call, memory, begun);
   if (uri_is_local (request.destination))
     __atomic_store_n (&call->export->local.writer, client_pid (call->client),
                       __ATOMIC_SEQ_CST);
@@ -275,17 +301,18 @@ json_t *
 command_begin (struct call *call)
 {
   struct export *e = call->export;
+  struct begun begun = { .shared_why = "it was not asked for" };
   struct tracker_status s;
-  bool resumed;
 
-  if (begin_session (call, &resumed) == -1 || !wait_settled (call))
+  if (begin_session (call, &begun) == -1 || !wait_settled (call))
     return NULL;
   tracker_get_status (e->tracker, &s);
-  return json_pack ("{s:b, s:s, s:I, s:I, s:I}", "resumed", (int)resumed,
-                    "past", past_name (e->session.past), "epoch",
-                    (json_int_t)s.epoch, "dirty_bytes",
+  return json_pack ("{s:b, s:s, s:I, s:I, s:I, s:b, s:s?}", "resumed",
+                    (int)begun.resumed, "past", past_name (e->session.past),
+                    "epoch", (json_int_t)s.epoch, "dirty_bytes",
                     (json_int_t)s.dirty_bytes, "remaining_bytes",
-                    (json_int_t)s.remaining_bytes);
+                    (json_int_t)s.remaining_bytes, "shared_memory",
+                    (int)begun.shared, "shared_memory_why", begun.shared_why);
 }
 
 /* R6a: the epoch first.  Whatever fails after that, what was copied and not
@@ -298,7 +325,7 @@ command_lost (struct call *call)
   const uint64_t epoch = tracker_lost (e->tracker);
   struct session_sockets sockets;
 
-  if (take_sockets (call, &sockets) == -1)
+  if (take_sockets (call, &sockets, NULL) == -1)
     return NULL;
   session_replace_sockets (e, &sockets);
   if (owner_record_history (e) == -1)

@@ -129,6 +129,25 @@ client_pid (const struct client *c)
            : cred.pid;
 }
 
+bool
+control_has_clients (void)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&lock);
+
+  return live != NULL;
+}
+
+bool
+control_has_process (pid_t pid)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&lock);
+
+  for (const struct client *c = live; c; c = c->next)
+    if (!c->watching && client_pid (c) == pid)
+      return true;
+  return false;
+}
+
 int
 client_process (const struct client *c)
 {

@@ -58,6 +58,10 @@ extern void client_disconnect (struct client *c);
 /* Its number; 0: it is not known. */
 extern pid_t client_pid (const struct client *c);
 
+/* Whether anybody, or this process, has a control connection just now. */
+extern bool control_has_clients (void);
+extern bool control_has_process (pid_t pid);
+
 /* A pidfd of the process that made the connection; -1: it cannot be had.  The
  * caller closes it.
  */

@@ -219,6 +219,7 @@ session_end (struct export *e)
   tracker_end_session (e->tracker); /* R7 */
   __atomic_store_n (&e->local.writer, 0, __ATOMIC_SEQ_CST);
   allocation_session_ended (e->allocation);
+  shared_reads_end (&e->shared_reads);
   session_sockets_look (e);
   client_set_session (s->client, false);
   __atomic_store_n (&s->client, NULL, __ATOMIC_RELEASE);

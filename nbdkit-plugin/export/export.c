@@ -150,6 +150,7 @@ export_free (struct export *e)
   if (e->tracker)
     tracker_free (e->tracker);
   session_state_destroy (&e->session);
+  shared_reads_destroy (&e->shared_reads);
   local_destroy (&e->local);
   pthread_mutex_destroy (&e->connect_lock);
   pthread_mutex_destroy (&e->places_lock);
@@ -175,6 +176,7 @@ export_new (nbdkit_backend *backend, int readonly, const char *name)
   pthread_mutex_init (&e->connect_lock, NULL);
   pthread_mutex_init (&e->places_lock, NULL);
   session_state_init (&e->session);
+  shared_reads_init (&e->shared_reads);
   e->backend = backend;
   e->readonly = readonly;
   e->allocation = allocation_new (e);

@@ -17,6 +17,7 @@
 #include "relay/owed-error.h"
 #include "local.h"
 #include "session-state.h"
+#include "shared-reads.h"
 #include "tracker/tracker.h"
 
 /* Requests of all NBD clients that succeeded, the migrator's reads included, in
@@ -103,6 +104,8 @@ struct export
   char *owed_path;        /* where it is kept (owed.h); constant */
   char *kept_path;        /* of writes (kept.h); constant */
   bool kept_is_bad;       /* atomic: that is owed to the guests already */
+
+  struct shared_reads shared_reads; /* of the session; has its own lock */
 
   struct guest_counters guest[LANES];
   struct session session; /* has its own lock */

@@ -14,6 +14,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <nbdkit-filter.h>
 
@@ -147,6 +148,24 @@ open_source (struct export *e, nbdkit_next_open *next, nbdkit_context *context,
   return r == 0 ? 1 : -1;
 }
 
+/* The process at the other end, if it has a control connection: it may become
+ * the session.  0: it has none, or is not known.
+ */
+static int64_t
+session_pid (void)
+{
+  struct sockaddr_storage addr;
+  socklen_t len = sizeof addr;
+  int64_t pid;
+
+  if (!control_has_clients () ||
+      nbdkit_peer_name ((struct sockaddr *)&addr, &len) == -1 ||
+      addr.ss_family != AF_UNIX)
+    return 0;
+  pid = nbdkit_peer_pid ();
+  return pid > 0 && control_has_process (pid) ? pid : 0;
+}
+
 static void *
 migrate_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
               const char *exportname, int is_tls)
@@ -176,6 +195,7 @@ migrate_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
   h->readonly = readonly;
   h->view = view;
   h->peer_pid = view ? nbdkit_peer_pid () : 0;
+  h->session_pid = view ? 0 : session_pid ();
   h->errors_seen = owed_error_seen (&e->owed);
   return h;
 }
@@ -431,7 +451,7 @@ migrate_can_cache (nbdkit_next *next, void *handle)
   nbdkit_next *plugin;
   int r;
 
-  if (h->no_source)
+  if (h->no_source || h->session_pid != 0)
     return NBDKIT_CACHE_NATIVE;
   plugin = local_begin (&h->export->local, next);
   r = plugin->can_cache (plugin);

@@ -272,6 +272,30 @@ flush (const struct io *io)
   return pass (io) == 0 ? tell_error (io, seen) : -1;
 }
 
+/* The session's process has its reads done this way (shared-memory.h): they go
+ * where any read goes.
+ */
+static int
+cache (const struct io *io)
+{
+  const struct handle *h = io->handle;
+  struct shared_reads *shared = &h->export->shared_reads;
+  struct shared_read read;
+  struct io there = *io;
+  int r;
+
+  if (!shared_reads_take (shared, h->session_pid, io->offset, io->count, &read))
+    return pass (io);
+  there.type = IO_READ;
+  there.flags = 0;
+  there.buffer = read.where;
+  r = pass (&there);
+  if (r == 0)
+    count (&there);
+  shared_reads_filled (shared, &read);
+  return r;
+}
+
 /* ------------------------------------------------------------------------ */
 
 int
@@ -282,6 +306,7 @@ request_serve (const struct io *io)
   const int r = io->handle->view       ? view_serve (io)
                 : changes              ? change (io)
                 : io->type == IO_FLUSH ? flush (io)
+                : io->type == IO_CACHE ? cache (io)
                                        : pass (io);
 
   if (r == 0 && !io->handle->view)
