@@ -258,7 +258,7 @@ cut_over_together (struct migration *m)
   if (result == CUT_UNKNOWN)
     result = settle (m);
   m->disks.in_pause = false;
-  event_pause (m, begin_time, result == CUT_DONE);
+  event_pause (begin_time, m->pause_ms, result == CUT_DONE);
   return result;
 }
 

@@ -5,6 +5,7 @@
 #include "run/measure.h"
 #include "run/migration.h"
 #include "run/pass.h"
+#include "run/snapshot.h"
 #include "show/events.h"
 #include "show/progress.h"
 #include "protocol.h"
@@ -128,7 +129,8 @@ got_status (void *opaque, const struct control_answer *a)
 static void
 heartbeat (struct migration *m)
 {
-  CLEANUP_JSON json_t *progress = progress_json (m);
+  const struct snapshot s = snapshot_of (m);
+  CLEANUP_JSON json_t *progress = progress_json (&s);
   size_t i;
 
   for (i = 0; i < m->disks.n; ++i) {
@@ -146,7 +148,7 @@ heartbeat (struct migration *m)
     }
   }
   if (m->phase != PHASE_CONNECT) /* not before 'started' */
-    event_progress (m, progress);
+    event_progress (progress);
 }
 
 void

@@ -25,6 +25,7 @@
 #include "run/measure.h"
 #include "run/migrate.h"
 #include "run/pass.h"
+#include "run/snapshot.h"
 #include "run/converge.h"
 #include "trust/canary.h"
 #include "trust/evidence.h"
@@ -59,7 +60,7 @@ void
 migrate_enter (struct migration *m, enum phase phase)
 {
   m->phase = phase;
-  event_phase (m);
+  event_phase (phase_name (phase), m->passes + 1, pass_remaining (m));
 }
 
 /* ---- signals ----------------------------------------------------------- */
@@ -385,6 +386,14 @@ say_resumed (const struct migration *m)
   }
 }
 
+static void
+show_start (const struct migration *m)
+{
+  CLEANUP_ACCOUNT struct account a = account_of (m);
+
+  event_started (&a);
+}
+
 static int
 run (struct migration *m)
 {
@@ -394,7 +403,7 @@ run (struct migration *m)
   if (open_disks (m) == -1)
     return m->disks.failure.stop == STOP_CANCELLED ? EXIT_CANCELLED
                                                    : EXIT_FAILED;
-  event_started (m);
+  show_start (m);
   say_resumed (m);
   migrate_enter (m, PHASE_BULK);
   m->next_heartbeat_us = 0; /* others should not see 'connect' any more */
@@ -467,18 +476,26 @@ explain_failure (struct migration *m)
 }
 
 static void
+show_end (struct migration *m, int status)
+{
+  CLEANUP_ACCOUNT struct account a = account_of (m);
+  const struct snapshot s = snapshot_of (m);
+
+  progress_end (&s, status == EXIT_DONE);
+  if (status == EXIT_DONE)
+    event_completed (&a);
+  else
+    event_failed (&a, status, m->disks.failure.why);
+}
+
+static void
 finish (struct migration *m, int status)
 {
   end_sessions (m);
   measure (m);
-  progress_end (m, status == EXIT_DONE);
-  if (status == EXIT_DONE)
-    event_completed (m);
-  else {
-    if (status == EXIT_FAILED && !m->complete)
-      explain_failure (m);
-    event_failed (m, status);
-  }
+  if (status == EXIT_FAILED && !m->complete)
+    explain_failure (m);
+  show_end (m, status);
   if (m->complete)
     say_summary (m);
   if (m->disks.failure.why != NULL && status != EXIT_DONE)
@@ -501,11 +518,13 @@ static void
 after_round (struct disks *disks, int64_t now_us)
 {
   struct migration *m = migration_of (disks);
+  struct snapshot s;
 
   if (now_us >= m->next_show_us) {
     m->next_show_us = now_us + SHOW_US;
     measure (m);
-    progress_show (m);
+    s = snapshot_of (m);
+    progress_show (&s);
   }
   heartbeat_run (m, now_us);
 }

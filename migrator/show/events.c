@@ -8,9 +8,6 @@
 
 #include "cleanup.h"
 #include "show/events.h"
-#include "run/migration.h"
-#include "run/pass.h"
-#include "show/progress.h"
 #include "base/say.h"
 
 /* All that a double is sure of: 0.741, not 0.74099999999999999.  Of the time
@@ -60,70 +57,59 @@ emit (const char *event, json_t *members)
 }
 
 static json_t *
-disks_json (const struct migration *m)
+disk_json (const struct account_disk *d)
+{
+  json_t *o = json_pack ("{s:s, s:s, s:I, s:I, s:b}", "source", d->source,
+                         "destination", d->destination, "disk_bytes",
+                         (json_int_t)d->disk_bytes, "chunk_bytes",
+                         (json_int_t)d->chunk_bytes, "resumed", d->resumed);
+
+  if (d->owner != NULL)
+    json_object_set_new (o, "owner", json_string (d->owner));
+  if (d->sampled_over != NULL)
+    json_object_set_new (
+      o, "sample",
+      json_pack ("{s:i, s:I, s:s}", "places", (int)d->sampled_places, "bytes",
+                 (json_int_t)d->sampled_bytes, "over", d->sampled_over));
+  if (d->digest != NULL)
+    json_object_set_new (o, "sha256", json_string (d->digest));
+  return o;
+}
+
+static json_t *
+disks_json (const struct account *a)
 {
   json_t *disks = json_array ();
   size_t i;
 
-  for (i = 0; i < m->disks.n; ++i) {
-    const struct disk *d = &m->disks.v[i];
-
-    json_array_append_new (
-      disks, json_pack ("{s:s, s:s, s:I, s:I, s:b}", "source", d->pair->source,
-                        "destination", d->pair->destination, "disk_bytes",
-                        (json_int_t)d->disk_bytes, "chunk_bytes",
-                        (json_int_t)d->chunk_bytes, "resumed", d->resumed));
-    if (d->owner != NULL)
-      json_object_set_new (json_array_get (disks, i), "owner",
-                           json_string (d->owner));
-    if (d->sampled_over != NULL)
-      json_object_set_new (
-        json_array_get (disks, i), "sample",
-        json_pack ("{s:i, s:I, s:s}", "places", (int)d->sampled_places, "bytes",
-                   (json_int_t)d->sampled_bytes, "over", d->sampled_over));
-    if (d->digest[0])
-      json_object_set_new (json_array_get (disks, i), "sha256",
-                           json_string (d->digest));
-  }
+  for (i = 0; i < a->nr_disks; ++i)
+    json_array_append_new (disks, disk_json (&a->disks[i]));
   return disks;
 }
 
-static uint64_t
-disk_bytes (const struct migration *m)
-{
-  uint64_t bytes = 0;
-  size_t i;
-
-  for (i = 0; i < m->disks.n; ++i)
-    bytes += m->disks.v[i].disk_bytes;
-  return bytes;
-}
-
 void
-event_started (const struct migration *m)
+event_started (const struct account *a)
 {
   if (enabled)
     emit ("started",
-          json_pack ("{s:o, s:I, s:s, s:I, s:I}", "disks", disks_json (m),
-                     "disk_bytes", (json_int_t)disk_bytes (m), "finish",
-                     finish_name (m->disks.finish), "max_pause_ms",
-                     (json_int_t)m->disks.max_pause_ms, "rate",
-                     (json_int_t)m->disks.bucket.rate));
+          json_pack ("{s:o, s:I, s:s, s:I, s:I}", "disks", disks_json (a),
+                     "disk_bytes", (json_int_t)a->disk_bytes, "finish",
+                     a->finish, "max_pause_ms", (json_int_t)a->max_pause_ms,
+                     "rate", (json_int_t)a->rate));
 }
 
 void
-event_phase (const struct migration *m)
+event_phase (const char *phase, unsigned pass, uint64_t remaining_bytes)
 {
   if (enabled)
-    emit ("phase", json_pack ("{s:s, s:i, s:I}", "phase", phase_name (m->phase),
-                              "pass", (int)m->passes + 1, "remaining_bytes",
-                              (json_int_t)pass_remaining (m)));
+    emit ("phase",
+          json_pack ("{s:s, s:i, s:I}", "phase", phase, "pass", (int)pass,
+                     "remaining_bytes", (json_int_t)remaining_bytes));
 }
 
 void
-event_progress (const struct migration *m, json_t *progress)
+event_progress (json_t *progress)
 {
-  (void)m;
   if (enabled)
     emit ("progress", json_incref (progress));
 }
@@ -138,72 +124,49 @@ event_policy (const char *decision, const char *reason)
 
 /* The pause lies between these times, also when they are rounded. */
 void
-event_pause (const struct migration *m, double begin_time, bool committed)
+event_pause (double begin_time, double pause_ms, bool committed)
 {
   if (enabled)
     emit ("pause",
           json_pack ("{s:f, s:f, s:f, s:s}", "begin_time",
                      floor (begin_time * PER_SECOND) / PER_SECOND, "end_time",
                      ceil (event_now () * PER_SECOND) / PER_SECOND, "pause_ms",
-                     m->pause_ms, "result",
-                     committed ? "committed" : "expired"));
+                     pause_ms, "result", committed ? "committed" : "expired"));
 }
 
 /* What both ends of a migration tell. */
 static json_t *
-summary (const struct migration *m)
+summary (const struct account *a)
 {
-  struct copier_stats s, sum = { 0 };
-  uint64_t marked_bytes = 0;
-  bool resumed = false;
-  size_t i;
-
-  for (i = 0; i < m->disks.n; ++i) {
-    const struct disk *d = &m->disks.v[i];
-
-    resumed |= d->resumed;
-    marked_bytes += d->marked_bytes;
-    if (d->copier == NULL)
-      continue;
-    copier_get_stats (d->copier, &s);
-    sum.copied_bytes += s.copied_bytes;
-    sum.zeroed_bytes += s.zeroed_bytes;
-    sum.skipped_bytes += s.skipped_bytes;
-    sum.compared_bytes += s.compared_bytes;
-    sum.sampled_bytes += s.sampled_bytes;
-  }
   return json_pack (
     "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:f, s:I, s:s, s:b}",
-    "disks", disks_json (m), "disk_bytes", (json_int_t)disk_bytes (m),
-    "copied_bytes", (json_int_t)sum.copied_bytes, "zeroed_bytes",
-    (json_int_t)sum.zeroed_bytes, "skipped_bytes",
-    (json_int_t)sum.skipped_bytes, "compared_bytes",
-    (json_int_t)sum.compared_bytes, "sampled_bytes",
-    (json_int_t)sum.sampled_bytes, "sample_seed",
-    (json_int_t)m->disks.sample_seed, "marked_bytes", (json_int_t)marked_bytes,
-    "passes", (int)m->passes, "pause_ms", m->pause_ms, "duration_ms",
-    (json_int_t)((loop_now_us () - m->started_us) / 1000), "finish",
-    finish_name (m->disks.finish), "resumed", resumed);
+    "disks", disks_json (a), "disk_bytes", (json_int_t)a->disk_bytes,
+    "copied_bytes", (json_int_t)a->copied_bytes, "zeroed_bytes",
+    (json_int_t)a->zeroed_bytes, "skipped_bytes", (json_int_t)a->skipped_bytes,
+    "compared_bytes", (json_int_t)a->compared_bytes, "sampled_bytes",
+    (json_int_t)a->sampled_bytes, "sample_seed", (json_int_t)a->sample_seed,
+    "marked_bytes", (json_int_t)a->marked_bytes, "passes", (int)a->passes,
+    "pause_ms", a->pause_ms, "duration_ms", (json_int_t)a->duration_ms,
+    "finish", a->finish, "resumed", a->resumed);
 }
 
 void
-event_completed (const struct migration *m)
+event_completed (const struct account *a)
 {
   if (enabled)
-    emit ("completed", summary (m));
+    emit ("completed", summary (a));
 }
 
 void
-event_failed (const struct migration *m, int status)
+event_failed (const struct account *a, int status, const char *why)
 {
   json_t *members;
 
   if (!enabled)
     return;
-  members = summary (m);
+  members = summary (a);
   json_object_set_new (members, "status", json_integer (status));
   json_object_set_new (members, "error",
-                       m->disks.failure.why ? json_string (m->disks.failure.why)
-                                            : json_null ());
+                       why ? json_string (why) : json_null ());
   emit ("failed", members);
 }

@@ -5,25 +5,26 @@
 #define NBDMIGRATE_EVENTS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include <jansson.h>
 
-struct migration;
+#include "show/snapshot.h"
 
 extern void events_enable (bool enable);
 
 /* Seconds since the epoch. */
 extern double event_now (void);
 
-extern void event_started (const struct migration *m);
-extern void event_phase (const struct migration *m);
-extern void event_progress (const struct migration *m, json_t *progress);
+extern void event_started (const struct account *a);
+extern void event_phase (const char *phase, unsigned pass,
+                         uint64_t remaining_bytes);
+extern void event_progress (json_t *progress);
 
 /* A decision and the reason for it. */
 extern void event_policy (const char *decision, const char *reason);
-extern void event_pause (const struct migration *m, double begin_time,
-                         bool committed);
-extern void event_completed (const struct migration *m);
-extern void event_failed (const struct migration *m, int status);
+extern void event_pause (double begin_time, double pause_ms, bool committed);
+extern void event_completed (const struct account *a);
+extern void event_failed (const struct account *a, int status, const char *why);
 
 #endif /* NBDMIGRATE_EVENTS_H */

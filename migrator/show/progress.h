@@ -8,18 +8,18 @@
 
 #include <jansson.h>
 
-struct migration;
+#include "show/snapshot.h"
 
 /* A line on stderr, redrawn in place; N/100 lines on fd unless it is -1. */
 extern void progress_init (bool bar, int fd);
 
 /* Show the present state. */
-extern void progress_show (struct migration *m);
+extern void progress_show (const struct snapshot *s);
 
 /* The end: a pass is complete only now, so only now it says 100 %. */
-extern void progress_end (struct migration *m, bool completed);
+extern void progress_end (const struct snapshot *s, bool completed);
 
 /* For --json and for 'nbdmigrate status' in another terminal. */
-extern json_t *progress_json (struct migration *m);
+extern json_t *progress_json (const struct snapshot *s);
 
 #endif /* NBDMIGRATE_PROGRESS_H */

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A migration as people and programs see it: plain values of one moment.
+ *
+ * Whoever runs the migration fills it in; what shows it knows no more.  Strings
+ * are not owned and live as long as the snapshot is looked at.
+ */
+
+#ifndef NBDMIGRATE_SNAPSHOT_H
+#define NBDMIGRATE_SNAPSHOT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* "Nobody knows", of a time. */
+#define SNAPSHOT_UNKNOWN UINT64_MAX
+
+struct snapshot {
+  const char *phase;
+  bool shown;            /* there is something to show on a terminal */
+  unsigned pass;         /* the present one, from 1 */
+  unsigned pass_percent; /* of it */
+  unsigned percent;      /* the same, but all where it only waits */
+  uint64_t pass_bytes, pass_total_bytes;
+  uint64_t copied_bytes;
+  uint64_t bytes_per_second, dirty_bytes_per_second;
+  uint64_t remaining_bytes;
+  uint64_t predicted_pause_ms, eta_ms; /* or SNAPSHOT_UNKNOWN */
+  const char *finish;
+  bool wait;
+  uint64_t max_pause_ms;
+  uint64_t rate; /* bytes per second, 0: unlimited */
+  size_t nr_disks;
+
+  const char *silent; /* which side does not answer, or NULL */
+  uint64_t silent_ms;
+
+  /* R17: what may still land, by how many connections of earlier runs, and how
+   * long to wait for it at least.
+   */
+  uint64_t late_bytes, late_connections, late_ms;
+};
+
+/* What is told of a migration as a whole, at its start and its end. */
+struct account_disk {
+  const char *source, *destination; /* URIs */
+  uint64_t disk_bytes, chunk_bytes;
+  bool resumed;
+  const char *owner;        /* NULL: nobody was asked */
+  const char *sampled_over; /* NULL: no sample was read */
+  unsigned sampled_places;
+  uint64_t sampled_bytes;
+  const char *digest; /* NULL: there is none */
+};
+
+struct account {
+  struct account_disk *disks; /* owned by who fills it in */
+  size_t nr_disks;
+  uint64_t disk_bytes;
+  uint64_t copied_bytes, zeroed_bytes, skipped_bytes;
+  uint64_t compared_bytes, sampled_bytes, marked_bytes;
+  uint64_t sample_seed;
+  unsigned passes;
+  double pause_ms;
+  uint64_t duration_ms;
+  const char *finish;
+  uint64_t max_pause_ms, rate;
+  bool resumed;
+};
+
+#endif /* NBDMIGRATE_SNAPSHOT_H */
