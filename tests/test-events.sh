@@ -35,7 +35,7 @@ has ()
 
 common=(disks:array disk_bytes:number copied_bytes:number zeroed_bytes:number
         skipped_bytes:number passes:number pause_ms:number duration_ms:number
-        finish:string resumed:boolean)
+        finish:string resumed:boolean dropped_events:number)
 
 echo "-- a migration that works"
 must_migrate --finish=detach --rate=3M "$(uri proxy)" "$(uri destination)"
@@ -60,6 +60,10 @@ has completed "${common[@]}"
 events_are '.[0].event == "started" and .[-1].event == "completed"'
 events_are '[.[] | select(.event == "phase").phase] |
             .[0] == "bulk" and (index("final") != null)'
+events_are 'map(select(.event == "phase")) |
+            .[-1].phase == "done" and .[-1].remaining_bytes == 0'
+# shellcheck disable=SC2016
+events_are '(.[-1].passes) as $n | map(select(.event == "phase"))[-1].pass == $n'
 events_are 'map(select(.event == "pause"))[-1] |
             .result == "committed" and .begin_time <= .end_time and
             .pause_ms <= (.end_time - .begin_time) * 1000 + 1'

@@ -3,12 +3,16 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "cleanup.h"
+#include "base/output.h"
 #include "base/say.h"
 
+#define ERASE "\r\033[K" /* the line that the cursor is in */
+
 static bool is_quiet;
-static void (*clear_line) (void);
+static bool line_open;
 
 void
 say_quiet (bool quiet)
@@ -16,10 +20,34 @@ say_quiet (bool quiet)
   is_quiet = quiet;
 }
 
-void
-say_set_clear (void (*clear) (void))
+static void __attribute__ ((format (printf, 2, 3)))
+put (enum output_kind kind, const char *fmt, ...)
 {
-  clear_line = clear;
+  va_list args;
+  char *text;
+
+  va_start (args, fmt);
+  if (vasprintf (&text, fmt, args) == -1)
+    text = NULL;
+  va_end (args);
+  output_put (STDERR_FILENO, kind, text);
+}
+
+void
+say_line (const char *text)
+{
+  line_open = true;
+  put (OUTPUT_FRAME, "\r%s\033[K", text);
+}
+
+void
+say_last_line (const char *text)
+{
+  if (text != NULL)
+    put (OUTPUT_LINE, "\r%s\033[K\n", text);
+  else if (line_open)
+    put (OUTPUT_LINE, ERASE);
+  line_open = false;
 }
 
 static void
@@ -29,9 +57,9 @@ say (const char *end, const char *fmt, va_list args)
 
   if (vasprintf (&text, fmt, args) == -1)
     text = NULL;
-  if (clear_line != NULL)
-    clear_line ();
-  fprintf (stderr, "nbdmigrate: %s%s\n", text ? text : fmt, end);
+  put (OUTPUT_LINE, "%snbdmigrate: %s%s\n", line_open ? ERASE : "",
+       text ? text : fmt, end);
+  line_open = false;
 }
 
 void

@@ -9,10 +9,13 @@
 /* --quiet: errors only. */
 extern void say_quiet (bool quiet);
 
-/* Something is about to be printed over the progress line: called first, to
- * clear it.
+/* Redraw the progress line; messages go above it.  It is cut to fit by the
+ * caller.
  */
-extern void say_set_clear (void (*clear) (void));
+extern void say_line (const char *text);
+
+/* The last time: it stays, or nothing of it does (NULL). */
+extern void say_last_line (const char *text);
 
 /* "nbdmigrate: TEXT". */
 extern void say_error (const char *fmt, ...)

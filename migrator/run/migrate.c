@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "base/output.h"
 #include "show/events.h"
 #include "run/migration.h"
 #include "run/heartbeat.h"
@@ -59,8 +60,11 @@ phase_name (enum phase phase)
 void
 migrate_enter (struct migration *m, enum phase phase)
 {
+  struct snapshot s;
+
   m->phase = phase;
-  event_phase (phase_name (phase), m->passes + 1, pass_remaining (m));
+  s = snapshot_of (m);
+  event_phase (s.phase, s.pass, s.remaining_bytes);
 }
 
 /* ---- signals ----------------------------------------------------------- */
@@ -101,6 +105,25 @@ catch_signals (struct migration *m)
   return m->disks.signals.fd == -1
            ? -1
            : loop_add (&m->disks.loop, &m->disks.signals);
+}
+
+/* ---- output ------------------------------------------------------------ */
+
+static int
+open_output (const struct options *options)
+{
+  if (output_open (STDERR_FILENO) == -1)
+    return -1;
+  return options->json ? output_open (STDOUT_FILENO) : 0;
+}
+
+/* Of a reader that does not read this is the end. */
+static void
+end_output (const struct options *options)
+{
+  if (options->progress_fd >= 0)
+    output_wait (options->progress_fd, OUTPUT_STILL_MS, OUTPUT_END_MS);
+  output_wait (STDERR_FILENO, OUTPUT_STILL_MS, OUTPUT_END_MS);
 }
 
 /* ---- start and end ----------------------------------------------------- */
@@ -486,6 +509,7 @@ show_end (struct migration *m, int status)
     event_completed (&a);
   else
     event_failed (&a, status, m->disks.failure.why);
+  events_end ();
 }
 
 static void
@@ -546,7 +570,9 @@ migrate (const struct options *options)
   m.disks.before_round = before_round;
   m.disks.after_round = after_round;
   forecast_init (&m.forecast);
-  if (catch_signals (&m) == -1)
+  if (open_output (options) == -1)
+    say_error ("setting up the output: %s", strerror (errno));
+  else if (catch_signals (&m) == -1)
     say_error ("setting up signals: %s", strerror (errno));
   else
     status = run (&m);
@@ -554,5 +580,6 @@ migrate (const struct options *options)
   if (m.disks.signals.fd >= 0)
     close (m.disks.signals.fd);
   disks_free (&m.disks);
+  end_output (options);
   return status;
 }

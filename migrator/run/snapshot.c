@@ -165,7 +165,7 @@ snapshot_of (struct migration *m)
   struct snapshot s = {
     .phase = phase_name (m->phase),
     .shown = m->phase != PHASE_CONNECT && !done,
-    .pass = m->passes + 1,
+    .pass = cut_over ? m->passes : m->passes + 1,
     .pass_percent = meter_percent (&m->meter, left_of_pass (m)),
     .pass_bytes = bytes,
     .pass_total_bytes =

@@ -5,9 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "cleanup.h"
 #include "show/events.h"
+#include "base/output.h"
 #include "base/say.h"
 
 /* All that a double is sure of: 0.741, not 0.74099999999999999.  Of the time
@@ -33,27 +35,33 @@ event_now (void)
   return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
-/* Print the event; 'members' is stolen. */
+/* Whoever reads them is gone: that is no reason to stop a migration. */
 static void
-emit (const char *event, json_t *members)
+say_not_written (void)
+{
+  say_error ("writing JSON events to stdout: %s; no more will be written",
+             strerror (errno));
+  enabled = false;
+}
+
+/* Write the event; 'members' is stolen. */
+static void
+emit (enum output_kind kind, const char *event, json_t *members)
 {
   CLEANUP_JSON json_t *line = NULL;
-  CLEANUP_FREE char *text = NULL;
+  CLEANUP_FREE char *json = NULL;
+  char *text;
 
   line = json_pack ("{s:s, s:f}", "event", event, "time", event_now ());
   if (line != NULL && members != NULL)
     json_object_update (line, members);
   json_decref (members);
-  text = line ? json_dumps (line, JSON_COMPACT | JSON_REAL_PRECISION (DIGITS))
+  json = line ? json_dumps (line, JSON_COMPACT | JSON_REAL_PRECISION (DIGITS))
               : NULL;
-  if (text == NULL)
+  if (json == NULL || asprintf (&text, "%s\n", json) == -1)
     return;
-  if (printf ("%s\n", text) >= 0 && fflush (stdout) == 0)
-    return;
-  /* Whoever reads them is gone: that is no reason to stop a migration. */
-  say_error ("writing JSON events to stdout: %s; no more will be written",
-             strerror (errno));
-  enabled = false;
+  if (output_put (STDOUT_FILENO, kind, text) == -1)
+    say_not_written ();
 }
 
 static json_t *
@@ -91,7 +99,7 @@ void
 event_started (const struct account *a)
 {
   if (enabled)
-    emit ("started",
+    emit (OUTPUT_LINE, "started",
           json_pack ("{s:o, s:I, s:s, s:I, s:I}", "disks", disks_json (a),
                      "disk_bytes", (json_int_t)a->disk_bytes, "finish",
                      a->finish, "max_pause_ms", (json_int_t)a->max_pause_ms,
@@ -102,7 +110,7 @@ void
 event_phase (const char *phase, unsigned pass, uint64_t remaining_bytes)
 {
   if (enabled)
-    emit ("phase",
+    emit (OUTPUT_LINE, "phase",
           json_pack ("{s:s, s:i, s:I}", "phase", phase, "pass", (int)pass,
                      "remaining_bytes", (json_int_t)remaining_bytes));
 }
@@ -111,14 +119,14 @@ void
 event_progress (json_t *progress)
 {
   if (enabled)
-    emit ("progress", json_incref (progress));
+    emit (OUTPUT_PROGRESS, "progress", json_incref (progress));
 }
 
 void
 event_policy (const char *decision, const char *reason)
 {
   if (enabled)
-    emit ("policy",
+    emit (OUTPUT_LINE, "policy",
           json_pack ("{s:s, s:s}", "decision", decision, "reason", reason));
 }
 
@@ -127,7 +135,7 @@ void
 event_pause (double begin_time, double pause_ms, bool committed)
 {
   if (enabled)
-    emit ("pause",
+    emit (OUTPUT_LINE, "pause",
           json_pack ("{s:f, s:f, s:f, s:s}", "begin_time",
                      floor (begin_time * PER_SECOND) / PER_SECOND, "end_time",
                      ceil (event_now () * PER_SECOND) / PER_SECOND, "pause_ms",
@@ -139,7 +147,8 @@ static json_t *
 summary (const struct account *a)
 {
   return json_pack (
-    "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:f, s:I, s:s, s:b}",
+    "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:f, s:I, s:s, s:b, "
+    "s:I}",
     "disks", disks_json (a), "disk_bytes", (json_int_t)a->disk_bytes,
     "copied_bytes", (json_int_t)a->copied_bytes, "zeroed_bytes",
     (json_int_t)a->zeroed_bytes, "skipped_bytes", (json_int_t)a->skipped_bytes,
@@ -147,14 +156,15 @@ summary (const struct account *a)
     (json_int_t)a->sampled_bytes, "sample_seed", (json_int_t)a->sample_seed,
     "marked_bytes", (json_int_t)a->marked_bytes, "passes", (int)a->passes,
     "pause_ms", a->pause_ms, "duration_ms", (json_int_t)a->duration_ms,
-    "finish", a->finish, "resumed", a->resumed);
+    "finish", a->finish, "resumed", a->resumed, "dropped_events",
+    (json_int_t)output_dropped (STDOUT_FILENO));
 }
 
 void
 event_completed (const struct account *a)
 {
   if (enabled)
-    emit ("completed", summary (a));
+    emit (OUTPUT_LINE, "completed", summary (a));
 }
 
 void
@@ -168,5 +178,18 @@ event_failed (const struct account *a, int status, const char *why)
   json_object_set_new (members, "status", json_integer (status));
   json_object_set_new (members, "error",
                        why ? json_string (why) : json_null ());
-  emit ("failed", members);
+  emit (OUTPUT_LINE, "failed", members);
+}
+
+void
+events_end (void)
+{
+  if (!enabled ||
+      output_wait (STDOUT_FILENO, OUTPUT_STILL_MS, OUTPUT_END_MS) == 0)
+    return;
+  if (errno == ETIMEDOUT)
+    say_error ("nobody reads the JSON events on stdout: the last of them are "
+               "not written");
+  else
+    say_not_written ();
 }

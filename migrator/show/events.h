@@ -27,4 +27,7 @@ extern void event_pause (double begin_time, double pause_ms, bool committed);
 extern void event_completed (const struct account *a);
 extern void event_failed (const struct account *a, int status, const char *why);
 
+/* Wait for the reader to take them, within a limit. */
+extern void events_end (void);
+
 #endif /* NBDMIGRATE_EVENTS_H */

@@ -8,6 +8,7 @@
 #include "cleanup.h"
 #include "show/progress-text.h"
 #include "show/progress.h"
+#include "base/output.h"
 #include "base/say.h"
 
 #define COLUMNS 80
@@ -17,24 +18,15 @@
  */
 #define MARGIN 3
 
-static bool bar_shown, line_open;
+static bool bar_shown;
 static int lines_fd = -1;
 static int last_percent = -1;
-
-static void
-clear_line (void)
-{
-  if (line_open)
-    fputs ("\r\033[K", stderr);
-  line_open = false;
-}
 
 void
 progress_init (bool bar, int fd)
 {
   bar_shown = bar;
-  lines_fd = fd;
-  say_set_clear (clear_line);
+  lines_fd = fd >= 0 && output_open (fd) == 0 ? fd : -1;
 }
 
 /* ---- as JSON ----------------------------------------------------------- */
@@ -82,22 +74,28 @@ progress_json (const struct snapshot *s)
 
 /* ---- shown ------------------------------------------------------------- */
 
-static void
-draw_line (const struct snapshot *s)
+/* The caller frees it. */
+static char *
+line_text (const struct snapshot *s)
 {
   CLEANUP_JSON json_t *p = progress_json (s);
   const unsigned terminal = progress_columns (STDERR_FILENO);
   const unsigned wide = terminal > 0 ? terminal : COLUMNS;
   const unsigned columns = wide > MARGIN ? wide - MARGIN : 1;
-  CLEANUP_FREE char *text = progress_text (p, true, columns);
+  char *text = progress_text (p, true, columns);
 
-  if (text == NULL)
-    return;
-  if (strlen (text) > columns)
+  if (text != NULL && strlen (text) > columns)
     text[columns] = '\0';
-  fprintf (stderr, "\r%s\033[K", text);
-  fflush (stderr);
-  line_open = true;
+  return text;
+}
+
+static void
+draw_line (const struct snapshot *s)
+{
+  CLEANUP_FREE char *text = line_text (s);
+
+  if (text != NULL)
+    say_line (text);
 }
 
 /* A program reads these lines: they never run backwards, so later passes print
@@ -105,12 +103,16 @@ draw_line (const struct snapshot *s)
  * that is no reason to stop copying.
  */
 static void
-print_percent (int percent)
+print_percent (int percent, enum output_kind kind)
 {
+  char *text;
+
   if (percent <= last_percent)
     return;
   last_percent = percent;
-  if (dprintf (lines_fd, "%d/100\n", percent) < 0)
+  if (asprintf (&text, "%d/100\n", percent) == -1)
+    return;
+  if (output_put (lines_fd, kind, text) == -1)
     lines_fd = -1;
 }
 
@@ -122,19 +124,15 @@ progress_show (const struct snapshot *s)
   if (bar_shown)
     draw_line (s);
   if (lines_fd >= 0)
-    print_percent ((int)s->pass_percent);
+    print_percent ((int)s->pass_percent, OUTPUT_FRAME);
 }
 
 void
 progress_end (const struct snapshot *s, bool completed)
 {
-  if (completed && bar_shown) {
-    draw_line (s);
-    fputc ('\n', stderr);
-    line_open = false;
-  }
-  else
-    clear_line ();
+  CLEANUP_FREE char *text = completed && bar_shown ? line_text (s) : NULL;
+
+  say_last_line (text);
   if (completed && lines_fd >= 0)
-    print_percent (100);
+    print_percent (100, OUTPUT_LINE);
 }
