@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
+#include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "run/migrate.h"
 #include "base/options.h"
+#include "base/signals.h"
 #include "cli/status.h"
 #include "cli/steer.h"
 
@@ -31,7 +35,24 @@ asks_for_help (int argc, char *argv[])
 static int
 run_command (const struct command *c, int argc, char *argv[])
 {
+  signals_restore ();
   return asks_for_help (argc, argv) ? options_help () : c->main (argc, argv);
+}
+
+/* A socket must not become what messages are written to.  Whatever is written
+ * to the ones made here fails, as to one that is closed.
+ */
+static void
+fill_standard_descriptors (void)
+{
+  int fd;
+
+  do
+    fd = open ("/dev/null", O_RDONLY | O_CLOEXEC);
+  while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd == -1)
+    exit (EXIT_FAILED); /* and there may be no place to say why */
+  close (fd);
 }
 
 int
@@ -41,6 +62,8 @@ main (int argc, char *argv[])
   size_t i;
   int status;
 
+  signals_block ();
+  fill_standard_descriptors ();
   for (i = 0; argc > 1 && i < sizeof commands / sizeof commands[0]; ++i)
     if (strcmp (argv[1], commands[i].name) == 0)
       return run_command (&commands[i], argc - 1, argv + 1);

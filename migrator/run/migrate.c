@@ -19,6 +19,7 @@
 
 #include "cleanup.h"
 #include "base/output.h"
+#include "base/signals.h"
 #include "show/events.h"
 #include "run/migration.h"
 #include "run/heartbeat.h"
@@ -85,23 +86,16 @@ got_signal (struct watch *w, short revents)
   if (m->disks.failure.stop == STOP_NO)
     m->disks.failure.stop = STOP_CANCELLED;
   say_info ("interrupted by %s: letting requests in flight end",
-            info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
+            signals_name ((int)info.ssi_signo));
 }
 
 static int
 catch_signals (struct migration *m)
 {
-  sigset_t set;
-
   signal (SIGPIPE, SIG_IGN);
-  sigemptyset (&set);
-  sigaddset (&set, SIGINT);
-  sigaddset (&set, SIGTERM);
-  sigprocmask (SIG_BLOCK, &set, NULL);
-  m->disks.signals =
-    (struct watch){ .fd = signalfd (-1, &set, SFD_CLOEXEC | SFD_NONBLOCK),
-                    .events = POLLIN,
-                    .ready = got_signal };
+  m->disks.signals = (struct watch){ .fd = signals_open (),
+                                     .events = POLLIN,
+                                     .ready = got_signal };
   return m->disks.signals.fd == -1
            ? -1
            : loop_add (&m->disks.loop, &m->disks.signals);
