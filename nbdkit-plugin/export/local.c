@@ -9,6 +9,7 @@
 #include "export.h"
 #include "local.h"
 #include "owed.h"
+#include "place.h"
 
 #define PROBE_BYTES 512 /* or a block */
 
@@ -150,6 +151,18 @@ local_has_shared (const struct local *l)
   return __atomic_load_n (&l->has_shared, __ATOMIC_ACQUIRE);
 }
 
+unsigned
+local_returns (const struct local *l)
+{
+  return __atomic_load_n (&l->returns, __ATOMIC_ACQUIRE);
+}
+
+unsigned
+local_exchanges (const struct local *l)
+{
+  return __atomic_load_n (&l->exchanges, __ATOMIC_SEQ_CST);
+}
+
 nbdkit_next *
 local_begin (struct local *l, nbdkit_next *own)
 {
@@ -267,9 +280,11 @@ exchange (struct export *e, nbdkit_next *next)
     return -1;
   old = l->shared;
   l->shared = next;
+  __atomic_fetch_add (&l->exchanges, 1, __ATOMIC_SEQ_CST);
   __atomic_store_n (&l->failed, false, __ATOMIC_RELAXED);
   /* R13: what was written through the old one may be lost. */
-  if (__atomic_exchange_n (&l->unflushed, false, __ATOMIC_SEQ_CST))
+  if (__atomic_exchange_n (&l->unflushed, false, __ATOMIC_SEQ_CST) &&
+      !place_has_left_local (e))
     owed_error_raise (&e->owed, NULL);
   pthread_rwlock_unlock (&l->lock);
   context_close (old);
@@ -403,8 +418,8 @@ adopt_shared (struct export *e, nbdkit_next *next)
   return 0;
 }
 
-int
-local_need_shared (struct export *e, nbdkit_backend *backend, int readonly)
+static int
+need_shared (struct export *e, nbdkit_backend *backend, int readonly)
 {
   nbdkit_next *next;
 
@@ -426,9 +441,19 @@ local_need_shared (struct export *e, nbdkit_backend *backend, int readonly)
     context_close (next);
     return -1;
   }
+  local_failed (&e->local); /* as long as it was not used nobody knows */
   if (local_refresh (e, backend, readonly) == -1)
     return -1;
 
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&refresh_lock); /* nobody exchanges it */
   return check_can_return (e, e->local.shared);
+}
+
+int
+local_need_shared (struct export *e, nbdkit_backend *backend, int readonly)
+{
+  if (need_shared (e, backend, readonly) == -1)
+    return -1;
+  __atomic_fetch_add (&e->local.returns, 1, __ATOMIC_ACQ_REL);
+  return 0;
 }

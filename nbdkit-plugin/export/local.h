@@ -32,7 +32,7 @@ struct local {
 
   /* The shared context: used under the read lock, exchanged under the other.
    * With multi-conn it is there only when a disk moves back to the local place,
-   * for connections that have none of their own.
+   * for connections that have none of their own, or one from before.
    */
   pthread_rwlock_t lock;
   nbdkit_next *shared;
@@ -43,7 +43,9 @@ struct local {
                       could not be told the plugin's block size */
   int64_t writer;  /* atomic: the process that may write to it (view.h), or 0 */
   bool failed;     /* atomic: a call has, since it was known to work */
-  bool unflushed;  /* atomic: what was written since the last flush */
+  bool unflushed;  /* atomic: what guests wrote since the last flush */
+  unsigned returns;   /* atomic: how often a way back was prepared */
+  unsigned exchanges; /* atomic, set under the lock: of the shared context */
 };
 
 extern void local_init (struct local *l);
@@ -70,9 +72,17 @@ extern int local_refresh (struct export *e, nbdkit_backend *backend,
 extern int local_need_shared (struct export *e, nbdkit_backend *backend,
                               int readonly);
 
-/* The context for one call, until local_end with the same 'own', which is the
- * connection's, or NULL, and with what local_begin gave: a disk that comes back
- * may make them share one meanwhile.
+/* A context that was opened before this changed may be of no use any more,
+ * without anybody having noticed: the disk was elsewhere.
+ */
+extern unsigned local_returns (const struct local *l);
+
+/* What was written and not flushed before this changed may be lost. */
+extern unsigned local_exchanges (const struct local *l);
+
+/* The context for one call, until local_end with the connection's own, or NULL,
+ * and with what local_begin gave.  To local_begin 'own' may be NULL although
+ * there is one; and a disk that comes back may make them share one meanwhile.
  */
 extern nbdkit_next *local_begin (struct local *l, nbdkit_next *own);
 extern void local_end (struct local *l, nbdkit_next *own, nbdkit_next *used);
@@ -88,7 +98,7 @@ extern void local_connected_elsewhere (struct local *l);
 extern int local_block_size_elsewhere (struct local *l, uint32_t *minimum,
                                        uint32_t *preferred, uint32_t *maximum);
 
-/* What became of a call. */
+/* What became of a call; of a guest's. */
 extern void local_failed (struct local *l);
 extern void local_wrote (struct local *l);
 

@@ -83,6 +83,15 @@ place_is_remote (struct export *e)
   return tracker_route (e->tracker, &route) && route.place != PLACE_LOCAL;
 }
 
+bool
+place_has_left_local (struct export *e)
+{
+  struct route back;
+
+  return place_is_remote (e) &&
+         !(tracker_fallback (e->tracker, &back) && back.place == PLACE_LOCAL);
+}
+
 static struct relay *
 relay_to (struct export *e, unsigned place)
 {

@@ -65,6 +65,11 @@ extern void place_leave (struct export *e, unsigned place);
  * nobody has reached that yet.
  */
 extern bool place_is_remote (struct export *e);
+
+/* The same, and that will not be taken back: what guests have written to the
+ * local place is of no interest there any more.
+ */
+extern bool place_has_left_local (struct export *e);
 extern struct relay *place_relay (struct export *e);
 
 /* Whether a new connection needs the plugin: not while the disk is in a remote

@@ -175,11 +175,13 @@ migrate_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
   struct export *e = view ? view_open (backend, readonly)
                           : export_open (backend, readonly, exportname);
   struct handle *h;
+  unsigned returns;
   int r;
 
   (void)is_tls;
   if (e == NULL)
     return NULL;
+  returns = local_returns (&e->local);
   r = view ? 1 : open_source (e, next, context, readonly, exportname);
   if (r == -1)
     return NULL;
@@ -193,6 +195,8 @@ migrate_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
   if (h->no_source)
     local_connected_elsewhere (&e->local);
   h->readonly = readonly;
+  h->returns = returns;
+  h->exchanges = local_exchanges (&e->local);
   h->view = view;
   h->peer_pid = view ? nbdkit_peer_pid () : 0;
   h->session_pid = view ? 0 : session_pid ();

@@ -16,11 +16,18 @@
 #include "nbd-limits.h"
 #include "side.h"
 
-/* The context for a call, until end. */
+/* The context for a call, until end.  R11: one from before the disk was
+ * elsewhere is not used any more: the plugin's server may have been restarted
+ * meanwhile, and what was looked at before the disk came back is the shared
+ * one.
+ */
 static nbdkit_next *
 begin (const struct io *io)
 {
-  return local_begin (&io->handle->export->local, io->next);
+  const struct handle *h = io->handle;
+  struct local *l = &h->export->local;
+
+  return local_begin (l, h->returns == local_returns (l) ? io->next : NULL);
 }
 
 static int
@@ -35,12 +42,13 @@ end (const struct io *io, nbdkit_next *next, int r)
 }
 
 /* For what writes (R13): it is not flushed by a flush that began before it was
- * done, and it was done with this context.
+ * done, and it was done with this context.  A view's is no guest's business.
  */
 static int
 end_change (const struct io *io, nbdkit_next *next, int r)
 {
-  local_wrote (&io->handle->export->local);
+  if (!io->handle->view)
+    local_wrote (&io->handle->export->local);
   return end (io, next, r);
 }
 

@@ -55,14 +55,31 @@ may_write (const struct handle *h)
          __atomic_load_n (&h->export->local.writer, __ATOMIC_SEQ_CST);
 }
 
+/* R6a: whether what was written over this connection may be lost. */
+static bool
+is_new_context (const struct handle *h)
+{
+  return h->exchanges != local_exchanges (&h->export->local);
+}
+
 int
 view_serve (const struct io *io)
 {
   const bool changes =
     io->type == IO_WRITE || io->type == IO_ZERO || io->type == IO_TRIM;
+  int r;
 
-  if (!changes || may_write (io->handle))
-    return local_side.serve[io->type](io);
-  *io->err = EPERM;
-  return -1;
+  if (changes && !may_write (io->handle)) {
+    *io->err = EPERM;
+    return -1;
+  }
+  r = local_side.serve[io->type](io);
+  if (r == 0 && (changes || io->type == IO_FLUSH) &&
+      is_new_context (io->handle)) {
+    nbdkit_error ("the plugin of the local image has failed and was opened "
+                  "anew: what it was given before may be lost");
+    *io->err = EIO;
+    return -1;
+  }
+  return r;
 }
