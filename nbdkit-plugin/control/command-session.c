@@ -9,7 +9,6 @@
 
 #include "call.h"
 #include "cleanup.h"
-#include "base/clock.h"
 #include "export/owner.h"
 #include "export/place.h"
 #include "relay/relay.h"
@@ -199,7 +198,7 @@ wait_settled (struct call *call)
     pthread_mutex_lock (&e->session.lock);
     if (call->gone || !call_is_session (call))
       return false;
-  } while (!settled || clock_ms () < e->quiet_from_ms);
+  } while (!settled || owner_quiet_ms (e) > 0);
   return true;
 }
 

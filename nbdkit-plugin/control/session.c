@@ -39,7 +39,8 @@ is_done_writing (struct export *e)
 
 /* R17: Q is about the destination it was kept for.  Nothing can land on one to
  * which nothing was ever sent; and whoever comes back to an earlier one must
- * take all of it for doubtful.
+ * take all of it for doubtful.  But an earlier one may have got another
+ * address: the usual time is waited for before anything is copied.
  */
 static void
 note_late_writes (struct export *e)
@@ -49,6 +50,8 @@ note_late_writes (struct export *e)
 
   tracker_get_status (e->tracker, &t);
   if (s->past == PAST_NOTHING) {
+    if (t.quarantined_bytes > 0 || s->old.n > 0 || s->old.doubt)
+      owner_stay_quiet (e, quarantine_grace_ms (t.delay_ms));
     s->late_elsewhere |= t.quarantined_bytes > 0;
     tracker_set_quarantined (e->tracker, false);
   }

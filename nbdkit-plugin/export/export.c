@@ -24,6 +24,7 @@
 #include "owner.h"
 #include "record.h"
 #include "relay/relay.h"
+#include "state/directory.h"
 #include "uri.h"
 
 #define EXPORTS_MAX 1024
@@ -317,16 +318,51 @@ export_find_or_load (const char *name)
   return e ? e : export_make (NULL, 0, name);
 }
 
-void
+/* R17: whether something that was sent may land after the end, and no file
+ * tells the next process of it.  (What the relay to where the disk is leaves is
+ * kept.)
+ */
+static bool
+leaves_late_writes (struct export *e)
+{
+  const struct session *s = &e->session;
+  struct tracker_status t;
+
+  tracker_get_status (e->tracker, &t);
+  return t.quarantined_bytes > 0 || s->old.n > 0 || s->old.doubt ||
+         s->late_elsewhere || owner_quiet_ms (e) > 0 ||
+         (directory_unclean_ms () != 0 && place_is_remote (e) &&
+          place_relay (e) == NULL);
+}
+
+/* What a process before this one may have left, an export that nobody has asked
+ * for would have to tell.
+ */
+static bool
+knows_all (void)
+{
+  return directory_unclean_ms () == 0 ||
+         (list != NULL && !config.named_exports);
+}
+
+bool
 exports_free (void)
 {
+  bool clean = knows_all ();
   struct export *e;
 
   while ((e = list) != NULL) {
     list = e->next;
+    if (leaves_late_writes (e)) {
+      owner_record_delay (e);
+      clean = false;
+    }
+    place_end (e);
+    clean &= !e->not_kept;
     export_free (e);
   }
   nr_exports = 0;
   free (default_name);
   default_name = NULL;
+  return clean;
 }

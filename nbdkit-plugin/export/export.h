@@ -97,13 +97,14 @@ struct export
   uint64_t connect_failures; /* under the session lock */
   char *connect_why;         /* of the latest; under the connect lock */
 
-  int64_t quiet_from_ms;      /* constant: no session copies before (R17) */
+  int64_t quiet_from_ms;      /* no session copies before (R17); session lock */
   uint32_t recorded_delay_ms; /* under the session lock, once it is loaded */
 
   struct owed_error owed; /* to the guests; has its own locks */
   char *owed_path;        /* where it is kept (owed.h); constant */
   char *kept_path;        /* of writes (kept.h); constant */
   bool kept_is_bad;       /* atomic: that is owed to the guests already */
+  bool not_kept;          /* at the end: what is left could not be kept */
 
   struct shared_reads shared_reads; /* of the session; has its own lock */
 
@@ -137,8 +138,8 @@ extern void export_foreach (void (*f) (struct export *e, void *opaque),
                             void *opaque);
 
 /* Close what is shared and forget all.  No client may be connected, on either
- * side.
+ * side.  Whether this is a clean end (directory_release).
  */
-extern void exports_free (void);
+extern bool exports_free (void);
 
 #endif /* NBDMIGRATE_EXPORT_H */

@@ -317,7 +317,8 @@ keep (void *opaque, const struct relay_rest *rest)
   struct export *e = c->export;
   CLEANUP_FREE char *why = NULL;
 
-  if (write_rest (c, rest, &why) == 0) {
+  e->not_kept = write_rest (c, rest, &why) == -1;
+  if (!e->not_kept) {
     if (rest->nr_entries > 0)
       nbdkit_error ("migrate: export \"%s\": the destination %s did not flush "
                     "%" PRIu64 " bytes that were acknowledged: they are kept "

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/config.h"
 #include "export.h"
+#include "state/directory.h"
 #include "state/history-file.h"
 #include "other-record.h"
 #include "owner.h"
@@ -39,17 +40,25 @@ copy_uri (char **copy, const char *uri)
   return *copy ? 0 : -1;
 }
 
-/* R17: writes of a session that did not end may still land, and what would tell
- * where was in memory.  A short while is waited for before anything is copied;
- * if the destination was seen to be slower than that, all of it is doubtful.
- */
-static void
-be_careful (struct export *e, uint64_t grace_ms)
+uint64_t
+owner_quiet_ms (const struct export *e)
+{
+  const int64_t left = e->quiet_from_ms - clock_ms ();
+
+  return left > 0 ? left : 0;
+}
+
+bool
+owner_stay_quiet (struct export *e, uint64_t grace_ms)
 {
   const bool slow = grace_ms > QUIET_MAX_MS;
+  const int64_t from_ms = clock_ms () + (slow ? QUIET_MAX_MS : grace_ms);
 
-  e->quiet_from_ms = clock_ms () + (slow ? QUIET_MAX_MS : grace_ms);
-  e->session.old.doubt = slow;
+  if (from_ms > e->quiet_from_ms)
+    e->quiet_from_ms = from_ms;
+  nbdkit_debug ("migrate: export \"%s\": no session copies for %" PRIu64 " ms",
+                e->name, owner_quiet_ms (e));
+  return !slow;
 }
 
 /* Take over what the record says. */
@@ -61,8 +70,13 @@ adopt (struct export *e, const struct record *rec)
   e->recorded_bytes = rec->disk_bytes;
   s->last_end = rec->last_end;
   e->recorded_delay_ms = rec->delay_ms;
-  if (rec->last_end == RECORD_END_INTERRUPTED)
-    be_careful (e, quarantine_grace_ms (rec->delay_ms));
+  /* R17: what an earlier session has sent, to this destination or another one,
+   * may still land, and what would tell where was in memory.  A short while is
+   * waited for before anything is copied; if a destination was seen to be
+   * slower than that, all of it is doubtful.
+   */
+  if (directory_unclean_ms () != 0)
+    s->old.doubt = !owner_stay_quiet (e, quarantine_grace_ms (rec->delay_ms));
   if (copy_uri (&s->source, rec->source) == -1 ||
       copy_uri (&s->destination, rec->destination) == -1) {
     nbdkit_error ("migrate: strdup: %m");
@@ -184,6 +198,16 @@ delay_ms (struct export *e)
     return e->recorded_delay_ms;
   tracker_get_status (e->tracker, &t);
   return t.delay_ms;
+}
+
+void
+owner_record_delay (struct export *e)
+{
+  const enum owner owner = tracker_owner (e->tracker);
+
+  tracker_note_delay (e->tracker, old_connections_age_ms (&e->session.old));
+  if (owner != OWNER_UNKNOWN && delay_ms (e) > e->recorded_delay_ms)
+    owner_record (e, owner, e->session.last_end);
 }
 
 enum owner_outcome

@@ -47,6 +47,18 @@ enum owner_outcome {
 extern enum owner_outcome owner_record (struct export *e, enum owner owner,
                                         enum record_end end);
 
+/* R17: no session copies before so much time has passed.  False: that is more
+ * than anybody waits for at once.  Under the session lock, or at the start.
+ */
+extern bool owner_stay_quiet (struct export *e, uint64_t grace_ms);
+
+/* How much of that is left. */
+extern uint64_t owner_quiet_ms (const struct export *e);
+
+/* At the end: how long old connections have not answered, for the next process.
+ */
+extern void owner_record_delay (struct export *e);
+
 /* Make the history of the destinations durable, before the newest of them is
  * written to (R18).  -1: it may not be.
  */

@@ -10,6 +10,7 @@
 #include "kept.h"
 #include "owed.h"
 #include "place.h"
+#include "state/directory.h"
 
 static void
 notice (void *opaque, const char *text)
@@ -65,9 +66,15 @@ place_resume (struct export *e, const char *uri,
   struct relay *relay;
   struct kept_rest k;
 
-  options.takes_over = true; /* R17 */
   if (kept_load (e, uri, &k, &options, why) == -1)
     return NULL;
+  options.takes_over =
+    directory_unclean_ms () != 0 || k.rest.grace_ms > 0; /* R17 */
+  if (options.takes_over)
+    nbdkit_debug (
+      "migrate: export \"%s\": what was sent to %s before may still "
+      "land",
+      e->name, uri);
   relay = relay_open (uri, &options, waiter, why);
   kept_free (&k);
   return relay;
@@ -394,5 +401,6 @@ place_end (struct export *e)
       kept_close_relay (e, relay, place_uri (e));
     else if (relay != NULL)
       relay_close (relay);
+    e->places[i].relay = NULL;
   }
 }

@@ -105,8 +105,7 @@ migrate_cleanup (nbdkit_backend *backend)
   (void)backend;
   control_stop ();
   quit_watch_join ();
-  exports_free ();
-  directory_release ();
+  directory_release (exports_free ());
 }
 
 static void

@@ -259,7 +259,7 @@ relay_late_ms (struct relay *r)
 
   if (r->mends == NULL && r->abandoned == 0 &&
       !range_lock_has_suspects (&r->ranges, now) &&
-      (r->remote.up || relay_log_empty (r->log)))
+      (r->remote.up || (relay_log_empty (r->log) && !r->restoring)))
     return 0;
   if (!r->remote.up || r->abandoned > 0)
     return (uint64_t)relay_grace_ms (r);

@@ -3,7 +3,8 @@
  *
  *   lock      locked with flock (2) while in use; never removed, since a lock
  *             on a file that another process has removed protects nothing.
- *             Holds the process id until it is released
+ *             Holds the process id until it is released, and then as long as
+ *             what was sent may still land (R17)
  *   control   the control socket, mode 0600
  *   state     the owner record (record.h)
  *   history   to which destinations the disk was copied (history-file.h)
@@ -108,20 +109,25 @@ lock_owner (void)
   return pid;
 }
 
-/* How the process before this one ended. */
+/* How the process before this one ended.  One whose lock was removed cannot
+ * have said that.
+ */
 static void
-note_end (void)
+note_end (bool is_new)
 {
   struct stat st;
 
-  if (fstat (lock_fd, &st) == -1 || st.st_size > 0)
+  if (is_new || fstat (lock_fd, &st) == -1 || st.st_size > 0)
     unclean_ms = clock_ms ();
 }
 
 static int
-take_lock (void)
+take_lock (bool new_directory)
 {
   CLEANUP_FREE char *path = path_of (LOCK_NAME), *why = NULL;
+  const bool is_new = !new_directory &&
+                      faccessat (dir_fd, LOCK_NAME, F_OK, AT_EACCESS) == -1 &&
+                      errno == ENOENT;
 
   if (path == NULL)
     return -1;
@@ -134,7 +140,7 @@ take_lock (void)
   if (check_links (lock_fd, path) == -1)
     return -1;
   if (flock (lock_fd, LOCK_EX | LOCK_NB) == 0) {
-    note_end ();
+    note_end (is_new);
     return 0;
   }
   if (errno == EWOULDBLOCK)
@@ -304,7 +310,7 @@ directory_claim (void)
 {
   bool created;
 
-  if (open_directory (&created) == 0 && take_lock () == 0 &&
+  if (open_directory (&created) == 0 && take_lock (created) == 0 &&
       remove_stale_socket () == 0 && bind_and_listen () == 0 &&
       give_away (created) == 0)
     return 0;
@@ -327,7 +333,8 @@ directory_check (void)
   /* As long as this stands there the end was not clean (directory_unclean_ms);
    * and the next one who wants the lock can say who has it.
    */
-  if (ftruncate (lock_fd, 0) == -1 || pwrite (lock_fd, text, len, 0) != len)
+  if (ftruncate (lock_fd, 0) == -1 || pwrite (lock_fd, text, len, 0) != len ||
+      (config.state_sync && fsync (lock_fd) == -1))
     nbdkit_debug ("migrate: cannot write to %s/" LOCK_NAME ": %m", config.dir);
   return 0;
 }
@@ -353,11 +360,11 @@ close_fd (int *fd)
 }
 
 void
-directory_release (void)
+directory_release (bool clean)
 {
   if (listen_fd != -1 && unlinkat (dir_fd, SOCKET_NAME, 0) == -1)
     nbdkit_debug ("migrate: cannot remove %s: %m", config.control);
-  if (lock_fd != -1 && ftruncate (lock_fd, 0) == -1)
+  if (clean && lock_fd != -1 && ftruncate (lock_fd, 0) == -1)
     nbdkit_debug ("migrate: cannot write to %s/" LOCK_NAME ": %m", config.dir);
   close_fd (&listen_fd);
   close_fd (&lock_fd);

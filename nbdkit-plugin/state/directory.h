@@ -8,6 +8,7 @@
 #ifndef NBDMIGRATE_DIRECTORY_H
 #define NBDMIGRATE_DIRECTORY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Make the directory if needed, lock it, remove a stale socket, listen.
@@ -24,11 +25,16 @@ extern int directory_check (void);
 extern int directory_socket (void);
 
 /* When the directory was claimed, if the process that had it before has not
- * released it: it was killed, or has crashed.  Otherwise 0.  Of clock_ms.
+ * ended cleanly: it was killed, has crashed, or has left something that may
+ * still land (R17).  Otherwise 0.  Of clock_ms.
  */
 extern int64_t directory_unclean_ms (void);
 
-/* Stop listening, remove the socket, unlock.  May be called again. */
-extern void directory_release (void);
+/* Stop listening, remove the socket, unlock.  'clean': what this process has
+ * sent has landed, or a state file of an export says what has not; and so it is
+ * with what the one before has sent, if that did not end cleanly.  May be
+ * called again.
+ */
+extern void directory_release (bool clean);
 
 #endif /* NBDMIGRATE_DIRECTORY_H */

@@ -1,0 +1,180 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# A proxy that ends tells the next one whether something that was sent may still
+# land (R17): by its lock file, as one that is killed does.  Then nothing is copied
+# before the grace is over, however the last session ended; and if not, no guest
+# waits.  And a destination at a new address, which may be an earlier one, is met
+# after the grace only.
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+# shellcheck source=tests/late.sh
+source "${SRCDIR:-.}/tests/late.sh"
+requires nbdkit nbdinfo jq qemu-io qemu-nbd
+/usr/bin/python3 -c 'import nbd' 2> "$tmp/python.log" ||
+  skip "there is no Python module nbd"
+
+dir=$tmp/proxy.dir
+at_end 'go slow now'
+
+write_has ()
+{
+  late_has slow "write 0 .* $1\$"
+}
+
+session_is_over ()
+{
+  [ "$(status .session)" = false ]
+}
+
+# start_disks WAY...: a disk with a write to "slow" that is not answered, by an
+# nbdmigrate that was ended; that disk can be reached by these servers.
+start_disks ()
+{
+  local way
+
+  rm -rf "$dir" "$tmp/slow.img"
+  truncate -s 8M "$tmp/slow.img"
+  late_forget slow
+  start_it
+  start_late slow
+  for way; do
+    start_qemu_nbd "$way" -f raw -e 16 "$(uri slow)"
+  done
+  cue slow 'write hold until=now at=0'
+  qemu-io -f raw -c 'write -P 0x53 0 64k' "$(uri proxy)" > "$tmp/qemu-io.out"
+  start_migrate "$(uri proxy)" "$(uri "${1:-slow}")"
+  wait_for write_has came
+}
+
+# stop_disks WAY...
+stop_disks ()
+{
+  local name
+
+  go slow now
+  for name in proxy "$@" slow; do
+    end_bg "$name"
+  done
+}
+
+lock_is_empty ()
+{
+  [ -f "$dir/lock" ] && [ ! -s "$dir/lock" ]
+}
+
+# says TEXT: the proxy of now does.
+says ()
+{
+  grep -qF -- "$1" "$tmp/proxy.log"
+}
+
+start_it ()
+{
+  start_proxy proxy memory 8M -v
+}
+
+restart ()
+{
+  end_bg proxy
+  ! lock_is_empty || fail "nothing is left, it says"
+  start_it
+  nbdinfo --size "$(uri proxy)" > "$tmp/size"
+  says 'no session copies for' || fail "nobody waits for the grace"
+}
+
+echo "-- cancelled"
+start_disks
+crash_bg migrator
+wait_for session_is_over
+"$nbdmigrate" cancel "$(uri proxy)" 2> "$tmp/cancel.log"
+must_have_status "$(uri proxy)" '.last_end == "aborted" and .quiet_ms == 0'
+restart
+stop_disks
+
+echo "-- another migration has come between"
+start_disks
+crash_bg migrator
+wait_for session_is_over
+start_nbdkit other memory 8M
+must_migrate "$(uri proxy)" "$(uri other)"
+restart
+stop_disks other
+
+echo "-- the same server at another address"
+start_disks one two
+crash_bg migrator
+crash_bg one
+wait_for session_is_over
+cue slow
+must_migrate "$(uri proxy)" "$(uri two)"
+says 'no session copies for' || fail "nobody waits for the grace"
+stop_disks two
+
+start_pivoted ()
+{
+  rm -rf "$dir"
+  start_nbdkit there memory 8M
+  start_it
+  must_migrate "$(uri proxy)" "$(uri there)"
+}
+
+first_client ()
+{
+  start_it
+  nbdinfo --size "$(uri proxy)" > "$tmp/size"
+}
+
+must_wait ()
+{
+  says 'before may still land' || fail "nobody waits"
+}
+
+write_some ()
+{
+  qemu-io -f raw -c 'write -P 0x53 0 64k' "$(uri proxy)" > "$tmp/qemu-io.out"
+}
+
+echo "-- nobody waits after a clean stop"
+start_pivoted
+write_some
+end_bg proxy
+lock_is_empty
+first_client
+! says 'before may still land' || fail "guests wait for nothing"
+must_have_status "$dir" '.relay.up and .relay.unknown == [] and .quiet_ms == 0'
+
+echo "-- but after a kill, until the destination was there"
+crash_bg proxy
+first_client
+must_wait
+crash_bg proxy
+end_bg there
+start_it
+expect_status 1 nbdinfo --size "$(uri proxy)" > "$tmp/size" 2>&1
+end_bg proxy
+start_nbdkit there memory 8M
+first_client
+must_wait
+end_bg proxy
+
+echo "-- or where the lock is gone, or what is left cannot be kept"
+rm "$dir/lock"
+first_client
+must_wait
+wait_for has_status "$dir" .relay.up
+write_some
+end_bg proxy
+first_client
+! says 'before may still land' || fail "guests wait for nothing"
+/usr/bin/python3 -c 'import sys, nbd
+h = nbd.NBD ()
+h.connect_uri (sys.argv[1])
+h.pwrite (b"u" * 4096, 0)' "$(uri proxy)"
+crash_bg there
+mkdir "$dir/.new-kept"
+end_bg proxy
+grep -q 'could not be kept' "$tmp/proxy.log"
+! lock_is_empty || fail "nothing is left, it says"
