@@ -8,6 +8,7 @@
 #ifndef NBDMIGRATE_COPIER_INTERNAL_H
 #define NBDMIGRATE_COPIER_INTERNAL_H
 
+#include "copy/buffers.h"
 #include "copy/copier.h"
 #include "extents.h"
 
@@ -45,6 +46,7 @@ struct copier {
   struct loop *loop;
   struct endpoint *source, *destination;
   struct copier_options options;
+  struct buffers *buffers;
   uint64_t zero_unit; /* shorter holes and runs of zeroes are data */
   uint64_t grain;     /* where a hole may begin and end */
   uint64_t copy_bytes, compare_bytes; /* of one job, at most */

@@ -41,12 +41,29 @@ static char zeroes[ZEROES_BYTES]; /* never written; not in the file so */
 
 _Static_assert(ZEROES_BYTES % ZERO_ALIGN_MAX == 0, "whole blocks");
 
+/* How long its buffers are; 0: it needs none. */
+static size_t
+buf_bytes (const struct job *job)
+{
+  /* A zero job that needs one is at most one request long. */
+  return job->kind == SEGMENT_ZERO && job->pad == 0 ? 0
+                                                    : job->length + job->pad;
+}
+
+static size_t
+other_bytes (const struct job *job)
+{
+  return job->kind == SEGMENT_COMPARE ? job->length + job->pad
+         : job->pad > 0               ? job->c->destination->minimum_bytes
+                                      : 0;
+}
+
 static void
 job_free (struct job *job)
 {
   copier_job_ended (job->c, job->kind, job->length);
-  free (job->buf);
-  free (job->other);
+  buffers_give_back (job->c->buffers, job->buf, buf_bytes (job));
+  buffers_give_back (job->c->buffers, job->other, other_bytes (job));
   free (job);
 }
 
@@ -311,23 +328,18 @@ start_reading (struct job *job)
 static bool
 allocate (struct job *job)
 {
-  const uint64_t with_pad = job->length + job->pad;
-  const bool needs_buffer = job->kind != SEGMENT_ZERO || job->pad > 0;
+  struct buffers *b = job->c->buffers;
 
-  /* A zero job that needs one is at most one request long. */
-  if (needs_buffer) {
-    job->buf =
-      job->kind == SEGMENT_ZERO ? calloc (1, with_pad) : malloc (with_pad);
+  if (buf_bytes (job) > 0) {
+    job->buf = buffers_take (b, buf_bytes (job));
     if (job->buf == NULL)
       return false;
+    if (job->kind == SEGMENT_ZERO)
+      memset (job->buf, 0, buf_bytes (job));
   }
-  if (job->kind == SEGMENT_COMPARE)
-    job->other = malloc (with_pad);
-  else if (job->pad > 0)
-    job->other = malloc (job->c->destination->minimum_bytes);
-  else
-    return true;
-  return job->other != NULL;
+  if (other_bytes (job) > 0)
+    job->other = buffers_take (b, other_bytes (job));
+  return other_bytes (job) == 0 || job->other != NULL;
 }
 
 void

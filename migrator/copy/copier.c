@@ -176,7 +176,11 @@ copier_new (struct loop *loop, struct endpoint *source,
   c->zero_bytes_max = destination->zero_maximum_bytes;
   c->zero_align = ZERO_ALIGN_ANY;
   c->random = options->sample_seed;
-  return c;
+  c->buffers = buffers_new (options->buffer_bytes);
+  if (c->buffers != NULL)
+    return c;
+  free (c);
+  return NULL;
 }
 
 static void
@@ -196,6 +200,7 @@ copier_free (struct copier *c)
   if (c->lookup != NULL)
     lookup_drop (c);
   copier_free_parts (c);
+  buffers_free (c->buffers);
   free (c->error);
   free (c);
 }

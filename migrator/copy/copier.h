@@ -54,6 +54,7 @@ struct copier_options {
   uint64_t chunk_bytes;
   uint64_t request_bytes;   /* of a read or write, and of most jobs */
   uint64_t in_flight_bytes; /* of all jobs; one job is always allowed */
+  uint64_t buffer_bytes;    /* kept for them; more is allocated if need be */
   bool destination_is_zero; /* where a range is not 'touched' (R18) */
   struct endpoint *reader; /* to the destination, never written over, or NULL */
   struct endpoint *base;   /* for --shared-base, or NULL; not owned */

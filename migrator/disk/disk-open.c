@@ -25,6 +25,8 @@
 #define CONNECTIONS 8
 #define REQUEST_BYTES (256 * 1024)
 #define IN_FLIGHT_BYTES (16 * 1024 * 1024) /* all disks together */
+/* What is compared needs two; and free pieces may be too short. */
+#define BUFFER_BYTES (2 * IN_FLIGHT_BYTES)
 #define MANY_DISKS 8
 #define RELAY_CONNECTIONS 4 /* that the proxy makes, if there is room */
 
@@ -486,6 +488,7 @@ make_copier (struct disk *d)
     .chunk_bytes = d->chunk_bytes,
     .request_bytes = o->request_bytes ? o->request_bytes : REQUEST_BYTES,
     .in_flight_bytes = IN_FLIGHT_BYTES / d->settings->nr_disks,
+    .buffer_bytes = BUFFER_BYTES / d->settings->nr_disks,
     .destination_is_zero = o->destination_is_zero,
     .base = d->base,
     .reader = d->reader,
