@@ -30,7 +30,8 @@ must_migrate "$(uri proxy1)" "$(uri proxy2)"
 guest_goes_on guest
 ln -s proxy2.sock "$tmp/alias.sock"
 expect_status 1 migrate "$(uri proxy1)" "$(uri alias)"
-grep -q 'it is where the disk is already' "$tmp/migrate.log"
+grep -qF "is at $(uri proxy2) already" "$tmp/migrate.log"
+tail -n 1 "$tmp/migrate.log" | grep -qF "stays at $(uri proxy2), which is auth"
 must_migrate "$(uri proxy2)" "$(uri proxy3)"
 guest_goes_on guest
 

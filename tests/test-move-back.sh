@@ -35,8 +35,10 @@ is_local ()
 
 echo "-- the disk is there already"
 expect_status 1 migrate "$P" local:
-grep -q 'nothing was done' "$tmp/migrate.log" ||
-  tail -n 1 "$tmp/migrate.log" | grep -q 'source .* authoritative'
+grep -q "is in the proxy's local image already" "$tmp/migrate.log"
+tail -n 1 "$tmp/migrate.log" | grep -q 'nothing was done: .* authoritative'
+expect_status 2 migrate "$P" local
+grep -q "or 'local:' for" "$tmp/migrate.log"
 
 fill "$P" 50
 start_guest guest "$P" --initial "$pattern" --rate 4M
@@ -48,6 +50,26 @@ if qemu-io -f raw -c 'write 0 4k' "$view" > "$tmp/qemu-io.out" 2>&1; then
   fail "a write to the local image was possible"
 fi
 grep -q 'not permitted' "$tmp/qemu-io.out"
+
+echo "-- why it cannot come back is said"
+# cannot_come_back TEXT ARGUMENT...: of nbdkit
+cannot_come_back ()
+{
+  local text=$1
+
+  shift
+  end_bg proxy
+  start_proxy proxy "$@"
+  expect_status 1 migrate "$P" local:
+  grep -q "cannot come back to the proxy's local image: .*$text" \
+    "$tmp/migrate.log" || fail "not said: $text in $(cat "$tmp/migrate.log")"
+}
+stop_guest guest
+cannot_come_back "it has 1048576 bytes and the disk $size" memory 1M
+cannot_come_back 'it is read-only' -r file "$tmp/local"
+end_bg proxy
+start_proxy proxy file "$tmp/local"
+start_guest guest "$P" --resume --rate 4M
 
 echo "-- there and back, twice"
 must_migrate "$P" local:

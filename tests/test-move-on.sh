@@ -76,11 +76,18 @@ place_is c
   fail "nothing is being moved: $(cat "$tmp/status")"
 
 echo "-- it is not moved to where it is, whatever the name"
+stays ()
+{
+  grep -qF "is at $(uri c) already" "$tmp/migrate.log" ||
+    fail "$(cat "$tmp/migrate.log")"
+  tail -n 1 "$tmp/migrate.log" | grep -qF "stays at $(uri c), which is auth" ||
+    fail "$(cat "$tmp/migrate.log")"
+}
 expect_status 1 migrate "$P" "$(uri c)"
-grep -qF "is at $(uri c) already" "$tmp/migrate.log"
+stays
 ln -s c.sock "$tmp/alias.sock"
 expect_status 1 migrate "$P" "$(uri alias)"
-grep -qF "there already ($(uri c))" "$tmp/migrate.log"
+stays
 guest_goes_on guest
 disk_is b c destination
 

@@ -157,6 +157,13 @@ crash_bg destination
 wait_for asked_for start
 must_have_status "$(uri proxy)" '.relay.up == false and .relay.failing'
 connection_is 'connecting again, guest requests fail until then; lost 1 time'
+start_nbdkit other memory $size
+expect_status 1 migrate "$(uri proxy)" "$(uri other)"
+grep -q "$(uri destination), where the disk .* is away" "$tmp/migrate.log" ||
+  fail "it is not said that it is away: $(cat "$tmp/migrate.log")"
+tail -n 1 "$tmp/migrate.log" |
+  grep -qF "(the disk is at $(uri destination)) is intact"
+end_bg other
 start_lossy
 wait_for is_up
 must_have_status "$(uri proxy)" '.relay.failing == false'

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# A destination that was stopped while the migration waits, in sync, for
+# Servers that are silent when a migration starts are waited for, which is said.
+# And a destination that was stopped while the migration waits, in sync, for
 # "finish": its connections are open, and nothing is left to be copied, so only
 # a round trip tells.  Nothing is cut over until it answers; the guest goes on.
 
@@ -13,6 +14,34 @@ requires nbdkit jq
 size=$((4 * 1024 * 1024))
 start_proxy proxy memory $size
 start_nbdkit destination memory $size
+fill "$(uri proxy)" 100
+
+echo "-- stopped when it is to be connected to"
+kill_bg destination STOP
+start_migrate "$(uri proxy)" "$(uri destination)"
+wait_for grep -qF "$(uri destination) does not answer the connection attempt" \
+  "$tmp/migrator.log"
+kill_bg destination CONT
+wait_bg migrator || fail "exit status $?: $(cat "$tmp/migrator.log")"
+
+# The guest's requests from before have to end first.
+echo "-- the place that the disk is to leave does not answer"
+start_nbdkit next memory $size
+start_guest guest "$(uri proxy)" --initial any --rate 1M
+kill_bg destination STOP
+wait_for has_status "$(uri proxy)" '.relay.oldest_request_ms > 0 and
+                                    .in_flight_requests > 0'
+start_migrate "$(uri proxy)" "$(uri next)"
+wait_for grep -qF "$(uri destination), where the disk is, has not answered" \
+  "$tmp/migrator.log"
+kill_bg destination CONT
+wait_bg migrator || fail "exit status $?: $(cat "$tmp/migrator.log")"
+stop_guest guest
+verify_final guest "$(uri next)"
+rm "$tmp/guest.record"
+end_bg proxy
+rm -rf "$tmp/proxy.dir"
+start_proxy proxy memory $size
 fill "$(uri proxy)" 100
 
 # As far as the requests go, all is well.

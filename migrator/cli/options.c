@@ -341,8 +341,11 @@ options_uri (const char *what, const char *text)
 
   if (!uri_is_nbd (text)) {
     say_usage ("%s '%s' is not an NBD URI; write for example "
-               "'nbd+unix:///?socket=/run/vm1.sock' or 'nbd://host:10809/'",
-               what, text);
+               "'nbd+unix:///?socket=/run/vm1.sock' or 'nbd://host:10809/'%s",
+               what, text,
+               strcmp (what, "DESTINATION") == 0 ? ", or '" URI_LOCAL
+                                                   "' for the proxy's own image"
+                                                 : "");
     return NULL;
   }
   uri = uri_absolute (text);

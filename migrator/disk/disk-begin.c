@@ -18,6 +18,10 @@ begun (void *opaque, const struct control_answer *a)
   const char *past;
 
   d->beginning = false;
+  if (a->value == NULL && strcmp (a->error_class, "AlreadyThere") == 0) {
+    disk_fail_is_there (d);
+    return;
+  }
   if (a->value == NULL) {
     failure_note (d->settings->failure, "starting the migration of %s: %s",
                   d->pair->source, a->desc);
@@ -149,6 +153,7 @@ disk_close (struct disk *d)
   free (d->control_path);
   free (d->token);
   free (d->owner);
+  free (d->place);
   free (d->place_id);
   free (d->detached_to);
 }

@@ -17,6 +17,7 @@
 #include "proxy/proxy.h"
 #include "base/say.h"
 #include "units.h"
+#include "uri.h"
 
 /* Measured (tests/bench.sh copy): a longer request is slower where the
  * destination is a file, since it no longer fits a processor's cache; what it
@@ -116,6 +117,52 @@ open_control (struct disk *d)
   return -1;
 }
 
+int
+disk_fail_is_there (struct disk *d)
+{
+  const char *source = d->pair->source, *destination = d->pair->destination;
+
+  d->is_there = true;
+  if (d->place == NULL)
+    failure_note (d->settings->failure,
+                  "the disk %s is in the proxy's local image already", source);
+  else if (strcmp (d->place, destination) == 0)
+    failure_note (d->settings->failure, "the disk %s is at %s already", source,
+                  d->place);
+  else
+    failure_note (d->settings->failure,
+                  "the disk %s is at %s already, to which %s leads, too",
+                  source, d->place, destination);
+  return -1;
+}
+
+/* Nobody is: after a handover, or the proxy cannot tell who owns it. */
+static int
+fail_not_served (struct disk *d, const json_t *attached)
+{
+  const char *to =
+    json_string_value (json_object_get (attached, "destination"));
+
+  d->owned_elsewhere = true;
+  failure_note (d->settings->failure,
+                "the disk %s was handed over to %s, and its proxy serves it to "
+                "nobody: move it on from there; or, if no guest has used it "
+                "there, take it back first with 'nbdmigrate reopen %s'",
+                d->pair->source, to ? to : "a destination", d->pair->source);
+  return -1;
+}
+
+static void
+note_place (struct disk *d, const json_t *attached)
+{
+  const char *place = json_string_value (json_object_get (attached, "place"));
+  const char *id = json_string_value (json_object_get (attached, "place_id"));
+
+  d->place = place ? strdup (place) : NULL;
+  d->place_id = id && *id != '\0' ? strdup (id) : NULL;
+  protocol_get_u64 (attached, "settle_ms", &d->settle_ms);
+}
+
 /* Is this socket about the disk that the URI serves? */
 static int
 check_attached (struct disk *d, const struct control_answer *a)
@@ -124,8 +171,6 @@ check_attached (struct disk *d, const struct control_answer *a)
   CLEANUP_FREE char *foreign =
     proxy_is_foreign (d->source, d->control_path, named, a->value);
   const char *owner = json_string_value (json_object_get (a->value, "owner"));
-  const char *place = json_string_value (json_object_get (a->value, "place"));
-  const char *place_id;
   uint64_t disk_bytes = 0;
 
   if (protocol_get_u64 (a->value, "disk_bytes", &disk_bytes) != 1 ||
@@ -153,24 +198,11 @@ check_attached (struct disk *d, const struct control_answer *a)
     return -1;
   }
   d->attached = true;
-  place_id = json_string_value (json_object_get (a->value, "place_id"));
-  if (place_id != NULL && *place_id != '\0')
-    d->place_id = strdup (place_id);
-  if (place != NULL && strcmp (place, d->pair->destination) == 0) {
-    d->owned_elsewhere = true;
-    failure_note (d->settings->failure, "the disk %s is at %s already",
-                  d->pair->source, place);
-    return -1;
-  }
-  if (strcmp (owner, "source") != 0 && strcmp (owner, "destination") != 0) {
-    d->owned_elsewhere = true;
-    failure_note (d->settings->failure,
-                  "the disk %s is not served by its proxy (owner: %s), so it "
-                  "cannot be migrated from here; nbdmigrate(1) tells under "
-                  "'Moving a disk again' from where it can",
-                  d->pair->source, owner);
-    return -1;
-  }
+  if (strcmp (owner, "source") != 0 && strcmp (owner, "destination") != 0)
+    return fail_not_served (d, a->value);
+  note_place (d, a->value);
+  if (strcmp (d->place ? d->place : URI_LOCAL, d->pair->destination) == 0)
+    return disk_fail_is_there (d);
   return 0;
 }
 
@@ -258,9 +290,7 @@ check_destination (struct disk *d)
   if (id != NULL && source_id != NULL && strcmp (id, source_id) == 0)
     return refuse_destination (d, "it is the source itself");
   if (id != NULL && d->place_id != NULL && strcmp (id, d->place_id) == 0)
-    return refuse_destination (d, "it is where the disk is already: the copy "
-                                  "would overwrite what the guest writes "
-                                  "there");
+    return disk_fail_is_there (d);
   /* To the source, maybe. */
   if (relays != NULL)
     return refuse_destination (d, "it is a proxy that relays to another server "
@@ -274,6 +304,23 @@ check_destination (struct disk *d)
   return check_size (d);
 }
 
+/* What the server says is only that there is no such export. */
+static void
+note_local_refusal (struct disk *d, char **why)
+{
+  CLEANUP_ANSWER struct control_answer a = { 0 };
+  const char *text;
+
+  control_wait (d->control, "status", NULL, 5000, &a);
+  text = json_string_value (json_object_get (a.value, "local_refusal"));
+  if (text == NULL)
+    return;
+  free (*why);
+  if (asprintf (why, "the disk cannot come back to the proxy's local image: %s",
+                text) == -1)
+    *why = NULL;
+}
+
 static int
 open_destination (struct disk *d)
 {
@@ -282,8 +329,11 @@ open_destination (struct disk *d)
 
   d->destination = endpoint_open (d->settings->loop, d->pair->connect, &options,
                                   d->settings->cancel_fd, &why);
-  if (d->destination == NULL)
+  if (d->destination == NULL) {
+    if (uri_is_local (d->pair->destination))
+      note_local_refusal (d, &why);
     return connect_failed (d, d->pair->destination, "destination", why);
+  }
   return check_destination (d);
 }
 

@@ -87,10 +87,15 @@ struct disk {
   uint64_t max_gate_ms;
   uint64_t epoch; /* of the destination connections (R6a) */
   bool resumed;
-  bool past_unknown;    /* the filter does not know what the destination held */
-  char *place_id;       /* of the proxy where the disk is, or NULL */
+  bool past_unknown; /* the filter does not know what the destination held */
+  /* The URI of the server where the disk is, NULL: it is in the proxy's local
+   * image; and what that server calls itself if it is a proxy, or NULL.
+   */
+  char *place, *place_id;
   char *detached_to;    /* --incremental: where to before us, or NULL */
+  uint64_t settle_ms;   /* for which 'begin' waits at least */
   bool attached;        /* the filter told about it */
+  bool is_there;        /* where it is to go */
   bool owned_elsewhere; /* not by the source: an earlier run cut over */
   bool beginning;       /* asked for our session, not yet answered */
   bool begun;           /* our session exists */
@@ -209,6 +214,9 @@ extern int disk_widen_reader (struct disk *d);
  */
 extern void disk_begin (struct disk *d);
 extern int disk_check_begun (struct disk *d);
+
+/* failure_note: the destination is where the disk is.  -1. */
+extern int disk_fail_is_there (struct disk *d);
 extern void disk_close (struct disk *d);
 
 /* Whether its proxy can be asked. */

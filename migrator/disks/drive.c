@@ -74,18 +74,22 @@ wait_ms (struct disks *disks, int timeout_ms, int64_t now)
 
 /* A server that is slow is waited for; that it is shall be known. */
 static void
-watch_silence (struct endpoint *e, const char *what, int64_t now)
+watch_silence (const struct disk *d, struct endpoint *e, const char *what,
+               int64_t now)
 {
+  const char *place = e == d->source ? d->place : NULL;
   const int64_t us = endpoint_silent_us (e, now);
 
   if (us >= ENDPOINT_SILENT_US && !e->silence_said) {
     e->silence_said = true;
-    say_info ("the %s %s has answered nothing for %d s: waiting for it", what,
-              e->uri, (int)(us / 1000000));
+    say_info ("the %s %s%s%s%s has answered nothing for %d s: waiting for it",
+              what, e->uri, place ? " (the disk is at " : "",
+              place ? place : "", place ? ")" : "", (int)(us / 1000000));
   }
   else if (us < ENDPOINT_SILENT_US && e->silence_said) {
     e->silence_said = false;
-    say_info ("the %s %s answers again", what, e->uri);
+    if (endpoint_broken (e) == NULL)
+      say_info ("the %s %s answers again", what, e->uri);
   }
 }
 
@@ -103,12 +107,13 @@ check_disk (struct disk *d, int64_t now)
   };
   size_t i;
 
-  if (d->control != NULL)
+  /* Before it begins it waits for requests from before, however long. */
+  if (d->control != NULL && !d->beginning)
     control_check_timeout (d->control, now, answer_timeout_us (d->disks));
   for (i = 0; i < sizeof sides / sizeof sides[0]; ++i)
     if (sides[i].e != NULL) {
       endpoint_check (sides[i].e, now, d->disks->stopped_us);
-      watch_silence (sides[i].e, sides[i].what, now);
+      watch_silence (d, sides[i].e, sides[i].what, now);
     }
 }
 

@@ -21,6 +21,7 @@
 #include "nbd/connection.h"
 #include "nbd-error.h"
 #include "nbd-limits.h"
+#include "base/say.h"
 #include "socket-life.h"
 #include "tls.h"
 #include "socket-reset.h"
@@ -56,6 +57,9 @@ note_why (struct connection *c, const char *why)
   if (c->why == NULL)
     c->why = strdup (why && why[0] ? why : "the connection was closed");
 }
+
+/* So long nobody is told that an attempt to connect takes its time. */
+#define QUIET_MS 3000
 
 /* ---- connecting -------------------------------------------------------- */
 
@@ -109,11 +113,12 @@ connect_step (struct connection *c, const struct pollfd *p)
 }
 
 /* One step towards the ready state, of all that are on their way; how many
- * still are.  A connection that will not come has its 'why'.
+ * still are.  A connection that will not come has its 'why'; so have all if
+ * nothing happens in the last one.
  */
 static unsigned
 connect_round (struct connection *v[], unsigned n, int interrupt_fd,
-               int timeout_ms)
+               int timeout_ms, bool last)
 {
   struct pollfd p[CONNECTION_SEVERAL_MAX + 1];
   const char *why = NULL;
@@ -127,9 +132,9 @@ connect_round (struct connection *v[], unsigned n, int interrupt_fd,
   r = poll (p, n + 1, timeout_ms);
   if (r == -1 && errno != EINTR)
     why = strerror (errno);
-  else if (r == 0)
-    why = "no answer to the connection attempt; does the server admit "
-          "another client?";
+  else if (r == 0 && last)
+    why = "no answer to the connection attempt: is the server stopped, or does "
+          "it admit no further client?";
   else if (r > 0 && p[n].revents != 0)
     why = "interrupted";
   for (i = 0; i < n; ++i) {
@@ -148,7 +153,8 @@ connect_all (struct connection *v[], unsigned n, const char *uri,
              unsigned limit_ms, int interrupt_fd)
 {
   unsigned i, coming = 0, before = 0;
-  int64_t deadline = 0;
+  int64_t deadline = 0, quiet = 0;
+  bool said = limit_ms <= QUIET_MS;
 
   for (i = 0; i < n; ++i) {
     if (nbd_aio_connect_uri (v[i]->nbd, uri) == -1)
@@ -156,13 +162,22 @@ connect_all (struct connection *v[], unsigned n, const char *uri,
     coming += is_coming (v[i]);
   }
   while (coming > 0) {
+    const int64_t now = loop_now_us ();
     int64_t left;
 
-    if (coming != before)
-      deadline = loop_now_us () + (int64_t)limit_ms * 1000;
+    if (coming != before) {
+      deadline = now + (int64_t)limit_ms * 1000;
+      quiet = now + QUIET_MS * 1000;
+    }
     before = coming;
-    left = (deadline - loop_now_us ()) / 1000;
-    coming = connect_round (v, n, interrupt_fd, left > 0 ? (int)left : 0);
+    if (!said && now >= quiet) {
+      said = true;
+      say_info ("%s does not answer the connection attempt: waiting for it, "
+                "%u s in all",
+                uri, limit_ms / 1000);
+    }
+    left = ((said ? deadline : quiet) - now + 999) / 1000;
+    coming = connect_round (v, n, interrupt_fd, left > 0 ? (int)left : 0, said);
   }
 }
 

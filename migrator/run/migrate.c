@@ -41,6 +41,9 @@
 /* How long the proxies may take to end their sessions. */
 #define END_US (INT64_C (5) * 1000000)
 
+/* What it has to say when all has failed is not worth a long wait. */
+#define AWAY_MS 1000
+
 /* How often the progress is shown. */
 #define SHOW_US 100000
 
@@ -85,7 +88,8 @@ got_signal (struct watch *w, short revents)
     return; /* it is ending already */
   if (m->disks.failure.stop == STOP_NO)
     m->disks.failure.stop = STOP_CANCELLED;
-  say_info ("interrupted by %s: letting requests in flight end",
+  say_info ("interrupted by %s: letting requests in flight end, for some "
+            "seconds at most",
             signals_name ((int)info.ssi_signo));
 }
 
@@ -142,12 +146,42 @@ prepare_failed (struct migration *m)
     drive_fail_refused (&m->disks, "preparing the cut-over of");
 }
 
+/* Before it begins the proxy waits for what it was asked for earlier (R1, R17).
+ */
+static void
+say_not_begun (const struct disk *d)
+{
+  const char *source = d->pair->source;
+  char ms[UNITS_TEXT_MAX];
+
+  if (d->settle_ms * 1000 > ENDPOINT_SILENT_US)
+    say_info ("%s: what an earlier run has sent before the proxy was started "
+              "again may still be written: waiting %s for that",
+              source, units_format_ms (ms, d->settle_ms));
+  else if (d->place != NULL)
+    say_info ("%s: %s, where the disk is, has not answered what the proxy has "
+              "sent there before: waiting for it",
+              source, d->place);
+  else
+    say_info ("%s: requests of its clients from before have not ended: waiting "
+              "for them",
+              source);
+}
+
 static int
 begin_disk (struct disk *d)
 {
+  const int64_t begin_us = loop_now_us ();
+  bool said = false;
+
   disk_begin (d);
-  while (d->beginning && d->disks->failure.stop == STOP_NO)
+  while (d->beginning && d->disks->failure.stop == STOP_NO) {
     drive (d->disks, 100);
+    if (!said && loop_now_us () - begin_us >= ENDPOINT_SILENT_US) {
+      said = true;
+      say_not_begun (d);
+    }
+  }
   return disk_check_begun (d);
 }
 
@@ -275,8 +309,9 @@ say_owner (const struct migration *m, const struct disk *d, int status)
   if (status == EXIT_UNKNOWN)
     say_unsettled (d);
   else if (status != EXIT_DONE)
-    say_error ("the source %s is intact and authoritative%s", p->source,
-               m->forget ? "" : what_next (status));
+    say_error ("the source %s%s%s%s is intact and authoritative%s", p->source,
+               d->place ? " (the disk is at " : "", d->place ? d->place : "",
+               d->place ? ")" : "", m->forget ? "" : what_next (status));
   else if (m->disks.finish == FINISH_DETACH)
     say_info ("the source %s is authoritative; %s holds the disk as it was "
               "at the pause",
@@ -292,6 +327,20 @@ say_owner (const struct migration *m, const struct disk *d, int status)
               p->destination, p->source);
 }
 
+/* However it was noticed that the disk is there already. */
+static void
+say_stays (const struct disk *d)
+{
+  if (d->place != NULL)
+    say_error ("nothing was done: the disk %s stays at %s, which is "
+               "authoritative",
+               d->pair->source, d->place);
+  else
+    say_error ("nothing was done: the disk %s stays in the proxy's local "
+               "image, which is authoritative",
+               d->pair->source);
+}
+
 /* The last lines: which side is authoritative, disk by disk. */
 static void
 say_authority (const struct migration *m, int status)
@@ -301,7 +350,9 @@ say_authority (const struct migration *m, int status)
   for (i = 0; i < m->disks.options->nr_pairs; ++i) {
     const struct pair *p = &m->disks.options->pairs[i];
 
-    if (i < m->disks.n && m->disks.v[i].owned_elsewhere)
+    if (i < m->disks.n && m->disks.v[i].is_there)
+      say_stays (&m->disks.v[i]);
+    else if (i < m->disks.n && m->disks.v[i].owned_elsewhere)
       say_error ("the source %s is not authoritative: see 'nbdmigrate status "
                  "%s'",
                  p->source, p->source);
@@ -465,31 +516,56 @@ proxy_has_gone (struct disk *d)
   return c == NULL;
 }
 
-/* When a proxy dies, what is noticed first is one of many requests; what is to
+/* Nor the server that it relays to. */
+static bool
+place_is_away (struct disk *d)
+{
+  CLEANUP_ANSWER struct control_answer a = { 0 };
+
+  if (d->place == NULL || !disk_is_connected (d))
+    return false;
+  control_wait (d->control, "status", NULL, AWAY_MS, &a);
+  return json_is_false (
+    json_object_get (json_object_get (a.value, "relay"), "up"));
+}
+
+static char *
+explain (struct disk *d, const char *why)
+{
+  char *text;
+  int r;
+
+  if (proxy_has_gone (d))
+    r = asprintf (&text,
+                  "the proxy of %s has gone (%s): start it again; the next "
+                  "run then copies this disk from the beginning",
+                  d->pair->source, why);
+  else if (place_is_away (d))
+    r = asprintf (&text,
+                  "%s, where the disk %s is, is away, and the proxy is "
+                  "connecting to it again (%s)",
+                  d->place, d->pair->source, why);
+  else
+    return NULL;
+  return r == -1 ? NULL : text;
+}
+
+/* When a server dies, what is noticed first is one of many requests; what is to
  * be done does not depend on which.
  */
 static void
 explain_failure (struct migration *m)
 {
+  const char *before = m->disks.failure.why;
+  char *why = NULL;
   size_t i;
-  char *why;
 
-  for (i = 0; i < m->disks.n; ++i) {
-    struct disk *d = &m->disks.v[i];
-
-    if (!proxy_has_gone (d))
-      continue;
-    if (asprintf (&why,
-                  "the proxy of %s has gone (%s): start it again; the next "
-                  "run then copies this disk from the beginning",
-                  d->pair->source,
-                  m->disks.failure.why ? m->disks.failure.why
-                                       : "it does not answer") == -1)
-      return;
-    free (m->disks.failure.why);
-    m->disks.failure.why = why;
+  for (i = 0; i < m->disks.n && why == NULL; ++i)
+    why = explain (&m->disks.v[i], before ? before : "it does not answer");
+  if (why == NULL)
     return;
-  }
+  free (m->disks.failure.why);
+  m->disks.failure.why = why;
 }
 
 static void

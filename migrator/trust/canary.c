@@ -100,6 +100,17 @@ fail_foreign (const struct place *p)
   return -1;
 }
 
+static int
+fail_forgets (const struct place *p)
+{
+  failure_note (&p->d->disks->failure,
+                "the destination %s does not keep what is written to it: what "
+                "was written at offset %" PRIu64 " (%u bytes) is read as "
+                "zeroes by the same connection, as from nbdkit's null plugin",
+                p->d->pair->destination, p->offset, p->bytes);
+  return -1;
+}
+
 /* Write to all chosen places, and flush: what a server without multi-conn was
  * given over one connection need not be seen over others before.
  */
@@ -259,6 +270,8 @@ judge_own (const struct canary *c, const struct place *p, const char *data,
     return 0;
   if (other != NULL && other != p)
     return fail_same (c->disks, p, false, other->d->pair->destination);
+  if (same_one && is_zero (data, p->bytes))
+    return fail_forgets (p);
   return same_one ? fail_foreign (p)
                   : fail_differs (c->disks, p, "another one");
 }

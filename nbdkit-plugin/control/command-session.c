@@ -110,10 +110,9 @@ leads_to_place (struct export *e, const char *destination, int fd)
 static int
 fail_is_there (struct call *call)
 {
-  call_fail (call, "BadDestination",
-             "the disk is there already (%s): what the guest writes meanwhile "
-             "would be overwritten by its own copy",
-             place_uri (call->export));
+  call_fail (call, "AlreadyThere", "the disk is at %s already",
+             place_is_remote (call->export) ? place_uri (call->export)
+                                            : URI_LOCAL);
   return -1;
 }
 
@@ -170,11 +169,11 @@ may_begin (struct call *call, const char *destination)
                owner_name (owner));
     return false;
   }
-  if (uri_is_local (destination) &&
-      (!place_is_remote (e) || !local_has_shared (&e->local))) {
+  if (uri_is_local (destination) && !place_is_remote (e))
+    return fail_is_there (call) == 0;
+  if (uri_is_local (destination) && !local_has_shared (&e->local)) {
     call_fail (call, "BadDestination",
-               "the disk is in the local image already, or the proxy has not "
-               "opened that");
+               "the proxy has not opened its local image");
     return false;
   }
   return !place_is_remote (e) || may_leave (call, destination);

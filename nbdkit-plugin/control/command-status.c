@@ -6,6 +6,7 @@
 
 #include "call.h"
 #include "cleanup.h"
+#include "base/clock.h"
 #include "base/config.h"
 #include "export/owner.h"
 #include "export/place.h"
@@ -22,6 +23,15 @@ has_session (struct call *call)
     return false;
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
   return e->session.client == call->client;
+}
+
+/* How long 'begin' waits at least (R17). */
+static int64_t
+settle_ms (const struct export *e)
+{
+  const int64_t left = e->quiet_from_ms - clock_ms ();
+
+  return left > 0 ? left : 0;
 }
 
 json_t *
@@ -47,14 +57,15 @@ command_attach (struct call *call)
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
   if (place_is_remote (e) && place_relay (e) != NULL)
     relay_get_status (place_relay (e), &s);
-  return json_pack ("{s:s, s:s, s:I, s:I, s:s, s:s?, s:s, s:I, s:b}", "export",
-                    e->name, "id", e->id, "disk_bytes",
-                    (json_int_t)e->disk_bytes, "chunk_bytes",
-                    (json_int_t)e->chunk_bytes, "owner",
-                    owner_name (tracker_owner (e->tracker)), "place",
-                    place_is_remote (e) ? place_uri (e) : NULL, "place_id",
-                    s.peer.id, "max_gate_ms", (json_int_t)config.max_gate_ms,
-                    "session", e->session.client != NULL);
+  return json_pack (
+    "{s:s, s:s, s:I, s:I, s:s, s:s?, s:s, s:s?, s:I, s:I, s:b}", "export",
+    e->name, "id", e->id, "disk_bytes", (json_int_t)e->disk_bytes,
+    "chunk_bytes", (json_int_t)e->chunk_bytes, "owner",
+    owner_name (tracker_owner (e->tracker)), "place",
+    place_is_remote (e) ? place_uri (e) : NULL, "place_id", s.peer.id,
+    "destination", e->session.destination, "settle_ms",
+    (json_int_t)settle_ms (e), "max_gate_ms", (json_int_t)config.max_gate_ms,
+    "session", e->session.client != NULL);
 }
 
 /* The sum of a counter's lanes, by its place in the struct. */
@@ -204,6 +215,14 @@ relay_status (struct export *e)
     unknown_status (relay));
 }
 
+static json_t *
+refusal_status (struct export *e)
+{
+  CLEANUP_FREE char *text = local_refusal (e);
+
+  return text ? json_string (text) : json_null ();
+}
+
 json_t *
 command_status (struct call *call)
 {
@@ -214,6 +233,7 @@ command_status (struct call *call)
 
   if (json == NULL || json_object_update (json, tracker) == -1 ||
       json_object_set_new (json, "relay", relay_status (e)) == -1 ||
+      json_object_set_new (json, "local_refusal", refusal_status (e)) == -1 ||
       json_object_set_new (json, "guest", guest_status (e)) == -1) {
     json_decref (json);
     return NULL;

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 #include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/config.h"
@@ -133,6 +136,7 @@ local_destroy (struct local *l)
 {
   if (l->shared)
     context_close (l->shared);
+  free (l->refusal);
   pthread_mutex_destroy (&l->one);
   pthread_rwlock_destroy (&l->lock);
 }
@@ -355,15 +359,51 @@ local_refresh (struct export *e, nbdkit_backend *backend, int readonly)
 
 /* ---- For a disk that comes back ------------------------------------------ */
 
+static pthread_mutex_t refusal_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void
+set_refusal (struct local *l, char *text)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&refusal_lock);
+
+  free (l->refusal);
+  l->refusal = text;
+}
+
+void
+local_refuse (struct export *e, const char *fmt, ...)
+{
+  char *text;
+  va_list args;
+
+  va_start (args, fmt);
+  if (vasprintf (&text, fmt, args) == -1)
+    text = NULL;
+  va_end (args);
+  nbdkit_error ("migrate: export \"%s\": the disk cannot come back to the "
+                "local image: %s",
+                e->name, text ? text : "no memory");
+  set_refusal (&e->local, text);
+}
+
+char *
+local_refusal (struct export *e)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&refusal_lock);
+
+  return e->local.refusal ? strdup (e->local.refusal) : NULL;
+}
+
 /* Guests that have connected meanwhile were offered to write and to flush. */
 static int
 check_can_return (struct export *e, nbdkit_next *next)
 {
   if (next->can_write (next) == 1 && next->can_flush (next) == 1)
     return 0;
-  nbdkit_error ("migrate: export \"%s\": the local image is read-only or "
-                "cannot be flushed: the disk cannot come back to it",
-                e->name);
+  local_refuse (e, next->can_write (next) == 1
+                     ? "the plugin cannot flush it"
+                     : "it is read-only; start nbdkit so that it can be "
+                       "written to");
   return -1;
 }
 
@@ -379,11 +419,11 @@ check_blocks (struct export *e, nbdkit_next *next)
     return -1;
   if (minimum <= 1)
     return 0;
-  nbdkit_error ("migrate: export \"%s\": the plugin serves whole blocks of "
-                "%" PRIu32 " bytes only, and clients have connected that could "
-                "not be told: the disk cannot come back to it (put nbdkit's "
-                "blocksize filter between the migrate filter and the plugin)",
-                e->name, minimum);
+  local_refuse (e,
+                "the plugin serves whole blocks of %" PRIu32 " bytes only, and "
+                "clients have connected that could not be told: put nbdkit's "
+                "blocksize filter between the migrate filter and the plugin",
+                minimum);
   return -1;
 }
 
@@ -397,9 +437,10 @@ adopt_shared (struct export *e, nbdkit_next *next)
   const int64_t size = next->get_size (next);
 
   if (size != (int64_t)e->disk_bytes) {
-    nbdkit_error ("migrate: export \"%s\": the local image has %" PRIi64
-                  " bytes and the disk %" PRIu64 ": it cannot come back to it",
-                  e->name, size, e->disk_bytes);
+    local_refuse (e,
+                  "it has %" PRIi64 " bytes and the disk %" PRIu64
+                  ": give it that size, and start nbdkit again",
+                  size, e->disk_bytes);
     return -1;
   }
   if (check_can_return (e, next) == -1)
@@ -452,8 +493,16 @@ need_shared (struct export *e, nbdkit_backend *backend, int readonly)
 int
 local_need_shared (struct export *e, nbdkit_backend *backend, int readonly)
 {
-  if (need_shared (e, backend, readonly) == -1)
-    return -1;
-  __atomic_fetch_add (&e->local.returns, 1, __ATOMIC_ACQ_REL);
-  return 0;
+  CLEANUP_FREE char *refusal = NULL;
+
+  set_refusal (&e->local, NULL);
+  if (need_shared (e, backend, readonly) == 0) {
+    __atomic_fetch_add (&e->local.returns, 1, __ATOMIC_ACQ_REL);
+    return 0;
+  }
+  refusal = local_refusal (e);
+  if (refusal == NULL)
+    local_refuse (e, "the plugin does not open it; nbdkit's own messages say "
+                     "why");
+  return -1;
 }

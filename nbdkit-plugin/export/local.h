@@ -46,6 +46,8 @@ struct local {
   bool unflushed;  /* atomic: what guests wrote since the last flush */
   unsigned returns;   /* atomic: how often a way back was prepared */
   unsigned exchanges; /* atomic, set under the lock: of the shared context */
+
+  char *refusal; /* local_refuse; under a lock of its own */
 };
 
 extern void local_init (struct local *l);
@@ -67,10 +69,18 @@ extern int local_refresh (struct export *e, nbdkit_backend *backend,
                           int readonly);
 
 /* A disk that has left the local place may come back: see that there is a
- * shared context.  -1: error (reported).
+ * shared context.  -1: error (local_refuse).
  */
 extern int local_need_shared (struct export *e, nbdkit_backend *backend,
                               int readonly);
+
+/* Report why the disk cannot come back, and keep it for who asks: a client of
+ * an older nbdkit is only told that there is no such export.  The copy is the
+ * caller's to free; NULL: it was not refused.
+ */
+extern void local_refuse (struct export *e, const char *fmt, ...)
+  __attribute__ ((format (printf, 2, 3)));
+extern char *local_refusal (struct export *e);
 
 /* A context that was opened before this changed may be of no use any more,
  * without anybody having noticed: the disk was elsewhere.

@@ -35,13 +35,15 @@ view_open (nbdkit_backend *backend, int readonly)
 {
   struct export *e = export_find ("");
 
-  if (!peer_is_allowed ())
-    nbdkit_error ("migrate: export \"%s\" is for nbdmigrate, by a Unix socket "
-                  "and as the user of this nbdkit",
+  if (e == NULL)
+    nbdkit_error ("migrate: no client has opened the default export, which "
+                  "\"%s\" is about",
                   URI_LOCAL_EXPORT);
-  else if (e == NULL || !is_elsewhere (e))
-    nbdkit_error ("migrate: the disk is in the local image, and cannot come "
-                  "back to it");
+  else if (!peer_is_allowed ())
+    local_refuse (e, "that is for nbdmigrate, by the proxy's Unix socket, as "
+                     "the user of the proxy or root");
+  else if (!is_elsewhere (e))
+    local_refuse (e, "it is there already");
   else if (local_need_shared (e, backend, readonly) == 0)
     return e;
   return NULL;
