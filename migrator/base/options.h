@@ -40,6 +40,7 @@ struct options {
   unsigned connections;   /* to each side of a disk, 0: chosen */
   int64_t sample_seed;    /* below 0: not given */
   uint64_t request_bytes; /* 0: chosen */
+  bool shared_memory;     /* read through it, where that can be */
   bool destination_is_zero;
   bool restart;
   bool incremental;

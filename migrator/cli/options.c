@@ -41,6 +41,7 @@ static const char help[] =
   "  --rate=SIZE            bytes per second, all disks together [unlimited]\n"
   "  --connections=N        NBD connections to each server, 1 to 16 [chosen]\n"
   "  --request-size=SIZE    bytes of one copy request [chosen]\n"
+  "  --no-shared-memory     read the source by NBD only\n"
   "  --destination-is-zero  the destination reads as zeroes: skip holes\n"
   "  --shared-base=URI      copy only what the top image layer holds; URI of "
   "the\n"
@@ -74,6 +75,7 @@ enum {
   OPT_RATE,
   OPT_CONNECTIONS,
   OPT_REQUEST_SIZE,
+  OPT_NO_SHARED_MEMORY,
   OPT_SAMPLE_SEED,
   OPT_DESTINATION_IS_ZERO,
   OPT_RESTART,
@@ -92,6 +94,7 @@ static const struct option long_options[] = {
   { "rate", required_argument, NULL, OPT_RATE },
   { "connections", required_argument, NULL, OPT_CONNECTIONS },
   { "request-size", required_argument, NULL, OPT_REQUEST_SIZE },
+  { "no-shared-memory", no_argument, NULL, OPT_NO_SHARED_MEMORY },
   { "sample-seed", required_argument, NULL, OPT_SAMPLE_SEED },
   { "destination-is-zero", no_argument, NULL, OPT_DESTINATION_IS_ZERO },
   { "shared-base", required_argument, NULL, OPT_SHARED_BASE },
@@ -267,6 +270,9 @@ parse_option (struct options *o, int opt, const char *text)
     return add_shared_base (o, text);
   case OPT_CONTROL:
     o->control = text;
+    return 0;
+  case OPT_NO_SHARED_MEMORY:
+    o->shared_memory = false;
     return 0;
   case OPT_PROGRESS:
     return parse_progress (o, text);
@@ -554,6 +560,7 @@ options_parse (struct options *o, int argc, char *argv[])
 
   *o = (struct options){ .finish = FINISH_PIVOT,
                          .max_pause_ms = 300,
+                         .shared_memory = true,
                          .sample_seed = -1,
                          .bar = isatty (STDERR_FILENO),
                          .progress_fd = -1 };

@@ -137,6 +137,17 @@ print_limits (const json_t *progress)
           wait ? ", when 'nbdmigrate finish' asks for it" : "");
 }
 
+static void
+print_reading (const json_t *progress)
+{
+  const char *why = string (progress, "shared_memory_why", NULL);
+
+  if (why != NULL)
+    printf (LABEL "over NBD: %s\n", "reading", why);
+  else if (json_is_true (json_object_get (progress, "shared_memory")))
+    printf (LABEL "through shared memory\n", "reading");
+}
+
 /* Behind the label and the prefix; 0: there is no limit. */
 static unsigned
 room_for_text (unsigned columns, const char *prefix)
@@ -163,6 +174,7 @@ print_progress (const json_t *progress)
   if (text != NULL)
     printf (LABEL "%s%s\n", "progress", all, text);
   print_limits (progress);
+  print_reading (progress);
 }
 
 /* What an earlier run has sent and nobody has answered (R17). */

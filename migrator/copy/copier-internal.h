@@ -47,8 +47,10 @@ struct copier {
   struct endpoint *source, *destination;
   struct copier_options options;
   struct buffers *buffers;
-  uint64_t zero_unit; /* shorter holes and runs of zeroes are data */
-  uint64_t grain;     /* where a hole may begin and end */
+  bool shared;            /* with the proxy, which reads into them */
+  const char *not_shared; /* why not (any more); static */
+  uint64_t zero_unit;     /* shorter holes and runs of zeroes are data */
+  uint64_t grain;         /* where a hole may begin and end */
   uint64_t copy_bytes, compare_bytes; /* of one job, at most */
   uint64_t request_bytes;             /* of one request with data, at most */
   struct part *parts[COPIER_PARTS];
@@ -97,7 +99,8 @@ struct op {
   int64_t begin_us;
   struct job *job;
   enum op_kind kind;
-  char *buf; /* into a buffer of the job */
+  char *buf;                /* into a buffer of the job */
+  struct shared_slot *slot; /* the proxy reads to it, or NULL */
   uint64_t offset, length;
   struct op *next;
 };

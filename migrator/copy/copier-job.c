@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "copy/copier-internal.h"
+#include "shared-memory.h"
 #include "zero-align.h"
 
 enum stage { STAGE_READ, STAGE_WRITE };
@@ -27,6 +28,7 @@ struct job {
   unsigned pending; /* requests not yet ended */
   bool failed, unknown;
   bool charged; /* to the bucket */
+  bool in_use;  /* by the proxy, which may still read into it: 'buf' is not */
   uint64_t pad; /* bytes of the destination after ours, same block */
   char *buf;    /* length + pad bytes of the source; NULL for zero jobs */
   char *other;  /* of the destination: compared, or the last block */
@@ -62,7 +64,8 @@ static void
 job_free (struct job *job)
 {
   copier_job_ended (job->c, job->kind, job->length);
-  buffers_give_back (job->c->buffers, job->buf, buf_bytes (job));
+  if (!job->in_use)
+    buffers_give_back (job->c->buffers, job->buf, buf_bytes (job));
   buffers_give_back (job->c->buffers, job->other, other_bytes (job));
   free (job);
 }
@@ -123,6 +126,32 @@ was_refused (const struct io *io)
   return !io->lost && (io->error == EINVAL || io->error == EOPNOTSUPP);
 }
 
+/* Take up what the proxy has read.  False: it has not, and that is known to be
+ * all; so it is read over the connection, as everything is from now on.
+ */
+static bool
+collect (struct op *op)
+{
+  struct copier *c = op->job->c;
+  const enum shared_state state = shared_memory_collect (op->slot);
+
+  op->slot = NULL;
+  if (state == SHARED_POSTED && !op->io.lost) {
+    c->shared = false;
+    c->not_shared =
+      "a filter above the migrate filter, or a process in between, "
+      "answers instead";
+    op_queue_append (&c->source_ops, op);
+    return false;
+  }
+  if (state == SHARED_TAKEN) {
+    op->job->in_use = true;
+    if (op->io.error == 0)
+      op->io.error = EBUSY;
+  }
+  return true;
+}
+
 static void
 op_ended (struct io *io)
 {
@@ -131,6 +160,8 @@ op_ended (struct io *io)
   struct copier *c = job->c;
   const bool writes = op->kind == OP_WRITE || op->kind == OP_ZERO;
 
+  if (op->slot != NULL && !collect (op))
+    return;
   if (op->kind == OP_ZERO && was_refused (io))
     zero_otherwise (op);
   else if (io->error != 0) {
@@ -165,6 +196,21 @@ op_give_up (struct op *op)
     job_advance (job);
 }
 
+/* By way of the shared memory, if that can be (R3: the chunks are leased). */
+static void
+read_source (struct op *op, struct connection *conn)
+{
+  const struct copier *c = op->job->c;
+  const uint32_t length = (uint32_t)op->length;
+
+  if (c->shared && conn->can_cache)
+    op->slot = buffers_post (c->buffers, op->offset, length, op->buf);
+  if (op->slot != NULL)
+    connection_cache (conn, &op->io, length, op->offset);
+  else
+    connection_read (conn, &op->io, op->buf, length, op->offset);
+}
+
 void
 op_submit (struct op *op, struct connection *conn)
 {
@@ -172,6 +218,8 @@ op_submit (struct op *op, struct connection *conn)
   op->begin_us = loop_now_us ();
   switch (op->kind) {
   case OP_READ_SOURCE:
+    read_source (op, conn);
+    break;
   case OP_READ_DESTINATION:
   case OP_READ_BACK:
     connection_read (conn, &op->io, op->buf, (uint32_t)op->length, op->offset);

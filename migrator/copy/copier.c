@@ -207,6 +207,27 @@ copier_free (struct copier *c)
 
 /* ---- what the caller says and asks ------------------------------------- */
 
+int
+copier_shared_fd (const struct copier *c, const char **why)
+{
+  return buffers_fd (c->buffers, why);
+}
+
+void
+copier_share (struct copier *c, bool shared, const char *why)
+{
+  c->shared = shared;
+  c->not_shared = why;
+  buffers_close_fd (c->buffers);
+}
+
+bool
+copier_is_shared (const struct copier *c, const char **why)
+{
+  *why = c->shared ? NULL : c->not_shared;
+  return c->shared;
+}
+
 static bool
 must_ask (const struct copier *c, uint64_t length, bool touched)
 {

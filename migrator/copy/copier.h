@@ -89,6 +89,15 @@ extern struct copier *copier_new (struct loop *loop, struct endpoint *source,
 /* Nothing may be in flight, unless the loop is never run again. */
 extern void copier_free (struct copier *c);
 
+/* The memory of its buffers, to be sent to the source's proxy; -1: it cannot be
+ * shared, *why says why.  Then whether the proxy reads into it, and if not, why
+ * (static), also when that changes later.  The descriptor is closed with
+ * copier_share.
+ */
+extern int copier_shared_fd (const struct copier *c, const char **why);
+extern void copier_share (struct copier *c, bool shared, const char *why);
+extern bool copier_is_shared (const struct copier *c, const char **why);
+
 /* Queue a leased range to be copied, or to be read back and compared.  Ranges
  * begin and end at chunk boundaries (or the disk's end).  -1: no memory.
  */

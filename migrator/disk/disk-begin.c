@@ -11,6 +11,19 @@
 #include "protocol.h"
 #include "socket-reset.h"
 
+/* Whether the proxy reads into the memory that was sent. */
+static void
+note_sharing (struct disk *d, const json_t *answer)
+{
+  const bool shared = json_is_true (json_object_get (answer, "shared_memory"));
+  const char *why =
+    json_string_value (json_object_get (answer, "shared_memory_why"));
+
+  if (!shared && d->not_shared == NULL)
+    d->not_shared = strdup (why ? why : "the proxy does not say why");
+  copier_share (d->copier, shared, d->not_shared);
+}
+
 static void
 begun (void *opaque, const struct control_answer *a)
 {
@@ -33,6 +46,7 @@ begun (void *opaque, const struct control_answer *a)
   d->past_unknown = past != NULL && strcmp (past, "unknown") == 0;
   protocol_get_u64 (a->value, "epoch", &d->epoch);
   protocol_get_u64 (a->value, "remaining_bytes", &d->remaining_bytes);
+  note_sharing (d, a->value);
 }
 
 /* --verify: an earlier run, which may not have read it back, has copied a part
@@ -65,8 +79,7 @@ promise (const struct disk *d)
  * *ledger_fd is closed by the caller, or -1: it does without.
  */
 static unsigned
-prepare_sockets (struct disk *d, int fds[ENDPOINT_CONNECTIONS_MAX + 1],
-                 int *ledger_fd)
+prepare_sockets (struct disk *d, int fds[], int *ledger_fd)
 {
   struct endpoint *e = d->destination;
   unsigned i;
@@ -83,20 +96,37 @@ prepare_sockets (struct disk *d, int fds[ENDPOINT_CONNECTIONS_MAX + 1],
   return i;
 }
 
+/* The memory comes last.  Whether there is any. */
+static bool
+prepare_memory (struct disk *d, int *fd)
+{
+  const char *why;
+
+  if (d->not_shared != NULL)
+    return false;
+  *fd = copier_shared_fd (d->copier, &why);
+  if (*fd == -1)
+    d->not_shared = strdup (why);
+  return *fd != -1;
+}
+
 void
 disk_begin (struct disk *d)
 {
   const struct options *o = d->settings->options;
   CLEANUP_FREE char *promised = promise (d);
-  int fds[ENDPOINT_CONNECTIONS_MAX + 1], ledger_fd;
-  const unsigned n = prepare_sockets (d, fds, &ledger_fd);
+  int fds[ENDPOINT_CONNECTIONS_MAX + 2], ledger_fd;
+  unsigned n = prepare_sockets (d, fds, &ledger_fd);
+  const bool shared = prepare_memory (d, &fds[n]);
 
+  n += shared;
   d->beginning = true;
   control_send (d->control, "begin",
-                json_pack ("{s:s, s:s, s:b, s:b}", "destination",
+                json_pack ("{s:s, s:s, s:b, s:b, s:b}", "destination",
                            d->pair->destination, "promise",
                            promised ? promised : "no memory", "restart",
-                           o->restart, "incremental", o->incremental),
+                           o->restart, "incremental", o->incremental,
+                           "shared_memory", shared),
                 fds, n, begun, d);
   if (ledger_fd != -1)
     close (ledger_fd);
@@ -122,6 +152,13 @@ disk_check_begun (struct disk *d)
     return -1;
   verify_all_if_resumed (d);
   return 0;
+}
+
+bool
+disk_is_shared (const struct disk *d, const char **why)
+{
+  *why = d->not_shared;
+  return d->copier != NULL && copier_is_shared (d->copier, why);
 }
 
 bool
@@ -156,4 +193,5 @@ disk_close (struct disk *d)
   free (d->place);
   free (d->place_id);
   free (d->detached_to);
+  free (d->not_shared);
 }

@@ -578,9 +578,32 @@ note_detach (struct disk *d)
     d->detached_to = strdup (to);
 }
 
+/* The proxy offers to read into shared memory to a process that has a control
+ * connection, and the first connection to it was there before that.
+ */
+static void
+prepare_sharing (struct disk *d)
+{
+  const char *why = NULL;
+
+  if (!d->settings->options->shared_memory)
+    why = "--no-shared-memory";
+  else if (!endpoint_is_unix (d->source))
+    why = "the source is not reached by a Unix socket";
+  else {
+    endpoint_exchange_first (d->source, d->settings->loop, &source_options,
+                             d->settings->cancel_fd);
+    if (!d->source->connections[0]->can_cache)
+      why = "the proxy does not offer it, or admits no other connection";
+  }
+  if (why != NULL)
+    d->not_shared = strdup (why);
+}
+
 int
 disk_widen (struct disk *d)
 {
+  prepare_sharing (d);
   if (widen (d) == -1 || make_reader (d) == -1 || make_copier (d) == -1)
     return -1;
   d->swept = true; /* nothing is taken before the first pass */

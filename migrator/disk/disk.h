@@ -99,7 +99,8 @@ struct disk {
   bool owned_elsewhere; /* not by the source: an earlier run cut over */
   bool beginning;       /* asked for our session, not yet answered */
   bool begun;           /* our session exists */
-  bool distrusted;      /* it does not hold what was copied to it */
+  char *not_shared; /* why the proxy does not share memory, or NULL; owned */
+  bool distrusted;  /* it does not hold what was copied to it */
 
   /* The pass under way. */
   enum pass_kind pass_kind;
@@ -218,6 +219,11 @@ extern int disk_check_begun (struct disk *d);
 /* failure_note: the destination is where the disk is.  -1. */
 extern int disk_fail_is_there (struct disk *d);
 extern void disk_close (struct disk *d);
+
+/* Whether the source is read through memory that its proxy shares; if not, why,
+ * or NULL as long as that is not known.
+ */
+extern bool disk_is_shared (const struct disk *d, const char **why);
 
 /* Whether its proxy can be asked. */
 extern bool disk_is_connected (const struct disk *d);

@@ -271,6 +271,7 @@ come_into_use (struct connection *c)
   socket_keep_alive (c->sock);
   c->asked_us = c->answered_us = loop_now_us ();
   c->tls = nbd_get_tls_negotiated (c->nbd) == 1;
+  c->can_cache = nbd_can_cache (c->nbd) == 1;
 }
 
 unsigned
@@ -511,6 +512,15 @@ connection_read (struct connection *c, struct io *io, void *buf, uint32_t bytes,
   const nbd_completion_callback cb = start (c, io, false);
 
   started (c, io, nbd_aio_pread (c->nbd, buf, bytes, offset, cb, 0));
+}
+
+void
+connection_cache (struct connection *c, struct io *io, uint32_t bytes,
+                  uint64_t offset)
+{
+  const nbd_completion_callback cb = start (c, io, false);
+
+  started (c, io, nbd_aio_cache (c->nbd, bytes, offset, cb, 0));
 }
 
 void

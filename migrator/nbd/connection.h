@@ -55,7 +55,8 @@ struct connection {
   int64_t slowest_us;                   /* of all answers to writes */
   bool frozen;                          /* it broke: the line stays as it is */
   bool tls;
-  bool left; /* the proxy waits for the answers: it is not to be reset */
+  bool can_cache; /* its server was asked, and takes connection_cache */
+  bool left;      /* the proxy waits for the answers: it is not to be reset */
 };
 
 #define CONNECTION_CONNECT_MS 10000
@@ -128,6 +129,9 @@ extern int64_t connection_oldest_us (const struct connection *c, bool probes);
 
 extern void connection_read (struct connection *c, struct io *io, void *buf,
                              uint32_t bytes, uint64_t offset);
+/* Have the proxy read it into memory that it shares (shared-memory.h). */
+extern void connection_cache (struct connection *c, struct io *io,
+                              uint32_t bytes, uint64_t offset);
 extern void connection_write (struct connection *c, struct io *io,
                               const void *buf, uint32_t bytes, uint64_t offset);
 extern void connection_zero (struct connection *c, struct io *io,

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "announcement.h"
 #include "cleanup.h"
@@ -234,6 +235,37 @@ endpoint_widen (struct endpoint *e, struct loop *loop,
   for (i = 0; i < come; ++i)
     endpoint_add (e, v[i]);
   return use == wanted->connections ? ENDPOINT_WIDENED : ENDPOINT_NOT_ADMITTED;
+}
+
+bool
+endpoint_is_unix (const struct endpoint *e)
+{
+  struct sockaddr_storage addr;
+  socklen_t len = sizeof addr;
+
+  return getsockname (e->connections[0]->sock, (struct sockaddr *)&addr,
+                      &len) == 0 &&
+         addr.ss_family == AF_UNIX;
+}
+
+void
+endpoint_exchange_first (struct endpoint *e, struct loop *loop,
+                         const struct connection_options *options,
+                         int interrupt_fd)
+{
+  const struct connection_options hurried = hurry (e, options);
+  struct connection *c;
+  char *why = NULL;
+
+  assert (e->nr_connections == 1);
+  c = connection_open (loop, e->uri, &hurried, interrupt_fd, &why);
+  if (c != NULL && !differs (e, c, options, &why)) {
+    connection_close (e->connections[0]);
+    e->connections[0] = c;
+  }
+  else
+    connection_close (c);
+  free (why);
 }
 
 bool

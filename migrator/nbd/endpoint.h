@@ -77,6 +77,17 @@ endpoint_widen (struct endpoint *e, struct loop *loop,
                 const struct endpoint_wanted *wanted, int interrupt_fd,
                 char **why);
 
+/* Whether it is reached by a Unix socket. */
+extern bool endpoint_is_unix (const struct endpoint *e);
+
+/* Another connection in the place of the first one, before there are more: a
+ * server may tell a client that comes again more than before.  Where that is
+ * not admitted the first one stays.
+ */
+extern void endpoint_exchange_first (struct endpoint *e, struct loop *loop,
+                                     const struct connection_options *options,
+                                     int interrupt_fd);
+
 /* Take a broken connection that holds nothing out of use.  Why it broke, which
  * the caller frees; NULL: there is none.
  */

@@ -152,6 +152,24 @@ finish_in_force (const struct migration *m)
   return m->finish_wished ? m->finish_wish : m->disks.finish;
 }
 
+/* All of the disks, or why one is not. */
+static void
+note_shared_memory (struct snapshot *s, const struct migration *m)
+{
+  size_t i;
+
+  s->shared_memory = m->disks.n > 0;
+  for (i = m->disks.n; i > 0; --i) {
+    const struct disk *d = &m->disks.v[i - 1];
+    const char *why;
+
+    if (disk_is_shared (d, &why))
+      continue;
+    s->shared_memory = false;
+    s->not_shared_memory = why;
+  }
+}
+
 struct snapshot
 snapshot_of (struct migration *m)
 {
@@ -190,6 +208,7 @@ snapshot_of (struct migration *m)
 
   s.percent = over ? 100 : s.pass_percent;
   note_late (&s, m);
+  note_shared_memory (&s, m);
   return s;
 }
 
@@ -212,6 +231,8 @@ add_disk (struct account *a, const struct disk *d)
     .sampled_bytes = d->sampled_bytes,
     .digest = d->digest[0] ? d->digest : NULL,
   };
+  a->disks[a->nr_disks - 1].shared_memory =
+    disk_is_shared (d, &a->disks[a->nr_disks - 1].not_shared_memory);
   a->resumed |= d->resumed;
   a->disk_bytes += d->disk_bytes;
   a->marked_bytes += d->marked_bytes;

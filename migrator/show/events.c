@@ -72,6 +72,10 @@ disk_json (const struct account_disk *d)
                          (json_int_t)d->disk_bytes, "chunk_bytes",
                          (json_int_t)d->chunk_bytes, "resumed", d->resumed);
 
+  json_object_set_new (o, "shared_memory", json_boolean (d->shared_memory));
+  if (d->not_shared_memory != NULL)
+    json_object_set_new (o, "shared_memory_why",
+                         json_string (d->not_shared_memory));
   if (d->owner != NULL)
     json_object_set_new (o, "owner", json_string (d->owner));
   if (d->sampled_over != NULL)

@@ -32,6 +32,9 @@ struct snapshot {
   uint64_t rate; /* bytes per second, 0: unlimited */
   size_t nr_disks;
 
+  bool shared_memory;            /* the source is read through it */
+  const char *not_shared_memory; /* if not: why, or NULL: not known yet */
+
   const char *silent; /* which side does not answer, or NULL */
   uint64_t silent_ms;
 
@@ -46,6 +49,8 @@ struct account_disk {
   const char *source, *destination; /* URIs */
   uint64_t disk_bytes, chunk_bytes;
   bool resumed;
+  bool shared_memory; /* as above */
+  const char *not_shared_memory;
   const char *owner;        /* NULL: nobody was asked */
   const char *sampled_over; /* NULL: no sample was read */
   unsigned sampled_places;
