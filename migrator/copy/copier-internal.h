@@ -72,7 +72,8 @@ struct copier {
   bool obey_rate;
   int64_t busy_since_us;
   struct copier_stats stats;
-  unsigned flushes;  /* due or under way, of the one that counts */
+  unsigned flushes; /* due or under way, of the one that counts */
+  unsigned flushes_sent;
   bool flushing;     /* it waits for those, and for what writes back */
   bool flush_failed; /* any, ever */
   bool writing_back;

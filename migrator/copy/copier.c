@@ -418,6 +418,7 @@ flush_ended (struct io *io)
 
   note_flush (f);
   f->c->flushes--;
+  f->c->flushes_sent--;
   f->c->flushing &= some_flush_pending (f->c);
   free (f);
 }
@@ -433,6 +434,43 @@ write_back_ended (struct io *io)
   free (f);
 }
 
+static void
+send_flush (struct copier *c, struct connection *conn)
+{
+  struct flush *f = calloc (1, sizeof *f);
+
+  if (f == NULL)
+    abort (); /* a few dozen bytes; there is no way on from here */
+  f->c = c;
+  f->io.ended = flush_ended;
+  conn->flush_due = false;
+  conn->written = false; /* what is unanswered says that it is, when it ends */
+  c->flushes_sent++;
+  connection_flush (conn, &f->io);
+}
+
+static bool
+is_copying (const struct copier *c)
+{
+  return c->jobs > 0 || c->ready.first != NULL || c->unknown.first != NULL;
+}
+
+/* A flush covers what was answered before it was sent, so it need not wait for
+ * what is in flight.  But it is a request as any other, and they are few on a
+ * connection (DEPTH): so of several connections not more than half flush at a
+ * time, while the others copy.  A single one takes both.
+ */
+static bool
+may_flush (const struct copier *c, const struct connection *conn)
+{
+  const unsigned n = c->destination->nr_connections;
+
+  if (!connection_alive (conn) || n == 1)
+    return true;
+  return conn->in_flight < DEPTH &&
+         (c->flushes_sent < n / 2 || !is_copying (c));
+}
+
 static bool
 feed_flushes (struct copier *c)
 {
@@ -441,20 +479,21 @@ feed_flushes (struct copier *c)
 
   for (i = 0; i < c->destination->nr_connections; ++i) {
     struct connection *conn = c->destination->connections[i];
-    struct flush *f;
 
-    if (!conn->flush_due || (connection_alive (conn) && conn->in_flight > 0))
+    if (!conn->flush_due || !may_flush (c, conn))
       continue;
-    f = calloc (1, sizeof *f);
-    if (f == NULL)
-      abort (); /* a few dozen bytes; there is no way on from here */
-    f->c = c;
-    f->io.ended = flush_ended;
-    conn->flush_due = false;
-    connection_flush (conn, &f->io);
+    send_flush (c, conn);
     progress = true;
   }
   return progress;
+}
+
+/* How many requests may be in flight on each connection to the destination. */
+static unsigned
+destination_depth (const struct copier *c)
+{
+  return c->destination->nr_connections == 1 && c->flushes_sent > 0 ? DEPTH + 1
+                                                                    : DEPTH;
 }
 
 /* This flush proves nothing and is not reported: 'written' stays.  But it can
@@ -594,7 +633,8 @@ feed_connections (struct copier *c)
   bool progress = false;
 
   while (c->destination_ops.first != NULL &&
-         (conn = endpoint_idle (c->destination, DEPTH)) != NULL) {
+         (conn = endpoint_idle (c->destination, destination_depth (c))) !=
+           NULL) {
     c->nr_destination_ops--;
     op_submit (op_queue_pop (&c->destination_ops), conn);
     progress = true;
@@ -696,9 +736,6 @@ copier_run (struct copier *c)
     copier_drop_queue (c);
 }
 
-/* The requests wait until their connection is idle: one request in flight on
- * each holds for flushes, too.
- */
 void
 copier_flush (struct copier *c)
 {
@@ -709,7 +746,6 @@ copier_flush (struct copier *c)
 
     if (!conn->written)
       continue;
-    conn->written = false;
     conn->flush_due = true;
     c->flushes++;
   }

@@ -142,10 +142,10 @@ extern void copier_drop_queue (struct copier *c);
 /* With false, the token bucket is not asked: in the final pass. */
 extern void copier_obey_rate (struct copier *c, bool obey);
 
-/* Flush every connection that wrote, on that connection (R6), as soon as it is
- * idle; what is written meanwhile belongs to the next flush.  One at a time:
- * copier_flushing until it ended; then *ok, which is false for good once any
- * flush has failed.
+/* Flush every connection that wrote, on that connection (R6), beside the
+ * copying.  What was acknowledged before this call is covered; what is after it
+ * belongs to the next flush.  One at a time: copier_flushing until it ended;
+ * then *ok, which is false for good once any flush has failed.
  */
 extern void copier_flush (struct copier *c);
 extern bool copier_flushing (const struct copier *c, bool *ok);

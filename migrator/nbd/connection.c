@@ -440,6 +440,7 @@ run_ended (struct deferred *d)
   if (io->next)
     io->next->prev = io->prev;
   c->in_flight--;
+  c->written |= io->writes; /* a flush that was sent before may not cover it */
   c->answered_us = loop_now_us ();
   if (!io->probe)
     c->worked_us = c->answered_us;

@@ -45,8 +45,8 @@ struct connection {
   int64_t worked_us;   /* the same, of those that are no probes */
   int64_t asked_us;    /* when the latest began that was answered */
   struct probe *probe; /* probe.h: in flight, owned; or NULL */
-  bool flush_due;      /* flush it as soon as it is idle */
-  bool written;        /* something was written since the last flush (R6) */
+  bool flush_due;      /* a flush that counts is to be sent (R6) */
+  bool written;        /* the last one that was sent may not cover all */
   bool coming;         /* being made: connection_begin */
   char *why;           /* why it broke, owned; NULL while it works */
 

@@ -20,6 +20,10 @@
  *   fail-flush=N flush-ms=MS
  *                         so does the Nth flush, with what was written before
  *                         it, after that many milliseconds
+ *   hold-flush=PATH       while this file is there a flush is not answered;
+ *                         PATH.begun appears when one waits so, with what came
+ *                         before it in the file, and PATH.written when 1 MiB
+ *                         was written meanwhile
  *   zero-ms-per-mib=MS    so long it takes to zero or trim
  *   dawdle=PATH           the first write that begins with 'S' waits until this
  *                         file is there, then is done, then PATH.done appears
@@ -46,7 +50,9 @@ struct range {
   uint64_t offset, length;
 };
 
-static char *file, *dawdle;
+#define HELD_BYTES (1024 * 1024)
+
+static char *file, *dawdle, *hold;
 static int minimum = 1, maximum = 32 * 1024 * 1024;
 static int multi_conn = 1, fua = 1, trim = 1, cache = 1;
 static int writeback, seed = 1, refuse_writes, refuse_flush;
@@ -65,6 +71,8 @@ static struct range *pending; /* not in the file yet */
 static size_t nr_pending, allocated;
 static uint64_t random_state;
 static bool dawdled;
+static bool holding;
+static uint64_t held_bytes; /* written while a flush is held */
 
 static const struct {
   const char *key;
@@ -95,6 +103,10 @@ lossy_config (const char *key, const char *value)
   if (strcmp (key, "dawdle") == 0) {
     dawdle = nbdkit_absolute_path (value);
     return dawdle == NULL ? -1 : 0;
+  }
+  if (strcmp (key, "hold-flush") == 0) {
+    hold = nbdkit_absolute_path (value);
+    return hold == NULL ? -1 : 0;
   }
   for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; ++i) {
     if (strcmp (key, numbers[i].key) == 0)
@@ -133,6 +145,7 @@ lossy_unload (void)
   free (pending);
   free (file);
   free (dawdle);
+  free (hold);
 }
 
 static void *
@@ -294,24 +307,37 @@ lossy_pread (void *handle, void *buf, uint32_t count, uint64_t offset,
   return 0;
 }
 
-/* Make an old write land late. */
+/* Wait until a file is there, or is not.  Not nbdkit_nanosleep: that would end
+ * with the connection.
+ */
 static void
-wait_for_permission (void)
+wait_for_file (const char *path, bool there)
 {
   const struct timespec ten_ms = { 0, 10000000 };
 
-  /* Not nbdkit_nanosleep: that would end with the connection. */
-  while (access (dawdle, F_OK) == -1)
+  while ((access (path, F_OK) == 0) != there)
     nanosleep (&ten_ms, NULL);
 }
 
+/* PATH.SUFFIX appears. */
 static void
-say_done (void)
+say (const char *path, const char *suffix)
 {
   char name[4096];
 
-  snprintf (name, sizeof name, "%s.done", dawdle);
+  snprintf (name, sizeof name, "%s.%s", path, suffix);
   close (open (name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+}
+
+/* Called with the lock. */
+static void
+count_held (uint32_t count)
+{
+  if (!holding)
+    return;
+  held_bytes += count;
+  if (held_bytes >= HELD_BYTES && held_bytes - count < HELD_BYTES)
+    say (hold, "written");
 }
 
 static int
@@ -329,14 +355,15 @@ lossy_pwrite (void *handle, const void *buf, uint32_t count, uint64_t offset,
     late = dawdled = true;
   if (late) {
     pthread_mutex_unlock (&lock);
-    wait_for_permission ();
+    wait_for_file (dawdle, true);
     pthread_mutex_lock (&lock);
   }
   memcpy (image + offset, buf, count);
+  count_held (count);
   r = changed (offset, count, flags);
   pthread_mutex_unlock (&lock);
   if (late)
-    say_done ();
+    say (dawdle, "done");
   return r;
 }
 
@@ -399,6 +426,23 @@ flush (void)
   return r;
 }
 
+/* Called with flush_lock, when all that came before is in the file. */
+static void
+wait_if_held (void)
+{
+  if (hold == NULL || access (hold, F_OK) == -1)
+    return;
+  pthread_mutex_lock (&lock);
+  holding = true;
+  held_bytes = 0;
+  pthread_mutex_unlock (&lock);
+  say (hold, "begun");
+  wait_for_file (hold, false);
+  pthread_mutex_lock (&lock);
+  holding = false;
+  pthread_mutex_unlock (&lock);
+}
+
 static int
 lossy_flush (void *handle, uint32_t flags)
 {
@@ -408,6 +452,7 @@ lossy_flush (void *handle, uint32_t flags)
   (void)flags;
   pthread_mutex_lock (&flush_lock);
   r = ++nr_flushes == fail_flush ? lose_late () : flush ();
+  wait_if_held ();
   pthread_mutex_unlock (&flush_lock);
   return r;
 }

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A flush beside the copying (R6): it overtakes a write that is not answered,
+ * which the next flush must cover, although nothing else was written since.
+ */
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "unit.h"
+
+#include "copy/copier.h"
+#include "nbd/endpoint.h"
+#include "server.h"
+
+#define DISK_BYTES (1024 * 1024)
+#define CHUNK_BYTES (64 * 1024)
+
+static struct server source, destination;
+static struct loop loop;
+static struct bucket bucket;
+static struct endpoint *from, *to;
+static struct copier *copier;
+static char cue[80];
+static unsigned done;
+
+static void
+ended (void *opaque, uint64_t offset, uint64_t length,
+       enum copy_outcome outcome)
+{
+  (void)opaque;
+  (void)offset;
+  (void)length;
+  CU_ASSERT_EQUAL (outcome, COPY_DONE);
+  done++;
+}
+
+static void
+wrote (void *opaque, uint64_t offset, uint64_t length)
+{
+  (void)opaque;
+  (void)offset;
+  (void)length;
+}
+
+static struct endpoint *
+open_endpoint (const struct server *s)
+{
+  const struct connection_options none = { 0 };
+  char *why = NULL;
+  struct endpoint *e = endpoint_open (&loop, s->uri, &none, -1, &why);
+
+  if (e == NULL) {
+    fprintf (stderr, "%s: %s\n", s->uri, why);
+    exit (EXIT_FAILURE);
+  }
+  return e;
+}
+
+/* The destination takes the first write that begins with 'S' when the cue is
+ * there.
+ */
+static void
+begin (void)
+{
+  const struct copier_options options = {
+    .chunk_bytes = CHUNK_BYTES,
+    .request_bytes = CHUNK_BYTES,
+    .in_flight_bytes = DISK_BYTES,
+    .bucket = &bucket,
+    .ended = ended,
+    .wrote = wrote,
+  };
+  char args[128];
+
+  loop_init (&loop);
+  bucket_init (&bucket, 0, loop_now_us ());
+  server_init (&source, DISK_BYTES, 'S');
+  server_start (&source, NULL);
+  server_init (&destination, DISK_BYTES, 0);
+  snprintf (cue, sizeof cue, "%s/cue", destination.dir);
+  snprintf (args, sizeof args, "dawdle=%s multi-conn=0", cue);
+  server_start (&destination, args);
+  from = open_endpoint (&source);
+  to = open_endpoint (&destination);
+  copier = copier_new (&loop, from, to, &options);
+  CU_ASSERT_PTR_NOT_NULL_FATAL (copier);
+}
+
+static void
+end (void)
+{
+  char name[96];
+
+  copier_free (copier);
+  endpoint_close (from);
+  endpoint_close (to);
+  loop_destroy (&loop);
+  unlink (cue);
+  snprintf (name, sizeof name, "%s.done", cue);
+  unlink (name);
+  server_destroy (&source);
+  server_destroy (&destination);
+}
+
+static void
+run_once (void)
+{
+  copier_run (copier);
+  CU_ASSERT_EQUAL (loop_run_once (&loop, 10), 0);
+}
+
+/* An upper bound, not a time to wait. */
+static bool
+flush_ends (void)
+{
+  unsigned tries = SERVER_TRIES;
+  bool ok;
+
+  copier_flush (copier);
+  while (copier_flushing (copier, &ok) && tries-- > 0)
+    run_once ();
+  return !copier_flushing (copier, &ok) && ok;
+}
+
+static void
+test_overtaken_write (void)
+{
+  static uint8_t image[DISK_BYTES];
+  size_t i;
+
+  begin ();
+  CU_ASSERT_EQUAL (copier_add (copier, 0, CHUNK_BYTES, true), 0);
+  while (to->connections[0]->in_flight == 0)
+    run_once ();
+  CU_ASSERT_TRUE (flush_ends ());
+  CU_ASSERT_EQUAL (done, 0);
+
+  close (open (cue, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  while (done == 0)
+    run_once ();
+  CU_ASSERT_TRUE (flush_ends ());
+  server_stop (&destination, SIGKILL);
+  server_read_file (&destination, image, DISK_BYTES);
+  for (i = 0; i < CHUNK_BYTES && image[i] == 'S'; ++i)
+    ;
+  CU_ASSERT_EQUAL (i, CHUNK_BYTES);
+  end ();
+}
+
+int
+main (void)
+{
+  CU_TestInfo tests[] = {
+    { "a flush overtakes a write", test_overtaken_write },
+    CU_TEST_INFO_NULL,
+  };
+
+  signal (SIGPIPE, SIG_IGN);
+  return unit_main ("copier-flush", tests);
+}
