@@ -44,7 +44,7 @@ said 0 "place        the proxy's local image" status --control="$dir/control" "$
 echo "-- --control, and nothing behind the URI"
 said 0 "place        the proxy's local image" status --control="$dir/control" "$nobody"
 said 1 'nothing to cancel' cancel --control="$dir/control" "$nobody"
-said 0 'is served from its source' reopen --control="$dir/control" "$nobody"
+said 0 "is served from the proxy's local image" reopen --control="$dir/control" "$nobody"
 said 1 'nobody.sock' status "$nobody"
 
 echo "-- --control, and a directory"
@@ -69,7 +69,7 @@ wait_bg migrator || fail "nbdmigrate ended with exit status $?"
 said 1 'was handed over' cancel "$dir"
 
 echo "-- a handover is taken back"
-said 0 'is served from its source' reopen "$dir"
+said 0 "is served from the proxy's local image" reopen "$dir"
 must_have_status "$dir" '.owner == "source"'
 end_bg proxy
 rm -r "$dir"
@@ -126,7 +126,7 @@ said 0 'since the detach' cancel --export=b "$dir"
 said 1 "the disk of $dir (export 'c'): no client" cancel --export=c "$dir"
 [ "$(status_of "$dir" .export | paste -sd,)" = a,b ] || # not as they were opened
   fail "the disks of a proxy are not in order"
-said 0 "export 'a') is served from its source" reopen --export=a "$dir"
+said 0 "export 'a') is served from the proxy's local image" reopen --export=a "$dir"
 said 1 'nothing to cancel' cancel --control="$dir/control" "$A"
 
 echo "-- started again: one is open, the other one is known by its state file"
@@ -159,7 +159,7 @@ said 1 "needs migrate-named-exports=true of the proxy); if this has worked" \
   status "$B"
 start_nbdkit moved memory 1M
 said 1 "export 'b') was pivoted" cancel --export=b "$dir"
-said 0 "export 'b') is served from its destination" reopen --export=b "$dir" \
+said 0 "export 'b') is served from nbd" reopen --export=b "$dir" \
   owner=destination destination="$(uri moved)"
 said 0 "$(uri moved)" status "$B"
 end_bg proxy
@@ -177,7 +177,7 @@ said 1 "no export named ''" status "$(uri proxy)"
 grep -q 'DIR.*tell; otherwise .*named-exports' "$tmp/said" ||
   fail "the likelier is not said first: $(cat "$tmp/said")"
 ! grep -q reopen "$tmp/said" || fail "a command is told that fails as it stands"
-said 0 'is served from its destination' reopen "$dir" owner=destination \
+said 0 'is served from nbd' reopen "$dir" owner=destination \
   destination="$(uri moved)"
 said 0 "$(uri moved)" status "$(uri proxy)"
 expect_status 1 nbdinfo --size "nbd+unix:///other?socket=$tmp/proxy.sock" \

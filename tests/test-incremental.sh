@@ -67,7 +67,8 @@ fill "$S" 100
 echo "-- the first one is a full copy, whatever is asked for"
 run --incremental
 expect false $size
-grep -q "$S has no detach to go on from" "$tmp/migrate.log"
+grep -q "$S has no detach to go on from (it was not detached before)" \
+  "$tmp/migrate.log"
 
 echo "-- nothing was written"
 run --incremental
@@ -133,6 +134,7 @@ echo "-- after a cancellation nobody tracks"
 guest -c "write -P 5 5M 512"
 run --incremental
 expect_full
+grep -q "has no detach to go on from ('cancel' has dropped" "$tmp/migrate.log"
 
 echo "-- the destination server may have been started again meanwhile"
 end_bg destination

@@ -95,7 +95,7 @@ is_local destination
 start_nbdkit elsewhere memory $size
 expect_status 1 "$nbdmigrate" reopen "$P" destination="$(uri elsewhere)" \
   2> "$tmp/reopen.log"
-grep -q "the proxy's own image" "$tmp/reopen.log" || fail "$(cat "$tmp/reopen.log")"
+grep -q "the proxy's local image" "$tmp/reopen.log" || fail "$(cat "$tmp/reopen.log")"
 end_bg elsewhere
 is_local destination
 start_guest second "$P" --initial any --rate 4M

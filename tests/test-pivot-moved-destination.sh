@@ -86,7 +86,7 @@ move_to two
 destination_is two
 wait_for is_up
 guest_goes_on guest
-grep -q "destination $(uri two | sed 's/[?]/[?]/'): back after" "$tmp/proxy.log"
+grep -q "server $(uri two | sed 's/[?]/[?]/'): back after" "$tmp/proxy.log"
 refused 'already' one
 
 echo "-- two of them, one right after the other"

@@ -108,7 +108,7 @@ refused ()
 }
 
 echo "-- what is served cannot be given another destination"
-refused "destination $(uri destination) already, and nothing was changed" \
+refused "served from $(uri destination) already, and nothing was changed" \
   reopen "$(uri proxy)" owner=destination destination="$(uri nobody)"
 refused 'goes with owner=destination only' \
   reopen "$(uri proxy)" owner=source destination="$(uri nobody)"
@@ -153,16 +153,16 @@ start_nbdkit small memory 1M
 refused 'nothing was changed' reopen "$dir" owner=destination \
   destination="$(uri small)"
 end_bg small
-refused 'served from its destination' cancel "$dir"
+refused 'was pivoted, and is at' cancel "$dir"
 must_have_status "$dir" '.relay == null'
 destination_is destination
 "$nbdmigrate" reopen "$dir" owner=destination destination="$(uri moved)" \
   2> "$tmp/reopen.log"
-grep -q 'is served from its destination' "$tmp/reopen.log"
+grep -qF "is served from $(uri moved)" "$tmp/reopen.log"
 must_have_status "$dir" .relay.up
 destination_is moved
 resume_guest "$(uri proxy)"
-refused "destination $(uri moved) already" reopen "$dir" owner=destination \
+refused "served from $(uri moved) already" reopen "$dir" owner=destination \
   destination="$(uri destination)"
 verify_final guest "$(uri moved)"
 

@@ -111,6 +111,8 @@ kill_bg destination STOP
 wait_for has_status "$(uri proxy)" '.leased_bytes > 0'
 "$nbdmigrate" cancel "$(uri proxy)"
 expect_status 3 wait_bg migrator
+! grep 'control connection' "$tmp/migrator.log" ||
+  fail "it complains of what the user asked for"
 status_says '^migration  *cancelled' '^uncertain .*may change'
 kill_bg destination CONT
 

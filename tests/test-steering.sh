@@ -68,6 +68,10 @@ wait_for has_status "$S1" '.progress.rate == 131072'
 has_status "$S1" '.progress.max_pause_ms == 100'
 "$nbdmigrate" status "$S1" | grep -q '^max pause  *100 ms'
 said 2 rate=1X set "$S1" rate=1X
+said 0 'rate=128 is 128 bytes per second' set "$S1" rate=128
+wait_for has_status "$S1" '.progress.rate == 128'
+"$nbdmigrate" set "$S1" rate=128K
+wait_for has_status "$S1" '.progress.rate == 131072'
 said 2 max-pause=0 set "$S1" max-pause=0
 said 2 speed=1M set "$S1" speed=1M
 said 2 missing set "$S1"
@@ -137,7 +141,7 @@ for u in "$S1" "$S2"; do
   has_status "$u" '.owner == "destination"'
 done
 verify_all_final guest "$D1" "$D2"
-said 1 "was pivoted, and is served from its destination $D1" cancel "$S1"
+said 1 "was pivoted, and is at $D1 now" cancel "$S1"
 has_status "$S1" '.owner == "destination" and .last_end == "pivoted"'
 for i in 1 2; do
   end_bg proxy$i

@@ -81,6 +81,7 @@ extern char *options_uri (const char *what, const char *text);
  * wrong with it.
  */
 extern int options_bytes (const char *name, const char *text, uint64_t *bytes);
+extern int options_rate (const char *name, const char *text, uint64_t *bytes);
 extern int options_pause (const char *name, const char *text, uint64_t *ms);
 
 #endif /* NBDMIGRATE_OPTIONS_H */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,7 @@ static const char help[] =
   "this\n"
   "host, DESTINATION that of any writable NBD export, or local: for the way "
   "back to\n"
-  "the proxy's own image.  Several pairs are one migration: one rate, one "
+  "the proxy's local image.  Several pairs are one migration: one rate, one "
   "pause,\n"
   "all cut over or none.  DIR is the migrate-dir of a proxy.\n"
   "\n"
@@ -144,6 +145,21 @@ options_bytes (const char *name, const char *text, uint64_t *bytes)
   return -1;
 }
 
+/* A forgotten suffix makes a migration that takes years. */
+#define RATE_TOLD_BYTES 4096
+
+int
+options_rate (const char *name, const char *text, uint64_t *bytes)
+{
+  if (options_bytes (name, text, bytes) == -1)
+    return -1;
+  if (*bytes > 0 && *bytes < RATE_TOLD_BYTES)
+    say_info ("%s=%s is %" PRIu64 " bytes per second; with the suffix M it "
+              "would be MiB",
+              name, text, *bytes);
+  return 0;
+}
+
 int
 options_pause (const char *name, const char *text, uint64_t *ms)
 {
@@ -253,7 +269,7 @@ parse_option (struct options *o, int opt, const char *text)
   case OPT_MAX_PAUSE:
     return options_pause ("--max-pause", text, &o->max_pause_ms);
   case OPT_RATE:
-    return options_bytes ("--rate", text, &o->rate);
+    return options_rate ("--rate", text, &o->rate);
   case OPT_CONNECTIONS:
     if (parse_number ("connections", text, 1, 16, &n) == -1)
       return -1;
@@ -349,9 +365,9 @@ options_uri (const char *what, const char *text)
     say_usage ("%s '%s' is not an NBD URI; write for example "
                "'nbd+unix:///?socket=/run/vm1.sock' or 'nbd://host:10809/'%s",
                what, text,
-               strcmp (what, "DESTINATION") == 0 ? ", or '" URI_LOCAL
-                                                   "' for the proxy's own image"
-                                                 : "");
+               strcmp (what, "DESTINATION") == 0
+                 ? ", or '" URI_LOCAL "' for the proxy's local image"
+                 : "");
     return NULL;
   }
   uri = uri_absolute (text);

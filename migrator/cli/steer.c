@@ -129,7 +129,7 @@ add_setting (json_t *wishes, const char *setting, uint64_t *max_pause_ms)
   uint64_t value;
 
   if (strncmp (setting, "rate=", 5) == 0) {
-    if (options_bytes ("rate", setting + 5, &value) == -1)
+    if (options_rate ("rate", setting + 5, &value) == -1)
       return -1;
     return add_once (wishes, "rate", json_integer ((json_int_t)value), setting);
   }
@@ -270,8 +270,8 @@ say_too_late (const struct proxy *p, const json_t *found, const char *what)
   const char *owner = member (found, "owner");
 
   if (strcmp (owner, "destination") == 0)
-    say_error ("%s: %s was pivoted, and is served from its destination %s",
-               what, p->uri, member (found, "destination"));
+    say_error ("%s: %s was pivoted, and is at %s now", what, p->uri,
+               member (found, "destination"));
   else if (strcmp (owner, "fenced") == 0)
     say_error ("%s: %s was handed over, and its guest is to use the "
                "destination %s; if it never did, 'nbdmigrate reopen DIR' "
@@ -402,14 +402,16 @@ static int
 reopen (struct proxy *p, const json_t *args)
 {
   CLEANUP_ANSWER struct control_answer a = { 0 };
+  const char *place;
 
   control_wait (p->control, "reopen", json_deep_copy (args), ANSWER_MS * 4, &a);
   if (a.value == NULL) {
     say_error ("reopening %s: %s", p->uri, a.desc);
     return EXIT_FAILED;
   }
-  say_info ("%s is served from its %s%s", p->uri,
-            json_string_value (json_object_get (a.value, "owner")),
+  place = json_string_value (json_object_get (a.value, "place"));
+  say_info ("%s is served from %s%s", p->uri,
+            place ? place : "the proxy's local image",
             json_is_false (json_object_get (a.value, "connected"))
               ? ", to which the proxy is connecting again"
               : "");

@@ -563,6 +563,19 @@ make_copier (struct disk *d)
   return d->copier ? 0 : -1;
 }
 
+/* Why there is nothing to go on from, by how the latest migration ended. */
+static const char *
+why_no_detach (const char *last_end)
+{
+  if (strcmp (last_end, "detached") == 0)
+    return "its proxy was started again since the detach";
+  if (strcmp (last_end, "aborted") == 0)
+    return "'cancel' has dropped what was tracked";
+  if (strcmp (last_end, "interrupted") == 0)
+    return "another migration of it has begun since, or there was no detach";
+  return "it was not detached before";
+}
+
 /* --incremental: 'begin' makes the filter forget it. */
 static void
 note_detach (struct disk *d)
@@ -573,9 +586,13 @@ note_detach (struct disk *d)
   control_wait (d->control, "status", NULL, 5000, &a);
   end = json_string_value (json_object_get (a.value, "last_end"));
   to = json_string_value (json_object_get (a.value, "destination"));
-  if (end != NULL && to != NULL && strcmp (end, "detached") == 0 &&
+  if (end == NULL || to == NULL)
+    end = "none";
+  if (strcmp (end, "detached") == 0 &&
       json_is_true (json_object_get (a.value, "tracking")))
     d->detached_to = strdup (to);
+  else
+    d->no_detach = why_no_detach (end);
 }
 
 /* The proxy offers to read into shared memory to a process that has a control

@@ -92,7 +92,9 @@ struct disk {
    * image; and what that server calls itself if it is a proxy, or NULL.
    */
   char *place, *place_id;
-  char *detached_to;    /* --incremental: where to before us, or NULL */
+  /* --incremental: where to before us, or NULL and why not (static). */
+  char *detached_to;
+  const char *no_detach;
   uint64_t settle_ms;   /* for which 'begin' waits at least */
   bool attached;        /* the filter told about it */
   bool is_there;        /* where it is to go */

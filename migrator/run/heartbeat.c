@@ -95,7 +95,7 @@ published (void *opaque, const struct control_answer *a)
   m->publishing--;
   if (a->value != NULL)
     take_wishes (m, json_object_get (a->value, "wishes"));
-  else
+  else if (!m->forget) /* 'cancel' may have ended it in the end */
     failure_note (&d->disks->failure, "the control connection of %s: %s",
                   d->pair->source, a->desc);
 }

@@ -412,9 +412,8 @@ static void
 say_not_incremental (const struct disk *d)
 {
   if (d->detached_to == NULL)
-    say_info ("%s has no detach to go on from (there was none, or its proxy "
-              "was started again since): full copy",
-              d->pair->source);
+    say_info ("%s has no detach to go on from (%s): full copy", d->pair->source,
+              d->no_detach ? d->no_detach : "no memory");
   else
     say_info ("%s was last detached to %s, not to %s: full copy",
               d->pair->source, d->detached_to, d->pair->destination);

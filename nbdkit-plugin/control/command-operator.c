@@ -58,7 +58,7 @@ command_abort (struct call *call)
 
   if (is_committing (e))
     return call_fail (call, "Committing",
-                      "abort: the disk is changing its owner just now, which "
+                      "the disk is changing its owner just now, which "
                       "its migration may still take back; 'status' tells the "
                       "owner in the end");
   found = describe (e);
@@ -105,9 +105,10 @@ get_owner (struct call *call, enum owner now)
 
 /* 'connected': guests are served now. */
 static json_t *
-answer (enum owner owner, bool connected)
+answer (struct export *e, enum owner owner, bool connected)
 {
-  return json_pack ("{s:s, s:b}", "owner", owner_name (owner), "connected",
+  return json_pack ("{s:s, s:s?, s:b}", "owner", owner_name (owner), "place",
+                    place_is_remote (e) ? place_uri (e) : NULL, "connected",
                     (int)connected);
 }
 
@@ -124,7 +125,7 @@ serve_from_local (struct call *call)
   if (owner_record (e, OWNER_SOURCE, RECORD_END_NONE) != OWNER_RECORDED) {
     e->session.source = before;
     return call_fail (call, "Failed",
-                      "reopen: the owner could not be recorded in the state "
+                      "the owner could not be recorded in the state "
                       "file; nbdkit's own messages say why");
   }
   free (before);
@@ -133,7 +134,7 @@ serve_from_local (struct call *call)
   tracker_set_place (e->tracker, OWNER_SOURCE, PLACE_LOCAL);
   tracker_set_owner (e->tracker, OWNER_SOURCE, true);
   nbdkit_debug ("migrate: export \"%s\": reopened from the source", e->name);
-  return answer (OWNER_SOURCE, true);
+  return answer (e, OWNER_SOURCE, true);
 }
 
 /* Whether the one in that role is in the local place, as far as is known. */
@@ -168,14 +169,14 @@ get_uri (struct call *call, enum owner role)
     return NULL;
   if (uri == NULL)
     return call_fail (call, "BadArgument",
-                      "reopen: the state file does not tell the destination's "
+                      "the state file does not tell the destination's "
                       "URI: give it, as destination=URI");
   if (strlen (uri) >
       (role == OWNER_SOURCE ? RECORD_SOURCE_MAX : RECORD_URI_MAX))
     return call_fail (call, "BadArgument",
-                      "reopen: the URI is too long for the state file");
+                      "the URI is too long for the state file");
   copy = strdup (uri);
-  return copy != NULL ? copy : call_fail (call, "Failed", "reopen: no memory");
+  return copy != NULL ? copy : call_fail (call, "Failed", "no memory");
 }
 
 /* Something will be written that no 'begin' has named (R18).  False after
@@ -190,7 +191,7 @@ forget_history (struct call *call)
   if (owner_record_history (e) == 0)
     return true;
   call_fail (call, "Failed",
-             "reopen: nothing was changed: the history of the destinations "
+             "nothing was changed: the history of the destinations "
              "could not be removed; nbdkit's own messages say why");
   return false;
 }
@@ -224,7 +225,7 @@ fail_to_record (struct call *call, enum owner now, enum owner_outcome outcome)
       (now == OWNER_SOURCE || now == OWNER_DESTINATION))
     tracker_set_owner (call->export->tracker, OWNER_UNKNOWN, false);
   return call_fail (call, "Failed",
-                    "reopen: the owner could not be recorded in the state "
+                    "the owner could not be recorded in the state "
                     "file; nbdkit's own messages say why");
 }
 
@@ -232,7 +233,7 @@ static json_t *
 fail_to_connect (struct call *call, const char *why)
 {
   return call_fail (call, "BadDestination",
-                    "reopen: nothing was changed: %s; if the disk is at "
+                    "nothing was changed: %s; if the disk is at "
                     "another address, give it as destination=URI",
                     why ? why : "no memory");
 }
@@ -241,10 +242,9 @@ static json_t *
 fail_in_use (struct call *call)
 {
   return call_fail (call, "WrongOwner",
-                    "reopen: the disk is served from its %s %s already, and "
-                    "nothing was changed; if the same disk is to be reached at "
-                    "another address, end the server at the old one first",
-                    owner_name (tracker_owner (call->export->tracker)),
+                    "the disk is served from %s already, and nothing was "
+                    "changed; if the same disk is to be reached at another "
+                    "address, end the server at the old one first",
                     place_uri (call->export));
 }
 
@@ -259,7 +259,7 @@ leads_elsewhere (struct call *call, enum owner role, const char *uri,
 
   if (strcmp (peer->id, call->export->id) == 0) {
     call_fail (call, "BadDestination",
-               "reopen: nothing was changed: %s is this proxy itself, and not "
+               "nothing was changed: %s is this proxy itself, and not "
                "its destination",
                uri);
     return false;
@@ -267,7 +267,7 @@ leads_elsewhere (struct call *call, enum owner role, const char *uri,
   if (!peer->relays || (known != NULL && strcmp (uri, known) == 0))
     return true;
   call_fail (call, "BadDestination",
-             "reopen: nothing was changed: %s is a proxy that relays to "
+             "nothing was changed: %s is a proxy that relays to "
              "another server itself: give the URI of that server",
              uri);
   return false;
@@ -316,7 +316,7 @@ was_faster (struct call *call, enum owner role, const char *uri)
 {
   if (strcmp (uri, *uri_of (call->export, role)) != 0)
     return fail_in_use (call);
-  return answer (role, true);
+  return answer (call->export, role, true);
 }
 
 /* The relay is taken.  R20: taken back from a handover, every chunk becomes
@@ -346,7 +346,7 @@ install_relay (struct call *call, enum owner now, enum owner role,
     tracker_stop (e->tracker); /* as after the pivot that this settles */
   relay_unhold (relay, true);
   nbdkit_debug ("migrate: export \"%s\": reopened from %s", e->name, uri);
-  return answer (role, true);
+  return answer (call->export, role, true);
 }
 
 /* There is no relay to it.  It must be there: a wrong URI would be known only
@@ -387,7 +387,7 @@ record_move (struct call *call, enum owner role, const char *uri)
 
   if (outcome == OWNER_UNSURE)
     return call_fail (call, "Failed",
-                      "reopen: whether %s or %s is recorded as the place of "
+                      "whether %s or %s is recorded as the place of "
                       "the disk is not sure (nbdkit's own messages say why): "
                       "guests wait, and neither is used, until reopen is "
                       "repeated",
@@ -396,7 +396,7 @@ record_move (struct call *call, enum owner role, const char *uri)
   if (outcome == OWNER_KEPT)
     return fail_to_record (call, OWNER_UNKNOWN, outcome);
   nbdkit_debug ("migrate: export \"%s\": the disk is at %s now", e->name, uri);
-  return answer (role, true);
+  return answer (call->export, role, true);
 }
 
 /* A relay stays as long as the disk is there, and only a reopen or a session
@@ -434,11 +434,10 @@ static json_t *
 stay_local (struct call *call, enum owner now)
 {
   if (json_object_get (call->args, "destination") == NULL)
-    return answer (now, true);
-  return call_fail (
-    call, "WrongOwner",
-    "reopen: the disk is served from the proxy's own image, and "
-    "nothing was changed; 'nbdmigrate' moves it elsewhere");
+    return answer (call->export, now, true);
+  return call_fail (call, "WrongOwner",
+                    "the disk is served from the proxy's local image, and "
+                    "nothing was changed; 'nbdmigrate' moves it elsewhere");
 }
 
 /* The wish is the owner already.  Another place than the one in use must not be
@@ -461,7 +460,7 @@ stay (struct call *call, enum owner now)
   relay_get_status (place_relay (e), &s);
   if (s.held || strcmp (uri, place_uri (e)) != 0)
     return move_place (call, now, uri, s.held);
-  return answer (now, s.up);
+  return answer (e, now, s.up);
 }
 
 /* ---- reopen ------------------------------------------------------------ */
@@ -474,7 +473,7 @@ destination_fits (struct call *call, enum owner owner)
       json_object_get (call->args, "destination") == NULL)
     return true;
   call_fail (call, "BadArgument",
-             "reopen: a destination goes with owner=destination only; nothing "
+             "a destination goes with owner=destination only; nothing "
              "was changed");
   return false;
 }
@@ -490,12 +489,12 @@ reopen (struct call *call, enum owner now, enum owner owner)
    */
   if (now == OWNER_FENCED && owner == OWNER_DESTINATION)
     return call_fail (call, "WrongOwner",
-                      "reopen: the disk was handed over to a guest elsewhere, "
+                      "the disk was handed over to a guest elsewhere, "
                       "which may be writing to the destination: it can only "
                       "be taken back to the source");
   if (now == OWNER_DESTINATION || now == OWNER_SOURCE)
     return call_fail (call, "WrongOwner",
-                      "reopen: the disk is served from the %s, and the %s is "
+                      "the disk is served from the %s, and the %s is "
                       "not up to date",
                       owner_name (now), owner_name (owner));
   if (is_local (call->export, owner))
@@ -516,10 +515,10 @@ command_reopen (struct call *call)
     return NULL;
   if (s->client)
     return call_fail (call, "SessionBusy",
-                      "reopen: a migration of this disk is running");
+                      "a migration of this disk is running");
   if (s->reopening)
     return call_fail (call, "SessionBusy",
-                      "reopen: another reopen of this disk is under way");
+                      "another reopen of this disk is under way");
   s->reopening = true;
   result = reopen (call, now, owner);
   s->reopening = false;

@@ -311,7 +311,7 @@ command_wish (struct call *call)
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&s->lock);
   if (is_too_late (call->export))
     return call_fail (call, "Committing",
-                      "wish: too late: the disk is being cut over, or was; "
+                      "too late: the disk is being cut over, or was; "
                       "'status' tells the owner in the end");
   if (s->client && keep_wishes (s, call->args) == -1)
     return NULL;

@@ -89,8 +89,7 @@ notice (struct relay *r, const char *fmt, va_list args)
   if (vasprintf (&text, fmt, args) == -1)
     text = NULL;
   pthread_mutex_lock (&r->remote.lock);
-  if (text == NULL ||
-      asprintf (&line, "destination %s: %s", r->uri, text) == -1)
+  if (text == NULL || asprintf (&line, "server %s: %s", r->uri, text) == -1)
     line = NULL;
   pthread_mutex_unlock (&r->remote.lock);
   if (line != NULL)

@@ -193,8 +193,8 @@ relay_open (const char *uri, const struct relay_options *options,
   if (r == NULL)
     return NULL;
   if (start (r, waiter, &reason) == -1) {
-    if (asprintf (why, "destination %s: %s", uri,
-                  reason ? reason : "no memory") == -1)
+    if (asprintf (why, "server %s: %s", uri, reason ? reason : "no memory") ==
+        -1)
       *why = NULL;
     free_relay (r);
     return NULL;

@@ -21,6 +21,7 @@
 struct watcher {
   struct relay *relay;
   bool said;             /* that something is unanswered */
+  int64_t late_since_ms; /* when that was sent */
   uint64_t acknowledged; /* writes at the last tick */
   unsigned quiet_ticks;  /* since when that has not changed */
 };
@@ -56,18 +57,18 @@ tell (struct watcher *w, int64_t now)
   if (late == w->said)
     return;
   w->said = late;
-  if (late)
+  if (late) {
+    w->late_since_ms = cmd->sent_ms;
     relay_notice_locked (r,
                          "it has not answered a %s of %llu bytes at %llu for "
                          "%lld ms; the answer is waited for",
                          kind_name (cmd->kind), (unsigned long long)cmd->length,
                          (unsigned long long)cmd->offset,
                          (long long)(now - cmd->sent_ms));
+  }
   else if (r->remote.up)
-    relay_notice_locked (r,
-                         "all requests are answered again (the longest took "
-                         "%lld ms)",
-                         (long long)r->remote.longest_ms);
+    relay_notice_locked (r, "all requests are answered again, after %lld ms",
+                         (long long)(now - w->late_since_ms));
 }
 
 /* Whether the server lives that left something unanswered for so long: also
