@@ -127,7 +127,10 @@ work (void *opaque)
     r->jobs = j->next;
     --r->idle_workers;
     pthread_mutex_unlock (&r->remote.lock);
-    j->result = j->run (&j->request, j->try);
+    /* One that was given up before it began must not begin any more: its range
+     * was not locked, and was seen since.
+     */
+    j->result = is_wanted (j) ? j->run (&j->request, j->try) : ESHUTDOWN;
     pthread_mutex_lock (&r->remote.lock);
     ++r->idle_workers;
     j->done = true;

@@ -757,6 +757,17 @@ read_one (void *opaque)
   return NULL;
 }
 
+/* Nothing that was sent can land any more: the disk may leave. */
+static void
+wait_until_not_late (struct relay *r)
+{
+  unsigned tries = SERVER_TRIES;
+
+  while (relay_late_ms (r) > 0 && --tries > 0)
+    server_pause ();
+  CU_ASSERT_NOT_EQUAL (tries, 0);
+}
+
 static void
 test_limit (void)
 {
@@ -780,6 +791,7 @@ test_limit (void)
   write_one (&one);
   CU_ASSERT_EQUAL (one.result, -1);
   CU_ASSERT (status_of (one.relay).requests_in_flight >= 1);
+  CU_ASSERT (relay_late_ms (one.relay) > 0);
   memset (block, 'x', sizeof block);
   CU_ASSERT_EQUAL (relay_write (one.relay, block, 4096, 8192, 0, NULL), 0);
   CU_ASSERT_EQUAL (relay_read (one.relay, block, 4096, 8192, NULL), 0);
@@ -799,6 +811,7 @@ test_limit (void)
   read_one (&three);
   CU_ASSERT_EQUAL (three.result, 0);
   CU_ASSERT_EQUAL (three.first, 'T');
+  wait_until_not_late (one.relay);
   relay_close (one.relay);
   unlink (permission);
   unlink (done);
@@ -853,6 +866,7 @@ test_unknown (void)
   pthread_join (thread, NULL);
   CU_ASSERT_EQUAL (one.result, -1);
   CU_ASSERT_EQUAL (unknown_ranges (one.relay), 1);
+  CU_ASSERT (relay_late_ms (one.relay) > 0);
   read_one (&reader);
   CU_ASSERT_EQUAL (reader.result, -1);
 
@@ -864,6 +878,7 @@ test_unknown (void)
   while (unknown_ranges (one.relay) > 0 && --tries > 0)
     server_pause ();
   CU_ASSERT_NOT_EQUAL (tries, 0);
+  wait_until_not_late (one.relay);
 
   /* It is a write like any other now: it outlives a crash. */
   server_stop (&s, SIGKILL);
@@ -874,6 +889,38 @@ test_unknown (void)
   CU_ASSERT_EQUAL (reader.result, 0);
   CU_ASSERT_EQUAL (reader.first, 'S');
   relay_close (one.relay);
+  server_destroy (&s);
+}
+
+/* What is unflushed while it is away will be sent again; and what another
+ * process has sent may land, for as long as that said, also if it has left no
+ * writes.
+ */
+static void
+test_late (void)
+{
+  struct relay_options o = new_options ();
+  const struct relay_rest rest = { .grace_ms = 60000 };
+  uint8_t block[4096] = { 'l' };
+  struct server s;
+  struct relay *r;
+
+  server_init (&s, FILE_BYTES, FILL);
+  server_start (&s, NULL);
+  r = open_relay (&s, &o);
+  CU_ASSERT_EQUAL (relay_write (r, block, sizeof block, 0, 0, NULL), 0);
+  CU_ASSERT_EQUAL (relay_late_ms (r), 0);
+  server_stop (&s, SIGKILL);
+  wait_until_up (r, false);
+  CU_ASSERT (relay_late_ms (r) > 0);
+  server_start (&s, NULL);
+  wait_until_not_late (r);
+  relay_close (r);
+
+  o.rest = &rest;
+  r = open_relay (&s, &o);
+  CU_ASSERT (relay_late_ms (r) > 0);
+  relay_close (r);
   server_destroy (&s);
 }
 
@@ -1082,6 +1129,7 @@ main (void)
     { "no connection goes alone", test_not_alone },
     { "a limit for requests", test_limit },
     { "a write of unknown outcome", test_unknown },
+    { "what may land late", test_late },
     { "the waiter is gone", test_waiter_gone },
     { "stopping", test_stop },
     { "qemu-nbd killed under load", test_qemu },
