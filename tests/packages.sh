@@ -36,6 +36,8 @@ packages_of ()
     echo "fio                 cmd:fio"
     echo "jq                  cmd:jq"
     echo "openssl             cmd:openssl"
+    echo "strace              cmd:strace"
+    echo "bsdextrautils       cmd:column"
     echo "mount               cmd:losetup"
     # The guest under qemu-system (tests/guest/).
     echo "qemu-system-x86     cmd:qemu-system-x86_64"
