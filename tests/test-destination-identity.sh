@@ -153,3 +153,23 @@ end_bg right
 echo "-- and those that are what they say"
 must_migrate --finish=detach "$A" "$(uri left)"
 same_content "$A" "$(uri left)"
+
+# What these servers are given is gone when they end, and until then nothing
+# tells.  But what comes back after a pivot is not taken for the disk.
+
+echo "-- an overlay that is there as long as its server: cow"
+: > "$tmp/overlaid"
+truncate -s $size "$tmp/overlaid"
+start_nbdkit overlay --filter=cow file "$tmp/overlaid"
+must_migrate --finish=detach "$A" "$(uri overlay)"
+same_content "$A" "$(uri overlay)"
+end_bg overlay
+
+echo "-- the same: qemu-nbd --snapshot"
+start_qemu_nbd overlay --snapshot -f raw -e 16 "$tmp/overlaid"
+must_migrate "$A" "$(uri overlay)"
+same_content "$A" "$(uri overlay)"
+crash_bg overlay
+start_qemu_nbd overlay --snapshot -f raw -e 16 "$tmp/overlaid"
+wait_for grep -q 'does not hold what was flushed' "$tmp/a.log"
+must_have_status "$A" '.relay.up | not'
