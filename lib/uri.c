@@ -209,6 +209,66 @@ uri_export_name (const char *uri)
   return name;
 }
 
+/* ---- plain TCP --------------------------------------------------------- */
+
+#define TCP_SCHEME "nbd://"
+#define TCP_PORT "10809"
+
+/* RFC 3986 "pchar" and '/', with nothing encoded that libnbd refuses. */
+static bool
+is_usual_path (const char *p)
+{
+  for (; *p != '\0'; ++p)
+    if (*p == '%' ? hex_byte (p + 1) <= 0
+                  : !isalnum ((unsigned char)*p) &&
+                      strchr ("-._~!$&'()*+,;=:@/", *p) == NULL)
+      return false;
+  return true;
+}
+
+/* The length of a name, or of an address in brackets; 0: it is neither. */
+static size_t
+host_length (const char *p)
+{
+  size_t n;
+
+  if (*p != '[')
+    return strspn (p, "abcdefghijklmnopqrstuvwxyz"
+                      "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_");
+  n = 1 + strspn (p + 1, "0123456789abcdefABCDEF:.");
+  return n > 1 && p[n] == ']' ? n + 1 : 0;
+}
+
+bool
+uri_tcp_address (const char *uri, char **host, char **port)
+{
+  const char *p = uri + strlen (TCP_SCHEME), *digits = TCP_PORT, *path;
+  size_t length, nr_digits = strlen (TCP_PORT);
+
+  if (strncmp (uri, TCP_SCHEME, strlen (TCP_SCHEME)) != 0)
+    return false;
+  length = host_length (p);
+  path = p + length;
+  if (length > 0 && *path == ':') {
+    digits = path + 1;
+    nr_digits = strspn (digits, "0123456789");
+    path = digits + nr_digits;
+  }
+  if (length == 0 || nr_digits == 0 || nr_digits > 5 ||
+      (*path != '\0' && (*path != '/' || !is_usual_path (path))))
+    return false;
+  *host = *p == '[' ? strndup (p + 1, length - 2) : strndup (p, length);
+  *port = strndup (digits, nr_digits);
+  if (*host != NULL && *port != NULL)
+    return true;
+  free (*host);
+  free (*port);
+  *host = *port = NULL;
+  return false;
+}
+
+/* ---- parameters -------------------------------------------------------- */
+
 /* One parameter, which is 'length' bytes long. */
 static int
 call_with_parameter (const char *p, size_t length, uri_parameter *f,

@@ -34,6 +34,11 @@ extern int uri_foreach_parameter (const char *uri, uri_parameter *f,
  */
 extern char *uri_export_name (const char *uri);
 
+/* Of a URI for plain TCP that is written in the usual way: where to connect to,
+ * which the caller frees.  False: it is another one, or there is no memory.
+ */
+extern bool uri_tcp_address (const char *uri, char **host, char **port);
+
 /* What a destination is called that is the local image of the source's proxy,
  * after the disk has left it; and the name of the export by which the proxy
  * lets the migrator write there.

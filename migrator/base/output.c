@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +22,7 @@
 
 #include "cleanup.h"
 #include "base/output.h"
+#include "base/thread.h"
 
 struct output;
 
@@ -172,25 +172,6 @@ writer (void *opaque)
   return NULL;
 }
 
-/* Signals are for the main thread.  With SIGTTOU blocked, 'stty tostop' does
- * not stop a migration in the background either.
- */
-static int
-start_thread (struct queue *q)
-{
-  sigset_t all, before;
-  pthread_t thread;
-  int err;
-
-  sigfillset (&all);
-  pthread_sigmask (SIG_SETMASK, &all, &before);
-  err = pthread_create (&thread, NULL, writer, q);
-  pthread_sigmask (SIG_SETMASK, &before, NULL);
-  if (err == 0)
-    pthread_detach (thread);
-  return err;
-}
-
 /* ---- opening ----------------------------------------------------------- */
 
 /* NULL with errno set. */
@@ -212,7 +193,7 @@ new_queue (const struct stat *st)
   pthread_cond_init (&q->filled, NULL);
   pthread_cond_init (&q->emptied, &attr);
   pthread_condattr_destroy (&attr);
-  err = start_thread (q);
+  err = thread_start (writer, q);
   if (err == 0)
     return queues = q;
   free (q);

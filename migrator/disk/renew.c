@@ -14,6 +14,9 @@
 #define BACKOFF_FIRST_US (INT64_C (100) * 1000)
 #define BACKOFF_LAST_US (INT64_C (30) * 1000000)
 
+/* Rounds are not further apart unless something stops us. */
+#define STOPPED_US (INT64_C (1) * 1000000)
+
 /* With no connection at all nothing goes on: a server that was started again is
  * there by then.
  */
@@ -142,6 +145,8 @@ watch_attempt (struct disk *d, struct endpoint *e, struct renewal *r,
     note_why (r, strdup (r->coming->why));
     give_up_attempt (r, now_us);
   }
+  else if (connection_is_resolving (r->coming))
+    r->begun_us = now_us;
   else if (now_us - r->begun_us > CONNECT_US) {
     note_why (r, strdup ("no answer to the connection attempt"));
     give_up_attempt (r, now_us);
@@ -181,9 +186,24 @@ drop_broken (struct endpoint *e, struct renewal *r, int64_t now_us)
     r->without_us = now_us;
 }
 
+/* While we were stopped ourselves nothing can have come. */
+static void
+discount_stop (struct renewal *r, int64_t now_us)
+{
+  const int64_t stopped_us = now_us - r->run_us;
+
+  if (r->run_us != 0 && stopped_us > STOPPED_US) {
+    r->begun_us += stopped_us;
+    if (r->without_us != 0)
+      r->without_us += stopped_us;
+  }
+  r->run_us = now_us;
+}
+
 static void
 run (struct disk *d, struct endpoint *e, struct renewal *r, int64_t now_us)
 {
+  discount_stop (r, now_us);
   drop_broken (e, r, now_us);
   if (r->missing == 0 || r->telling)
     return;

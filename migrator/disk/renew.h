@@ -27,6 +27,7 @@ struct renewal {
   int64_t begun_us;            /* when that began */
   int64_t next_us, backoff_us; /* the next attempt */
   int64_t without_us;          /* since when there is none at all, or 0 */
+  int64_t run_us;              /* when it was looked at last */
   struct ledger *ledger;       /* owned; while telling: the new one */
   char *why;                   /* what went wrong last, owned */
 };

@@ -25,7 +25,11 @@
 #include "socket-life.h"
 #include "tls.h"
 #include "socket-reset.h"
+#include "nbd/reach.h"
 #include "nbd/unanswered.h"
+
+/* How often it looks whether a name is resolved. */
+#define CONNECT_SLICE_MS 100
 
 static const char *
 libnbd_error (void)
@@ -83,15 +87,44 @@ configure (struct nbd_handle *nbd, const struct connection_options *options)
 static bool
 is_coming (const struct connection *c)
 {
-  return c->why == NULL && nbd_aio_is_ready (c->nbd) != 1;
+  return c->why == NULL && (c->reach != NULL || nbd_aio_is_ready (c->nbd) != 1);
+}
+
+bool
+connection_is_resolving (const struct connection *c)
+{
+  return c->reach != NULL && reach_is_resolving (c->reach);
+}
+
+/* Begin to connect. */
+static void
+set_out (struct connection *c, const char *uri)
+{
+  CLEANUP_FREE char *why = NULL;
+
+  if (reach_begin (&c->reach, c->nbd, uri, &why) == -1)
+    note_why (c, why ? why : "no memory");
+}
+
+static void
+reach_on (struct connection *c)
+{
+  CLEANUP_FREE char *why = NULL;
+
+  if (reach_step (&c->reach, &why) == -1)
+    note_why (c, why ? why : "no memory");
 }
 
 static struct pollfd
 connect_pollfd (const struct connection *c)
 {
-  const unsigned dir = nbd_aio_get_direction (c->nbd);
-  struct pollfd p = { .fd = nbd_aio_get_fd (c->nbd) };
+  struct pollfd p = { .fd = -1 };
+  unsigned dir;
 
+  if (c->reach != NULL)
+    return (struct pollfd){ .fd = reach_fd (c->reach), .events = POLLIN };
+  p.fd = nbd_aio_get_fd (c->nbd);
+  dir = nbd_aio_get_direction (c->nbd);
   if (dir & LIBNBD_AIO_DIRECTION_READ)
     p.events |= POLLIN;
   if (dir & LIBNBD_AIO_DIRECTION_WRITE)
@@ -104,6 +137,10 @@ connect_step (struct connection *c, const struct pollfd *p)
 {
   int r;
 
+  if (c->reach != NULL) {
+    reach_on (c);
+    return;
+  }
   if ((p->revents & (POLLIN | POLLHUP)) && (p->events & POLLIN))
     r = nbd_aio_notify_read (c->nbd);
   else
@@ -147,7 +184,33 @@ connect_round (struct connection *v[], unsigned n, int interrupt_fd,
   return coming;
 }
 
-/* Until all have come, or will not; limit_ms is how long none may come. */
+static bool
+is_resolving (struct connection *const v[], unsigned n)
+{
+  unsigned i;
+
+  for (i = 0; i < n; ++i)
+    if (connection_is_resolving (v[i]))
+      return true;
+  return false;
+}
+
+static void
+say_waiting (const char *uri, bool resolving, unsigned limit_ms)
+{
+  if (resolving)
+    say_info ("the name of the server of %s is not resolved yet: waiting for "
+              "that",
+              uri);
+  else
+    say_info ("%s does not answer the connection attempt: waiting for it, %u s "
+              "in all",
+              uri, limit_ms / 1000);
+}
+
+/* Until all have come, or will not; limit_ms is how long none may come, from
+ * when their names are resolved.
+ */
 static void
 connect_all (struct connection *v[], unsigned n, const char *uri,
              unsigned limit_ms, int interrupt_fd)
@@ -157,27 +220,29 @@ connect_all (struct connection *v[], unsigned n, const char *uri,
   bool said = limit_ms <= QUIET_MS;
 
   for (i = 0; i < n; ++i) {
-    if (nbd_aio_connect_uri (v[i]->nbd, uri) == -1)
-      note_why (v[i], libnbd_error ());
+    set_out (v[i], uri);
     coming += is_coming (v[i]);
   }
   while (coming > 0) {
+    const bool resolving = is_resolving (v, n);
     const int64_t now = loop_now_us ();
     int64_t left;
+    bool last;
 
-    if (coming != before) {
-      deadline = now + (int64_t)limit_ms * 1000;
+    if (coming != before)
       quiet = now + QUIET_MS * 1000;
-    }
+    if (coming != before || resolving)
+      deadline = now + (int64_t)limit_ms * 1000;
     before = coming;
     if (!said && now >= quiet) {
       said = true;
-      say_info ("%s does not answer the connection attempt: waiting for it, "
-                "%u s in all",
-                uri, limit_ms / 1000);
+      say_waiting (uri, resolving, limit_ms);
     }
-    left = ((said ? deadline : quiet) - now + 999) / 1000;
-    coming = connect_round (v, n, interrupt_fd, left > 0 ? (int)left : 0, said);
+    left = (deadline - now + 999) / 1000;
+    last = left <= CONNECT_SLICE_MS;
+    if (!last)
+      left = CONNECT_SLICE_MS;
+    coming = connect_round (v, n, interrupt_fd, left > 0 ? (int)left : 0, last);
   }
 }
 
@@ -192,6 +257,11 @@ prepare (struct watch *w)
   w->events = 0;
   if (c->left)
     return;
+  if (c->reach != NULL) {
+    w->fd = reach_fd (c->reach);
+    w->events = POLLIN;
+    return;
+  }
   if (is_broken (c->nbd)) {
     note_why (c, NULL);
     return;
@@ -213,6 +283,10 @@ ready (struct watch *w, short revents)
   unsigned dir;
   int r = 0;
 
+  if (c->reach != NULL) {
+    reach_on (c);
+    return;
+  }
   unanswered_begin (c);
   /* An earlier callback in this round may have moved the state machine. */
   dir = nbd_aio_get_direction (c->nbd);
@@ -234,7 +308,8 @@ ready (struct watch *w, short revents)
 static void
 discard (struct connection *c)
 {
-  nbd_close (c->nbd);
+  if (c->reach == NULL || !reach_leave (c->reach))
+    nbd_close (c->nbd);
   free (c->why);
   free (c);
 }
@@ -330,10 +405,11 @@ connection_begin (struct loop *loop, const char *uri,
   if (c == NULL)
     return NULL;
   c->coming = true;
-  if (nbd_aio_connect_uri (c->nbd, uri) == -1)
-    *why = strdup (libnbd_error ());
-  else if (loop_add (loop, &c->watch) == 0)
+  set_out (c, uri);
+  if (c->why == NULL && loop_add (loop, &c->watch) == 0)
     return c;
+  *why = c->why;
+  c->why = NULL;
   discard (c);
   return NULL;
 }
@@ -341,7 +417,7 @@ connection_begin (struct loop *loop, const char *uri,
 bool
 connection_has_come (struct connection *c)
 {
-  if (c->coming && connection_alive (c) && nbd_aio_is_ready (c->nbd) == 1)
+  if (c->coming && !is_coming (c) && connection_alive (c))
     come_into_use (c);
   return !c->coming;
 }
@@ -352,6 +428,10 @@ connection_close (struct connection *c)
   if (c == NULL)
     return;
   loop_remove (c->loop, &c->watch);
+  if (c->reach != NULL) {
+    discard (c);
+    return;
+  }
   /* Say goodbye if that needs no waiting, so that servers do not log an
    * abrupt disconnect.
    */

@@ -48,6 +48,7 @@ struct connection {
   bool flush_due;      /* a flush that counts is to be sent (R6) */
   bool written;        /* the last one that was sent may not cover all */
   bool coming;         /* being made: connection_begin */
+  struct reach *reach; /* on the way to the server; NULL: libnbd goes on */
   char *why;           /* why it broke, owned; NULL while it works */
 
   /* What the proxy sees of it (unanswered.h); NULL: nothing. */
@@ -67,9 +68,9 @@ struct connection_options {
   unsigned connect_ms;       /* 0: CONNECTION_CONNECT_MS */
 };
 
-/* Connect to the URI, waiting for at most connect_ms, which the loop
- * does not run.  NULL with *why (the caller frees it) on error.  interrupt_fd
- * (or -1) becoming readable ends the wait as well.
+/* Connect to the URI, waiting for at most connect_ms once its name is resolved,
+ * while the loop does not run.  NULL with *why (the caller frees it) on error.
+ * interrupt_fd (or -1) becoming readable ends the wait as well.
  */
 extern struct connection *
 connection_open (struct loop *loop, const char *uri,
@@ -87,12 +88,15 @@ extern unsigned connection_open_several (
   int interrupt_fd, struct connection *v[], unsigned n, char **why);
 
 /* The same without waiting: the loop makes the connection.  It may be used for
- * nothing but these two questions until it has come.
+ * nothing but these questions until it has come.
  */
 extern struct connection *
 connection_begin (struct loop *loop, const char *uri,
                   const struct connection_options *options, char **why);
 extern bool connection_has_come (struct connection *c);
+
+/* The name of its server is still being resolved, which takes its time. */
+extern bool connection_is_resolving (const struct connection *c);
 
 /* Close it, at once.  No request may be in flight, unless the loop is never
  * run again.  What is in flight is given up: nothing of it follows (R17),

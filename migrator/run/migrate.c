@@ -251,7 +251,8 @@ end_sessions (struct migration *m)
       const int64_t left_us = deadline_us - loop_now_us ();
       const int ms = left_us > 0 ? (int)(left_us / 1000) : 0;
 
-      if (loop_run_once (&m->disks.loop, ms) == -1 || left_us <= 0)
+      if ((loop_run_once (&m->disks.loop, ms) == -1 || left_us <= 0) &&
+          !m->disks.v[i].answer.done)
         control_give_up (m->disks.v[i].control,
                          "the proxy did not answer in time");
     }

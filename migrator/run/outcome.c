@@ -56,9 +56,9 @@ ask (struct disk *d, const char *command, json_t *arguments,
 
   control_ask (d->control, command, arguments, a);
   do {
-    if (loop_now_us () >= deadline_us)
-      control_give_up (d->control, "the proxy did not answer in time");
     drive (d->disks, 100);
+    if (!a->done && loop_now_us () >= deadline_us)
+      control_give_up (d->control, "the proxy did not answer in time");
   } while (!a->done);
 }
 

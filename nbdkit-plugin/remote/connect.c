@@ -2,21 +2,25 @@
 /* Connecting to the destination, within a deadline.
  *
  * Nothing synchronous in libnbd is bounded, so the handshake is polled for in
- * short slices.  (The resolver is not: libnbd calls getaddrinfo.)
+ * short slices.  (The resolver is not bounded.)  A host of several addresses is
+ * dialled here (dial.h).
  */
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "cleanup.h"
+#include "dial.h"
 #include "nbd-error.h"
 #include "socket-life.h"
 #include "tls.h"
 #include "socket-reset.h"
 #include "remote.h"
+#include "uri.h"
 
 static const char *
 libnbd_error (void)
@@ -25,7 +29,7 @@ libnbd_error (void)
 }
 
 static int
-configure (struct connection *c, const char *uri)
+configure (struct connection *c)
 {
   struct nbd_handle *nbd = c->nbd;
 
@@ -35,7 +39,7 @@ configure (struct connection *c, const char *uri)
       nbd_set_full_info (nbd, true) == -1 || /* for the description */
       nbd_add_meta_context (nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) == -1)
     return -1;
-  return nbd_aio_connect_uri (nbd, uri);
+  return 0;
 }
 
 static bool
@@ -47,6 +51,62 @@ must_end (struct remote *m, const struct attempt *a)
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&m->lock);
   return m->stopping || (a->urgent != NULL && a->urgent (a->urgent_opaque));
 }
+
+/* ---- reaching the server ----------------------------------------------- */
+
+struct waiting {
+  struct remote *m;
+  const struct attempt *a;
+};
+
+static bool
+goes_on (void *opaque)
+{
+  const struct waiting *w = opaque;
+
+  return clock_ms () < w->a->deadline_ms && !must_end (w->m, w->a);
+}
+
+/* The socket, which is libnbd's if this does not fail. */
+static int
+hand_over (struct connection *c, int fd, const char *uri)
+{
+  CLEANUP_FREE char *name = uri_export_name (uri);
+
+  if (name != NULL && nbd_set_export_name (c->nbd, name) == 0 &&
+      nbd_aio_connect_socket (c->nbd, fd) == 0)
+    return 0;
+  close (fd);
+  return -1;
+}
+
+/* 0; -1 with *why, or NULL there: what libnbd says. */
+static int
+dial (struct connection *c, struct dial *d, const struct attempt *a, char **why)
+{
+  struct waiting w = { .m = c->remote, .a = a };
+  int fd;
+
+  if (dial_resolve (d, why) == -1)
+    return -1;
+  fd = dial_connect (d, goes_on, &w, why);
+  return fd == -1 ? -1 : hand_over (c, fd, a->uri);
+}
+
+static int
+reach (struct connection *c, const struct attempt *a, char **why)
+{
+  struct dial d;
+  int r;
+
+  if (!dial_init (&d, a->uri))
+    return nbd_aio_connect_uri (c->nbd, a->uri);
+  r = dial (c, &d, a, why);
+  dial_destroy (&d);
+  return r;
+}
+
+/* ---- the handshake ----------------------------------------------------- */
 
 /* NULL: it is ready.  Otherwise why not. */
 static const char *
@@ -70,13 +130,16 @@ handshake (struct connection *c, const struct attempt *a)
   return libnbd_error () ? libnbd_error () : "the server closed the connection";
 }
 
+/* NULL, or why not; that may be *text, which the caller frees. */
 static const char *
-establish (struct connection *c, const struct attempt *a)
+establish (struct connection *c, const struct attempt *a, char **text)
 {
   const char *why;
 
-  if (configure (c, a->uri) == -1)
+  if (configure (c) == -1)
     return libnbd_error ();
+  if (reach (c, a, text) == -1)
+    return *text ? *text : libnbd_error ();
   why = handshake (c, a);
   if (why != NULL)
     return why;
@@ -95,6 +158,7 @@ struct connection *
 remote_connect (struct remote *m, const struct attempt *a, char **why)
 {
   struct connection *c = connection_new (m, why);
+  CLEANUP_FREE char *text = NULL;
   const char *failure;
 
   if (c == NULL)
@@ -102,7 +166,7 @@ remote_connect (struct remote *m, const struct attempt *a, char **why)
   *why = tls_refusal (a->uri);
   if (*why != NULL)
     goto error;
-  failure = establish (c, a);
+  failure = establish (c, a, &text);
   if (failure != NULL) {
     if (asprintf (why, "%s", failure) == -1)
       *why = NULL;

@@ -206,6 +206,55 @@ test_export_name (void)
   }
 }
 
+/* "HOST PORT", or NULL: left to libnbd. */
+static void
+test_tcp_address (void)
+{
+  static const struct {
+    const char *uri, *expected;
+  } cases[] = {
+    { "nbd://host", "host 10809" },
+    { "nbd://host.example:1/", "host.example 1" },
+    { "nbd://10.0.0.1:10810/disk%201", "10.0.0.1 10810" },
+    { "nbd://[2001:db8::1]:99/a/b", "2001:db8::1 99" },
+    { "nbd://[::ffff:1.2.3.4]", "::ffff:1.2.3.4 10809" },
+    { "nbds://host", NULL },
+    { "nbd+unix:///?socket=x", NULL },
+    { "nbd://", NULL },
+    { "nbd:///disk", NULL },
+    { "nbd://:10809/", NULL },
+    { "nbd://host:/", NULL },
+    { "nbd://host:123456", NULL },
+    { "nbd://host:12x", NULL },
+    { "nbd://user@host", NULL },
+    { "nbd://h%6fst", NULL },
+    { "nbd://::1", NULL },
+    { "nbd://[::1", NULL },
+    { "nbd://[fe80::1%25eth0]", NULL },
+    { "nbd://host/a b", NULL },
+    { "nbd://host/a%00b", NULL },
+    { "nbd://host/a%2", NULL },
+    { "nbd://host/?tls-username=x", NULL },
+    { "nbd://host?x", NULL },
+    { "nbd://host/#x", NULL },
+  };
+
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    CLEANUP_FREE char *host = NULL;
+    CLEANUP_FREE char *port = NULL;
+    CLEANUP_FREE char *both = NULL;
+
+    if (!uri_tcp_address (cases[i].uri, &host, &port)) {
+      host = port = NULL;
+      CU_ASSERT_PTR_NULL (cases[i].expected);
+      continue;
+    }
+    CU_ASSERT_FATAL (asprintf (&both, "%s %s", host, port) > 0);
+    CU_ASSERT_PTR_NOT_NULL_FATAL (cases[i].expected);
+    CU_ASSERT_STRING_EQUAL (both, cases[i].expected);
+  }
+}
+
 int
 main (void)
 {
@@ -218,6 +267,7 @@ main (void)
     { "in a directory with an odd name, and gone", test_odd_directory },
     { "twice", test_idempotent },
     { "export name", test_export_name },
+    { "the address for plain TCP", test_tcp_address },
     CU_TEST_INFO_NULL,
   };
 
