@@ -10,6 +10,7 @@
 
 #include "copy/buffers.h"
 #include "copy/copier.h"
+#include "copy/small.h"
 #include "extents.h"
 
 enum segment_kind {
@@ -67,6 +68,7 @@ struct copier {
   unsigned nr_destination_ops;
   uint64_t zero_bytes_max; /* of one request; see note_zero_time */
   uint32_t zero_align;     /* ends of such a request (zero-align.h) */
+  struct smalls smalls;    /* jobs, their requests, flushes */
   unsigned jobs;
   uint64_t job_bytes; /* of those with buffers */
   bool obey_rate;

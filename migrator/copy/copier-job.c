@@ -67,7 +67,7 @@ job_free (struct job *job)
   if (!job->in_use)
     buffers_give_back (job->c->buffers, job->buf, buf_bytes (job));
   buffers_give_back (job->c->buffers, job->other, other_bytes (job));
-  free (job);
+  small_free (&job->c->smalls, job);
 }
 
 static void
@@ -180,7 +180,7 @@ op_ended (struct io *io)
     c->stats.zeroed_bytes += op->length;
     note_zero_time (c, op);
   }
-  free (op);
+  small_free (&c->smalls, op);
   if (--job->pending == 0)
     job_advance (job);
 }
@@ -191,7 +191,7 @@ op_give_up (struct op *op)
   struct job *job = op->job;
 
   job->failed = true;
-  free (op);
+  small_free (&job->c->smalls, op);
   if (--job->pending == 0)
     job_advance (job);
 }
@@ -238,7 +238,7 @@ add_op (struct job *job, enum op_kind kind, char *buf, uint64_t offset,
         uint64_t length)
 {
   struct copier *c = job->c;
-  struct op *op = calloc (1, sizeof *op);
+  struct op *op = small_new (&c->smalls, sizeof *op);
 
   if (op == NULL)
     abort (); /* a few dozen bytes; there is no way on from here */
@@ -394,7 +394,7 @@ void
 job_start (struct copier *c, uint64_t offset, uint64_t length,
            enum segment_kind kind, bool touched)
 {
-  struct job *job = calloc (1, sizeof *job);
+  struct job *job = small_new (&c->smalls, sizeof *job);
 
   if (job != NULL) {
     *job = (struct job){

@@ -199,6 +199,7 @@ copier_free (struct copier *c)
   queue_free (&c->ready);
   if (c->lookup != NULL)
     lookup_drop (c);
+  small_free_all (&c->smalls);
   copier_free_parts (c);
   buffers_free (c->buffers);
   free (c->error);
@@ -420,7 +421,7 @@ flush_ended (struct io *io)
   f->c->flushes--;
   f->c->flushes_sent--;
   f->c->flushing &= some_flush_pending (f->c);
-  free (f);
+  small_free (&f->c->smalls, f);
 }
 
 static void
@@ -431,13 +432,13 @@ write_back_ended (struct io *io)
   note_flush (f);
   f->c->writing_back = false;
   f->c->flushing &= some_flush_pending (f->c);
-  free (f);
+  small_free (&f->c->smalls, f);
 }
 
 static void
 send_flush (struct copier *c, struct connection *conn)
 {
-  struct flush *f = calloc (1, sizeof *f);
+  struct flush *f = small_new (&c->smalls, sizeof *f);
 
   if (f == NULL)
     abort (); /* a few dozen bytes; there is no way on from here */
@@ -510,7 +511,7 @@ start_write_back (struct copier *c)
       c->destination->nr_connections == 1 ||
       c->stats.copied_bytes - c->written_back_bytes < WRITE_BACK_BYTES)
     return;
-  f = calloc (1, sizeof *f);
+  f = small_new (&c->smalls, sizeof *f);
   if (f == NULL)
     return;
   f->c = c;
