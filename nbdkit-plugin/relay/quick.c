@@ -152,11 +152,8 @@ begin_read (struct quick *k)
 static void
 carry (struct quick *k)
 {
-  struct connection *c = k->batch.commands[0].connection;
-
   batch_issue (&k->batch);
-  connection_leave (c);
-  batch_await (&k->request->relay->remote, &k->batch);
+  batch_await (&k->batch);
 }
 
 bool

@@ -13,7 +13,7 @@
 /* A connection takes so many commands before the next one is used: fewer
  * threads wake up, and fewer connections need a flush.
  */
-#define FILL_FIRST 8
+#define FILL_FIRST 16
 
 void
 batch_init (struct batch *b, uint64_t generation)
@@ -60,7 +60,7 @@ is_write_type (enum command_kind kind)
   return kind == COMMAND_WRITE || kind == COMMAND_ZERO || kind == COMMAND_TRIM;
 }
 
-/* ---- Sending ----------------------------------------------------------- */
+/* ---- Where to ---------------------------------------------------------- */
 
 static struct connection *
 choose_connection (const struct remote *m, int64_t now)
@@ -138,113 +138,6 @@ batch_link (struct remote *m, struct batch *b, struct connection *only)
     link_command (cmd, c, now);
     b->sent = true;
   }
-}
-
-static int
-completed (void *opaque, int *error)
-{
-  struct command *cmd = opaque;
-  struct remote *m = cmd->connection->remote;
-
-  struct batch *b;
-
-  pthread_mutex_lock (&m->lock);
-  b = remote_command_done (cmd, *error);
-  pthread_mutex_unlock (&m->lock);
-  batch_wake (b);
-  return 1;
-}
-
-/* Collect the extents of base:allocation. */
-static int
-extent (void *opaque, const char *context, uint64_t offset, uint32_t *entries,
-        size_t nr_entries, int *error)
-{
-  struct extent_list *list = ((struct command *)opaque)->extents;
-  const size_t n = list->n + nr_entries / 2;
-  void *v;
-
-  (void)offset;
-  if (*error != 0 || strcmp (context, LIBNBD_CONTEXT_BASE_ALLOCATION) != 0)
-    return 0;
-  v = realloc (list->v, n * sizeof *list->v);
-  if (v == NULL) {
-    *error = ENOMEM;
-    return -1;
-  }
-  list->v = v;
-  for (size_t i = 0; i + 1 < nr_entries; i += 2, ++list->n) {
-    list->v[list->n].length = entries[i];
-    list->v[list->n].flags = entries[i + 1];
-  }
-  return 0;
-}
-
-static int64_t
-issue_to_libnbd (struct command *cmd)
-{
-  struct nbd_handle *nbd = cmd->connection->nbd;
-  const nbd_completion_callback done = {
-    .callback = completed,
-    .user_data = cmd,
-  };
-  const nbd_extent_callback extents = {
-    .callback = extent,
-    .user_data = cmd,
-  };
-
-  switch (cmd->kind) {
-  case COMMAND_READ:
-    return nbd_aio_pread (nbd, cmd->data, cmd->length, cmd->offset, done,
-                          cmd->flags);
-  case COMMAND_WRITE:
-    return nbd_aio_pwrite (nbd, cmd->data, cmd->length, cmd->offset, done,
-                           cmd->flags);
-  case COMMAND_ZERO:
-    return nbd_aio_zero (nbd, cmd->length, cmd->offset, done, cmd->flags);
-  case COMMAND_TRIM:
-    return nbd_aio_trim (nbd, cmd->length, cmd->offset, done, cmd->flags);
-  case COMMAND_FLUSH:
-    return nbd_aio_flush (nbd, done, cmd->flags);
-  case COMMAND_CACHE:
-    return nbd_aio_cache (nbd, cmd->length, cmd->offset, done, cmd->flags);
-  case COMMAND_STATUS:
-    return nbd_aio_block_status (nbd, cmd->length, cmd->offset, extents, done,
-                                 cmd->flags);
-  }
-  abort ();
-}
-
-static void
-issue (struct command *cmd)
-{
-  struct connection *c = cmd->connection;
-  struct batch *b = NULL;
-  int error;
-
-  if (issue_to_libnbd (cmd) != -1) {
-    if (nbd_aio_get_direction (c->nbd) & LIBNBD_AIO_DIRECTION_WRITE)
-      connection_kick (c);
-    return;
-  }
-  error = nbd_get_errno ();
-  if (error == 0)
-    error = EIO;
-  if (!nbd_aio_is_ready (c->nbd) && !nbd_aio_is_processing (c->nbd))
-    error = ENOTCONN;
-  pthread_mutex_lock (&c->remote->lock);
-  cmd->issued = false;
-  if (!cmd->done)
-    b = remote_command_done (cmd, error);
-  pthread_mutex_unlock (&c->remote->lock);
-  batch_wake (b);
-}
-
-void
-batch_issue (struct batch *b)
-{
-  for (unsigned i = 0; b->sent && i < b->n; ++i)
-    issue (&b->commands[i]);
 }
 
 void
@@ -347,6 +240,58 @@ batch_wake (struct batch *b)
   sem_post (&b->finished);
 }
 
+/* ---- Waking several together ------------------------------------------- */
+
+/* A thread that is woken for each answer takes the processor from the one that
+ * receives them, and has one answer to pass on: all of them sleep and wake for
+ * every request.  So what has come is received first.
+ */
+static _Thread_local struct gathered *gathered;
+
+/* What takes a while to receive is worth a wake-up. */
+#define GATHER_BYTES 65536
+
+void
+batch_gather (struct gathered *g)
+{
+  *g = (struct gathered){ NULL, NULL, 0 };
+  gathered = g;
+}
+
+void
+batch_wake_gathered (struct gathered *g)
+{
+  struct batch *b = g->first;
+
+  *g = (struct gathered){ NULL, NULL, 0 };
+  while (b != NULL) {
+    struct batch *next = b->next_gathered;
+
+    batch_wake (b);
+    b = next;
+  }
+}
+
+void
+batch_answered (struct batch *b)
+{
+  if (b == NULL)
+    return;
+  if (gathered == NULL || b->commands[0].length > GATHER_BYTES) {
+    batch_wake (b);
+    return;
+  }
+  b->next_gathered = NULL;
+  if (gathered->first == NULL)
+    gathered->first = b;
+  else
+    gathered->last->next_gathered = b;
+  gathered->last = b;
+  ++gathered->n;
+}
+
+/* ---- Waiting ----------------------------------------------------------- */
+
 static void
 check_connections (struct remote *m, const struct batch *b)
 {
@@ -378,21 +323,29 @@ wait_for_post (struct remote *m, struct batch *b)
   }
 }
 
+/* The semaphore says so, too; but the thread sanitizer does not know
+ * sem_clockwait.
+ */
 static void
-wait_finished (struct remote *m, struct batch *b)
+must_be_woken (const struct batch *b)
 {
-  wait_for_post (m, b);
-  /* The semaphore says so, too; but the thread sanitizer does not know
-   * sem_clockwait.
-   */
   if (!__atomic_load_n (&b->woken, __ATOMIC_ACQUIRE))
     abort ();
 }
 
-void
-batch_await (struct remote *m, struct batch *b)
+static void
+wait_finished (struct remote *m, struct batch *b)
 {
-  wait_finished (m, b);
+  wait_for_post (m, b);
+  must_be_woken (b);
+}
+
+void
+batch_await (struct batch *b)
+{
+  while (sem_wait (&b->finished) == -1 && errno == EINTR)
+    ;
+  must_be_woken (b);
 }
 
 int
@@ -410,7 +363,6 @@ batch_wait (struct remote *m, struct batch *b)
 
       if (c->lost)
         pthread_cond_broadcast (&m->changed);
-      connection_leave (c);
     }
     result = b->result;
     pthread_mutex_unlock (&m->lock);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* One libnbd handle and its I/O thread.
  *
- * The threads that have requests submit them themselves: libnbd sends at once
- * what the socket takes.  The I/O thread receives the answers, and sends what
- * was left over; it is kicked out of poll(2) only in that case.
+ * The threads that have requests send them themselves (send.c), as far as the
+ * socket takes them.  The I/O thread receives the answers, and sends what was
+ * left over; it is kicked out of poll(2) only in that case.  It receives all
+ * that is there before it wakes those who wait.
  *
  * It ends when the handle is closed or dead, and only then: resetting the
  * socket ends it.  libnbd calls the completion callbacks of all commands
@@ -13,6 +14,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +26,8 @@
 #include "nbd-error.h"
 #include "remote.h"
 #include "socket-reset.h"
+
+#define GATHER_MAX 16 /* answers: nobody is kept waiting for more */
 
 struct connection *
 connection_new (struct remote *m, char **why)
@@ -82,7 +86,7 @@ notify (struct connection *c, short events)
 }
 
 static void
-wait_for_event (struct connection *c, short *events)
+wait_for_event (struct connection *c, bool only_look, short *events)
 {
   const unsigned direction = nbd_aio_get_direction (c->nbd);
   struct pollfd fds[2] = {
@@ -95,11 +99,26 @@ wait_for_event (struct connection *c, short *events)
     fds[0].events |= POLLIN;
   if (direction & LIBNBD_AIO_DIRECTION_WRITE)
     fds[0].events |= POLLOUT;
-  if (poll (fds, 2, -1) == -1)
+  if (poll (fds, 2, only_look ? 0 : -1) == -1)
     fds[0].revents = fds[1].revents = 0;
   if (fds[1].revents && read (c->kick, &kicks, sizeof kicks) == -1)
     kicks = 0;
   *events = fds[0].revents;
+}
+
+/* What has not been sent is: libnbd refuses it now.  After that no thread is
+ * inside libnbd, and none comes, because the connection is lost.  L; released
+ * meanwhile.
+ */
+static void
+end_sending (struct connection *c)
+{
+  while (__atomic_load_n (&c->users, __ATOMIC_ACQUIRE) > 0) {
+    pthread_mutex_unlock (&c->remote->lock);
+    if (!connection_send (c))
+      sched_yield (); /* none of them waits for anything */
+    pthread_mutex_lock (&c->remote->lock);
+  }
 }
 
 static void *
@@ -108,10 +127,16 @@ io_thread (void *opaque)
   struct connection *c = opaque;
   struct remote *m = c->remote;
   char *why = NULL;
+  struct gathered answered;
+  bool more = false;
   short events;
 
+  batch_gather (&answered);
   while (!is_over (c)) {
-    wait_for_event (c, &events);
+    wait_for_event (c, more || answered.n > 0, &events);
+    if (!(events & POLLIN) || answered.n >= GATHER_MAX)
+      batch_wake_gathered (&answered);
+    more = connection_send (c);
     if (events & POLLIN)
       __atomic_store_n (&c->heard_ms, clock_ms (), __ATOMIC_RELAXED);
     if (notify (c, events) == -1) {
@@ -119,9 +144,11 @@ io_thread (void *opaque)
       why = strdup (nbd_error_text (nbd_get_error ()));
     }
   }
+  batch_wake_gathered (&answered);
 
   pthread_mutex_lock (&m->lock);
   remote_lose (c, why ? why : "the server closed the connection");
+  end_sending (c);
   while (c->first != NULL) {
     struct batch *b = remote_command_done (c->first, ENOTCONN);
 

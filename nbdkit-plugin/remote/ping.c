@@ -47,5 +47,4 @@ connection_ping (struct connection *c)
   pthread_mutex_unlock (&m->lock);
   batch_issue (&p->batch);
   pthread_mutex_lock (&m->lock);
-  connection_leave (c);
 }

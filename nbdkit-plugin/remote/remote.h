@@ -4,7 +4,8 @@
  *   remote.c       connections in use, waiting, what happens at a loss
  *   connect.c      making a connection, within a deadline
  *   connection.c   one libnbd handle and its I/O thread
- *   command.c      commands on connections: send, wait
+ *   command.c      commands on connections: where to, answers, waiting
+ *   send.c         sending them: one thread at a time for a connection
  *   transfer.c     a range becomes commands
  *   ping.c         whether the server still answers
  *   destination.c  what the server offers, and whether that will do
@@ -189,23 +190,26 @@ struct connection {
   struct destination destination;
   struct ping *ping; /* L */
 
-  bool started;          /* there is an I/O thread */
-  bool serving;          /* L: in remote.connections */
-  bool lost;             /* L: reset: send nothing any more */
-  bool retired;          /* L: send nothing; lost when no write is unanswered */
-  bool ended;            /* L: the I/O thread has nothing more to do */
-  unsigned users;        /* atomic: threads that may be inside libnbd */
-  unsigned in_flight;    /* L */
-  unsigned flushes;      /* L: of those in flight */
-  unsigned writes;       /* L: of those in flight; zeroes and trims, too */
-  struct command *first; /* L: commands in flight */
-  uint64_t acknowledged; /* L: count of writes answered */
-  uint64_t flushed;      /* L: so many are covered by a flush here (R6) */
-  int64_t heard_ms;      /* atomic: when something last came */
-  int64_t proved_ms;     /* L: something sent then was answered: it lived */
+  bool started; /* there is an I/O thread */
+  bool serving; /* L: in remote.connections */
+  bool lost;    /* L: reset: send nothing any more */
+  bool retired; /* L: send nothing; lost when no write is unanswered */
+  bool ended;   /* L: the I/O thread has nothing more to do */
+  struct command *outbox; /* atomic: to be sent (send.c) */
+  bool must_send;         /* atomic: by the I/O thread, which has been kicked */
+  unsigned users;         /* atomic: commands that are linked and not sent yet,
+                             and threads that may be inside libnbd */
+  unsigned in_flight;     /* L */
+  unsigned flushes;       /* L: of those in flight */
+  unsigned writes;        /* L: of those in flight; zeroes and trims, too */
+  struct command *first;  /* L: commands in flight */
+  uint64_t acknowledged;  /* L: count of writes answered */
+  uint64_t flushed;       /* L: so many are covered by a flush here (R6) */
+  int64_t heard_ms;       /* atomic: when something last came */
+  int64_t proved_ms;      /* L: something sent then was answered: it lived */
 };
 
-/* One of those threads is not any more.  Without or with the lock. */
+/* One of those is not any more.  Without or with the lock. */
 static inline void
 connection_leave (struct connection *c)
 {
@@ -237,8 +241,14 @@ extern void connection_close (struct connection *c);
 /* Tell the server that this is the end; it closes then. */
 extern void connection_goodbye (struct connection *c);
 
-/* The direction changed: let the I/O thread look. */
+/* The direction changed, or something is to be sent: let the I/O thread look.
+ */
 extern void connection_kick (struct connection *c);
+
+/* ---- send.c ------------------------------------------------------------ */
+
+/* For the I/O thread: send what it was asked to.  True: that is not all. */
+extern bool connection_send (struct connection *c);
 
 /* ---- command.c --------------------------------------------------------- */
 
@@ -276,6 +286,7 @@ struct command {
   struct batch *batch;
   struct connection *connection;
   struct command *prev, *next; /* L: the connection's list */
+  struct command *next_out;    /* the outbox's list */
   int64_t sent_ms;
   bool issued; /* L: libnbd may have got it */
   bool ping;   /* nobody waits for it */
@@ -287,6 +298,7 @@ struct command {
 /* Commands sent together by one thread, which waits for all of them. */
 struct batch {
   sem_t finished; /* posted once, when pending reaches 0 */
+  struct batch *next_gathered;
   struct command commands[BATCH_MAX];
   unsigned n;
   bool woken;       /* atomic: all are answered */
@@ -318,13 +330,15 @@ extern void batch_send (struct remote *m, struct batch *b,
                         struct connection *only);
 extern int batch_wait (struct remote *m, struct batch *b);
 
-/* batch_wait, for one that was sent, without any lock: it is as its callback
- * and the answers have left it, and whoever has called batch_issue must leave
- * the connections.
+/* batch_wait, for one that was sent over connections in use, without any lock:
+ * it is as its callback and the answers have left it.  Somebody else must call
+ * remote_check meanwhile.
  */
-extern void batch_await (struct remote *m, struct batch *b);
+extern void batch_await (struct batch *b);
 
-/* The two halves of batch_send: choose the connections (L), send. */
+/* The two halves of batch_send: choose the connections (L), send.  Until they
+ * are sent, the commands are neither answered nor given up.
+ */
 extern void batch_link (struct remote *m, struct batch *b,
                         struct connection *only);
 extern void batch_issue (struct batch *b);
@@ -335,6 +349,21 @@ extern void batch_issue (struct batch *b);
 extern struct batch *remote_command_done (struct command *cmd, int error)
   __attribute__ ((warn_unused_result));
 extern void batch_wake (struct batch *b);
+
+/* Batches whose threads are to be woken together, oldest first. */
+struct gathered {
+  struct batch *first, *last;
+  unsigned n;
+};
+
+/* From now on this thread gathers what batch_answered is given; the gathered
+ * are the caller's, and must be woken soon.
+ */
+extern void batch_gather (struct gathered *g);
+extern void batch_wake_gathered (struct gathered *g);
+
+/* Wake it, or gather it.  NULL: nothing. */
+extern void batch_answered (struct batch *b);
 
 /* ---- transfer.c -------------------------------------------------------- */
 
