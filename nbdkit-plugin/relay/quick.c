@@ -1,31 +1,31 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The usual case: a read that is one command, or a small write, of whole blocks
- * and with nothing in its way.
+/* The usual case: a read or write that is one command, of whole blocks and with
+ * nothing in its way.
  *
  * It takes the lock twice, not eight times: once to find that nothing is in its
  * way, to reserve its place in the log and to be linked to a connection, and
  * once, in the I/O thread, when the answer comes and settles all that.  Its
- * data are copied once, into the log.
+ * data are copied once, into the log, and without the lock.  If there are many
+ * the destination is at work meanwhile; should it answer first, the write is
+ * settled after the copy, with a third lock.
  *
  * Whatever is not usual goes the long way (request.c), also a request that is
  * lost on this one: with its range, which it keeps.
  */
 
-#include <errno.h>
-#include <string.h>
-
 #include "internal.h"
+#include "remote/copy.h"
 
-/* Of a write: a copy of more is made while the destination is at work. */
-#define QUICK_WRITE_BYTES 65536
+/* A copy of more is made while the destination is at work. */
+#define COPY_FIRST_BYTES 65536
 
 struct quick {
   struct batch batch; /* first: quick_answered is given this */
   struct request *request;
   uint64_t log_id;
   uint8_t *data; /* in the log */
-  bool copied;   /* atomic: they are there, and the command is sent */
-  bool deferred; /* it was lost before that: the sender settles it */
+  bool copied;   /* atomic: they are there */
+  bool deferred; /* answered before that: the sender settles it */
   int result;
 };
 
@@ -148,12 +148,33 @@ begin_read (struct quick *k)
          link_it (k, COMMAND_READ, 0);
 }
 
-/* Send it and wait for the answer. */
 static void
-carry (struct quick *k)
+copy_to_log (struct quick *k)
 {
+  const struct request *q = k->request;
+
+  copy_past_caches (k->data, q->buf, q->length);
+  __atomic_store_n (&k->copied, true, __ATOMIC_RELEASE);
+}
+
+/* Send it and wait for the answer.  Nothing is settled before it is sent. */
+static void
+carry_write (struct quick *k)
+{
+  const bool copy_first = k->request->length <= COPY_FIRST_BYTES;
+  struct relay *r = k->request->relay;
+
+  if (copy_first)
+    copy_to_log (k);
   batch_issue (&k->batch);
+  if (!copy_first)
+    copy_to_log (k);
   batch_await (&k->batch);
+  if (k->deferred) {
+    pthread_mutex_lock (&r->remote.lock);
+    settle (k);
+    pthread_mutex_unlock (&r->remote.lock);
+  }
 }
 
 bool
@@ -163,7 +184,7 @@ quick_write (struct request *q, int *result)
   struct quick k = { .request = q };
   bool begun;
 
-  if (q->length > QUICK_WRITE_BYTES || r->options.request_limit_ms > 0)
+  if (r->options.request_limit_ms > 0)
     return false;
   batch_init (&k.batch, 0);
   k.batch.finish = quick_answered;
@@ -171,14 +192,7 @@ quick_write (struct request *q, int *result)
   begun = begin_write (&k);
   pthread_mutex_unlock (&r->remote.lock);
   if (begun) {
-    memcpy (k.data, q->buf, q->length);
-    __atomic_store_n (&k.copied, true, __ATOMIC_RELEASE);
-    carry (&k);
-    if (k.deferred) {
-      pthread_mutex_lock (&r->remote.lock);
-      settle (&k);
-      pthread_mutex_unlock (&r->remote.lock);
-    }
+    carry_write (&k);
     *result = k.result;
     if (k.result == REMOTE_LOST || q->unknown)
       *result = request_go_on (q, try_write, k.result);
@@ -201,7 +215,8 @@ quick_read (struct request *q, int *result)
   begun = begin_read (&k);
   pthread_mutex_unlock (&r->remote.lock);
   if (begun) {
-    carry (&k);
+    batch_issue (&k.batch);
+    batch_await (&k.batch);
     *result = k.batch.result;
     if (*result == REMOTE_LOST)
       *result = request_repeat (q, try_read);
