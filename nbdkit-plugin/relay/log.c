@@ -23,6 +23,10 @@
   1024 /* one record slot for so many bytes of data                            \
         */
 #define ALIGNMENT 64
+/* Stays when memory is given back: a guest that writes now and then would have
+ * every page of it made anew.
+ */
+#define KEEP_BYTES (2 << 20)
 
 enum log_state { LOG_PENDING, LOG_ACKNOWLEDGED, LOG_CANCELLED };
 
@@ -240,7 +244,9 @@ void
 relay_log_release (struct relay_log *log)
 {
   assert (relay_log_empty (log));
-  madvise (log->ring, log->ring_bytes, MADV_DONTNEED);
+  if (log->ring_bytes > KEEP_BYTES)
+    madvise (log->ring + KEEP_BYTES, log->ring_bytes - KEEP_BYTES,
+             MADV_DONTNEED);
 }
 
 bool

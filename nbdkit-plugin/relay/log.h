@@ -61,7 +61,7 @@ extern bool relay_log_next (const struct relay_log *log, uint64_t *cursor,
 /* Whether a flush can make room: the oldest record waits for nothing else. */
 extern bool relay_log_can_free (const struct relay_log *log);
 
-/* Give the memory of an empty log back until it is used again. */
+/* Give the memory of an empty log back, but for its first pieces. */
 extern void relay_log_release (struct relay_log *log);
 
 /* No record at all.  Bytes in use; whether more than half of what there is. */
