@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # profile.py HERTZ NAME=PID...: of call chains on standard input ("perf script
-# -F comm,pid,ip,sym"), sampled so often a second, a table for each process: its
+# -F comm,pid,ip,sym,dso"), sampled so often a second, a table for each process: its
 # CPU seconds by system call, and in them by what is done.  NAME= without a
 # number is a program, whatever its processes are.
 
@@ -24,7 +24,6 @@ KINDS = [
                          r"shmem_add_to_page_cache"),
     ("socket buffers", r"skb|sock_wfree|kfree|kmalloc|slab"),
     ("waiting for a lock", r"rwsem|mutex|spin"),
-    ("ciphers", r"aes|gcm|ghash|gnutls|nettle"),
     ("filling memory", r"memset|clear_"),
 ]
 
@@ -42,6 +41,8 @@ def call_of(chain):
 
 
 def kind_of(chain):
+    if chain and re.search(r"lib(gnutls|nettle|hogweed)", chain[0]):
+        return "ciphers"
     for kind, pattern in KINDS:
         if any(re.search(pattern, name) for name in chain):
             return kind

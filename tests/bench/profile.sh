@@ -33,7 +33,7 @@ perf record -q -g -a -e cpu-clock -F $hertz -o "$tmp/perf.data" -- \
   "${command[@]}" > "$tmp/$program.out" 2> "$tmp/$program.log" ||
   fail "$program, or perf: $(cat "$tmp/$program.log")"
 must_be_copied
-perf script -i "$tmp/perf.data" -F comm,pid,ip,sym 2> /dev/null |
+perf script -i "$tmp/perf.data" -F comm,pid,ip,sym,dso 2> /dev/null |
   /usr/bin/python3 "$SRCDIR/tests/bench/profile.py" $hertz \
     "source=${pids[source]}" "destination=${pids[destination]}" \
     "$(basename "${command[0]}")="
