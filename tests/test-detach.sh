@@ -17,7 +17,8 @@ fill "$(uri proxy)" 60
 start_guest guest "$(uri proxy)" --initial "$pattern" --depth 8
 
 for i in 1 2 3; do
-  must_migrate --finish=detach "$(uri proxy)" "$(uri destination)"
+  must_migrate --no-shared-memory --finish=detach "$(uri proxy)" \
+    "$(uri destination)"
   guest_goes_on guest
   verify_cut guest "$(uri destination)"
   echo "run $i: passes $(completed passes), pause $(completed pause_ms) ms," \

@@ -29,7 +29,8 @@ has_written ()
 start_bg guest "${fio_job[@]}" --uri="$(uri proxy)" --rate=40M
 wait_for has_written
 for i in 1 2; do
-  must_migrate --finish=detach "$(uri proxy)" "$(uri destination)"
+  must_migrate --no-shared-memory --finish=detach "$(uri proxy)" \
+    "$(uri destination)"
   echo "run $i: passes $(completed passes), pause $(completed pause_ms) ms"
 done
 wait_bg guest || fail "fio ended with exit status $?"

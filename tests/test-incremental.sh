@@ -39,7 +39,7 @@ run ()
   local before
 
   before=$(wire_bytes "$tmp/requests")
-  must_migrate --finish=detach "$@" "$S" "$D"
+  must_migrate --no-shared-memory --finish=detach "$@" "$S" "$D"
   sent=$(($(wire_bytes "$tmp/requests") - before - $(completed marked_bytes)))
   echo "resumed: $(completed resumed), $sent bytes sent"
   [ "$(completed copied_bytes)" -eq $sent ]
