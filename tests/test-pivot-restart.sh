@@ -133,6 +133,10 @@ all_end
 start_proxy proxy null size=$size
 expect_status 1 nbdinfo "$(uri proxy)" > "$tmp/info.out" 2>&1
 grep -q "which cannot be reached: .* reopen $dir" "$tmp/proxy.log"
+# Since nbdkit 1.42 clients are told the last one.
+grep 'error: ' "$tmp/proxy.log" | tail -n 1 > "$tmp/last"
+grep -q 'is not served now' "$tmp/last"
+! grep -F "$tmp" "$tmp/last" || fail "a client is told a path"
 must_have_status "$dir" '.relay == null'
 "$nbdmigrate" status "$dir" | grep -q '^connection  *not made yet'
 start_nbdkit destination file "$tmp/destination"

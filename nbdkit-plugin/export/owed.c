@@ -19,12 +19,13 @@ keep (void *opaque, bool owed)
 
   if (owed_file_write (e->owed_path, owed, &why) == 0)
     return 0;
-  nbdkit_error ("migrate: export \"%s\": writing to %s that the next flush %s: "
-                "%s",
-                e->name, e->owed_path,
+  nbdkit_error ("migrate: export \"%s\": recording in migrate-dir that the "
+                "next flush %s: %s",
+                e->name,
                 owed ? "has to fail, because acknowledged writes may be lost"
                      : "need not fail any more",
-                why ? why : strerror (errno));
+                strerror (errno));
+  nbdkit_debug ("migrate: writing %s: %s", e->owed_path, why ? why : "");
   return -1;
 }
 

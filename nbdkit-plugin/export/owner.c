@@ -132,8 +132,7 @@ owner_load (struct export *e, enum owner *owner)
   e->record = record_new (config.dir, e->name, config.state_sync);
   e->history_path = state_file_path (config.dir, "history", e->name);
   if (e->record == NULL || e->history_path == NULL) {
-    nbdkit_error ("migrate: export \"%s\": record in %s: %m", e->name,
-                  config.dir);
+    nbdkit_error ("migrate: export \"%s\": record in migrate-dir: %m", e->name);
     return -1;
   }
   switch (record_open (e->record, 0, &rec, &why)) {

@@ -287,6 +287,11 @@ place_require (struct export *e)
                 "tells where it is now",
                 e->name, uri ? uri : "?",
                 e->connect_why ? e->connect_why : "no memory", config.dir);
+  /* The last one is what a client is told (nbdkit 1.42): no URI, no path. */
+  nbdkit_error ("migrate: export \"%s\" is not served now: its disk is on "
+                "another server, which the proxy cannot reach; the proxy's log "
+                "says more",
+                e->name);
   return -1;
 }
 
