@@ -91,6 +91,15 @@ stays
 guest_goes_on guest
 disk_is b c destination
 
+echo "-- a move that is refused leaves no trace"
+start_nbdkit single --filter=limit memory $size limit=1
+expect_status 1 migrate "$P" "$(uri single)"
+grep -q 'cannot go on there' "$tmp/migrate.log"
+disk_is b c destination
+must_have_status "$P" '.last_end == "pivoted" and .tracking == false'
+guest_goes_on guest
+end_bg single
+
 echo "-- where it was before nothing is taken for zero, whatever is promised"
 start_nbdkit a file "$tmp/a"
 must_migrate --finish=detach --destination-is-zero "$P" "$(uri a)"

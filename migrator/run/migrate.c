@@ -217,12 +217,20 @@ ask_to_end (struct disk *d)
   const bool forget =
     migration_of (d->disks)->forget || disks_distrusted (d->disks);
 
+  /* A refusal, and no mark was made before that. */
+  const bool untouched =
+    migration_of (d->disks)->phase == PHASE_CONNECT && d->marked_bytes == 0;
+
   control_answer_clear (&d->answer);
   d->answer.done = !d->begun || control_broken (d->control) != NULL;
   if (d->answer.done)
     return;
   endpoint_leave (d->destination, true); /* R17 */
-  control_ask (d->control, forget ? "abort" : "end", NULL, &d->answer);
+  if (forget)
+    control_ask (d->control, "abort", NULL, &d->answer);
+  else
+    control_ask (d->control, "end",
+                 json_pack ("{s:b}", "untouched", (int)untouched), &d->answer);
 }
 
 /* A proxy that does not answer may not be there to wait for anything. */

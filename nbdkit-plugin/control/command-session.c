@@ -386,7 +386,14 @@ command_publish (struct call *call)
 json_t *
 command_end (struct call *call)
 {
+  bool untouched = false;
+
+  if (call_bool (call, "untouched", false, &untouched) == -1)
+    return NULL;
   call->export->session.promised = true;
-  session_end (call->export);
+  if (untouched)
+    session_end_untouched (call->export);
+  else
+    session_end (call->export);
   return json_object ();
 }

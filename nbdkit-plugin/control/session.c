@@ -122,6 +122,32 @@ forget_messages (struct session *s)
   s->progress = s->wishes = NULL;
 }
 
+/* -1: no memory. */
+static int
+copy_text (char **copy, const char *text)
+{
+  *copy = text ? strdup (text) : NULL;
+  return text == NULL || *copy != NULL ? 0 : -1;
+}
+
+static void
+note_before (struct export *e)
+{
+  struct session *s = &e->session;
+
+  session_state_forget_before (s);
+  s->before = (struct session_before){
+    .kept = !tracker_is_tracking (e->tracker),
+    .owner = tracker_owner (e->tracker),
+    .last_end = s->last_end,
+    .source_place = tracker_place (e->tracker, OWNER_SOURCE),
+    .destination_place = tracker_place (e->tracker, OWNER_DESTINATION),
+  };
+  if (copy_text (&s->before.source, s->source) == -1 ||
+      copy_text (&s->before.destination, s->destination) == -1)
+    s->before.kept = false;
+}
+
 /* Where the disk is, is the source of this migration. */
 static void
 promote (struct export *e, const char *destination)
@@ -163,6 +189,7 @@ session_begin (struct export *e, struct client *client,
     return -1;
   }
   resume = may_resume (e, same, request);
+  note_before (e);
   promote (e, destination);
   free (s->destination);
   s->destination = destination;
@@ -240,6 +267,55 @@ session_end (struct export *e)
   forget_messages (s);
   nbdkit_debug ("migrate: export \"%s\": session ends, %s", e->name,
                 record_end_name (s->last_end));
+}
+
+static void
+swap_texts (struct session *s)
+{
+  struct session_before *b = &s->before;
+  char *source = s->source, *destination = s->destination;
+
+  s->source = b->source;
+  s->destination = b->destination;
+  b->source = source;
+  b->destination = destination;
+}
+
+/* The disk has been in the same place all the time, so whichever of the two
+ * records is there in the end is right.
+ */
+static void
+take_back (struct export *e)
+{
+  struct session *s = &e->session;
+  const struct session_before *b = &s->before;
+
+  swap_texts (s);
+  if (owner_record (e, b->owner, b->last_end) != OWNER_RECORDED) {
+    swap_texts (s);
+    return;
+  }
+  if (b->owner == OWNER_DESTINATION)
+    tracker_demote (e->tracker, b->source_place);
+  else
+    tracker_set_place (e->tracker, OWNER_DESTINATION, b->destination_place);
+  tracker_stop (e->tracker);
+  s->last_end = b->last_end;
+  nbdkit_debug ("migrate: export \"%s\": nothing was done", e->name);
+}
+
+void
+session_end_untouched (struct export *e)
+{
+  struct session *s = &e->session;
+  const bool over = s->last_end != RECORD_END_NONE; /* by a commit */
+
+  if (s->client == NULL)
+    return;
+  session_end (e);
+  if (!over && s->before.kept)
+    take_back (e);
+  session_state_forget_before (s);
 }
 
 void

@@ -58,4 +58,9 @@ extern void session_note_end (struct export *e, enum record_end end);
  */
 extern void session_end (struct export *e);
 
+/* The same, for one that says that it has written nothing: unless what was
+ * tracked before had to be dropped for it, all is as if it had not begun.
+ */
+extern void session_end_untouched (struct export *e);
+
 #endif /* NBDMIGRATE_SESSION_H */

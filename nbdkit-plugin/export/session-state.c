@@ -29,9 +29,18 @@ session_state_close_fds (struct session *s)
 }
 
 void
+session_state_forget_before (struct session *s)
+{
+  free (s->before.source);
+  free (s->before.destination);
+  s->before = (struct session_before){ .kept = false };
+}
+
+void
 session_state_destroy (struct session *s)
 {
   session_state_close_fds (s);
+  session_state_forget_before (s);
   free (s->source);
   old_connections_close (&s->old);
   free (s->destination);

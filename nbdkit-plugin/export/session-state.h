@@ -21,6 +21,17 @@
 
 struct client; /* of the control server */
 
+/* What a session found that touched nothing in the end.  Not kept if something
+ * was tracked then: it is lost when another one begins.
+ */
+struct session_before {
+  bool kept;
+  enum owner owner;
+  enum record_end last_end;
+  unsigned source_place, destination_place;
+  char *source, *destination;
+};
+
 struct session {
   pthread_mutex_t lock; /* for all that follows */
 
@@ -44,6 +55,7 @@ struct session {
   char *destination;      /* as 'begin' gave it last, or NULL */
   struct history history; /* of all of them, for R18 */
   enum history_past past; /* of the present session's */
+  struct session_before before;
   char *promise;      /* what 'begin' was told to be there already, or NULL */
   bool latest_in_use; /* the latest one was detached: others write there */
 
@@ -55,6 +67,8 @@ struct session {
 
 extern void session_state_init (struct session *s);
 extern void session_state_destroy (struct session *s);
+
+extern void session_state_forget_before (struct session *s);
 
 /* Close its sockets; the connections go on where others have them.  Under the
  * lock.

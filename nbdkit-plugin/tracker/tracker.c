@@ -30,9 +30,9 @@
  * under the lock.  Tracking cannot go off in between (tracker_stop is put off),
  * so none goes the fast way. Other changes, in tracker_set_owner, are from an
  * owner that lets nobody pass.  A destination that becomes the source
- * (tracker_promote) changes its role only: the place stays, and so do those on
- * their way there, whom tracker_begin waits for (R1).  Reads of the guest are
- * not counted: they may end on the old side.
+ * (tracker_promote, tracker_demote) changes its role only: the place stays, and
+ * so do those on their way there, whom tracker_begin waits for (R1).  Reads of
+ * the guest are not counted: they may end on the old side.
  *
  * Deadlines need no thread: each call first opens a gate whose time has come,
  * and a request held at it sleeps no longer than until then.
@@ -500,6 +500,16 @@ tracker_promote (struct tracker *t)
     return;
   t->places[OWNER_SOURCE] = t->places[OWNER_DESTINATION];
   set_route (t, OWNER_SOURCE);
+}
+
+void
+tracker_demote (struct tracker *t, unsigned source)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  assert (tracker_owner (t) == OWNER_SOURCE);
+  t->places[OWNER_DESTINATION] = t->places[OWNER_SOURCE];
+  t->places[OWNER_SOURCE] = source;
+  set_route (t, OWNER_DESTINATION);
 }
 
 /* ---- Tracking ----------------------------------------------------------- */

@@ -72,6 +72,11 @@ extern unsigned tracker_place (struct tracker *t, enum owner role);
  * place: another migration begins.
  */
 extern void tracker_promote (struct tracker *t);
+
+/* The reverse, if that migration came to nothing: the source is the destination
+ * again, and 'source' is where the source was.  Tracking has to stop next.
+ */
+extern void tracker_demote (struct tracker *t, unsigned source);
 /* Nothing may be in flight. */
 extern void tracker_free (struct tracker *t);
 

@@ -1615,6 +1615,20 @@ test_move_on (void)
   CU_ASSERT_EQUAL (route.owner, OWNER_SOURCE);
   CU_ASSERT_EQUAL (route.place, 1);
   CU_ASSERT_FALSE (tracker_wait_settled (t, 0));
+
+  /* It came to nothing, and begins again. */
+  tracker_end_session (t);
+  tracker_demote (t, 0);
+  tracker_stop (t);
+  CU_ASSERT (tracker_route (t, &route));
+  CU_ASSERT_EQUAL (route.owner, OWNER_DESTINATION);
+  CU_ASSERT_EQUAL (route.place, 1);
+  CU_ASSERT_EQUAL (tracker_place (t, OWNER_SOURCE), 0);
+  CU_ASSERT_FALSE (status (t).tracking);
+  tracker_promote (t);
+  tracker_set_place (t, OWNER_DESTINATION, 2);
+  CU_ASSERT_FALSE (tracker_begin (t, true, true));
+
   tracker_leave (t, &uncounted);
   CU_ASSERT (tracker_wait_settled (t, 0));
   copy_all (t);
