@@ -8,6 +8,7 @@
 
 #include "bitmap.h"
 #include "copy/buffers.h"
+#include "copy/small.h"
 #include "shared-memory.h"
 
 #define PIECE 4096 /* a page: no two buffers share one */
@@ -19,6 +20,7 @@ struct buffers {
   struct bitmap used;          /* by piece */
   int fd;                      /* of the memory, or -1 */
   const char *why;             /* it cannot be shared; static */
+  struct smalls others;        /* what there was no room for */
 };
 
 static uint32_t
@@ -71,6 +73,7 @@ buffers_free (struct buffers *b)
     shared_memory_unmap (&b->memory);
   else
     munmap (b->memory.data, b->memory.bytes);
+  small_free_all (&b->others);
   bitmap_destroy (&b->used);
   free (b);
 }
@@ -116,14 +119,14 @@ buffers_take (struct buffers *b, size_t bytes)
     bitmap_set (&b->used, first, n);
     return b->memory.data + first * PIECE;
   }
-  return malloc (bytes);
+  return small_new (&b->others, bytes);
 }
 
 void
 buffers_give_back (struct buffers *b, char *p, size_t bytes)
 {
   if (p == NULL || !is_in_memory (b, p))
-    free (p);
+    small_free (&b->others, p);
   else
     bitmap_clear (&b->used, (uint64_t)(p - b->memory.data) / PIECE,
                   pieces_of (bytes));

@@ -18,6 +18,7 @@ struct buffers;
 
 /* Room for about so many bytes.  NULL: no memory. */
 extern struct buffers *buffers_new (uint64_t bytes);
+/* Also what was not given back. */
 extern void buffers_free (struct buffers *b);
 
 /* To be sent to the proxy, or -1: it cannot be shared, *why says why. */
