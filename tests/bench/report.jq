@@ -47,7 +47,9 @@ def memory($row):
       else .peak_kib - .shared_kib end / 1024) |
   line($row; "-"; $limit.what; $limit);
 
-map(select(.round > 0)) | group_by(.row) | map(by_program) as $rows |
+map(select(.round > 0)) | group_by(.row) |
+  sort_by(.[0].row as $row | $order | split(" ") | index($row)) |
+  map(by_program) as $rows |
 {
   nbdkit: $nbdkit, nbdcopy: $nbdcopy, qemu: $qemu, kernel: $kernel, cpus: $cpus,
   table: [

@@ -12,8 +12,8 @@ source "$here/rows.sh"
 out=$1
 shift
 if [ $# -eq 0 ]; then
-  for f in "$out"/*.jsonl; do
-    set -- "$@" "$(basename "$f" .jsonl)"
+  for row in "${all_rows[@]}"; do
+    [ ! -s "$out/$row.jsonl" ] || set -- "$@" "$row"
   done
 fi
 
@@ -27,6 +27,7 @@ version ()
 }
 
 jq -s --arg targets "$targets" --arg memory "$memory_targets" \
+  --arg order "$*" \
   --arg nbdkit "$(version nbdkit --version)" \
   --arg nbdcopy "$(version nbdcopy --version)" \
   --arg qemu "$(version qemu-img --version)" \
@@ -57,7 +58,7 @@ if ! command -v gnuplot > /dev/null; then
   exit 0
 fi
 jq -r '.table | map(select(.what == "speed")) | to_entries[] |
-  [.key, "\(.value.row)\\n\(.value.against)", .value.median, .value.lowest,
+  [.key, "\(.value.row) : \(.value.against)", .value.median, .value.lowest,
    .value.highest, (.value.target // "NaN")] | @tsv' "$out/bench.json" \
   > "$out/bench.tsv"
 gnuplot -e "data='$out/bench.tsv'; picture='$out/bench.svg'" \

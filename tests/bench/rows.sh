@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash disable=SC2034,SC2154
 #
 # The rows of the benchmark: which disk, to where, against whom.  Sourced.
+
+all_rows=(dense-file dense-memory dense-qcow2 dense-tcp dense-tls
+          away-5ms away-20ms away-50ms sparse-32g sparse-8t disks-8)
 
 # describe_row ROW: sets
 #   work         what it is, for people

@@ -38,8 +38,8 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-rows=(dense-file dense-memory dense-qcow2 dense-tcp dense-tls
-      away-5ms away-20ms away-50ms sparse-32g sparse-8t disks-8)
+# shellcheck source=tests/bench/rows.sh
+source "$here/rows.sh"
 parts=(guest relay pause stall scale)
 out=${OUT:-${BUILD:?the directory that make built into}/bench}
 mkdir -p "$out"
@@ -56,9 +56,9 @@ is_one_of ()
   return 1
 }
 
-[ $# -gt 0 ] || set -- "${rows[@]}" "${parts[@]}"
+[ $# -gt 0 ] || set -- "${all_rows[@]}" "${parts[@]}"
 for what; do
-  is_one_of "$what" "${rows[@]}" "${parts[@]}" || {
+  is_one_of "$what" "${all_rows[@]}" "${parts[@]}" || {
     echo "run.sh: there is no row or part $what" >&2
     exit 2
   }
@@ -66,7 +66,7 @@ done
 
 done_rows=()
 for what; do
-  if is_one_of "$what" "${rows[@]}"; then
+  if is_one_of "$what" "${all_rows[@]}"; then
     OUT=$out "$here/row.sh" "$what"
     done_rows+=("$what")
   else
