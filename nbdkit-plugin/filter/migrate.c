@@ -327,139 +327,72 @@ migrate_block_size (nbdkit_next *next, void *handle, uint32_t *minimum,
 
 /* ---- What the export can ----------------------------------------------- */
 
+/* As the side that the connection has opened offers it. */
+static int
+ask_side (void *handle, nbdkit_next *next, enum fact fact)
+{
+  const struct handle *h = handle;
+  const struct side *side = h->no_source ? &remote_side : &local_side;
+
+  return side->fact (h, next, fact);
+}
+
 static int
 migrate_can_write (nbdkit_next *next, void *handle)
 {
-  struct handle *h = handle;
-  nbdkit_next *plugin;
-  int r;
-
-  if (h->no_source)
-    return !h->readonly;
-  plugin = local_begin (&h->export->local, next);
-  r = plugin->can_write (plugin);
-  local_end (&h->export->local, next, plugin);
-  return r;
+  return ask_side (handle, next, FACT_CAN_WRITE);
 }
 
 static int
 migrate_can_flush (nbdkit_next *next, void *handle)
 {
-  struct handle *h = handle;
-  nbdkit_next *plugin;
-  int r;
-
-  if (h->no_source)
-    return 1;
-  plugin = local_begin (&h->export->local, next);
-  r = plugin->can_flush (plugin);
-  local_end (&h->export->local, next, plugin);
-  return r;
+  return ask_side (handle, next, FACT_CAN_FLUSH);
 }
 
 static int
 migrate_is_rotational (nbdkit_next *next, void *handle)
 {
-  struct handle *h = handle;
-  nbdkit_next *plugin;
-  int r;
-
-  if (h->no_source)
-    return 0;
-  plugin = local_begin (&h->export->local, next);
-  r = plugin->is_rotational (plugin);
-  local_end (&h->export->local, next, plugin);
-  return r;
+  return ask_side (handle, next, FACT_IS_ROTATIONAL);
 }
 
 static int
 migrate_can_trim (nbdkit_next *next, void *handle)
 {
-  struct handle *h = handle;
-  nbdkit_next *plugin;
-  int r;
-
-  if (h->no_source)
-    return 1;
-  plugin = local_begin (&h->export->local, next);
-  r = plugin->can_trim (plugin);
-  local_end (&h->export->local, next, plugin);
-  return r;
+  return ask_side (handle, next, FACT_CAN_TRIM);
 }
 
 static int
 migrate_can_zero (nbdkit_next *next, void *handle)
 {
-  struct handle *h = handle;
-  nbdkit_next *plugin;
-  int r;
-
-  if (h->no_source)
-    return NBDKIT_ZERO_NATIVE;
-  plugin = local_begin (&h->export->local, next);
-  r = plugin->can_zero (plugin);
-  local_end (&h->export->local, next, plugin);
-  return r;
+  return ask_side (handle, next, FACT_CAN_ZERO);
 }
 
 static int
 migrate_can_fast_zero (nbdkit_next *next, void *handle)
 {
-  struct handle *h = handle;
-  nbdkit_next *plugin;
-  int r;
-
-  if (h->no_source)
-    return 1;
-  plugin = local_begin (&h->export->local, next);
-  r = plugin->can_fast_zero (plugin);
-  local_end (&h->export->local, next, plugin);
-  return r;
+  return ask_side (handle, next, FACT_CAN_FAST_ZERO);
 }
 
 static int
 migrate_can_extents (nbdkit_next *next, void *handle)
 {
-  struct handle *h = handle;
-  nbdkit_next *plugin;
-  int r;
-
-  if (h->no_source)
-    return 1;
-  plugin = local_begin (&h->export->local, next);
-  r = plugin->can_extents (plugin);
-  local_end (&h->export->local, next, plugin);
-  return r;
+  return ask_side (handle, next, FACT_CAN_EXTENTS);
 }
 
 static int
 migrate_can_fua (nbdkit_next *next, void *handle)
 {
-  struct handle *h = handle;
-  nbdkit_next *plugin;
-  int r;
-
-  if (h->no_source)
-    return NBDKIT_FUA_NATIVE;
-  plugin = local_begin (&h->export->local, next);
-  r = plugin->can_fua (plugin);
-  local_end (&h->export->local, next, plugin);
-  return r;
+  return ask_side (handle, next, FACT_CAN_FUA);
 }
 
+/* The session reads by it, into shared memory. */
 static int
 migrate_can_cache (nbdkit_next *next, void *handle)
 {
-  struct handle *h = handle;
-  nbdkit_next *plugin;
-  int r;
+  const struct handle *h = handle;
 
-  if (h->no_source || h->session_pid != 0)
-    return NBDKIT_CACHE_NATIVE;
-  plugin = local_begin (&h->export->local, next);
-  r = plugin->can_cache (plugin);
-  local_end (&h->export->local, next, plugin);
-  return r;
+  return h->session_pid != 0 ? NBDKIT_CACHE_NATIVE
+                             : ask_side (handle, next, FACT_CAN_CACHE);
 }
 
 /* Always: either the plugin has it, or all connections share one context. */

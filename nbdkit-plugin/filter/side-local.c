@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdlib.h>
 
 #include "nbd-limits.h"
 #include "side.h"
@@ -260,12 +261,56 @@ local_cache (const struct io *io)
   return end (io, next, r);
 }
 
-const struct side local_side = { {
-  [IO_READ] = local_pread,
-  [IO_WRITE] = local_pwrite,
-  [IO_ZERO] = local_zero,
-  [IO_TRIM] = local_trim,
-  [IO_FLUSH] = local_flush,
-  [IO_EXTENTS] = local_extents,
-  [IO_CACHE] = local_cache,
-} };
+/* ---- What the export can ------------------------------------------------ */
+
+static int
+ask_plugin (nbdkit_next *plugin, enum fact fact)
+{
+  switch (fact) {
+  case FACT_CAN_WRITE:
+    return plugin->can_write (plugin);
+  case FACT_CAN_FLUSH:
+    return plugin->can_flush (plugin);
+  case FACT_IS_ROTATIONAL:
+    return plugin->is_rotational (plugin);
+  case FACT_CAN_TRIM:
+    return plugin->can_trim (plugin);
+  case FACT_CAN_ZERO:
+    return plugin->can_zero (plugin);
+  case FACT_CAN_FAST_ZERO:
+    return plugin->can_fast_zero (plugin);
+  case FACT_CAN_EXTENTS:
+    return plugin->can_extents (plugin);
+  case FACT_CAN_FUA:
+    return plugin->can_fua (plugin);
+  case FACT_CAN_CACHE:
+    return plugin->can_cache (plugin);
+  case FACTS:
+    break;
+  }
+  abort ();
+}
+
+static int
+local_fact (const struct handle *h, nbdkit_next *next, enum fact fact)
+{
+  struct local *l = &h->export->local;
+  nbdkit_next *plugin = local_begin (l, next);
+  const int r = ask_plugin (plugin, fact);
+
+  local_end (l, next, plugin);
+  return r;
+}
+
+const struct side local_side = {
+  .serve = {
+    [IO_READ] = local_pread,
+    [IO_WRITE] = local_pwrite,
+    [IO_ZERO] = local_zero,
+    [IO_TRIM] = local_trim,
+    [IO_FLUSH] = local_flush,
+    [IO_EXTENTS] = local_extents,
+    [IO_CACHE] = local_cache,
+  },
+  .fact = local_fact,
+};

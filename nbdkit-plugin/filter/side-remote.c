@@ -89,12 +89,34 @@ remote_cache (const struct io *io)
                  relay_cache (io->relay, io->count, io->offset, &place_guest));
 }
 
-const struct side remote_side = { {
-  [IO_READ] = remote_pread,
-  [IO_WRITE] = remote_pwrite,
-  [IO_ZERO] = remote_zero,
-  [IO_TRIM] = remote_trim,
-  [IO_FLUSH] = remote_flush,
-  [IO_EXTENTS] = remote_extents,
-  [IO_CACHE] = remote_cache,
-} };
+/* The relay makes up for what the server lacks. */
+static int
+remote_fact (const struct handle *h, nbdkit_next *next, enum fact fact)
+{
+  static const int offered[FACTS] = {
+    [FACT_CAN_FLUSH] = 1,
+    [FACT_IS_ROTATIONAL] = 0,
+    [FACT_CAN_TRIM] = 1,
+    [FACT_CAN_ZERO] = NBDKIT_ZERO_NATIVE,
+    [FACT_CAN_FAST_ZERO] = 1,
+    [FACT_CAN_EXTENTS] = 1,
+    [FACT_CAN_FUA] = NBDKIT_FUA_NATIVE,
+    [FACT_CAN_CACHE] = NBDKIT_CACHE_NATIVE,
+  };
+
+  (void)next;
+  return fact == FACT_CAN_WRITE ? !h->readonly : offered[fact];
+}
+
+const struct side remote_side = {
+  .serve = {
+    [IO_READ] = remote_pread,
+    [IO_WRITE] = remote_pwrite,
+    [IO_ZERO] = remote_zero,
+    [IO_TRIM] = remote_trim,
+    [IO_FLUSH] = remote_flush,
+    [IO_EXTENTS] = remote_extents,
+    [IO_CACHE] = remote_cache,
+  },
+  .fact = remote_fact,
+};

@@ -47,8 +47,29 @@ struct io {
 /* 0 or -1, as nbdkit's callbacks.  Any number of threads at once. */
 typedef int side_operation (const struct io *io);
 
+/* What nbdkit asks for before a client may send a request; the answers are
+ * those of its callbacks of the same names.
+ */
+enum fact {
+  FACT_CAN_WRITE,
+  FACT_CAN_FLUSH,
+  FACT_IS_ROTATIONAL,
+  FACT_CAN_TRIM,
+  FACT_CAN_ZERO,
+  FACT_CAN_FAST_ZERO,
+  FACT_CAN_EXTENTS,
+  FACT_CAN_FUA,
+  FACT_CAN_CACHE,
+  FACTS,
+};
+
+/* 'next' is the connection's own context, or NULL.  -1 on error. */
+typedef int side_fact (const struct handle *h, nbdkit_next *next,
+                       enum fact fact);
+
 struct side {
   side_operation *serve[IO_TYPES];
+  side_fact *fact;
 };
 
 /* The plugin's context of the connection, or the one that all share. */
