@@ -6,6 +6,7 @@
  * has lived since (R6).  With none, one connection is asked all the same.
  */
 
+#include "base/clock.h"
 #include "internal.h"
 
 /* L. */
@@ -33,7 +34,8 @@ relay_flush_once (struct relay *r, uint64_t generation, uint64_t *seen)
   pthread_mutex_lock (&r->remote.lock);
   add_flushes (r, &b);
   mark = relay_log_flush_begin (r->log);
-  witness_flush_begin (&r->witnesses, mark);
+  witness_flush_begin (&r->witnesses, mark,
+                       range_lock_has_suspects (&r->ranges, clock_ms ()));
   batch_link (&r->remote, &b, NULL);
   pthread_mutex_unlock (&r->remote.lock);
   batch_issue (&b);
@@ -47,8 +49,8 @@ relay_flush_once (struct relay *r, uint64_t generation, uint64_t *seen)
     owed_error_raise (r->options.owed, seen);
     witness_flush_failed (&r->witnesses);
   }
-  else if (result == 0)
-    witness_flush_end (&r->witnesses, mark);
+  else if (result == 0 && witness_flush_end (&r->witnesses, mark))
+    relay_want_witnesses (r);
   if (result != REMOTE_LOST) {
     /* After an error too: a server may have dropped what it could not write,
      * and the guests hear of it.

@@ -146,6 +146,9 @@ extern int try_block_status (struct request *q, const struct view *v);
  */
 extern int request_wait (struct request *q);
 
+/* Reads are to be remembered from now on, as far as they count.  L. */
+extern void relay_want_witnesses (struct relay *r);
+
 /* A try was lost: run it again, if there is time, in a later generation.  The
  * other one keeps its range until then, and then leaves it.
  */

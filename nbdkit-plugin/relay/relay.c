@@ -61,6 +61,8 @@ new_relay (const char *uri, const struct relay_options *options)
     r->options.connections = 1;
   if (r->options.connections > REMOTE_CONNECTIONS_MAX)
     r->options.connections = REMOTE_CONNECTIONS_MAX;
+  if (r->options.takes_over)
+    witness_inherit (&r->witnesses);
   r->uri = strdup (uri);
   r->log = relay_log_new (relay_rest_log_bytes (options));
   if (r->uri == NULL || r->log == NULL) {

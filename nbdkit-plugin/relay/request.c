@@ -310,7 +310,8 @@ static bool
 is_quiet (const struct relay *r)
 {
   return r->remote.up && relay_log_empty (r->log) &&
-         r->ranges.head.next == &r->ranges.head && r->ranges.suspects == NULL;
+         r->ranges.head.next == &r->ranges.head &&
+         !range_lock_has_suspects (&r->ranges, clock_ms ());
 }
 
 /* A disk that reads as zero bears none, and costs each read two locks. */
@@ -348,13 +349,19 @@ offer_witness (const struct request *q, uint64_t writes)
 }
 
 void
+relay_want_witnesses (struct relay *r)
+{
+  r->witness_reads = 0;
+  __atomic_store_n (&r->has_witnesses, false, __ATOMIC_RELAXED);
+}
+
+void
 relay_set_owner (struct relay *r, bool ours)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->remote.lock);
 
   witness_owner (&r->witnesses, ours);
-  r->witness_reads = 0;
-  __atomic_store_n (&r->has_witnesses, !ours, __ATOMIC_RELAXED);
+  relay_want_witnesses (r);
 }
 
 /* ---- The requests ------------------------------------------------------ */

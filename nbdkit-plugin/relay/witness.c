@@ -32,6 +32,12 @@ witness_owner (struct witnesses *w, bool ours)
     witness_forget (w, 0, UINT64_MAX);
 }
 
+void
+witness_inherit (struct witnesses *w)
+{
+  w->inherited = true;
+}
+
 /* ---- Taking one -------------------------------------------------------- */
 
 static bool
@@ -100,7 +106,7 @@ witness_write_failed (struct witnesses *w)
 bool
 witness_wants_reads (const struct witnesses *w)
 {
-  return !w->trimmed && !w->failed && !w->not_ours &&
+  return !w->trimmed && !w->failed && !w->not_ours && !w->inherited &&
          w->v[WITNESSES - 1].length == 0;
 }
 
@@ -110,7 +116,7 @@ witness_read (struct witnesses *w, const uint8_t *data, uint64_t offset,
 {
   struct witness *p;
 
-  if (w->failed || w->not_ours)
+  if (w->failed || w->not_ours || w->inherited)
     return;
   for (size_t i = 0; i < WITNESSES; ++i) {
     if (overlaps (&w->v[i], offset, length))
@@ -124,23 +130,31 @@ witness_read (struct witnesses *w, const uint8_t *data, uint64_t offset,
 /* ---- Flushes ----------------------------------------------------------- */
 
 void
-witness_flush_begin (struct witnesses *w, uint64_t mark)
+witness_flush_begin (struct witnesses *w, uint64_t mark, bool late)
 {
+  if (w->inherited && w->inherited_end == 0 && !late)
+    w->inherited_end = mark;
   for (size_t i = 0; i < WITNESSES; ++i) {
     if (w->v[i].flush == 0)
       w->v[i].flush = mark;
   }
 }
 
-void
+bool
 witness_flush_end (struct witnesses *w, uint64_t mark)
 {
+  const bool covered =
+    w->inherited && w->inherited_end != 0 && w->inherited_end <= mark;
+
   for (size_t i = 0; i < WITNESSES; ++i) {
     struct witness *const p = &w->v[i];
 
     if (p->flush != 0 && p->flush <= mark)
       p->flushed = true;
   }
+  if (covered)
+    w->inherited = false;
+  return covered;
 }
 
 void

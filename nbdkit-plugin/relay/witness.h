@@ -15,7 +15,9 @@
  * first one what is read counts for nothing.
  *
  * While the guest does not own what is there others write to it, over
- * connections of their own: nothing is remembered then.
+ * connections of their own: nothing is remembered then.  And what a process
+ * before this one has written may not be flushed: what is read counts from a
+ * flush on that began when nothing of it could land any more.
  *
  * Not locked: the relay's lock must be held for every call.
  */
@@ -43,9 +45,14 @@ struct witnesses {
   uint64_t writes; /* begun so far */
   unsigned next;   /* the place that is taken when all are full */
   bool trimmed;
-  bool failed;   /* a write or a flush */
-  bool not_ours; /* others write there */
+  bool failed;            /* a write or a flush */
+  bool not_ours;          /* others write there */
+  bool inherited;         /* there may be what another process did not flush */
+  uint64_t inherited_end; /* the flush that covers it; 0: none was begun */
 };
+
+/* Another process was here before. */
+extern void witness_inherit (struct witnesses *w);
 
 /* Whether the guest owns what is there.  If it does not: all is forgotten, also
  * what a read that is under way will return.
@@ -67,12 +74,14 @@ extern void witness_trimmed (struct witnesses *w);
 /* One ended with an error: it may be done in part, and no flush covers that. */
 extern void witness_write_failed (struct witnesses *w);
 
-/* Around a flush, with the number that relay_log_flush_begin gives.  After one
- * that failed a server may have dropped whatever was not flushed: no later
- * flush covers it, though it may still be read.
+/* Around a flush, with the number that relay_log_flush_begin gives.  'late':
+ * something may land of which this process knows nothing.  The end is true if
+ * what is read counts from now on, and did not before.  After a flush that
+ * failed a server may have dropped whatever was not flushed: no later flush
+ * covers it, though it may still be read.
  */
-extern void witness_flush_begin (struct witnesses *w, uint64_t mark);
-extern void witness_flush_end (struct witnesses *w, uint64_t mark);
+extern void witness_flush_begin (struct witnesses *w, uint64_t mark, bool late);
+extern bool witness_flush_end (struct witnesses *w, uint64_t mark);
 extern void witness_flush_failed (struct witnesses *w);
 
 /* Whether there is room for what a read returns: to be asked before it is sent,

@@ -8,6 +8,8 @@
 
 #include <sched.h>
 
+#include <libnbd.h>
+
 #include "relay-worker.h"
 
 /* Kills leave nothing that could land late: no need to wait for it. */
@@ -65,6 +67,16 @@ wait_until_lost (struct relay *r, uint64_t losses)
   unsigned tries = SERVER_TRIES;
 
   while (status_of (r).losses < losses && --tries > 0)
+    server_pause ();
+  CU_ASSERT_NOT_EQUAL (tries, 0);
+}
+
+static void
+wait_until_not_late (struct relay *r)
+{
+  unsigned tries = SERVER_TRIES;
+
+  while (relay_late_ms (r) > 0 && --tries > 0)
     server_pause ();
   CU_ASSERT_NOT_EQUAL (tries, 0);
 }
@@ -435,6 +447,63 @@ test_written_by_others (void)
   server_destroy (&s);
 }
 
+static void
+note_stranger (void *opaque, const char *text)
+{
+  if (strstr (text, "does not hold what was flushed"))
+    __atomic_store_n ((bool *)opaque, true, __ATOMIC_SEQ_CST);
+}
+
+/* As a proxy that was killed leaves it: in the server's memory only. */
+static void
+write_unflushed (const struct server *s, uint8_t byte)
+{
+  struct nbd_handle *nbd = nbd_create ();
+  uint8_t block[4096];
+
+  memset (block, byte, sizeof block);
+  CU_ASSERT_EQUAL (nbd_connect_uri (nbd, s->uri), 0);
+  CU_ASSERT_EQUAL (nbd_pwrite (nbd, block, sizeof block, 0, 0), 0);
+  nbd_close (nbd);
+}
+
+/* What another process has written and nobody flushed can be read, and may be
+ * gone when the server is; what was read after a flush may not.
+ */
+static void
+test_read_after_takeover (void)
+{
+  struct relay_options o = new_options ();
+  bool is_stranger = false;
+  unsigned tries = SERVER_TRIES;
+  struct server s;
+  struct relay *r;
+
+  o.takes_over = true;
+  o.notice = note_stranger;
+  o.opaque = &is_stranger;
+  server_init (&s, FILE_BYTES, FILL);
+  server_start (&s, NULL);
+  write_unflushed (&s, 1);
+  r = open_relay (&s, &o);
+  wait_until_not_late (r);
+  expect_byte (r, 1);
+  kill_and_start (&s, r, NULL);
+  expect_byte (r, FILL);
+
+  expect_flush (r, NULL, 0);
+  expect_byte (r, FILL);
+  server_stop (&s, SIGKILL);
+  CU_ASSERT_EQUAL (truncate (s.file, 0), 0);
+  CU_ASSERT_EQUAL (truncate (s.file, FILE_BYTES), 0);
+  server_start (&s, NULL);
+  while (!__atomic_load_n (&is_stranger, __ATOMIC_SEQ_CST) && --tries > 0)
+    server_pause ();
+  CU_ASSERT_NOT_EQUAL (tries, 0);
+  relay_close (r);
+  server_destroy (&s);
+}
+
 /* ---- Away for too long ------------------------------------------------- */
 
 static void
@@ -759,16 +828,6 @@ read_one (void *opaque)
 
 /* Nothing that was sent can land any more: the disk may leave. */
 static void
-wait_until_not_late (struct relay *r)
-{
-  unsigned tries = SERVER_TRIES;
-
-  while (relay_late_ms (r) > 0 && --tries > 0)
-    server_pause ();
-  CU_ASSERT_NOT_EQUAL (tries, 0);
-}
-
-static void
 test_limit (void)
 {
   struct relay_options o = new_options ();
@@ -920,6 +979,14 @@ test_late (void)
   o.rest = &rest;
   r = open_relay (&s, &o);
   CU_ASSERT (relay_late_ms (r) > 0);
+  relay_close (r);
+
+  o.rest = NULL;
+  o.takes_over = true;
+  o.grace_ms = 60000;
+  r = open_relay (&s, &o);
+  CU_ASSERT (relay_late_ms (r) > 0);
+  CU_ASSERT (relay_late_ms (r) <= o.grace_ms);
   relay_close (r);
   server_destroy (&s);
 }
@@ -1121,6 +1188,7 @@ main (void)
     { "a flush is refused", test_flush_refused },
     { "read after a failed flush", test_read_after_failed_flush },
     { "written by others", test_written_by_others },
+    { "read after a takeover", test_read_after_takeover },
     { "away for too long", test_away },
     { "became unfit", test_unfit },
     { "a slow write is waited for", test_slow_write },

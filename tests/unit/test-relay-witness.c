@@ -29,7 +29,7 @@ write_at (uint64_t offset, uint64_t length)
 static void
 flush (void)
 {
-  witness_flush_begin (&w, ++flushes);
+  witness_flush_begin (&w, ++flushes, false);
   witness_flush_end (&w, flushes);
 }
 
@@ -51,12 +51,12 @@ static void
 test_during_a_flush (void)
 {
   start ();
-  witness_flush_begin (&w, 1);
+  witness_flush_begin (&w, 1, false);
   write_at (0, 512);
   witness_flush_end (&w, 1);
   CU_ASSERT_EQUAL (witness_list (&w, list), 0);
-  witness_flush_begin (&w, 2);
-  witness_flush_begin (&w, 3);
+  witness_flush_begin (&w, 2, false);
+  witness_flush_begin (&w, 3, false);
   witness_flush_end (&w, 3);
   CU_ASSERT_EQUAL (witness_list (&w, list), 1);
 }
@@ -68,7 +68,7 @@ test_a_failed_flush (void)
   write_at (0, 512);
   flush ();
   write_at (8192, 512);
-  witness_flush_begin (&w, ++flushes);
+  witness_flush_begin (&w, ++flushes, false);
   witness_flush_failed (&w);
   flush ();
   CU_ASSERT_EQUAL (witness_list (&w, list), 1);
@@ -133,7 +133,7 @@ test_reads_after_a_failure (void)
 {
   start ();
   witness_read (&w, data, 0, 512, 512);
-  witness_flush_begin (&w, ++flushes);
+  witness_flush_begin (&w, ++flushes, false);
   witness_flush_failed (&w);
   CU_ASSERT (!witness_wants_reads (&w));
   witness_read (&w, data, 4096, 512, 512);
@@ -173,6 +173,28 @@ test_not_ours (void)
   CU_ASSERT_EQUAL (witness_list (&w, list), 1);
 }
 
+/* Another process was here: only a flush that began when nothing of it could
+ * land any more tells that what is read is durable.
+ */
+static void
+test_inherited (void)
+{
+  start ();
+  witness_inherit (&w);
+  witness_flush_begin (&w, 1, true);
+  witness_flush_begin (&w, 2, false);
+  CU_ASSERT_FALSE (witness_flush_end (&w, 1));
+  CU_ASSERT_FALSE (witness_wants_reads (&w));
+  witness_read (&w, data, 0, 512, 512);
+  CU_ASSERT_EQUAL (witness_list (&w, list), 0);
+  witness_flush_begin (&w, 3, false);
+  CU_ASSERT_TRUE (witness_flush_end (&w, 3));
+  CU_ASSERT_TRUE (witness_wants_reads (&w));
+  witness_read (&w, data, 0, 512, 512);
+  CU_ASSERT_EQUAL (witness_list (&w, list), 1);
+  CU_ASSERT_FALSE (witness_flush_end (&w, 2));
+}
+
 int
 main (void)
 {
@@ -186,6 +208,7 @@ main (void)
     { "what was read", test_reads },
     { "what was read after a failure", test_reads_after_a_failure },
     { "others write there", test_not_ours },
+    { "another process was here", test_inherited },
     CU_TEST_INFO_NULL,
   };
 
