@@ -15,6 +15,7 @@ set -euo pipefail
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-.}/tests/functions.sh"
 requires nbdkit jq strace
+[ -z "${SANITIZER:-}" ] || skip "a sanitizer has costs of its own"
 
 mib=$((1024 * 1024))
 # Pages of 4 KiB: 64 MiB that are shared with the proxy and 24 MiB of other
