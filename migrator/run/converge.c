@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Policy: when to make another pass, when to cut over, when to give up.
- *
- *   after each pass: flush, ask what remains, predict the pause
- *   it fits           settle, read back what must be, cut over (or stay ready)
- *   it does not       another dirty pass, or give up when none helps
+/* What the policy decides (policy/policy.h), carried out: measure, ask it, do
+ * it, until one cut-over succeeds or it gives up.
  */
 
 #include <inttypes.h>
@@ -24,9 +21,6 @@
 
 /* A cut-over needs about this many questions and answers in a row. */
 #define ROUND_TRIPS 8
-
-/* Passes to shorten the pause further although it would fit already. */
-#define SETTLE_PASSES 3
 
 #define UNMEASURED_BYTES_PER_SECOND (UINT64_C (32) * 1024 * 1024)
 
@@ -53,7 +47,7 @@ in_the_pause (const struct migration *m)
 
   if (m->disks.options->verify)
     bytes *= 2;
-  if (m->verified)
+  if (m->policy.verified)
     bytes += pass_unverified (m);
   return bytes;
 }
@@ -102,25 +96,6 @@ dirty_pass (struct migration *m)
     return -1;
   m->passes++;
   return pass_flush (m) == -1 ? -1 : predict (m);
-}
-
-/* A pause that fits can often be made much shorter for little: go on while
- * each pass halves what remains.
- */
-static int
-settle (struct migration *m)
-{
-  unsigned i;
-
-  for (i = 0; i < SETTLE_PASSES && pass_remaining (m) > 0; ++i) {
-    const uint64_t before = pass_remaining (m);
-
-    if (dirty_pass (m) == -1)
-      return -1;
-    if (pass_remaining (m) > before / 2)
-      break;
-  }
-  return 0;
 }
 
 /* ---- late writes (R17) ------------------------------------------------- */
@@ -235,25 +210,6 @@ lift_quarantine (struct migration *m)
   return m->disks.failure.stop == STOP_NO ? 0 : -1;
 }
 
-/* Read back what was copied, until only what the guest keeps writing is left;
- * that is read back in the pause.
- */
-static int
-verify (struct migration *m)
-{
-  unsigned i;
-
-  if (!m->disks.options->verify)
-    return 0;
-  m->verified = true;
-  for (i = 0; i < SETTLE_PASSES && pass_unverified (m) > 0; ++i) {
-    migrate_enter (m, PHASE_VERIFY);
-    if (!pass_run (m, PASS_VERIFY, 0) || dirty_pass (m) == -1)
-      return -1;
-  }
-  return 0;
-}
-
 /* ---- ends -------------------------------------------------------------- */
 
 static json_t *
@@ -299,8 +255,8 @@ say_not_converged (struct migration *m, const char *what)
 {
   char needed[UNITS_TEXT_MAX] = "an unknown time", limit[UNITS_TEXT_MAX];
   char dirty[UNITS_TEXT_MAX], speed[UNITS_TEXT_MAX];
-  const uint64_t best = m->forecast.best_ms < m->predicted_ms
-                          ? m->forecast.best_ms
+  const uint64_t best = m->policy.forecast.best_ms < m->predicted_ms
+                          ? m->policy.forecast.best_ms
                           : m->predicted_ms;
   CLEANUP_FREE char *reason = NULL;
 
@@ -342,7 +298,7 @@ attempt (struct migration *m)
   return cut_over (m);
 }
 
-/* One attempt.  -1: go on with another pass. */
+/* One attempt.  -1: nothing was cut over, and all is as it was. */
 static int
 try_cut_over (struct migration *m)
 {
@@ -358,14 +314,10 @@ try_cut_over (struct migration *m)
     heartbeat_fetch_wishes (m);
     return -1;
   case CUT_MISSED:
-    break;
+    m->missed = true;
+    return -1;
   }
-  if (m->disks.failure.stop == STOP_NO &&
-      ++m->missed_gates == FORECAST_MISSES) {
-    say_not_converged (m, "ten pauses in a row missed their deadline");
-    return EXIT_NOT_CONVERGED;
-  }
-  return -1;
+  abort ();
 }
 
 /* --wait: stay in sync.  -1 with m->disks.failure. */
@@ -384,53 +336,95 @@ stay_ready (struct migration *m)
   if (m->disks.failure.stop != STOP_NO || !pass_run (m, PASS_COPY, 0) ||
       pass_flush (m) == -1)
     return -1;
+  m->sampled = false; /* it may be hours until the end */
   return predict (m);
 }
 
-/* What the guest wrote since the last pass while it was ready need not wait for
- * the pause, unless a rate limits all but that.
- */
-static bool
-is_settled (const struct migration *m)
+/* ---- decisions --------------------------------------------------------- */
+
+static struct policy_snapshot
+measured (const struct migration *m)
 {
-  return m->phase == PHASE_READY &&
-         (!m->finish_wished || m->disks.bucket.rate != 0);
+  return (struct policy_snapshot){
+    .predicted_ms = m->predicted_ms,
+    .max_pause_ms = m->disks.max_pause_ms,
+    .remaining_bytes = pass_remaining (m),
+    .unverified_bytes = pass_unverified (m),
+    .quarantined_bytes = pass_quarantined (m),
+    .rate = m->disks.bucket.rate,
+    .late = find_late (m) != NULL,
+    .wait = m->wait,
+    .finish_wished = m->finish_wished,
+    .ready = m->phase == PHASE_READY,
+    .verify = m->disks.options->verify,
+    .missed = m->missed,
+  };
+}
+
+/* While it stays in sync it decides so again and again. */
+static void
+tell (const struct migration *m, const struct policy_decision *d,
+      const struct policy_snapshot *s)
+{
+  if (d->action == POLICY_GIVE_UP ||
+      (d->action == POLICY_READY && m->phase == PHASE_READY))
+    return;
+  event_decision (policy_action_name (d->action), d->reason, s->predicted_ms,
+                  s->max_pause_ms, s->remaining_bytes);
+}
+
+static int
+read_back (struct migration *m)
+{
+  migrate_enter (m, PHASE_VERIFY);
+  return pass_run (m, PASS_VERIFY, 0) ? dirty_pass (m) : -1;
+}
+
+/* -1 to go on, otherwise the exit status. */
+static int
+carry_out (struct migration *m, const struct policy_decision *d)
+{
+  int result = 0;
+
+  m->missed = false;
+  switch (d->action) {
+  case POLICY_ROUND:
+    result = dirty_pass (m);
+    break;
+  case POLICY_LATE:
+    result = lift_quarantine (m);
+    break;
+  case POLICY_VERIFY:
+    result = read_back (m);
+    break;
+  case POLICY_READY:
+    result = stay_ready (m);
+    break;
+  case POLICY_PREPARE:
+    obey_finish_wish (m);
+    break;
+  case POLICY_PAUSE:
+    return try_cut_over (m);
+  case POLICY_GIVE_UP:
+    say_not_converged (m, d->reason);
+    return EXIT_NOT_CONVERGED;
+  }
+  return result == -1 ? EXIT_FAILED : -1;
 }
 
 int
 converge (struct migration *m)
 {
-  int status;
+  int status = -1;
 
   if (pass_flush (m) == -1 || predict (m) == -1)
     return EXIT_FAILED;
-  for (;;) {
-    /* No copying would make this part of the pause shorter. */
-    if (!fits (m) && m->verified && pass_unverified (m) > 0 && verify (m) == -1)
-      return EXIT_FAILED;
-    if (fits (m) && !is_settled (m) &&
-        (settle (m) == -1 || lift_quarantine (m) == -1 || verify (m) == -1))
-      return EXIT_FAILED;
-    obey_finish_wish (m);
-    if (fits (m) || m->wait) /* what was before says nothing of now */
-      forecast_init (&m->forecast);
-    if (fits (m) && m->wait) {
-      if (stay_ready (m) == -1)
-        return EXIT_FAILED;
-      m->sampled = false; /* it may be hours until the end */
-      continue;
-    }
-    if (fits (m)) {
-      status = try_cut_over (m);
-      if (status != -1)
-        return status;
-    }
-    else if (!m->wait && !forecast_note (&m->forecast, m->predicted_ms,
-                                         m->disks.max_pause_ms)) {
-      say_not_converged (m, "five passes brought it hardly nearer");
-      return EXIT_NOT_CONVERGED;
-    }
-    if (m->disks.failure.stop != STOP_NO || dirty_pass (m) == -1)
-      return EXIT_FAILED;
+  while (status == -1 && m->disks.failure.stop == STOP_NO) {
+    const struct policy_snapshot s = measured (m);
+    const struct policy_decision d = policy_step (&m->policy, &s);
+
+    tell (m, &d, &s);
+    status = carry_out (m, &d);
   }
+  return status == -1 ? EXIT_FAILED : status;
 }

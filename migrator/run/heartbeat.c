@@ -47,7 +47,7 @@ wish_max_pause (struct migration *m, uint64_t max_pause_ms)
   if (max_pause_ms == 0)
     return;
   m->disks.max_pause_ms = max_pause_ms;
-  m->missed_gates = 0;
+  policy_forget_misses (&m->policy);
   say_info ("the pause may now be %s long", text);
 }
 
@@ -65,9 +65,7 @@ take_wishes (struct migration *m, json_t *wishes)
   }
   if (protocol_get_u64 (wishes, "rate", &value) == 1) {
     bucket_set_rate (&m->disks.bucket, value, loop_now_us ());
-    forecast_init (&m->forecast); /* it may converge now */
-    m->outrun_since_us = 0;
-    m->outrun_said = false;
+    policy_forget_forecast (&m->policy); /* it may converge now */
     if (value == 0)
       say_info ("the rate is now unlimited");
     else

@@ -647,7 +647,7 @@ migrate (const struct options *options)
   disks_init (&m.disks, options, event_policy);
   m.disks.before_round = before_round;
   m.disks.after_round = after_round;
-  forecast_init (&m.forecast);
+  policy_init (&m.policy);
   if (open_output (options) == -1)
     say_error ("setting up the output: %s", strerror (errno));
   else if (catch_signals (&m) == -1)

@@ -2,7 +2,7 @@
 /* What a running migration is made of, besides its disks.
  *
  *   migrate.c              start and end, and what is said then
- *   converge.c             the policy: another pass, cut over, or give up
+ *   converge.c             what the policy decides, carried out
  *   pass.c                 copy and compare passes, destination flushes
  *   liveness.c             whether the destinations answer
  *   cut-over.c, outcome.c  hold, final pass, commit, and what became of it
@@ -18,8 +18,8 @@
 #include <stdint.h>
 
 #include "disks/drive.h"
-#include "policy/forecast.h"
 #include "policy/meter.h"
+#include "policy/policy.h"
 
 enum phase {
   PHASE_CONNECT,
@@ -46,13 +46,10 @@ struct migration {
   enum phase phase;
   unsigned passes; /* complete sweeps, the bulk pass included */
   struct meter meter;
-  uint64_t behind_bytes;   /* dirty, but left to the next pass */
-  int64_t outrun_since_us; /* the guest has been too fast since, or 0 */
-  bool outrun_said;
-  struct forecast forecast;
+  uint64_t behind_bytes; /* dirty, but left to the next pass */
+  struct policy policy;
   bool sampled;          /* evidence_copied, for the cut-over to come */
-  bool verified;         /* --verify: the first reading back was done */
-  unsigned missed_gates; /* in a row */
+  bool missed;           /* the pause was tried just now, in vain */
   uint64_t flush_us;     /* the latest flush of all destinations */
   uint64_t predicted_ms; /* the pause, FORECAST_NEVER if not known */
   int64_t started_us;    /* monotonic */

@@ -6,12 +6,12 @@
 #include "run/migration.h"
 #include "run/measure.h"
 #include "run/pass.h"
+#include "show/events.h"
 #include "protocol.h"
 #include "base/say.h"
 #include "units.h"
 
 #define ROUND_MS 100
-#define OUTRUN_US (INT64_C (3) * 1000000) /* longer than a burst */
 #define DRAIN_US (INT64_C (5) * 1000000)
 
 uint64_t
@@ -117,45 +117,33 @@ copy_rate (const struct migration *m)
   return pace > limit ? pace : limit;
 }
 
-/* A small set that is written again and again does no harm: the pause copies
- * it.
- */
-static bool
-is_outrun (const struct migration *m)
+static void
+watch_guest (struct migration *m)
 {
+  char dirty[UNITS_TEXT_MAX], speed[UNITS_TEXT_MAX];
   const struct forecast_input rest = {
     .remaining_bytes = pass_remaining (m),
     .bytes_per_second = meter_bandwidth (&m->meter),
     .flush_us = m->flush_us,
   };
+  const struct policy_speed now = {
+    .dirty_rate = pass_dirty_rate (m),
+    .copy_rate = copy_rate (m),
+    .pause_ms = forecast_pause_ms (&rest),
+    .max_pause_ms = m->disks.max_pause_ms,
+  };
 
-  return forecast_is_outrun (pass_dirty_rate (m), copy_rate (m)) &&
-         forecast_pause_ms (&rest) > m->disks.max_pause_ms;
-}
-
-/* Long before it is given up, which a slow pass puts off for hours. */
-static void
-watch_guest (struct migration *m)
-{
-  char dirty[UNITS_TEXT_MAX], speed[UNITS_TEXT_MAX];
-  const int64_t now = loop_now_us ();
-
-  if (m->outrun_said || m->phase == PHASE_FINAL)
+  if (m->phase == PHASE_FINAL ||
+      !policy_is_outrun (&m->policy, &now, loop_now_us ()))
     return;
-  if (!is_outrun (m))
-    m->outrun_since_us = 0;
-  else if (m->outrun_since_us == 0)
-    m->outrun_since_us = now;
-  else if (now - m->outrun_since_us >= OUTRUN_US) {
-    m->outrun_said = true;
-    say_info ("the guest writes faster than the copy goes (%s/s become dirty, "
-              "%s/s are copied): at this rate it does not converge%s",
-              units_format_bytes (dirty, pass_dirty_rate (m)),
-              units_format_bytes (speed, copy_rate (m)),
-              m->disks.bucket.rate > 0
-                ? "; 'nbdmigrate set' with rate=SIZE can raise the limit"
-                : "");
-  }
+  event_policy ("warn", "the guest writes faster than the copy goes");
+  say_info ("the guest writes faster than the copy goes (%s/s become dirty, "
+            "%s/s are copied): at this rate it does not converge%s",
+            units_format_bytes (dirty, now.dirty_rate),
+            units_format_bytes (speed, now.copy_rate),
+            m->disks.bucket.rate > 0
+              ? "; 'nbdmigrate set' with rate=SIZE can raise the limit"
+              : "");
 }
 
 /* ---- passes ------------------------------------------------------------ */

@@ -134,6 +134,24 @@ event_policy (const char *decision, const char *reason)
           json_pack ("{s:s, s:s}", "decision", decision, "reason", reason));
 }
 
+void
+event_decision (const char *decision, const char *reason,
+                uint64_t predicted_pause_ms, uint64_t max_pause_ms,
+                uint64_t remaining_bytes)
+{
+  json_t *ms = predicted_pause_ms == SNAPSHOT_UNKNOWN
+                 ? json_null ()
+                 : json_integer ((json_int_t)predicted_pause_ms);
+
+  if (enabled)
+    emit (OUTPUT_LINE, "policy",
+          json_pack ("{s:s, s:s, s:O, s:I, s:I}", "decision", decision,
+                     "reason", reason, "predicted_pause_ms", ms, "max_pause_ms",
+                     (json_int_t)max_pause_ms, "remaining_bytes",
+                     (json_int_t)remaining_bytes));
+  json_decref (ms);
+}
+
 /* The pause lies between these times, also when they are rounded. */
 void
 event_pause (double begin_time, double pause_ms, bool committed)

@@ -23,6 +23,11 @@ extern void event_progress (json_t *progress);
 
 /* A decision and the reason for it. */
 extern void event_policy (const char *decision, const char *reason);
+
+/* The same of what to do next, with what was measured (snapshot.h). */
+extern void event_decision (const char *decision, const char *reason,
+                            uint64_t predicted_pause_ms, uint64_t max_pause_ms,
+                            uint64_t remaining_bytes);
 extern void event_pause (double begin_time, double pause_ms, bool committed);
 extern void event_completed (const struct account *a);
 extern void event_failed (const struct account *a, int status, const char *why);

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What is done next, with measured and with simulated copies. */
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "unit.h"
+
+#include "policy/policy.h"
+
+#define MiB (UINT64_C (1024) * 1024)
+#define MAX_PAUSE_MS 300
+
+/* A copy whose guest has written so much since, and the decision then. */
+struct moment {
+  uint64_t predicted_ms, remaining_bytes;
+  bool missed;
+  enum policy_action expected;
+};
+
+static void
+check (struct policy *p, struct policy_snapshot s, const struct moment *v,
+       size_t n)
+{
+  size_t i;
+
+  for (i = 0; i < n; ++i) {
+    struct policy_decision d;
+
+    s.predicted_ms = v[i].predicted_ms;
+    s.remaining_bytes = v[i].remaining_bytes;
+    s.missed = v[i].missed;
+    d = policy_step (p, &s);
+    if (d.action != v[i].expected)
+      printf ("moment %zu: %s (%s) ", i, policy_action_name (d.action),
+              d.reason);
+    CU_ASSERT_EQUAL (d.action, v[i].expected);
+    CU_ASSERT_TRUE (strlen (d.reason) > 0);
+  }
+}
+
+#define CHECK(p, s, v) check (p, s, v, sizeof (v) / sizeof (v)[0])
+
+static const struct policy_snapshot plain = { .max_pause_ms = MAX_PAUSE_MS };
+
+/* ---- measured ---------------------------------------------------------- */
+
+/* An idle guest. */
+static void
+test_idle (void)
+{
+  static const struct moment trace[] = { { 2, 0, false, POLICY_PAUSE } };
+  struct policy p;
+
+  policy_init (&p);
+  CHECK (&p, plain, trace);
+}
+
+/* Each round leaves a tenth; what fits is made shorter as long as that halves
+ * it.
+ */
+static void
+test_converges (void)
+{
+  static const struct moment trace[] = {
+    { 4100, 1100 * MiB, false, POLICY_ROUND },
+    { 410, 110 * MiB, false, POLICY_ROUND },
+    { 43, 11 * MiB, false, POLICY_ROUND }, /* fits */
+    { 6, MiB, false, POLICY_ROUND },
+    { 5, MiB, false, POLICY_PAUSE },
+  };
+  struct policy p;
+
+  policy_init (&p);
+  CHECK (&p, plain, trace);
+}
+
+static void
+test_settles_three_times (void)
+{
+  static const struct moment trace[] = {
+    { 200, 64 * MiB, false, POLICY_ROUND },
+    { 100, 32 * MiB, false, POLICY_ROUND },
+    { 50, 16 * MiB, false, POLICY_ROUND },
+    { 25, 8 * MiB, false, POLICY_PAUSE },
+  };
+  struct policy p;
+
+  policy_init (&p);
+  CHECK (&p, plain, trace);
+}
+
+static void
+test_gives_up (void)
+{
+  static const struct moment trace[] = {
+    { 4000, 1100 * MiB, false, POLICY_ROUND },
+    { 4100, 1100 * MiB, false, POLICY_ROUND },
+    { 3900, 1100 * MiB, false, POLICY_ROUND },
+    { 4000, 1100 * MiB, false, POLICY_ROUND },
+    { 4000, 1100 * MiB, false, POLICY_ROUND },
+    { 4000, 1100 * MiB, false, POLICY_GIVE_UP },
+  };
+  struct policy p;
+
+  policy_init (&p);
+  CHECK (&p, plain, trace);
+}
+
+/* Ten in a row; a longer --max-pause counts anew. */
+static void
+test_misses (void)
+{
+  const struct moment fits = { 100, 0, true, POLICY_PAUSE };
+  const struct moment missed = { 100, 0, true, POLICY_ROUND };
+  const struct moment last = { 100, 0, true, POLICY_GIVE_UP };
+  struct policy p;
+  unsigned i;
+
+  policy_init (&p);
+  for (i = 0; i < FORECAST_MISSES + 4; ++i) {
+    check (&p, plain, &fits, 1);
+    if (i == 4)
+      policy_forget_misses (&p);
+    check (&p, plain, i < FORECAST_MISSES + 3 ? &missed : &last, 1);
+  }
+}
+
+/* In sync until somebody wishes the end: then what the guest wrote since is
+ * copied before the pause, unless a rate limits all but the pause.
+ */
+static void
+test_waits (void)
+{
+  static const struct moment before[] = {
+    { 4000, 1100 * MiB, false, POLICY_ROUND },
+    { 9, MiB, false, POLICY_ROUND },
+    { 8, MiB, false, POLICY_READY },
+  };
+  const struct moment ready = { 9, MiB, false, POLICY_READY };
+  const struct moment prepare = { 9, MiB, false, POLICY_PREPARE };
+  const struct moment round = { 9, MiB, false, POLICY_ROUND };
+  const struct moment pause = { 9, MiB, false, POLICY_PAUSE };
+  struct policy_snapshot s = plain;
+  struct policy p;
+  unsigned i;
+
+  for (i = 0; i < 2; ++i) {
+    s = plain;
+    s.wait = true;
+    s.rate = i * MiB;
+    policy_init (&p);
+    CHECK (&p, s, before);
+    s.ready = true;
+    check (&p, s, &ready, 1);
+    check (&p, s, &ready, 1);
+    s.finish_wished = true;
+    if (s.rate == 0) {
+      check (&p, s, &round, 1);
+      s.ready = false;
+    }
+    check (&p, s, &prepare, 1);
+    s.finish_wished = s.wait = false;
+    check (&p, s, &pause, 1);
+  }
+}
+
+static void
+test_waits_for_ever (void)
+{
+  const struct moment round = { 4000, 1100 * MiB, false, POLICY_ROUND };
+  struct policy_snapshot s = plain;
+  struct policy p;
+  unsigned i;
+
+  s.wait = true;
+  policy_init (&p);
+  for (i = 0; i < 100; ++i)
+    check (&p, s, &round, 1);
+}
+
+/* R17: before the pause, also what may land late; then --verify, three times at
+ * most, and again when there is much of it after a pause that missed.
+ */
+static void
+test_reads_back (void)
+{
+  const struct moment late = { 9, 0, false, POLICY_LATE };
+  const struct moment verify = { 9, 0, false, POLICY_VERIFY };
+  const struct moment pause = { 9, 0, false, POLICY_PAUSE };
+  const struct moment missed = { 9, 0, true, POLICY_ROUND };
+  const struct moment long_verify = { 900, 0, false, POLICY_VERIFY };
+  struct policy_snapshot s = plain;
+  struct policy p;
+  unsigned i;
+
+  s.verify = s.late = true;
+  s.unverified_bytes = 100 * MiB;
+  policy_init (&p);
+  check (&p, s, &late, 1);
+  s.late = false;
+  CU_ASSERT_FALSE (p.verified);
+  for (i = 0; i < POLICY_SETTLE_ROUNDS; ++i)
+    check (&p, s, &verify, 1);
+  CU_ASSERT_TRUE (p.verified);
+  check (&p, s, &pause, 1);
+  check (&p, s, &missed, 1);
+  check (&p, s, &long_verify, 1);
+  s.unverified_bytes = 0;
+  check (&p, s, &pause, 1);
+}
+
+/* ---- simulated --------------------------------------------------------- */
+
+/* Rounds of a guest that makes 'ratio' hundredths of the copy's speed dirty,
+ * anew each time: whether the pause is tried at last.  It always ends.
+ */
+static bool
+simulate (uint64_t *state, unsigned ratio)
+{
+  const uint64_t speed = 200 * MiB;
+  struct policy_snapshot s = plain;
+  uint64_t left = 4096 * MiB;
+  struct policy p;
+  unsigned i;
+
+  policy_init (&p);
+  for (i = 0; i < 1000; ++i) {
+    struct policy_decision d;
+
+    s.remaining_bytes = left;
+    s.predicted_ms = left * 1000 / speed + unit_random (state, 5);
+    d = policy_step (&p, &s);
+    if (d.action != POLICY_ROUND)
+      return d.action == POLICY_PAUSE;
+    left = left * ratio / 100;
+  }
+  CU_FAIL ("it goes on for ever");
+  return false;
+}
+
+static void
+test_simulated (void)
+{
+  uint64_t state = unit_seed ();
+  unsigned ratio;
+
+  for (ratio = 0; ratio < 60; ++ratio)
+    CU_ASSERT_TRUE (simulate (&state, ratio));
+  for (ratio = 100; ratio < 200; ++ratio)
+    CU_ASSERT_FALSE (simulate (&state, ratio));
+}
+
+static void
+test_outrun (void)
+{
+  struct policy_speed s = { .dirty_rate = 95 * MiB,
+                            .copy_rate = 100 * MiB,
+                            .pause_ms = 900,
+                            .max_pause_ms = MAX_PAUSE_MS };
+  struct policy p;
+
+  policy_init (&p);
+  CU_ASSERT_FALSE (policy_is_outrun (&p, &s, 1000));
+  CU_ASSERT_FALSE (policy_is_outrun (&p, &s, POLICY_OUTRUN_US));
+  s.dirty_rate = 50 * MiB; /* a burst */
+  CU_ASSERT_FALSE (policy_is_outrun (&p, &s, 2 * POLICY_OUTRUN_US));
+  s.dirty_rate = 95 * MiB;
+  CU_ASSERT_FALSE (policy_is_outrun (&p, &s, 3 * POLICY_OUTRUN_US));
+  CU_ASSERT_TRUE (policy_is_outrun (&p, &s, 4 * POLICY_OUTRUN_US));
+  CU_ASSERT_FALSE (policy_is_outrun (&p, &s, 5 * POLICY_OUTRUN_US));
+  policy_forget_forecast (&p);
+  s.pause_ms = MAX_PAUSE_MS; /* a small set */
+  CU_ASSERT_FALSE (policy_is_outrun (&p, &s, 6 * POLICY_OUTRUN_US));
+  CU_ASSERT_FALSE (policy_is_outrun (&p, &s, 8 * POLICY_OUTRUN_US));
+}
+
+int
+main (void)
+{
+  CU_TestInfo tests[] = {
+    { "an idle guest", test_idle },
+    { "it converges", test_converges },
+    { "it settles", test_settles_three_times },
+    { "it does not converge", test_gives_up },
+    { "pauses that miss their deadline", test_misses },
+    { "in sync until asked", test_waits },
+    { "waiting is not given up", test_waits_for_ever },
+    { "late writes, and reading back", test_reads_back },
+    { "simulated guests", test_simulated },
+    { "a guest that is too fast", test_outrun },
+    CU_TEST_INFO_NULL,
+  };
+
+  return unit_main ("policy", tests);
+}
