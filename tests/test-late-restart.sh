@@ -146,7 +146,31 @@ first_client
 ! says 'before may still land' || fail "guests wait for nothing"
 must_have_status "$dir" '.relay.up and .relay.unknown == [] and .quiet_ms == 0'
 
+echo "-- but where a guest's write was not answered: the kept file says so"
+end_bg proxy
+end_bg there
+rm -rf "$dir" "$tmp/slow.img"
+truncate -s 8M "$tmp/slow.img"
+late_forget slow
+start_late slow
+start_it
+must_migrate "$(uri proxy)" "$(uri slow)"
+cue slow 'write hold until=now at=0 count=1'
+start_bg guest qemu-io -f raw -c 'write -P 0x53 0 64k' "$(uri proxy)"
+wait_for write_has came
+end_bg proxy
+wait_bg guest || : # it was cut off
+lock_is_empty
+first_client
+must_wait
+end_bg proxy
+first_client
+must_wait
+stop_disks
+
 echo "-- but after a kill, until the destination was there"
+start_pivoted
+write_some
 crash_bg proxy
 first_client
 must_wait
@@ -164,11 +188,9 @@ echo "-- or where the lock is gone, or what is left cannot be kept"
 rm "$dir/lock"
 first_client
 must_wait
-wait_for has_status "$dir" .relay.up
-write_some
 end_bg proxy
-first_client
-! says 'before may still land' || fail "guests wait for nothing"
+end_bg there
+start_pivoted
 /usr/bin/python3 -c 'import sys, nbd
 h = nbd.NBD ()
 h.connect_uri (sys.argv[1])
