@@ -28,6 +28,10 @@ disk_wrote (void *opaque, uint64_t offset, uint64_t length)
   struct kept *to = d->nr_kept < DISK_KEPT ? &d->kept[d->nr_kept] : largest (d);
   unsigned i;
 
+  if (offset >= d->disk_bytes) /* the rest of the destination's block */
+    return;
+  if (length > d->disk_bytes - offset)
+    length = d->disk_bytes - offset;
   if (d->nr_kept == DISK_KEPT && k.hash >= to->hash)
     return;
   for (i = 0; i < d->nr_kept; ++i)
