@@ -31,6 +31,11 @@
 /* Of a question for block status: whole chunks of any size. */
 #define NBD_STATUS_MAX (UINT64_C (1984) << 20)
 
+/* Requests in flight on a connection, at most.  Servers carry out sixteen of
+ * them at once or fewer, but more can be on their way.
+ */
+#define NBD_DEPTH_MAX 64
+
 _Static_assert(NBD_ZERO_MAX <= UINT32_C (64) << 20 &&
                  NBD_ZERO_MAX_UNSTATED <= NBD_ZERO_MAX,
                "some servers zero no more than 64 MiB of a request");

@@ -38,6 +38,7 @@ struct options {
   uint64_t max_pause_ms;
   uint64_t rate;          /* bytes per second of all disks, 0: unlimited */
   unsigned connections;   /* to each side of a disk, 0: chosen */
+  unsigned depth;         /* requests in flight on one, 0: chosen */
   int64_t sample_seed;    /* below 0: not given */
   uint64_t request_bytes; /* 0: chosen */
   bool shared_memory;     /* read through it, where that can be */

@@ -13,6 +13,7 @@
 #include "base/say.h"
 #include "units.h"
 #include "uri.h"
+#include "nbd-limits.h"
 
 static const char help[] =
   "Usage: nbdmigrate [OPTIONS] SOURCE DESTINATION [SOURCE DESTINATION ...]\n"
@@ -40,8 +41,10 @@ static const char help[] =
   "finish'\n"
   "  --max-pause=DURATION   hard limit of the guest's pause [300ms]\n"
   "  --rate=SIZE            bytes per second, all disks together [unlimited]\n"
-  "  --connections=N        NBD connections to each server, 1 to 16 [chosen]\n"
-  "  --request-size=SIZE    bytes of one copy request [chosen]\n"
+  "  --connections=N        NBD connections to each server, 1 to 16 [found]\n"
+  "  --depth=N              requests in flight on a connection to the\n"
+  "                         destination, 1 to 64 [found]\n"
+  "  --request-size=SIZE    bytes of one copy request [found]\n"
   "  --no-shared-memory     read the source by NBD only\n"
   "  --destination-is-zero  the destination reads as zeroes: skip holes\n"
   "  --shared-base=URI      copy only what the top image layer holds; URI of "
@@ -75,6 +78,7 @@ enum {
   OPT_MAX_PAUSE,
   OPT_RATE,
   OPT_CONNECTIONS,
+  OPT_DEPTH,
   OPT_REQUEST_SIZE,
   OPT_NO_SHARED_MEMORY,
   OPT_SAMPLE_SEED,
@@ -94,6 +98,7 @@ static const struct option long_options[] = {
   { "max-pause", required_argument, NULL, OPT_MAX_PAUSE },
   { "rate", required_argument, NULL, OPT_RATE },
   { "connections", required_argument, NULL, OPT_CONNECTIONS },
+  { "depth", required_argument, NULL, OPT_DEPTH },
   { "request-size", required_argument, NULL, OPT_REQUEST_SIZE },
   { "no-shared-memory", no_argument, NULL, OPT_NO_SHARED_MEMORY },
   { "sample-seed", required_argument, NULL, OPT_SAMPLE_SEED },
@@ -274,6 +279,11 @@ parse_option (struct options *o, int opt, const char *text)
     if (parse_number ("connections", text, 1, 16, &n) == -1)
       return -1;
     o->connections = (unsigned)n;
+    return 0;
+  case OPT_DEPTH:
+    if (parse_number ("depth", text, 1, NBD_DEPTH_MAX, &n) == -1)
+      return -1;
+    o->depth = (unsigned)n;
     return 0;
   case OPT_SAMPLE_SEED:
     if (parse_number ("sample-seed", text, 0, UINT32_MAX, &n) == -1)

@@ -120,6 +120,22 @@ print_relay (const json_t *s, const json_t *relay)
             units_format_ms (text, oldest_ms));
 }
 
+/* How much is in flight at one side of the copy. */
+static void
+print_in_flight (const json_t *progress, const char *what)
+{
+  const json_t *l = json_object_get (progress, what);
+  char text[UNITS_TEXT_MAX];
+
+  if (number (l, "connections") == 0)
+    return;
+  printf (LABEL "up to %" PRIu64 " of %s in flight on each of %" PRIu64
+                " connections\n",
+          what, number (l, "depth"),
+          units_format_bytes (text, number (l, "request_bytes")),
+          number (l, "connections"));
+}
+
 /* The values in force, whoever set them. */
 static void
 print_limits (const json_t *progress)
@@ -135,6 +151,8 @@ print_limits (const json_t *progress)
           units_format_ms (text, number (progress, "max_pause_ms")));
   printf (LABEL "%s%s\n", "finish", string (progress, "finish", "?"),
           wait ? ", when 'nbdmigrate finish' asks for it" : "");
+  print_in_flight (progress, "reads");
+  print_in_flight (progress, "writes");
 }
 
 static void

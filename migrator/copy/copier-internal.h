@@ -12,6 +12,7 @@
 #include "copy/copier.h"
 #include "copy/small.h"
 #include "extents.h"
+#include "policy/pace.h"
 
 enum segment_kind {
   SEGMENT_DATA,
@@ -53,7 +54,9 @@ struct copier {
   uint64_t zero_unit;     /* shorter holes and runs of zeroes are data */
   uint64_t grain;         /* where a hole may begin and end */
   uint64_t copy_bytes, compare_bytes; /* of one job, at most */
-  uint64_t request_bytes;             /* of one request with data, at most */
+  uint64_t read_bytes, write_bytes;   /* of one request with data, at most */
+  struct pace from, to;               /* of the reads and of the writes */
+  bool from_full, to_full;            /* the limits of those are reached */
   struct part *parts[COPIER_PARTS];
   struct queue unknown;  /* to be asked about */
   struct queue ready;    /* kind known */

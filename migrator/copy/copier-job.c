@@ -2,12 +2,13 @@
 /* One job: a run of units from the read to the destination's answer.
  *
  * A job is at most copy_bytes long (zero jobs more), or compare_bytes.  Its
- * requests are split at request_bytes and the servers' maxima.  Where the
- * disk's end is not aligned to the destination's minimum block, the last block
- * is read first and only our part of it is replaced; the lease makes that safe
- * (R4, R19).
+ * requests are split at read_bytes or write_bytes and the servers' maxima.
+ * Where the disk's end is not aligned to the destination's minimum block, the
+ * last block is read first and only our part of it is replaced; the lease makes
+ * that safe (R4, R19).
  */
 
+#include <limits.h>
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -113,6 +114,24 @@ note_zero_time (struct copier *c, const struct op *op)
     c->zero_bytes_max /= 2;
 }
 
+/* A request is worth something by itself, too; how long one for zeroes is says
+ * nothing of the time that it takes.
+ */
+#define WORK_OF_REQUEST 65536
+
+static void
+note_pace (struct copier *c, const struct op *op)
+{
+  const uint64_t bytes = op->kind == OP_ZERO ? 0 : op->length;
+  const uint64_t work = bytes + WORK_OF_REQUEST;
+  const int64_t now = loop_now_us ();
+
+  if (op->kind == OP_READ_SOURCE)
+    pace_ended (&c->from, op->begin_us, now, work, c->from_full);
+  else if (op->kind == OP_WRITE || op->kind == OP_ZERO)
+    pace_ended (&c->to, op->begin_us, now, work, c->to_full);
+}
+
 bool
 can_zero (const struct copier *c)
 {
@@ -180,6 +199,7 @@ op_ended (struct io *io)
     c->stats.zeroed_bytes += op->length;
     note_zero_time (c, op);
   }
+  note_pace (c, op);
   small_free (&c->smalls, op);
   if (--job->pending == 0)
     job_advance (job);
@@ -202,13 +222,19 @@ read_source (struct op *op, struct connection *conn)
 {
   const struct copier *c = op->job->c;
   const uint32_t length = (uint32_t)op->length;
+  struct connection *other;
 
   if (c->shared && conn->can_cache)
     op->slot = buffers_post (c->buffers, op->offset, length, op->buf);
-  if (op->slot != NULL)
+  if (op->slot != NULL) {
     connection_cache (conn, &op->io, length, op->offset);
-  else
-    connection_read (conn, &op->io, op->buf, length, op->offset);
+    return;
+  }
+  /* Its answer carries data, see copier.c; this is rare. */
+  other = endpoint_idle (c->source, UINT_MAX, 1);
+  if (other != NULL)
+    conn = other;
+  connection_read (conn, &op->io, op->buf, length, op->offset);
 }
 
 void
@@ -264,11 +290,11 @@ op_bytes_max (const struct copier *c, enum op_kind kind)
 {
   const struct endpoint *e =
     kind == OP_READ_SOURCE ? c->source : c->destination;
+  const uint64_t bytes = kind == OP_WRITE ? c->write_bytes : c->read_bytes;
 
   if (kind == OP_ZERO)
     return c->zero_bytes_max;
-  return c->request_bytes < e->maximum_bytes ? c->request_bytes
-                                             : e->maximum_bytes;
+  return bytes < e->maximum_bytes ? bytes : e->maximum_bytes;
 }
 
 static void
@@ -524,7 +550,7 @@ fill_pad (struct job *job)
 static bool
 owe_flush (const struct endpoint *e)
 {
-  struct connection *conn = endpoint_idle (e, UINT32_MAX);
+  struct connection *conn = endpoint_idle (e, UINT_MAX, UINT_MAX);
 
   if (conn == NULL && e->nr_connections > 0)
     conn = e->connections[0];

@@ -1,22 +1,46 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Queue and scheduling of the copy engine.
  *
- * Two limits bound it: bytes in flight, and one request in flight on each
- * connection (nbdkit before 1.34 aborts when a client dies with several
- * replies outstanding, or while the parts of one are being sent, and the proxy
- * is what holds the guest's disk).
+ * Bytes in flight bound it, and at each side how many requests are in flight
+ * over how many connections, which policy/pace.c finds.  What is read goes
+ * ahead of what is written by a little only, so that it is still in the
+ * processor's cache then.
+ *
+ * Of answers that carry data there is one in flight on a connection: nbdkit
+ * before 1.34 aborts when a client dies with several of them outstanding, or
+ * while the parts of one are being sent, and the proxy is what holds the
+ * guest's disk.  Answers to writes do no harm.
  */
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "copy/copier-internal.h"
 #include "zero-align.h"
+#include "nbd-limits.h"
 
-#define DEPTH 1 /* requests in flight on a connection */
+#define DEPTH_OF_READS 1
+#define DEPTH_OF_SHARED_READS 8
+
+/* Such a request takes a server its time, whatever the distance. */
+#define LONG_ZEROES (4 * 1024 * 1024)
+
+/* Requests that are ready to be written, besides those in flight. */
+#define AHEAD_MIN 2
+
+/* Measured: longer requests are slower where both are near, since they do not
+ * fit a processor's cache; what they bring over a long line more of them bring,
+ * too, if they may be in flight.
+ */
+#define REQUEST_BYTES (256 * 1024)
+#define REQUEST_BYTES_MAX (2 * 1024 * 1024)
+
+/* At least: TCP, the greeting, and two options. */
+#define ROUND_TRIPS_TO_CONNECT 4
 
 /* Ranges shorter than this are read without asking: a question costs as much
  * as the answer, and zeroes are found in the data.
@@ -129,6 +153,12 @@ op_queue_pop (struct op_queue *q)
 
 /* ---- life -------------------------------------------------------------- */
 
+static uint64_t
+whole_blocks (const struct copier *c, uint64_t bytes)
+{
+  return bytes < c->grain ? c->grain : bytes / c->grain * c->grain;
+}
+
 /* What is compared is whole chunks, what is copied is whole units for zeroes
  * and data; a request may be shorter than either, but begins and ends at a
  * block.
@@ -136,11 +166,41 @@ op_queue_pop (struct op_queue *q)
 static void
 set_lengths (struct copier *c)
 {
-  const uint64_t asked = c->options.request_bytes;
+  const uint64_t from = pace_limits (&c->from)->request_bytes;
+  const uint64_t to = pace_limits (&c->to)->request_bytes;
+  const uint64_t most = from > to ? from : to;
 
-  c->compare_bytes = round_up (asked, c->options.chunk_bytes);
-  c->copy_bytes = round_up (asked, c->zero_unit);
-  c->request_bytes = asked < c->grain ? c->grain : asked / c->grain * c->grain;
+  c->compare_bytes = round_up (most, c->options.chunk_bytes);
+  c->copy_bytes = round_up (most, c->zero_unit);
+  c->read_bytes = whole_blocks (c, from);
+  c->write_bytes = whole_blocks (c, to);
+}
+
+/* What the servers take, and what was asked for; the rest is found.  Where the
+ * source's answers carry no data several may be in flight.
+ */
+static void
+set_paces (struct copier *c)
+{
+  const struct copier_options *o = &c->options;
+  const uint64_t asked = o->request_bytes;
+  struct pace_options p = {
+    .connections = c->source->nr_connections ? c->source->nr_connections : 1,
+    .depth_max = c->shared ? DEPTH_OF_SHARED_READS : DEPTH_OF_READS,
+    .request_bytes = asked ? asked : REQUEST_BYTES,
+    .request_bytes_max = asked ? asked : REQUEST_BYTES_MAX,
+    .bytes_max = o->in_flight_bytes,
+    .all_connections = o->all_connections,
+  };
+
+  pace_init (&c->from, &p);
+  p.connections =
+    c->destination->nr_connections ? c->destination->nr_connections : 1;
+  p.depth_max = o->depth ? o->depth : NBD_DEPTH_MAX;
+  p.whole_depth = o->depth != 0;
+  p.distance_us = c->destination->connect_us / ROUND_TRIPS_TO_CONNECT;
+  pace_init (&c->to, &p);
+  set_lengths (c);
 }
 
 struct copier *
@@ -166,7 +226,7 @@ copier_new (struct loop *loop, struct endpoint *source,
     c->grain = destination->minimum_bytes;
   if (c->grain < source->minimum_bytes)
     c->grain = source->minimum_bytes;
-  set_lengths (c);
+  set_paces (c);
   queue_init (&c->unknown);
   queue_init (&c->ready);
   c->source_ops.last = &c->source_ops.first;
@@ -219,6 +279,7 @@ copier_share (struct copier *c, bool shared, const char *why)
 {
   c->shared = shared;
   c->not_shared = why;
+  set_paces (c);
   buffers_close_fd (c->buffers);
 }
 
@@ -366,6 +427,14 @@ copier_get_stats (const struct copier *c, struct copier_stats *s)
     s->busy_us += (uint64_t)(loop_now_us () - c->busy_since_us);
 }
 
+void
+copier_get_limits (const struct copier *c, struct pace_limits *from,
+                   struct pace_limits *to)
+{
+  *from = *pace_limits (&c->from);
+  *to = *pace_limits (&c->to);
+}
+
 /* Only the first error is kept: later ones usually follow from it.  A length
  * of 0: it is about the whole disk.
  */
@@ -457,9 +526,9 @@ is_copying (const struct copier *c)
 }
 
 /* A flush covers what was answered before it was sent, so it need not wait for
- * what is in flight.  But it is a request as any other, and they are few on a
- * connection (DEPTH): so of several connections not more than half flush at a
- * time, while the others copy.  A single one takes both.
+ * what is in flight.  But some servers serve one request at a time on a
+ * connection: so of several connections not more than half flush at a time,
+ * while the others copy.
  */
 static bool
 may_flush (const struct copier *c, const struct connection *conn)
@@ -468,8 +537,7 @@ may_flush (const struct copier *c, const struct connection *conn)
 
   if (!connection_alive (conn) || n == 1)
     return true;
-  return conn->in_flight < DEPTH &&
-         (c->flushes_sent < n / 2 || !is_copying (c));
+  return c->flushes_sent < n / 2 || !is_copying (c);
 }
 
 static bool
@@ -489,14 +557,6 @@ feed_flushes (struct copier *c)
   return progress;
 }
 
-/* How many requests may be in flight on each connection to the destination. */
-static unsigned
-destination_depth (const struct copier *c)
-{
-  return c->destination->nr_connections == 1 && c->flushes_sent > 0 ? DEPTH + 1
-                                                                    : DEPTH;
-}
-
 /* This flush proves nothing and is not reported: 'written' stays.  But it can
  * be the one that is told of a failure, so a flush that counts waits for it,
  * too.
@@ -504,7 +564,7 @@ destination_depth (const struct copier *c)
 static void
 start_write_back (struct copier *c)
 {
-  struct connection *conn = endpoint_idle (c->destination, DEPTH);
+  struct connection *conn = endpoint_idle (c->destination, UINT_MAX, UINT_MAX);
   struct flush *f;
 
   if (c->flushing || c->writing_back || conn == NULL ||
@@ -555,12 +615,15 @@ copier_add_known (struct copier *c, uint64_t offset, uint64_t length,
 }
 
 /* What counts as in flight: zeroes need no memory (but for a block at the end
- * of the disk), and their number is limited by that of the connections.
+ * of the disk), and their number is limited by that of the connections; what is
+ * compared needs it twice.
  */
 static uint64_t
 buffer_bytes (enum segment_kind kind, uint64_t length)
 {
-  return kind == SEGMENT_ZERO ? 0 : length;
+  return kind == SEGMENT_ZERO      ? 0
+         : kind == SEGMENT_COMPARE ? 2 * length
+                                   : length;
 }
 
 void
@@ -605,6 +668,42 @@ job_bytes_max (const struct copier *c, const struct segment *s)
   return whole < c->zero_bytes_max ? whole : c->zero_bytes_max;
 }
 
+/* A flush beside the copying takes no write's place. */
+static struct connection *
+idle_to (const struct copier *c)
+{
+  const struct pace_limits *l = pace_limits (&c->to);
+
+  return endpoint_idle (c->destination, l->connections,
+                        l->depth + (c->flushes_sent > 0));
+}
+
+static struct connection *
+idle_from (const struct copier *c)
+{
+  const struct pace_limits *l = pace_limits (&c->from);
+
+  return endpoint_idle (c->source, l->connections, l->depth);
+}
+
+/* As many as may be are in flight. */
+static bool
+is_full (const struct endpoint *e, const struct pace *p)
+{
+  const struct pace_limits *l = pace_limits (p);
+
+  return endpoint_in_flight (e) >= l->connections * l->depth;
+}
+
+/* Whether what was read is about to be written. */
+static bool
+is_ahead (const struct copier *c)
+{
+  const struct pace_limits *l = pace_limits (&c->to);
+
+  return c->nr_destination_ops >= AHEAD_MIN + l->connections * l->depth / 4;
+}
+
 static bool
 may_begin (struct copier *c)
 {
@@ -614,12 +713,12 @@ may_begin (struct copier *c)
     return false;
   if (s->kind == SEGMENT_ZERO && can_zero (c))
     return c->nr_destination_ops < 2 * c->destination->nr_connections;
-  if (c->source_ops.first != NULL)
+  if (c->source_ops.first != NULL || is_ahead (c))
     return false;
   /* All are broken: let the request say so (fail_stranded). */
-  if (endpoint_idle (c->source, UINT32_MAX) == NULL)
+  if (!endpoint_any_alive (c->source))
     return true;
-  if (endpoint_idle (c->source, DEPTH) == NULL)
+  if (idle_from (c) == NULL)
     return false;
   if (c->jobs > 0 &&
       c->job_bytes + job_bytes_max (c, s) > c->options.in_flight_bytes)
@@ -627,39 +726,57 @@ may_begin (struct copier *c)
   return !c->obey_rate || bucket_ready (c->options.bucket, loop_now_us ());
 }
 
+static struct connection *
+idle_for (const struct copier *c, const struct op *op)
+{
+  switch (op->kind) {
+  case OP_READ_SOURCE:
+    return idle_from (c);
+  case OP_READ_BACK:
+    return endpoint_idle (c->options.reader, UINT_MAX, DEPTH_OF_READS);
+  case OP_READ_DESTINATION:
+    return endpoint_idle (c->destination, UINT_MAX, DEPTH_OF_READS);
+  case OP_ZERO:
+    if (op->length > LONG_ZEROES)
+      return endpoint_idle (c->destination, UINT_MAX, 1);
+    return idle_to (c);
+  case OP_WRITE:
+    return idle_to (c);
+  }
+  abort ();
+}
+
 static bool
-feed_connections (struct copier *c)
+feed (struct copier *c, struct op_queue *q)
 {
   struct connection *conn;
   bool progress = false;
 
-  while (c->destination_ops.first != NULL &&
-         (conn = endpoint_idle (c->destination, destination_depth (c))) !=
-           NULL) {
-    c->nr_destination_ops--;
-    op_submit (op_queue_pop (&c->destination_ops), conn);
-    progress = true;
-  }
-  while (c->reader_ops.first != NULL &&
-         (conn = endpoint_idle (c->options.reader, DEPTH)) != NULL) {
-    op_submit (op_queue_pop (&c->reader_ops), conn);
-    progress = true;
-  }
-  while (c->source_ops.first != NULL &&
-         (conn = endpoint_idle (c->source, DEPTH)) != NULL) {
-    op_submit (op_queue_pop (&c->source_ops), conn);
+  while (q->first != NULL && (conn = idle_for (c, q->first)) != NULL) {
+    c->nr_destination_ops -= q == &c->destination_ops;
+    op_submit (op_queue_pop (q), conn);
     progress = true;
   }
   return progress;
 }
 
+static bool
+feed_connections (struct copier *c)
+{
+  bool progress = feed (c, &c->destination_ops);
+
+  progress |= feed (c, &c->reader_ops);
+  progress |= feed (c, &c->source_ops);
+  return progress;
+}
+
+/* For what is neither of the copying nor long. */
 struct connection *
 endpoint_free_connection (const struct endpoint *e)
 {
-  struct connection *conn = endpoint_idle (e, DEPTH);
+  struct connection *conn = endpoint_idle (e, UINT_MAX, DEPTH_OF_READS);
 
-  if (conn == NULL && e->nr_connections > 0 &&
-      endpoint_idle (e, UINT32_MAX) == NULL)
+  if (conn == NULL && e->nr_connections > 0 && !endpoint_any_alive (e))
     return e->connections[0];
   return conn;
 }
@@ -701,7 +818,7 @@ fail_stranded (struct copier *c, struct endpoint *e, struct op_queue *q)
 {
   if (endpoint_broken (e) == NULL)
     return;
-  while (q->first != NULL && endpoint_idle (e, UINT32_MAX) == NULL) {
+  while (q->first != NULL && !endpoint_any_alive (e)) {
     struct op *op = op_queue_pop (q);
 
     if (q == &c->destination_ops)
@@ -715,6 +832,7 @@ copier_run (struct copier *c)
 {
   bool progress;
 
+  set_lengths (c);
   do {
     fail_stranded (c, c->source, &c->source_ops);
     fail_stranded (c, c->destination, &c->destination_ops);
@@ -732,6 +850,8 @@ copier_run (struct copier *c)
       progress = true;
     }
   } while (progress);
+  c->from_full = is_full (c->source, &c->from);
+  c->to_full = is_full (c->destination, &c->to);
   /* After an error nothing new begins; what waits goes back as failed. */
   if (c->error != NULL)
     copier_drop_queue (c);

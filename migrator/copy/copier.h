@@ -8,8 +8,8 @@
  *
  * A range goes through these steps:
  *
- *   queued -> [what is zero] -> segments (data or zero) -> jobs of about
- *   request_bytes -> read -> writes and write-zeroes -> ended
+ *   queued -> [what is zero] -> segments (data or zero) -> jobs of about one
+ *   request -> read -> writes and write-zeroes -> ended
  *
  * What is zero is asked here, after the range was leased, never earlier (R1).
  */
@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "policy/bucket.h"
+#include "policy/pace.h"
 #include "nbd/endpoint.h"
 #include "extents.h"
 
@@ -52,7 +53,9 @@ typedef void copier_wrote (void *opaque, uint64_t offset, uint64_t length);
 
 struct copier_options {
   uint64_t chunk_bytes;
-  uint64_t request_bytes;   /* of a read or write, and of most jobs */
+  uint64_t request_bytes;   /* of a read or write; 0: is found */
+  unsigned depth;           /* requests on a connection; 0: is found */
+  bool all_connections;     /* otherwise their number is found */
   uint64_t in_flight_bytes; /* of all jobs; one job is always allowed */
   uint64_t buffer_bytes;    /* kept for them; more is allocated if need be */
   bool destination_is_zero; /* where a range is not 'touched' (R18) */
@@ -156,5 +159,9 @@ extern bool copier_flushing (const struct copier *c, bool *ok);
 extern const char *copier_error (const struct copier *c);
 
 extern void copier_get_stats (const struct copier *c, struct copier_stats *s);
+
+/* What was found best so far: of the reads and of the writes. */
+extern void copier_get_limits (const struct copier *c, struct pace_limits *from,
+                               struct pace_limits *to);
 
 #endif /* NBDMIGRATE_COPIER_H */

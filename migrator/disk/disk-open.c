@@ -19,15 +19,11 @@
 #include "units.h"
 #include "uri.h"
 
-/* Measured (tests/bench.sh copy): a longer request is slower where the
- * destination is a file, since it no longer fits a processor's cache; what it
- * would bring over a long line is brought by more connections.
- */
+/* To each server, of which as many are used as help. */
 #define CONNECTIONS 8
-#define REQUEST_BYTES (256 * 1024)
-#define IN_FLIGHT_BYTES (16 * 1024 * 1024) /* all disks together */
-/* What is compared needs two; and free pieces may be too short. */
-#define BUFFER_BYTES (2 * IN_FLIGHT_BYTES)
+#define IN_FLIGHT_BYTES (32 * 1024 * 1024) /* all disks together */
+/* Free pieces may be too short. */
+#define BUFFER_BYTES (40 * 1024 * 1024)
 #define MANY_DISKS 8
 #define RELAY_CONNECTIONS 4 /* that the proxy makes, if there is room */
 
@@ -536,7 +532,9 @@ make_copier (struct disk *d)
   const struct options *o = d->settings->options;
   const struct copier_options options = {
     .chunk_bytes = d->chunk_bytes,
-    .request_bytes = o->request_bytes ? o->request_bytes : REQUEST_BYTES,
+    .request_bytes = o->request_bytes,
+    .depth = o->depth,
+    .all_connections = o->connections != 0,
     .in_flight_bytes = IN_FLIGHT_BYTES / d->settings->nr_disks,
     .buffer_bytes = BUFFER_BYTES / d->settings->nr_disks,
     .destination_is_zero = o->destination_is_zero,

@@ -141,17 +141,33 @@ connect_step (struct connection *c, const struct pollfd *p)
     reach_on (c);
     return;
   }
-  if ((p->revents & (POLLIN | POLLHUP)) && (p->events & POLLIN))
+  if ((p->revents & (POLLIN | POLLHUP)) && (p->events & POLLIN)) {
+    c->heard = true;
     r = nbd_aio_notify_read (c->nbd);
+  }
   else
     r = nbd_aio_notify_write (c->nbd);
   if (r == -1 || is_broken (c->nbd))
     note_why (c, libnbd_error ());
 }
 
+/* A server that has begun to talk admits us, however long it takes for the
+ * rest.
+ */
+static bool
+some_unheard (struct connection *v[], unsigned n)
+{
+  unsigned i;
+
+  for (i = 0; i < n; ++i)
+    if (is_coming (v[i]) && !v[i]->heard)
+      return true;
+  return false;
+}
+
 /* One step towards the ready state, of all that are on their way; how many
- * still are.  A connection that will not come has its 'why'; so have all if
- * nothing happens in the last one.
+ * still are.  A connection that will not come has its 'why'; so have those that
+ * heard nothing (or all if all have) if nothing happens in the last one.
  */
 static unsigned
 connect_round (struct connection *v[], unsigned n, int interrupt_fd,
@@ -159,6 +175,7 @@ connect_round (struct connection *v[], unsigned n, int interrupt_fd,
 {
   struct pollfd p[CONNECTION_SEVERAL_MAX + 1];
   const char *why = NULL;
+  const bool unheard = some_unheard (v, n);
   unsigned i, coming = 0;
   int r;
 
@@ -175,7 +192,7 @@ connect_round (struct connection *v[], unsigned n, int interrupt_fd,
   else if (r > 0 && p[n].revents != 0)
     why = "interrupted";
   for (i = 0; i < n; ++i) {
-    if (p[i].fd != -1 && why != NULL)
+    if (p[i].fd != -1 && why != NULL && !(r == 0 && unheard && v[i]->heard))
       note_why (v[i], why);
     else if (p[i].fd != -1 && r > 0 && p[i].revents != 0)
       connect_step (v[i], &p[i]);
@@ -208,8 +225,8 @@ say_waiting (const char *uri, bool resolving, unsigned limit_ms)
               uri, limit_ms / 1000);
 }
 
-/* Until all have come, or will not; limit_ms is how long none may come, from
- * when their names are resolved.
+/* Until all have come, or will not; limit_ms is how long none may come that has
+ * heard nothing, from when their names are resolved.
  */
 static void
 connect_all (struct connection *v[], unsigned n, const char *uri,
@@ -226,12 +243,16 @@ connect_all (struct connection *v[], unsigned n, const char *uri,
   while (coming > 0) {
     const bool resolving = is_resolving (v, n);
     const int64_t now = loop_now_us ();
+    const bool patient =
+      limit_ms < CONNECTION_CONNECT_MS && !some_unheard (v, n);
     int64_t left;
     bool last;
 
-    if (coming != before)
+    if (patient)
+      limit_ms = CONNECTION_CONNECT_MS;
+    if (patient || coming != before)
       quiet = now + QUIET_MS * 1000;
-    if (coming != before || resolving)
+    if (patient || coming != before || resolving)
       deadline = now + (int64_t)limit_ms * 1000;
     before = coming;
     if (!said && now >= quiet) {

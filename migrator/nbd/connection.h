@@ -49,6 +49,7 @@ struct connection {
   bool written;        /* the last one that was sent may not cover all */
   bool coming;         /* being made: connection_begin */
   struct reach *reach; /* on the way to the server; NULL: libnbd goes on */
+  bool heard;          /* the server has said something */
   char *why;           /* why it broke, owned; NULL while it works */
 
   /* What the proxy sees of it (unanswered.h); NULL: nothing. */

@@ -342,19 +342,43 @@ endpoint_close (struct endpoint *e)
 }
 
 struct connection *
-endpoint_idle (const struct endpoint *e, unsigned depth)
+endpoint_idle (const struct endpoint *e, unsigned connections, unsigned depth)
 {
   struct connection *best = NULL;
-  unsigned i;
+  unsigned i, seen = 0;
 
-  for (i = 0; i < e->nr_connections; ++i) {
+  for (i = 0; i < e->nr_connections && seen < connections; ++i) {
     struct connection *c = e->connections[i];
 
-    if (connection_alive (c) && c->in_flight < depth &&
+    if (!connection_alive (c))
+      continue;
+    seen++;
+    if (c->in_flight < depth &&
         (best == NULL || c->in_flight < best->in_flight))
       best = c;
   }
   return best;
+}
+
+bool
+endpoint_any_alive (const struct endpoint *e)
+{
+  unsigned i;
+
+  for (i = 0; i < e->nr_connections; ++i)
+    if (connection_alive (e->connections[i]))
+      return true;
+  return false;
+}
+
+unsigned
+endpoint_in_flight (const struct endpoint *e)
+{
+  unsigned i, n = 0;
+
+  for (i = 0; i < e->nr_connections; ++i)
+    n += e->connections[i]->in_flight;
+  return n;
 }
 
 const char *

@@ -118,11 +118,15 @@ extern struct endpoint *endpoint_split (struct endpoint *e, unsigned n);
 
 extern void endpoint_close (struct endpoint *e);
 
-/* A connection that is alive and has fewer than 'depth' requests in flight;
- * NULL if there is none.
+/* Of the first so many connections that are alive the one with the fewest
+ * requests in flight, if they are fewer than 'depth' and it is not to be
+ * flushed first; NULL if there is none.
  */
 extern struct connection *endpoint_idle (const struct endpoint *e,
-                                         unsigned depth);
+                                         unsigned connections, unsigned depth);
+
+extern bool endpoint_any_alive (const struct endpoint *e);
+extern unsigned endpoint_in_flight (const struct endpoint *e);
 
 /* Why the first broken connection broke; NULL if all are alive. */
 extern const char *endpoint_broken (const struct endpoint *e);

@@ -145,6 +145,38 @@ moved_bytes (const struct migration *m)
   return bytes;
 }
 
+static struct snapshot_limits
+limits_of (const struct pace_limits *l)
+{
+  return (struct snapshot_limits){ l->connections, l->depth, l->request_bytes };
+}
+
+static void
+add_limits (struct snapshot_limits *sum, const struct pace_limits *l)
+{
+  sum->connections += l->connections;
+  if (sum->depth < l->depth)
+    sum->depth = l->depth;
+  if (sum->request_bytes < l->request_bytes)
+    sum->request_bytes = l->request_bytes;
+}
+
+static void
+note_limits (struct snapshot *s, const struct migration *m)
+{
+  size_t i;
+
+  for (i = 0; i < m->disks.n; ++i) {
+    struct pace_limits from, to;
+
+    if (m->disks.v[i].copier == NULL)
+      continue;
+    copier_get_limits (m->disks.v[i].copier, &from, &to);
+    add_limits (&s->reads, &from);
+    add_limits (&s->writes, &to);
+  }
+}
+
 /* What holds, or was wished and will be tried next. */
 static enum finish
 finish_in_force (const struct migration *m)
@@ -209,6 +241,7 @@ snapshot_of (struct migration *m)
   s.percent = over ? 100 : s.pass_percent;
   note_late (&s, m);
   note_shared_memory (&s, m);
+  note_limits (&s, m);
   return s;
 }
 
@@ -217,9 +250,11 @@ snapshot_of (struct migration *m)
 static void
 add_disk (struct account *a, const struct disk *d)
 {
+  struct account_disk *told = &a->disks[a->nr_disks++];
   struct copier_stats s = { 0 };
+  struct pace_limits from, to;
 
-  a->disks[a->nr_disks++] = (struct account_disk){
+  *told = (struct account_disk){
     .source = d->pair->source,
     .destination = d->pair->destination,
     .disk_bytes = d->disk_bytes,
@@ -236,8 +271,12 @@ add_disk (struct account *a, const struct disk *d)
   a->resumed |= d->resumed;
   a->disk_bytes += d->disk_bytes;
   a->marked_bytes += d->marked_bytes;
-  if (d->copier != NULL)
+  if (d->copier != NULL) {
     copier_get_stats (d->copier, &s);
+    copier_get_limits (d->copier, &from, &to);
+    told->reads = limits_of (&from);
+    told->writes = limits_of (&to);
+  }
   a->copied_bytes += s.copied_bytes;
   a->zeroed_bytes += s.zeroed_bytes;
   a->skipped_bytes += s.skipped_bytes;

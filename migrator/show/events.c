@@ -11,6 +11,7 @@
 #include "show/events.h"
 #include "base/output.h"
 #include "base/say.h"
+#include "show/progress.h"
 
 /* All that a double is sure of: 0.741, not 0.74099999999999999.  Of the time
  * since the epoch that leaves this much of a second.
@@ -85,6 +86,8 @@ disk_json (const struct account_disk *d)
                  (json_int_t)d->sampled_bytes, "over", d->sampled_over));
   if (d->digest != NULL)
     json_object_set_new (o, "sha256", json_string (d->digest));
+  json_object_set_new (o, "reads", limits_json (&d->reads));
+  json_object_set_new (o, "writes", limits_json (&d->writes));
   return o;
 }
 

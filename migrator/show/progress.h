@@ -21,5 +21,6 @@ extern void progress_end (const struct snapshot *s, bool completed);
 
 /* For --json and for 'nbdmigrate status' in another terminal. */
 extern json_t *progress_json (const struct snapshot *s);
+extern json_t *limits_json (const struct snapshot_limits *l);
 
 #endif /* NBDMIGRATE_PROGRESS_H */

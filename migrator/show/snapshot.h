@@ -15,6 +15,14 @@
 /* "Nobody knows", of a time. */
 #define SNAPSHOT_UNKNOWN UINT64_MAX
 
+/* What a copy keeps to, as far as it was found by now; 0 connections: nothing
+ * was copied.
+ */
+struct snapshot_limits {
+  unsigned connections, depth;
+  uint64_t request_bytes;
+};
+
 struct snapshot {
   const char *phase;
   bool shown;            /* there is something to show on a terminal */
@@ -31,6 +39,8 @@ struct snapshot {
   uint64_t max_pause_ms;
   uint64_t rate; /* bytes per second, 0: unlimited */
   size_t nr_disks;
+  /* Of all disks together; depth and bytes are the largest. */
+  struct snapshot_limits reads, writes;
 
   bool shared_memory;            /* the source is read through it */
   const char *not_shared_memory; /* if not: why, or NULL: not known yet */
@@ -56,6 +66,7 @@ struct account_disk {
   unsigned sampled_places;
   uint64_t sampled_bytes;
   const char *digest; /* NULL: there is none */
+  struct snapshot_limits reads, writes;
 };
 
 struct account {

@@ -3,6 +3,7 @@
  * connections into a ring of buffers, which is emptied in order.
  */
 
+#include <limits.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -72,7 +73,7 @@ start_reads (struct reader *r)
 
   while (r->next < r->d->disk_bytes) {
     struct slot *s = &r->slots[r->next / piece % SLOTS];
-    struct connection *conn = endpoint_idle (e, 1);
+    struct connection *conn = endpoint_idle (e, UINT_MAX, 1);
 
     if (s->busy || s->full || conn == NULL)
       return;
@@ -135,7 +136,7 @@ read_all (struct reader *r)
   const struct disks *disks = r->d->disks;
 
   while (r->d->digested_bytes < r->d->disk_bytes) {
-    if (endpoint_idle (r->over, UINT32_MAX) == NULL) {
+    if (!endpoint_any_alive (r->over)) {
       failure_note (&r->d->disks->failure, "reading %s for its digest: %s",
                     r->d->pair->destination, endpoint_broken (r->over));
       return -1;

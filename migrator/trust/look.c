@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
+#include <limits.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +8,13 @@
 #include "disks/drive.h"
 #include "trust/look.h"
 
-#define DEPTH 1 /* requests in flight on a connection, as in copier.c */
+/* Requests in flight on a connection: one, as in copier.c, but of short ones
+ * several where each answer is long on its way.  (A server's end with a client
+ * that is killed, see there, needs long answers.)
+ */
+#define FAR_US 4000 /* to connect */
+#define FAR_DEPTH 16
+#define SHORT_BYTES (64 * 1024)
 
 /* ---- adding ------------------------------------------------------------ */
 
@@ -79,6 +86,15 @@ ended (struct io *io)
   ((struct look *)io)->state = LOOK_ENDED;
 }
 
+static unsigned
+depth_of (const struct look *b)
+{
+  return b->kind == LOOK_READ && b->where->connect_us >= FAR_US &&
+             b->buf_bytes <= SHORT_BYTES
+           ? FAR_DEPTH
+           : 1;
+}
+
 /* NULL: it has to wait, also for a connection that is made anew (renew.h).  A
  * broken one will say so.
  */
@@ -86,13 +102,14 @@ static struct connection *
 choose (const struct look *b)
 {
   if (b->over != NULL)
-    return !connection_alive (b->over) || b->over->in_flight < DEPTH ? b->over
-                                                                     : NULL;
+    return !connection_alive (b->over) || b->over->in_flight < depth_of (b)
+             ? b->over
+             : NULL;
   if (b->where->nr_connections == 0)
     return NULL;
-  if (endpoint_idle (b->where, UINT32_MAX) == NULL)
+  if (!endpoint_any_alive (b->where))
     return b->where->connections[0];
-  return endpoint_idle (b->where, DEPTH);
+  return endpoint_idle (b->where, UINT_MAX, depth_of (b));
 }
 
 static void

@@ -50,9 +50,10 @@ extern size_t looks_add (struct looks *p, enum look_kind kind,
                          const struct endpoint *where, struct connection *over,
                          uint64_t offset, uint32_t bytes, const char *data);
 
-/* Carry out what was added since the last time, one request at a time on each
- * connection.  When this returns all of them have ended, however long the
- * server takes (connection_check).  -1 after failure_note, if one failed.
+/* Carry out what was added since the last time, in any order, one request at a
+ * time on each connection, or of reads some.  When this returns all of them
+ * have ended, however long the server takes (connection_check).  -1 after
+ * failure_note, if one failed.
  */
 extern int looks_run (struct disks *disks, struct looks *p);
 
