@@ -16,10 +16,13 @@ struct handle {
   bool no_source; /* the plugin was not opened: the destination owns the disk */
   uint64_t errors_seen; /* atomic: of those owed to the guests (owed-error.h) */
   bool readonly;
-  unsigned returns;    /* when its own context was opened (local.h) */
-  bool view;           /* of the local image, for a migrator (view.h) */
-  int64_t peer_pid;    /* of a view's */
-  unsigned exchanges;  /* when a view was opened (local.h) */
+  unsigned returns; /* when its own context was opened (local.h) */
+  bool view;        /* of the local image, for a migrator (view.h) */
+  int64_t peer_pid; /* of a view's */
+  /* atomic: 1 more than the exchanges (local.h) were when a view first wrote;
+   * 0: it has not
+   */
+  unsigned wrote_in;
   int64_t session_pid; /* of a process with a control connection, or 0 */
   bool told;           /* atomic: that it is fenced was logged */
 };

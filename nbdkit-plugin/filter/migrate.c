@@ -195,7 +195,6 @@ migrate_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
     local_connected_elsewhere (&e->local);
   h->readonly = readonly;
   h->returns = returns;
-  h->exchanges = local_exchanges (&e->local);
   h->view = view;
   h->peer_pid = view ? nbdkit_peer_pid () : 0;
   h->session_pid = view ? 0 : session_pid ();

@@ -57,11 +57,23 @@ may_write (const struct handle *h)
          __atomic_load_n (&h->export->local.writer, __ATOMIC_SEQ_CST);
 }
 
+static void
+note_change (struct handle *h)
+{
+  unsigned none = 0;
+
+  __atomic_compare_exchange_n (&h->wrote_in, &none,
+                               local_exchanges (&h->export->local) + 1, false,
+                               __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
 /* R6a: whether what was written over this connection may be lost. */
 static bool
-is_new_context (const struct handle *h)
+has_lost_context (struct handle *h)
 {
-  return h->exchanges != local_exchanges (&h->export->local);
+  const unsigned in = __atomic_load_n (&h->wrote_in, __ATOMIC_SEQ_CST);
+
+  return in != 0 && in != local_exchanges (&h->export->local) + 1;
 }
 
 int
@@ -75,9 +87,11 @@ view_serve (const struct io *io)
     *io->err = EPERM;
     return -1;
   }
+  if (changes)
+    note_change (io->handle);
   r = local_side.serve[io->type](io);
   if (r == 0 && (changes || io->type == IO_FLUSH) &&
-      is_new_context (io->handle)) {
+      has_lost_context (io->handle)) {
     nbdkit_error ("the plugin of the local image has failed and was opened "
                   "anew: what it was given before may be lost");
     *io->err = EIO;
