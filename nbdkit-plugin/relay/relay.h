@@ -9,7 +9,8 @@
  * requests) is made up for here, so that what the guest negotiated earlier
  * stays true.
  *
- * The relay knows nothing of nbdkit, sessions and owners.
+ * The relay knows nothing of nbdkit, sessions and owners.  Its destination is
+ * the server that it leads to, whatever that is called in a migration.
  *
  * A destination that is slow is waited for, however long it takes (R17): only
  * its answer tells what became of a write.
