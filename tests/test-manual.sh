@@ -121,7 +121,7 @@ same "JSON member" "a run" "nbdmigrate(1)" \
 same "member of the status" "a run" "nbdmigrate-control(7)" \
      3< <(jq -r 'keys[]' "$tmp/status") \
      4< <(items nbdmigrate-control "Finding out" C |
-            grep -vxE 'max_gate_ms|place_id')
+            grep -vxE 'max_gate_ms|place_id|settle_ms')
 for member in $(jq -r '.guest, .relay | keys[]' "$tmp/status"); do
   # All of it is read: what writes into a closed pipe fails.
   section nbdmigrate-control "Finding out" | grep "C<$member>" > /dev/null || {
