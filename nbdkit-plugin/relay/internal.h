@@ -65,6 +65,7 @@ struct relay {
   char *next_uri;          /* L: where it is, as long as it is there */
   bool trying;             /* L: the keeper is connecting again */
   int64_t lost_ms;         /* L: when, while it is not up */
+  int64_t answered_ms;     /* L: when what was unanswered then was, or 0 */
   char *lost_why;          /* L: may be NULL */
 
   struct relay_log *log;    /* L */
@@ -205,8 +206,15 @@ extern int relay_flush_once (struct relay *r, uint64_t generation,
 extern void relay_lost (void *opaque, struct connection *c, bool again,
                         const char *why);
 
-/* Until when a request that meets the present loss only now may wait.  L. */
-extern int64_t relay_give_up_ms (const struct relay *r);
+/* After a loss, something is unanswered on a connection that is still open: the
+ * destination is slow, not away (R17).  L.
+ */
+extern bool relay_awaits_answers (const struct relay *r);
+
+/* Whether it is away for so long that a request fails: one that gives up at
+ * that time, or (0) that meets the present loss only now.  L.
+ */
+extern bool relay_is_over (const struct relay *r, int64_t give_up_ms);
 
 /* For how long a write of unknown outcome may still land after the destination
  * is back: twice the longest that it ever kept us waiting.  L.

@@ -209,6 +209,7 @@ wait_until_all_lost (struct relay *r)
                               "connections: they are waited for");
     }
     remote_wait_changed (&r->remote);
+    r->answered_ms = clock_ms ();
     close_lost (r);
   }
 }
@@ -220,7 +221,6 @@ come_back (struct keeper *k)
   struct relay *r = k->relay;
   const int64_t lost_ms = r->lost_ms;
   const bool lost = !r->restoring;
-  const int64_t limit = lost_ms + r->options.reconnect_ms;
   bool said = false;
   char *why = NULL;
 
@@ -240,7 +240,7 @@ come_back (struct keeper *k)
     pthread_cond_broadcast (&r->remote.changed);
     if (result == 0)
       break;
-    if (!said && !r->held && clock_ms () >= limit) {
+    if (!said && !r->held && relay_is_over (r, 0)) {
       said = true;
       relay_notice_locked (r,
                            "still away after %u ms: guest requests fail now "

@@ -66,10 +66,28 @@ relay_lost (void *opaque, struct connection *c, bool again, const char *why)
     r->lost_why = strdup (why);
 }
 
-int64_t
-relay_give_up_ms (const struct relay *r)
+bool
+relay_awaits_answers (const struct relay *r)
 {
-  return r->lost_ms + (int64_t)r->options.reconnect_ms;
+  if (r->remote.up)
+    return false;
+  for (unsigned i = 0; i < r->remote.nr_connections; ++i) {
+    if (!r->remote.connections[i]->lost)
+      return true;
+  }
+  return false;
+}
+
+bool
+relay_is_over (const struct relay *r, int64_t give_up_ms)
+{
+  const int64_t reconnect_ms = r->options.reconnect_ms, now = clock_ms ();
+
+  if (r->remote.up || relay_awaits_answers (r))
+    return false;
+  if (give_up_ms == 0)
+    give_up_ms = r->lost_ms + reconnect_ms;
+  return now >= give_up_ms && now >= r->answered_ms + reconnect_ms;
 }
 
 int64_t

@@ -255,7 +255,7 @@ relay_get_status (struct relay *r, struct relay_status *s)
 
   *s = (struct relay_status){
     .up = r->remote.up,
-    .failing = !r->remote.up && clock_ms () >= relay_give_up_ms (r),
+    .failing = relay_is_over (r, 0),
     .held = r->held,
     .connections = r->remote.nr_connections,
     .requests_in_flight = remote_in_flight (&r->remote),

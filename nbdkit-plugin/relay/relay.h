@@ -17,13 +17,13 @@
  *
  * When the destination is lost (the peer closed the connection, the network
  * does not reach it any more, it says that it is shutting down), requests wait
- * while the relay connects again, up to reconnect_ms after the loss; then they
- * fail with EIO at once, until it is there again.  A write in flight at the
- * loss may be half done: it is sent again, and nothing that overlaps it passes
- * in between.  Writes acknowledged but not flushed are in a log (bounded; at
- * half the bound the relay flushes the destination itself) and sent again, in
- * order, before anything else passes (R13).  Where that fails an error is owed
- * to the guests.
+ * while the relay connects again, up to reconnect_ms after the loss, or after
+ * the last answer that was owed on another connection then; then they fail with
+ * EIO at once, until it is there again.  A write in flight at the loss may be
+ * half done: it is sent again, and nothing that overlaps it passes in between.
+ * Writes acknowledged but not flushed are in a log (bounded; at half the bound
+ * the relay flushes the destination itself) and sent again, in order, before
+ * anything else passes (R13).  Where that fails an error is owed to the guests.
  */
 
 #ifndef NBDMIGRATE_RELAY_H

@@ -52,11 +52,7 @@ request_wait (struct request *q)
 static bool
 away_too_long (const struct request *q)
 {
-  const struct relay *r = q->relay;
-  const int64_t until =
-    q->give_up_ms != 0 ? q->give_up_ms : relay_give_up_ms (r);
-
-  return !r->remote.up && clock_ms () >= until;
+  return relay_is_over (q->relay, q->give_up_ms);
 }
 
 /* A write that came before has not ended.  L. */
@@ -134,11 +130,13 @@ static bool
 may_try_again (struct request *q)
 {
   struct relay *r = q->relay;
-  const int64_t now = clock_ms ();
+  const int64_t reconnect_ms = r->options.reconnect_ms, now = clock_ms ();
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->remote.lock);
 
   if (q->give_up_ms == 0)
-    q->give_up_ms = now + r->options.reconnect_ms;
-  return r->options.reconnect_ms > 0 && now < q->give_up_ms;
+    q->give_up_ms = now + reconnect_ms;
+  return reconnect_ms > 0 &&
+         (now < q->give_up_ms || now < r->answered_ms + reconnect_ms);
 }
 
 static int
@@ -167,9 +165,11 @@ static bool
 suspect_too_long (const struct request *q)
 {
   const struct relay *r = q->relay;
+  const int64_t since =
+    q->start_ms > r->answered_ms ? q->start_ms : r->answered_ms;
 
-  return clock_ms () >=
-         q->start_ms + r->options.reconnect_ms + relay_grace_ms (r);
+  return !relay_awaits_answers (r) &&
+         clock_ms () >= since + r->options.reconnect_ms + relay_grace_ms (r);
 }
 
 static int

@@ -491,6 +491,7 @@ test_read_after_takeover (void)
   kill_and_start (&s, r, NULL);
   expect_byte (r, FILL);
 
+  wait_until_not_late (r);
   expect_flush (r, NULL, 0);
   expect_byte (r, FILL);
   server_stop (&s, SIGKILL);
@@ -678,13 +679,6 @@ run_slow_write (const char *more_args)
 }
 
 static void
-test_slow_write (void)
-{
-  run_slow_write ("");
-  run_slow_write ("multi-conn=0");
-}
-
-static void
 wait_for_connections (struct relay *r, unsigned n)
 {
   unsigned tries = SERVER_TRIES;
@@ -692,6 +686,84 @@ wait_for_connections (struct relay *r, unsigned n)
   while (status_of (r).connections != n && --tries > 0)
     server_pause ();
   CU_ASSERT_NOT_EQUAL (tries, 0);
+}
+
+static void *
+write_elsewhere (void *opaque)
+{
+  struct one_write *one = opaque;
+  const uint8_t block[4096] = { one->first };
+
+  __atomic_store_n (
+    &one->result, relay_write (one->relay, block, sizeof block, 65536, 0, NULL),
+    __ATOMIC_SEQ_CST);
+  return NULL;
+}
+
+/* A connection is cut while a write over another one takes long: the
+ * destination is slow, not away, and nobody gives up.  What came in between is
+ * sent again, after that.
+ */
+static void
+test_cut_beside_slow_write (void)
+{
+  struct relay_options o = new_options ();
+  char args[128], permission[64], done[80];
+  uint8_t block[4096] = { 'o' }, back[4096];
+  struct one_write one, two;
+  pthread_t first, second;
+  struct server s;
+  struct relay *r;
+  int fds[2];
+
+  o.connections = 2;
+  o.reconnect_ms = 200;
+  server_init (&s, FILE_BYTES, FILL);
+  snprintf (permission, sizeof permission, "%.40s/go", s.dir);
+  snprintf (done, sizeof done, "%s.done", permission);
+  snprintf (args, sizeof args, "dawdle=%s", permission);
+  server_start (&s, args);
+  r = open_relay (&s, &o);
+  one = (struct one_write){ r, 'S', -2 };
+  two = (struct one_write){ r, 'T', -2 };
+  wait_for_connections (r, 2);
+  CU_ASSERT_EQUAL (relay_write (r, block, sizeof block, 8192, 0, NULL), 0);
+  pthread_create (&first, NULL, write_one, &one);
+  wait_until_late (r, 1);
+
+  CU_ASSERT_EQUAL_FATAL (relay_sockets (r, fds, 2), 2);
+  shutdown (fds[1], SHUT_RDWR); /* the first one is used first */
+  wait_until_lost (r, 1);
+  pthread_create (&second, NULL, write_elsewhere, &two);
+  wait_until_late (r, status_of (r).oldest_request_ms + 3 * o.reconnect_ms);
+  CU_ASSERT_FALSE (status_of (r).up);
+  CU_ASSERT_FALSE (status_of (r).failing);
+  CU_ASSERT_EQUAL (__atomic_load_n (&one.result, __ATOMIC_SEQ_CST), -2);
+  CU_ASSERT_EQUAL (__atomic_load_n (&two.result, __ATOMIC_SEQ_CST), -2);
+
+  close (open (permission, O_WRONLY | O_CREAT, 0600));
+  pthread_join (first, NULL);
+  pthread_join (second, NULL);
+  CU_ASSERT_EQUAL (one.result, 0);
+  CU_ASSERT_EQUAL (two.result, 0);
+  CU_ASSERT (status_of (r).replayed_writes > 0);
+  CU_ASSERT_EQUAL (relay_read (r, back, sizeof back, 0, NULL), 0);
+  CU_ASSERT_EQUAL (back[0], 'S');
+  CU_ASSERT_EQUAL (relay_read (r, back, sizeof back, 65536, NULL), 0);
+  CU_ASSERT_EQUAL (back[0], 'T');
+  close (fds[0]);
+  close (fds[1]);
+  relay_close (r);
+  unlink (permission);
+  unlink (done);
+  server_destroy (&s);
+}
+
+static void
+test_slow_write (void)
+{
+  run_slow_write ("");
+  run_slow_write ("multi-conn=0");
 }
 
 struct many_writes {
@@ -1192,6 +1264,7 @@ main (void)
     { "away for too long", test_away },
     { "became unfit", test_unfit },
     { "a slow write is waited for", test_slow_write },
+    { "a cut beside a slow write", test_cut_beside_slow_write },
     { "no flush storm", test_no_flush_storm },
     { "idle", test_idle },
     { "no connection goes alone", test_not_alone },
