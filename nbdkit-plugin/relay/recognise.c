@@ -19,18 +19,6 @@ can_read (const struct destination *d, const struct witness *p)
          p->length <= d->maximum;
 }
 
-/* The first that differs, or NULL. */
-static const struct witness *
-find_stranger (const struct witness *v, uint8_t (*read)[WITNESS_BYTES],
-               const bool *asked, size_t n)
-{
-  for (size_t i = 0; i < n; ++i) {
-    if (asked[i] && memcmp (v[i].data, read[i], v[i].length) != 0)
-      return &v[i];
-  }
-  return NULL;
-}
-
 /* What was overwritten meanwhile proves nothing any more. */
 static bool
 is_current (struct relay *r, const struct witness *p)
@@ -47,6 +35,19 @@ is_current (struct relay *r, const struct witness *p)
   }
   pthread_mutex_unlock (&r->remote.lock);
   return found;
+}
+
+/* The first that differs and must not, or NULL. */
+static const struct witness *
+find_stranger (struct relay *r, const struct witness *v,
+               uint8_t (*read)[WITNESS_BYTES], const bool *asked, size_t n)
+{
+  for (size_t i = 0; i < n; ++i) {
+    if (asked[i] && memcmp (v[i].data, read[i], v[i].length) != 0 &&
+        is_current (r, &v[i]))
+      return &v[i];
+  }
+  return NULL;
 }
 
 int
@@ -76,8 +77,8 @@ relay_recognise (struct relay *r, struct connection *c, uint64_t *offset)
   /* An error of the server's says nothing about whose disk it is. */
   if (result != 0)
     return result == REMOTE_LOST ? REMOTE_LOST : 0;
-  stranger = find_stranger (v, read, asked, n);
-  if (stranger == NULL || !is_current (r, stranger))
+  stranger = find_stranger (r, v, read, asked, n);
+  if (stranger == NULL)
     return 0;
   *offset = stranger->offset;
   return ESTALE;
