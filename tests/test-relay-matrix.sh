@@ -277,6 +277,11 @@ proxy_says ()
   grep -q -- "$1" "$tmp/proxy.log"
 }
 
+guest_has_flushed ()
+{
+  [ "$(status .guest.flushes)" -ge "$1" ]
+}
+
 # With another disk in its place, and only then with the right one.
 row_empty ()
 {
@@ -285,7 +290,10 @@ row_empty ()
 
   [ "$LANE" != zeroes ] || return 0 # they leave nothing of what was flushed
   begin 1
-  guest_goes_on guest 400 # some of them flushes
+  guest_goes_on guest 100
+  # So many that one of them began after those writes: hundreds of writes may
+  # pass before the first flush is answered.
+  wait_for guest_has_flushed $(($(status .guest.flushes) + 8))
   crash_bg destination
   wait_for lost_times 1
   mv "$tmp/destination.img" "$tmp/right.img"
