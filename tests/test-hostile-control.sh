@@ -81,6 +81,7 @@ done
 refused_as BadArgument wish '{"rate": -1}'
 refused_as BadArgument wish '{"rate": "fast"}'
 refused_as BadArgument wish '{"finish": "never"}'
+refused_as BadArgument wish '{"converge": "auto"}'
 talk status
 [ "$(answered .return.session)" = true ]
 stop_talker

@@ -243,30 +243,45 @@ command_status (struct call *call)
 
 /* ---- wish -------------------------------------------------------------- */
 
-/* Only members that are known are kept, so they cannot pile up. */
+static const char *const wish_names[] = { "rate", "max_pause_ms", "finish",
+                                          "cancel" };
+#define NR_WISHES (sizeof wish_names / sizeof wish_names[0])
+
+/* What nobody would read is not accepted in silence. */
+static int
+check_names (struct call *call)
+{
+  const char *name;
+  json_t *value;
+
+  json_object_foreach (call->args, name, value) {
+    size_t i = 0;
+
+    while (i < NR_WISHES && strcmp (name, wish_names[i]) != 0)
+      i++;
+    if (i == NR_WISHES) {
+      call_fail (call, "BadArgument", "nothing is known of a wish \"%.40s\"",
+                 name);
+      return -1;
+    }
+  }
+  return 0;
+}
+
 static int
 check_wishes (struct call *call)
 {
-  static const char *const converge_names[] = { "auto", "mirror", "throttle",
-                                                "off" };
-  const char *finish, *converge = "auto";
+  const char *finish;
   uint64_t number;
-  bool cancel = true, known = false;
+  bool cancel = true;
 
-  if (call_u64 (call, "rate", false, &number) == -1 ||
+  if (check_names (call) == -1 ||
+      call_u64 (call, "rate", false, &number) == -1 ||
       call_u64 (call, "max_pause_ms", false, &number) == -1 ||
       call_finish (call, false, &finish) == -1 ||
-      call_bool (call, "cancel", false, &cancel) == -1 ||
-      call_string (call, "converge", false, &converge) == -1)
+      call_bool (call, "cancel", false, &cancel) == -1)
     return -1;
-  for (size_t i = 0; i < 4; i++)
-    known = known || strcmp (converge, converge_names[i]) == 0;
-  if (!known)
-    call_fail (call, "BadArgument",
-               "\"converge\" must be auto, mirror, throttle or off, not "
-               "\"%s\"",
-               converge);
-  else if (!cancel)
+  if (!cancel)
     call_fail (call, "BadArgument", "\"cancel\" can only be true");
   return call->error ? -1 : 0;
 }
@@ -274,15 +289,12 @@ check_wishes (struct call *call)
 static int
 keep_wishes (struct session *s, const json_t *args)
 {
-  static const char *const names[] = { "rate", "max_pause_ms", "finish",
-                                       "cancel", "converge" };
-
   if (s->wishes == NULL && (s->wishes = json_object ()) == NULL)
     return -1;
-  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-    json_t *value = json_object_get (args, names[i]);
+  for (size_t i = 0; i < NR_WISHES; i++) {
+    json_t *value = json_object_get (args, wish_names[i]);
 
-    if (value && json_object_set (s->wishes, names[i], value) == -1)
+    if (value && json_object_set (s->wishes, wish_names[i], value) == -1)
       return -1;
   }
   return 0;
