@@ -19,6 +19,9 @@
 #include "extents.h"
 
 #define PROTOCOL_VERSION 1
+
+/* The filter ends a session that has sent nothing for so long (R7). */
+#define PROTOCOL_SILENCE_MS 10000
 #define PROTOCOL_LINE_MAX (1024 * 1024) /* bytes, with the newline */
 #define PROTOCOL_FDS_MAX 64             /* descriptors with one line */
 #define PROTOCOL_EXTENTS_MAX 8192       /* ranges in one line */

@@ -32,7 +32,9 @@ struct disks {
   struct bucket bucket;
   struct random random; /* begun with the seed */
   uint64_t sample_seed;
-  size_t turn; /* which disk is served first in the next round */
+  int64_t round_us;   /* when the present round began; 0: no session yet */
+  int64_t longest_us; /* a round has taken, with all sessions begun */
+  size_t turn;        /* which disk is served first in the next round */
 
   /* In force; wishes may change them. */
   enum finish finish;

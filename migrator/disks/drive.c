@@ -131,11 +131,23 @@ check_disks (struct disks *disks, int64_t now)
     check_disk (&disks->v[i], now);
 }
 
+/* What is much longer than the waiting of a round is no work of ours. */
+static void
+note_round (struct disks *disks, int64_t now)
+{
+  const int64_t us = now - disks->round_us;
+
+  if (disks->round_us != 0 && us > disks->longest_us)
+    disks->longest_us = us;
+  disks->round_us = disks->n > 0 && disks->v[disks->n - 1].begun ? now : 0;
+}
+
 void
 drive (struct disks *disks, int timeout_ms)
 {
   int64_t now = loop_now_us ();
 
+  note_round (disks, now);
   disks->before_round (disks, now);
   run_disks (disks, now);
   if (loop_run_once (&disks->loop, wait_ms (disks, timeout_ms, now)) == -1)

@@ -75,6 +75,10 @@ configure (struct nbd_handle *nbd, const struct connection_options *options)
       nbd_set_full_info (nbd, true) == -1 ||
       nbd_set_pread_initialize (nbd, false) == -1)
     return -1;
+  /* Where a disk's end is no whole block it is the server that judges. */
+  if (nbd_set_strict_mode (nbd, nbd_get_strict_mode (nbd) &
+                                  ~(uint32_t)LIBNBD_STRICT_ALIGN) == -1)
+    return -1;
   if (options->allocation &&
       nbd_add_meta_context (nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) == -1)
     return -1;

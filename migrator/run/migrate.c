@@ -32,6 +32,7 @@
 #include "trust/canary.h"
 #include "trust/evidence.h"
 #include "trust/digest.h"
+#include "trust/tail.h"
 #include "show/progress.h"
 #include "protocol.h"
 #include "base/say.h"
@@ -196,7 +197,7 @@ open_disks (struct migration *m)
   for (i = 0; i < disks->options->nr_pairs; ++i)
     if (disks_open_next (disks) == -1)
       return -1;
-  if (disks_check_unique (disks) == -1)
+  if (disks_check_unique (disks) == -1 || tail_check (disks) == -1)
     return -1;
   for (i = 0; i < disks->n; ++i)
     if (disk_widen (&disks->v[i]) == -1)
@@ -537,6 +538,17 @@ place_is_away (struct disk *d)
     json_object_get (json_object_get (a.value, "relay"), "up"));
 }
 
+/* For so long that its session has ended. */
+static bool
+stood_still (const struct disk *d)
+{
+  return d->disks->longest_us >= (int64_t)PROTOCOL_SILENCE_MS * 1000 &&
+         d->attached && d->control != NULL &&
+         (control_broken (d->control) != NULL ||
+          endpoint_broken (d->source) != NULL ||
+          endpoint_broken (d->destination) != NULL);
+}
+
 static char *
 explain (struct disk *d, const char *why)
 {
@@ -553,6 +565,13 @@ explain (struct disk *d, const char *why)
                   "%s, where the disk %s is, is away, and the proxy is "
                   "connecting to it again (%s)",
                   d->place, d->pair->source, why);
+  else if (stood_still (d))
+    r = asprintf (&text,
+                  "nbdmigrate itself stood still for %d s (stopped, or without "
+                  "a processor), and the proxy of %s ends a session after %d s "
+                  "without a sign of life (%s)",
+                  (int)(d->disks->longest_us / 1000000), d->pair->source,
+                  PROTOCOL_SILENCE_MS / 1000, why);
   else
     return NULL;
   return r == -1 ? NULL : text;

@@ -37,8 +37,10 @@ static void
 make_room (struct look *b)
 {
   const uint64_t block = b->where->minimum_bytes;
-  const uint64_t end = (b->offset + b->bytes + block - 1) / block * block;
+  uint64_t end = (b->offset + b->bytes + block - 1) / block * block;
 
+  if (end > b->where->disk_bytes) /* the size is no multiple of the block */
+    end = b->where->disk_bytes;
   b->buf_offset = b->offset / block * block;
   b->buf_bytes = (uint32_t)(end - b->buf_offset);
   b->buf = malloc (b->buf_bytes);

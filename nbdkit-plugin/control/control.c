@@ -250,7 +250,7 @@ patience_ms (struct client *c)
 
   if (!has_session (c))
     return -1;
-  left = c->last_line_ms + SESSION_SILENCE_MS - clock_ms ();
+  left = c->last_line_ms + PROTOCOL_SILENCE_MS - clock_ms ();
   return left > 0 ? left : 0;
 }
 
@@ -265,7 +265,7 @@ receive (struct client *c)
 
   if (r == 0 && patience_ms (c) == 0) {
     nbdkit_debug ("migrate: control: the session was silent for %d s",
-                  SESSION_SILENCE_MS / 1000);
+                  PROTOCOL_SILENCE_MS / 1000);
     return false;
   }
   if (r <= 0)

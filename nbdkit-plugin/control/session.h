@@ -15,8 +15,6 @@
 struct client;
 struct export;
 
-#define SESSION_SILENCE_MS 10000 /* R7 */
-
 /* The client's connection has ended: so does its session, if it has one. */
 extern void session_leave (struct export *e, const struct client *client);
 
