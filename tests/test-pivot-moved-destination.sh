@@ -92,31 +92,32 @@ refused 'already' one
 echo "-- two of them, one right after the other"
 crash_bg two
 wait_for is_lost
-start_nbdkit two file "$tmp/disk"
+# Not at the address that was lost: the proxy would be back there by itself.
 start_nbdkit other file "$tmp/disk"
+start_nbdkit another file "$tmp/disk"
 move_to other
 # The proxy may or may not be there by now.
-move_to two || {
+move_to another || {
   grep -qF already "$tmp/said" || fail "$(cat "$tmp/said")"
   crash_bg other
   wait_for is_lost
-  move_to two
+  move_to another
 }
-destination_is two
+destination_is another
 wait_for is_up
 guest_goes_on guest
 
 echo "-- back at the same address, while reopen looks elsewhere"
-crash_bg two
+crash_bg another
 wait_for is_lost
 refused 'nothing was changed' nobody
-start_nbdkit two file "$tmp/disk"
+start_nbdkit another file "$tmp/disk"
 wait_for is_up
 guest_goes_on guest
-destination_is two
+destination_is another
 
 echo "-- the old server is there and does not answer"
-kill_bg two STOP
+kill_bg another STOP
 start_nbdkit three file "$tmp/disk"
 # It is waited for; but it can be left.
 is_silent ()
@@ -128,7 +129,7 @@ is_lost && fail "a server that does not answer is no lost one"
 move_to three
 wait_for is_up
 guest_goes_on guest
-crash_bg two
+crash_bg another
 
 echo "-- neither place is sure to be recorded"
 crash_bg three
