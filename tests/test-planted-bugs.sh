@@ -121,7 +121,8 @@ drop_failed_lease ()
   start 0 30
   "$referee" run --uri "$(uri proxy)" --log "$tmp/guest.record" --ops 500 \
     --seed "$seed" --kinds w --cells 1024 > "$tmp/guest.out" 2>&1
-  start_migrate --finish=detach --rate=8M "$(uri proxy)" "$(uri destination)"
+  # Slow enough to be seen at work on a busy machine.
+  start_migrate --finish=detach --rate=1M "$(uri proxy)" "$(uri destination)"
   wait_for has_leases
   crash_bg migrator
   if bug_migrates --finish=detach; then
