@@ -5,6 +5,8 @@
 # is gone never comes to lie over what a guest wrote since (R17): the next run
 # does not complete before the write is answered, whoever closes the connection
 # first.
+#
+# timeout: 120
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh

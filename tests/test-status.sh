@@ -58,14 +58,14 @@ is_copying ()
 }
 
 echo "-- during"
-start_migrate --finish=detach --rate=4M --progress=9 \
+start_migrate --finish=detach --rate=256K --progress=9 \
   "$(uri proxy)" "$(uri destination)" 9> "$tmp/progress"
 wait_for is_copying
 status_is ".session == true and .tracking == true and
            .destination == \"$(uri destination)\" and
            .progress.phase == \"bulk\" and .progress.percent < 100 and
-           .progress.rate == 4194304 and .remaining_bytes > 0"
-status_says bulk '4.0 MiB/s' '%' '^dirty rate' '^gate  *open' '^left' '^place .*local image'
+           .progress.rate == 262144 and .remaining_bytes > 0"
+status_says bulk "256.0 KiB/s" '%' '^dirty rate' '^gate  *open' '^left' '^place .*local image'
 [ "$(grep '^requests' "$tmp/status.text" | wc -L)" -le 60 ] ||
   fail "a line is too long"
 
