@@ -112,7 +112,7 @@ at_most 8192 reads   # 4096 of 256 KiB; twice as many if they are shorter
 at_most 8192 writes  # the same
 at_most 16 zeroes    # nothing is zero
 at_most 32 flushes   # now and then beside the copying, none for a request
-at_most 160000 calls # 20 for each pair of requests: 256 KiB go through a
+at_most 80000 calls  # 20 for each pair of requests: 256 KiB go through a
                      # socket in several parts, and each may be waited for
 at_most 32768 wake-ups # 4 for each pair: two answers, two sockets that are full
 at_most $all_buffers faults # of all, not for each GiB; one a page: 40960
@@ -123,7 +123,7 @@ at_most 20000 reads  # 16384 pieces of data; some lie across two requests
 at_most 20000 writes
 at_most 20000 zeroes # a hole after each piece, however long
 at_most 32 flushes
-at_most 500000 calls # 10 for each of these requests
+at_most 400000 calls # 8 for each of these requests
 at_most 100000 wake-ups # 2 for each
 
 [ -z "$failed" ] || fail "too many:$failed"
