@@ -235,6 +235,8 @@ pace_ended (struct pace *p, int64_t begun_us, int64_t now_us, uint64_t work,
     else
       steadied (p, rate, now_us);
   }
+  else if (p->phase == PACE_GROWING && p->best > 0) /* more than is needed */
+    stop_growing (p, now_us);
   else if (p->trial == 1) { /* it was not needed: no reason to try more */
     p->trial = 0;
     p->next_trial_us = now_us + p->hold_us;

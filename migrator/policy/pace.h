@@ -9,8 +9,9 @@
  * chooses among them:
  *
  *   growing   a step up after each round, as long as that brings a fifth more;
- *             after two that did not, the smallest step that was nearly as
- *             fast as the fastest (the start of TCP's BBR is much like it)
+ *             after two that did not, or one whose limit was not reached, the
+ *             smallest step that was nearly as fast as the fastest (the start
+ *             of TCP's BBR is much like it)
  *   steady    now and then one round a step up or down, between two as usual:
  *             up if that is worth a tenth, down if it costs next to nothing.
  *             What did not help is tried again after twice the time

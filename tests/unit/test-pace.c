@@ -285,6 +285,20 @@ test_not_full (void)
   CU_ASSERT_EQUAL (p.at, 0);
 }
 
+/* Once the other side is what limits, nothing more is asked for. */
+static void
+test_not_full_any_more (void)
+{
+  struct pace p;
+  int i;
+
+  pace_init (&p, &to_options);
+  for (i = 0; i < 10000; ++i) /* each step is twice as fast */
+    pace_ended (&p, i * 1000 - 500, i * 1000, (256 * KIB) << p.at, p.at < 3);
+  CU_ASSERT (p.at <= 2);
+  CU_ASSERT_EQUAL (p.phase, PACE_STEADY);
+}
+
 int
 main (void)
 {
@@ -298,6 +312,7 @@ main (void)
     { "what was asked for", test_asked_for },
     { "steps", test_steps },
     { "not full", test_not_full },
+    { "not full any more", test_not_full_any_more },
     CU_TEST_INFO_NULL,
   };
 
