@@ -139,6 +139,12 @@ extern uint64_t copier_backlog (const struct copier *c);
 /* Nothing queued, nothing in flight. */
 extern bool copier_idle (const struct copier *c);
 
+/* Give up what was not begun, but for about so many bytes of data in front: it
+ * ends as COPY_FAILED at once.  Returns where it begins; UINT64_MAX: it is
+ * nothing.
+ */
+extern uint64_t copier_give_back (struct copier *c, uint64_t data_bytes);
+
 /* Give up what was not begun: it ends as COPY_FAILED at once. */
 extern void copier_drop_queue (struct copier *c);
 

@@ -20,6 +20,9 @@
 #define TAKE_BYTES_MIN (UINT64_C (32) * 1024 * 1024)
 #define TAKE_BYTES_MAX (2 * NBD_STATUS_MAX)
 
+/* Of data, in a take of what was thought to be a hole: the rest goes back. */
+#define DATA_BYTES_MAX (2 * TAKE_BYTES_MIN)
+
 /* While the copying goes on, ended parts are collected for so long: a message
  * costs the proxy as much as a small read.
  */
@@ -38,8 +41,16 @@ disk_start_pass (struct disk *d, enum pass_kind kind, bool checkpoints)
   copier_compare_over_reader (d->copier, kind == PASS_VERIFY);
   d->cursor = 0;
   d->swept = false;
+  d->stopped = false;
   if (d->take_bytes == 0)
     d->take_bytes = TAKE_BYTES_MIN;
+}
+
+void
+disk_stop_taking (struct disk *d)
+{
+  d->swept = true;
+  d->stopped = true;
 }
 
 bool
@@ -86,7 +97,7 @@ taken (void *opaque, const struct control_answer *a)
                   d->pair->source, why ? why : "the answer has no cursor");
     return;
   }
-  d->swept = d->cursor >= d->disk_bytes;
+  d->swept = d->stopped || d->cursor >= d->disk_bytes;
   if (add_ranges (d, &e) == -1)
     failure_note (d->settings->failure, "queueing chunks of %s: %s",
                   d->pair->source, strerror (errno));
@@ -151,11 +162,30 @@ compare_more (struct disk *d)
                 NULL, 0, taken, d);
 }
 
+/* What was taken as a hole was none: a crash would quarantine all of it. */
+static void
+give_back_data (struct disk *d)
+{
+  uint64_t from;
+
+  if (d->pass_kind != PASS_COPY || d->take_pending || d->stopped)
+    return;
+  from = copier_give_back (d->copier, DATA_BYTES_MAX);
+  if (from >= d->cursor)
+    return;
+  d->cursor = from;
+  d->swept = false;
+  d->take_bytes = TAKE_BYTES_MIN;
+}
+
+/* What went back is told before more is taken: it is to be taken again. */
 void
 disk_feed (struct disk *d)
 {
+  if (d->begun && d->settings->failure->stop == STOP_NO)
+    give_back_data (d);
   if (!d->begun || d->swept || d->take_pending ||
-      d->settings->failure->stop != STOP_NO ||
+      d->settings->failure->stop != STOP_NO || d->failed.n > 0 ||
       copier_backlog (d->copier) > d->take_bytes / 2)
     return;
   if (d->pass_kind != PASS_COPY) {

@@ -108,6 +108,7 @@ struct disk {
   enum pass_kind pass_kind;
   uint64_t cursor; /* where the next take begins */
   bool swept;      /* the cursor has reached the end */
+  bool stopped;    /* nothing more is to be taken: disk_stop_taking */
   bool take_pending;
   uint64_t take_bytes;
   bool checkpoints; /* it goes on for long: flushes beside the copying */
@@ -258,6 +259,7 @@ extern const char *disk_wrong_hint (const struct disk *d);
 
 extern void disk_start_pass (struct disk *d, enum pass_kind kind,
                              bool checkpoints);
+extern void disk_stop_taking (struct disk *d);
 extern bool disk_pass_running (const struct disk *d);
 
 /* Take more if the copier runs low, report what ended. */

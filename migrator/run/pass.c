@@ -76,7 +76,7 @@ stop_taking (struct migration *m)
   size_t i;
 
   for (i = 0; i < m->disks.n; ++i) {
-    m->disks.v[i].swept = true;
+    disk_stop_taking (&m->disks.v[i]);
     while (m->disks.v[i].take_pending)
       drive (&m->disks, ROUND_MS);
   }
@@ -190,7 +190,7 @@ pass_drain (struct migration *m)
   for (i = 0; i < m->disks.n; ++i) {
     struct disk *d = &m->disks.v[i];
 
-    d->swept = true;
+    disk_stop_taking (d);
     if (d->copier != NULL)
       copier_drop_queue (d->copier);
   }
