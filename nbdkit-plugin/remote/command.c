@@ -356,14 +356,10 @@ batch_wait (struct remote *m, struct batch *b)
   if (b->sent) {
     if (b->n > 0)
       wait_finished (m, b);
-    /* The lock also orders what the I/O thread did before what follows. */
+    /* The connections may be gone: what was answered does not keep them.  The
+     * lock also orders what the I/O thread did before what follows.
+     */
     pthread_mutex_lock (&m->lock);
-    for (unsigned i = 0; i < b->n; ++i) {
-      struct connection *c = b->commands[i].connection;
-
-      if (c->lost)
-        pthread_cond_broadcast (&m->changed);
-    }
     result = b->result;
     pthread_mutex_unlock (&m->lock);
   }
