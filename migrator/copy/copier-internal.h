@@ -125,6 +125,7 @@ extern int queue_prepend (struct queue *q, uint64_t offset, uint64_t length,
                           enum segment_kind kind, bool touched);
 extern struct segment queue_cut (struct queue *q, uint64_t bytes);
 extern void op_queue_append (struct op_queue *q, struct op *op);
+extern void copier_stop_sharing (struct copier *c, const char *why);
 extern void copier_fail (struct copier *c, const char *what,
                          const struct endpoint *where, uint64_t offset,
                          uint64_t length, const struct io *io);

@@ -156,10 +156,9 @@ collect (struct op *op)
 
   op->slot = NULL;
   if (state == SHARED_POSTED && !op->io.lost) {
-    c->shared = false;
-    c->not_shared =
-      "a filter above the migrate filter, or a process in between, "
-      "answers instead";
+    copier_stop_sharing (c,
+                         "a filter above the migrate filter, or a process in "
+                         "between, answers instead");
     op_queue_append (&c->source_ops, op);
     return false;
   }

@@ -176,26 +176,39 @@ set_lengths (struct copier *c)
   c->write_bytes = whole_blocks (c, to);
 }
 
-/* What the servers take, and what was asked for; the rest is found.  Where the
- * source's answers carry no data several may be in flight.
- */
-static void
-set_paces (struct copier *c)
+/* What the server takes, and what was asked for; the rest is found. */
+static struct pace_options
+pace_options (const struct copier *c, const struct endpoint *e)
 {
   const struct copier_options *o = &c->options;
   const uint64_t asked = o->request_bytes;
-  struct pace_options p = {
-    .connections = c->source->nr_connections ? c->source->nr_connections : 1,
-    .depth_max = c->shared ? DEPTH_OF_SHARED_READS : DEPTH_OF_READS,
+
+  return (struct pace_options){
+    .connections = e->nr_connections ? e->nr_connections : 1,
     .request_bytes = asked ? asked : REQUEST_BYTES,
     .request_bytes_max = asked ? asked : REQUEST_BYTES_MAX,
     .bytes_max = o->in_flight_bytes,
     .all_connections = o->all_connections,
   };
+}
 
+/* Where the answers carry no data several may be in flight. */
+static void
+set_source_pace (struct copier *c)
+{
+  struct pace_options p = pace_options (c, c->source);
+
+  p.depth_max = c->shared ? DEPTH_OF_SHARED_READS : DEPTH_OF_READS;
   pace_init (&c->from, &p);
-  p.connections =
-    c->destination->nr_connections ? c->destination->nr_connections : 1;
+}
+
+static void
+set_paces (struct copier *c)
+{
+  const struct copier_options *o = &c->options;
+  struct pace_options p = pace_options (c, c->destination);
+
+  set_source_pace (c);
   p.depth_max = o->depth ? o->depth : NBD_DEPTH_MAX;
   p.whole_depth = o->depth != 0;
   p.distance_us = c->destination->connect_us / ROUND_TRIPS_TO_CONNECT;
@@ -281,6 +294,19 @@ copier_share (struct copier *c, bool shared, const char *why)
   c->not_shared = why;
   set_paces (c);
   buffers_close_fd (c->buffers);
+}
+
+/* In the middle of the copying.  From now on answers of the source carry data:
+ * as few of them are in flight as if it had been so from the beginning.
+ */
+void
+copier_stop_sharing (struct copier *c, const char *why)
+{
+  if (!c->shared)
+    return;
+  c->shared = false;
+  c->not_shared = why;
+  set_source_pace (c);
 }
 
 bool
