@@ -162,7 +162,8 @@ shared_memory_take (const struct shared_memory *m, uint64_t offset,
 }
 
 void
-shared_memory_filled (struct shared_slot *slot)
+shared_memory_ended (struct shared_slot *slot, bool filled)
 {
-  __atomic_store_n (&slot->state, SHARED_FILLED, __ATOMIC_RELEASE);
+  __atomic_store_n (&slot->state, filled ? SHARED_FILLED : SHARED_POSTED,
+                    __ATOMIC_RELEASE);
 }

@@ -8,7 +8,12 @@
  * place that it names, marks it as filled and answers.
  *
  *   FREE -> POSTED -> TAKEN -> FILLED -> FREE
- *              +------------------------->
+ *            ^ +------- | -------------->
+ *            +----------+ could not be read
+ *
+ * A slot whose range could not be read is posted again, not filled: whoever
+ * asks once more (nbdkit-retry-request-filter above ours) has it read then, and
+ * no good answer of another request can be taken for that of this one.
  *
  * The request alone would not do.  A filter above ours may answer it by itself
  * (nbdkit-cache-filter), or send one of its own (nbdkit-readahead-filter): only
@@ -21,6 +26,7 @@
 #ifndef NBDMIGRATE_SHARED_MEMORY_H
 #define NBDMIGRATE_SHARED_MEMORY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -67,8 +73,8 @@ extern struct shared_slot *shared_memory_post (struct shared_memory *m,
                                                uint64_t offset, uint32_t length,
                                                const void *where);
 
-/* The request has ended, in whatever way.  SHARED_FILLED: the bytes are there,
- * if it succeeded; SHARED_POSTED: nobody has read them, nor will; in both cases
+/* The request has ended, in whatever way.  SHARED_FILLED: the bytes are there;
+ * SHARED_POSTED: nobody has read them, nor will; in both cases
  * the slot is free again.  SHARED_TAKEN: somebody may still write there, so
  * neither the slot nor the place may be used any more.
  */
@@ -82,11 +88,11 @@ extern enum shared_state shared_memory_collect (struct shared_slot *slot);
 extern const char *shared_memory_map (struct shared_memory *m, int fd);
 
 /* The slot that was posted for just this range, which is the caller's then
- * until it is filled; *where is the place.  NULL: there is none.
+ * until it has ended; *where is the place.  NULL: there is none.
  */
 extern struct shared_slot *shared_memory_take (const struct shared_memory *m,
                                                uint64_t offset, uint32_t length,
                                                void **where);
-extern void shared_memory_filled (struct shared_slot *slot);
+extern void shared_memory_ended (struct shared_slot *slot, bool filled);
 
 #endif /* NBDMIGRATE_SHARED_MEMORY_H */

@@ -80,3 +80,22 @@ awk '{ c = $0; sub (/.*connection=/, "", c); sub (/ .*/, "", c)
      END { exit bad }' "$tmp/requests" > "$tmp/several" ||
   fail "they were in flight: $(head -n 1 "$tmp/several")"
 end_bg proxy
+
+echo "---- a read that fails, and a filter above that asks again"
+# The answer is good then; what was not read is not taken for data.
+mkdir "$tmp/failed"
+start_nbdkit proxy --filter=retry-request --filter="$filter" eval \
+  get_size="echo $size" can_multi_conn='exit 0' thread_model='echo parallel' \
+  pread="
+    if [ \$4 -eq 1048576 ] && mkdir $tmp/failed/\$4 2> /dev/null; then
+      echo EIO the first time >&2
+      exit 1
+    fi
+    tail -c +\$((\$4 + 1)) $tmp/source | head -c \$3" \
+  retry-request-delay=1 migrate-dir="$tmp/proxy.dir"
+truncate -s $size "$tmp/source" "$tmp/destination"
+must_migrate --finish=detach --restart --request-size=256K "$S" "$D"
+[ "$(completed 'disks[0].shared_memory')" = true ] ||
+  fail "the memory was not shared: $(completed 'disks[0].shared_memory_why')"
+[ -e "$tmp/failed/1048576" ] || fail "no read has failed"
+cmp "$tmp/source" "$tmp/destination"

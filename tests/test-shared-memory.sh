@@ -165,6 +165,22 @@ touch "$tmp/go"
 wait_for is_not_mapped
 nbdinfo --size "$(uri proxy)" || fail "the proxy serves nobody any more"
 
+echo "---- what cannot be read"
+# A failure, and a good answer to whoever asks again, are no data.
+kill_bg proxy TERM
+wait_bg proxy
+start_proxy proxy eval get_size='echo 65536' can_multi_conn='exit 0' \
+  can_cache='echo emulate' thread_model='echo parallel' \
+  pread="if mkdir $tmp/failed 2> /dev/null; then echo EIO bad >&2; exit 1; fi
+    head -c \$3 /dev/zero"
+start_reader
+said 'post 0 4096' posted
+said 'cache 0 4096' 'Input/output error'
+said look 'posted untouched'
+said 'cache 0 4096' ok
+said look 'filled written'
+end_reader
+
 echo "---- who is told of it"
 kill_bg proxy TERM
 wait_bg proxy

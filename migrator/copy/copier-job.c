@@ -155,7 +155,7 @@ collect (struct op *op)
   const enum shared_state state = shared_memory_collect (op->slot);
 
   op->slot = NULL;
-  if (state == SHARED_POSTED && !op->io.lost) {
+  if (state == SHARED_POSTED && (op->io.error == 0 || was_refused (&op->io))) {
     copier_stop_sharing (c,
                          "a filter above the migrate filter, or a process in "
                          "between, answers instead");

@@ -94,9 +94,10 @@ shared_reads_take (struct shared_reads *s, int64_t pid, uint64_t offset,
 }
 
 void
-shared_reads_filled (struct shared_reads *s, struct shared_read *read)
+shared_reads_ended (struct shared_reads *s, struct shared_read *read,
+                    bool filled)
 {
-  shared_memory_filled (read->slot);
+  shared_memory_ended (read->slot, filled);
 
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&s->lock);
   leave (read->mapping);

@@ -40,15 +40,15 @@ extern const char *shared_reads_begin (struct shared_reads *s, int fd,
 extern void shared_reads_end (struct shared_reads *s);
 
 /* An NBD_CMD_CACHE of this process (0: of nobody known).  True: it means to
- * read this range; shared_reads_filled is to follow.  False: it is an ordinary
+ * read this range; shared_reads_ended is to follow.  False: it is an ordinary
  * one.
  */
 extern bool shared_reads_take (struct shared_reads *s, int64_t pid,
                                uint64_t offset, uint32_t length,
                                struct shared_read *read);
 
-/* It has ended, well or badly. */
-extern void shared_reads_filled (struct shared_reads *s,
-                                 struct shared_read *read);
+/* It has ended: the bytes are there, or could not be read. */
+extern void shared_reads_ended (struct shared_reads *s,
+                                struct shared_read *read, bool filled);
 
 #endif /* NBDMIGRATE_SHARED_READS_H */

@@ -292,7 +292,7 @@ cache (const struct io *io)
   r = pass (&there);
   if (r == 0)
     count (&there);
-  shared_reads_filled (shared, &read);
+  shared_reads_ended (shared, &read, r == 0);
   return r;
 }
 

@@ -48,7 +48,7 @@ test_read (void)
   CU_ASSERT_PTR_EQUAL (where, theirs.data + 1024);
   CU_ASSERT_PTR_NULL (shared_memory_take (&theirs, 4096, 512, &where));
   memset (where, 'x', 512);
-  shared_memory_filled (taken);
+  shared_memory_ended (taken, true);
 
   CU_ASSERT_EQUAL (shared_memory_collect (posted), SHARED_FILLED);
   CU_ASSERT_EQUAL (ours.data[1024 + 511], 'x');
@@ -93,6 +93,24 @@ test_all_in_use (void)
                        theirs.slots + (slots[1] - ours.slots));
   CU_ASSERT_EQUAL (shared_memory_collect (slots[0]), SHARED_POSTED);
   CU_ASSERT_PTR_NOT_NULL (shared_memory_post (&ours, 0, 1, ours.data));
+  close_both ();
+}
+
+static void
+test_could_not_be_read (void)
+{
+  struct shared_slot *posted, *taken;
+  void *where;
+
+  open_both ();
+  posted = shared_memory_post (&ours, 0, 512, ours.data);
+  taken = shared_memory_take (&theirs, 0, 512, &where);
+  CU_ASSERT_PTR_NOT_NULL_FATAL (taken);
+  shared_memory_ended (taken, false);
+  /* Once more. */
+  CU_ASSERT_PTR_EQUAL (shared_memory_take (&theirs, 0, 512, &where), taken);
+  shared_memory_ended (taken, false);
+  CU_ASSERT_EQUAL (shared_memory_collect (posted), SHARED_POSTED);
   close_both ();
 }
 
@@ -176,6 +194,7 @@ main (void)
   CU_TestInfo tests[] = {
     { "a range is read to its place", test_read },
     { "nobody has read it, or somebody still may", test_not_filled },
+    { "what could not be read is not filled", test_could_not_be_read },
     { "all slots in use", test_all_in_use },
     { "a place outside is refused", test_hostile },
     { "memory that could be taken away is refused", test_refused },
