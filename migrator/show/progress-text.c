@@ -189,6 +189,8 @@ fill_line (struct line *l, const json_t *p, const char *phase)
   else if (!waits (p))
     snprintf (l->percent, sizeof l->percent, "%3u%%",
               (unsigned)number (p, "percent"));
+  else
+    l->head[strlen (l->head) - 1] = '\0';
   fill_fields (l, p);
   note_silence (l, p);
   if (is_phase (p, "dirty") || waits (p))

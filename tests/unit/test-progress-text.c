@@ -120,6 +120,8 @@ test_phases (void)
 {
   expect ("ready", false, 0,
           "ready in sync 104M/s dirty 0B/s left 77M pause 1ms");
+  expect ("late-writes", false, 0,
+          "late-writes 104M/s dirty 0B/s left 77M pause 1ms");
   /* What is left is what is not yet compared. */
   expect ("verify", false, 0,
           "verify   9% 200M/2.0G 104M/s dirty 0B/s left 1.8G pause 1ms ETA "
