@@ -82,14 +82,18 @@ describe_relay (const json_t *relay, bool relays)
 {
   const bool held = json_is_true (json_object_get (relay, "held"));
   const bool failing = json_is_true (json_object_get (relay, "failing"));
+  const bool again = number (relay, "losses") > 0;
 
   if (json_is_true (json_object_get (relay, "up")))
     return "up,";
   if (!relays)
-    return "connecting again,";
+    return again ? "connecting again," : "connecting,";
   if (held)
     return failing ? "held until 'reopen' is repeated, guest requests fail;"
                    : "held until 'reopen' is repeated, guest requests wait;";
+  if (!again)
+    return failing ? "connecting, guest requests fail until then;"
+                   : "connecting, guest requests wait;";
   return failing ? "connecting again, guest requests fail until then;"
                  : "connecting again, guest requests wait;";
 }

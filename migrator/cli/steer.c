@@ -14,6 +14,7 @@
 #include "base/say.h"
 #include "cli/steer.h"
 #include "units.h"
+#include "uri.h"
 
 #define ANSWER_MS 5000
 
@@ -269,7 +270,11 @@ say_too_late (const struct proxy *p, const json_t *found, const char *what)
 {
   const char *owner = member (found, "owner");
 
-  if (strcmp (owner, "destination") == 0)
+  if (strcmp (owner, "destination") == 0 &&
+      uri_is_local (member (found, "destination")))
+    say_error ("%s: %s was pivoted, and is in the proxy's local image now",
+               what, p->uri);
+  else if (strcmp (owner, "destination") == 0)
     say_error ("%s: %s was pivoted, and is at %s now", what, p->uri,
                member (found, "destination"));
   else if (strcmp (owner, "fenced") == 0)

@@ -143,8 +143,9 @@ say_late (const struct disk *d)
               d->pair->destination, bytes,
               units_format_ms (ms, d->unanswered_ms));
   else
-    say_info ("what an earlier run has sent to %s may still be written (%s): "
-              "it is read back in %s, since answers took that long before",
+    say_info ("what an earlier run has sent may still be written to %s (%s): "
+              "it is read back in %s (after 2 s, or twice as long as a write "
+              "of this disk ever was unanswered)",
               d->pair->destination, bytes,
               units_format_ms (ms, d->quarantine_ms));
 }

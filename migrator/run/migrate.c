@@ -326,6 +326,9 @@ say_owner (const struct migration *m, const struct disk *d, int status)
     say_info ("the source %s is authoritative; %s holds the disk as it was "
               "at the pause",
               p->source, p->destination);
+  else if (m->disks.finish == FINISH_HANDOVER && uri_is_local (p->destination))
+    say_info ("the local image of %s is authoritative; the proxy is fenced off",
+              p->source);
   else if (m->disks.finish == FINISH_HANDOVER)
     say_info ("the destination %s is authoritative; %s is fenced off",
               p->destination, p->source);
