@@ -43,6 +43,9 @@ for line in sys.stdin:
     try:
         if what == "write":
             h.pwrite (letter.encode () * block, 3 * block)
+        elif what == "mark":
+            h.pwrite (b"m" * block, 128 * block)
+            h.flush ()
         elif what == "zero":
             h.zero (block, 4 * block)
         elif what == "read":
@@ -150,6 +153,27 @@ end_bg proxy
 start_lossy
 start_it
 answers='B True,ok' guest read flush
+
+echo "-- another disk is there: they are not sent to it"
+begin
+answers=ok guest mark
+keep
+truncate -s $((2 * size)) "$tmp/other"
+start_nbdkit destination "$lossy" file="$tmp/other"
+for _ in 1 2; do # what was kept is kept again
+  start_it
+  answers=$failed guest read
+  says 'does not hold what was flushed' 'move the kept writes away'
+  end_bg proxy
+  [ -e "$dir/kept" ] || fail "it is not kept any more"
+done
+end_bg destination
+truncate -s $((2 * size)) "$tmp/nothing"
+cmp "$tmp/other" "$tmp/nothing"
+start_lossy
+start_it
+answers='B True,ok' guest read flush
+[ ! -e "$dir/kept" ] || fail "it is still kept"
 
 echo "-- a stop with a destination flushes"
 begin

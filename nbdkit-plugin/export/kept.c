@@ -132,6 +132,7 @@ make_entries (struct kept_rest *k)
     [KEPT_WRITE] = RELAY_ENTRY_WRITE,
     [KEPT_ZERO] = RELAY_ENTRY_ZERO,
     [KEPT_TRIM] = RELAY_ENTRY_TRIM,
+    [KEPT_WITNESS] = RELAY_ENTRY_WITNESS,
   };
   const struct kept *kept = &k->file.kept;
 
@@ -242,8 +243,10 @@ bytes_of (const struct relay_rest *rest)
 {
   uint64_t bytes = 0;
 
-  for (size_t i = 0; rest->entries != NULL && i < rest->nr_entries; i++)
-    bytes += rest->entries[i].length;
+  for (size_t i = 0; rest->entries != NULL && i < rest->nr_entries; i++) {
+    if (rest->entries[i].kind != RELAY_ENTRY_WITNESS)
+      bytes += rest->entries[i].length;
+  }
   return bytes;
 }
 
@@ -254,6 +257,7 @@ to_file (const struct relay_rest *rest)
     [RELAY_ENTRY_WRITE] = KEPT_WRITE,
     [RELAY_ENTRY_ZERO] = KEPT_ZERO,
     [RELAY_ENTRY_TRIM] = KEPT_TRIM,
+    [RELAY_ENTRY_WITNESS] = KEPT_WITNESS,
   };
   struct kept_entry *v = calloc (rest->nr_entries + 1, sizeof *v);
 

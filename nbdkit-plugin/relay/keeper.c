@@ -117,8 +117,10 @@ is_the_disk (struct relay *r, struct connection *c)
                   "what is there now does not hold what was flushed before it "
                   "was lost (at offset %" PRIu64 "): it is not used.  Bring "
                   "the disk back, or say with \"nbdmigrate reopen\" where it "
-                  "is; to go on with what is there, start the proxy again",
-                  offset);
+                  "is; to go on with what is there, %sstart the proxy again",
+                  offset,
+                  r->restoring ? "move the kept writes away (migrate-dir) and "
+                               : "");
   r->is_stranger = true;
   return false;
 }

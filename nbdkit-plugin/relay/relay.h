@@ -90,16 +90,22 @@ struct relay_options {
   }
 
 /* What a relay leaves behind when it is closed: acknowledged writes that the
- * destination has not flushed, oldest first.
+ * destination has not flushed, oldest first; and with them some of what it has
+ * flushed, by which the next relay sees that it is the same disk (witness.h).
  */
-enum relay_entry_kind { RELAY_ENTRY_WRITE, RELAY_ENTRY_ZERO, RELAY_ENTRY_TRIM };
+enum relay_entry_kind {
+  RELAY_ENTRY_WRITE,
+  RELAY_ENTRY_ZERO,
+  RELAY_ENTRY_TRIM,
+  RELAY_ENTRY_WITNESS,
+};
 
 struct relay_entry {
   enum relay_entry_kind kind;
   bool no_hole; /* a zero that must not make holes */
   uint64_t offset;
   uint64_t length;
-  const uint8_t *data; /* of a write */
+  const uint8_t *data; /* of a write or witness */
 };
 
 struct relay_rest {

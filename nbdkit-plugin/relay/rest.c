@@ -8,6 +8,10 @@
  * was under way at the end it may land after that (R17); so all of it waits
  * until that is over.
  *
+ * What is there then may be another disk, to which they must not be sent: so
+ * some of what the destination had flushed is left with them and looked at
+ * first.
+ *
  * Where a running relay, after a refusal, goes on and lets the guests' flushes
  * fail, this one does not: the guests that wrote these data have gone, and they
  * are still kept.
@@ -52,6 +56,10 @@ take_entry (struct relay *r, const struct relay_entry *e)
   uint64_t id;
   uint8_t *data;
 
+  if (e->kind == RELAY_ENTRY_WITNESS) {
+    witness_restore (&r->witnesses, e->data, e->offset, e->length);
+    return;
+  }
   if (!relay_log_reserve (r->log, kinds[e->kind],
                           e->no_hole ? LIBNBD_CMD_FLAG_NO_HOLE : 0, e->offset,
                           e->length, &id, &data))
@@ -141,30 +149,58 @@ to_entry (const struct log_entry *e)
   };
 }
 
-void
-relay_leave_rest (struct relay *r, relay_keep *keep, void *opaque)
+static size_t
+count_log (struct relay *r)
 {
-  const int64_t now = clock_ms ();
-  CLEANUP_FREE struct relay_entry *entries = NULL;
-  struct relay_rest rest = { .grace_ms = 0 };
   struct log_entry e;
   uint64_t cursor = 0;
   size_t n = 0;
 
   while (relay_log_next (r->log, &cursor, &e))
     ++n;
-  entries = calloc (n + 1, sizeof *entries);
-  cursor = 0;
-  for (size_t i = 0; entries != NULL && relay_log_next (r->log, &cursor, &e);
-       ++i)
-    entries[i] = to_entry (&e);
-  rest.entries = entries;
-  rest.nr_entries = n;
+  return n;
+}
+
+/* Of the log, if there is anything in it, and the witnesses.  Returns how many;
+ * 'out' has room for them.
+ */
+static size_t
+list_rest (struct relay *r, const struct witness *v, size_t nr_witnesses,
+           struct relay_entry *out)
+{
+  struct log_entry e;
+  uint64_t cursor = 0;
+  size_t n = 0;
+
+  while (relay_log_next (r->log, &cursor, &e))
+    out[n++] = to_entry (&e);
+  for (size_t i = 0; n > 0 && i < nr_witnesses; ++i)
+    out[n + i] = (struct relay_entry){
+      .kind = RELAY_ENTRY_WITNESS,
+      .offset = v[i].offset,
+      .length = v[i].length,
+      .data = v[i].data,
+    };
+  return n > 0 ? n + nr_witnesses : 0;
+}
+
+void
+relay_leave_rest (struct relay *r, relay_keep *keep, void *opaque)
+{
+  const int64_t now = clock_ms ();
+  struct witness v[WITNESSES];
+  const size_t nr_witnesses = witness_list (&r->witnesses, v);
+  const size_t most = count_log (r) + nr_witnesses;
+  CLEANUP_FREE struct relay_entry *entries = calloc (most + 1, sizeof *entries);
+  struct relay_rest rest = { .entries = entries, .nr_entries = count_log (r) };
+
+  if (entries != NULL)
+    rest.nr_entries = list_rest (r, v, nr_witnesses, entries);
   if (r->restoring && now < r->quiet_until_ms)
     rest.grace_ms = r->quiet_until_ms - now;
   if (r->replay_unknown || r->mends != NULL ||
       range_lock_has_suspects (&r->ranges, now))
     rest.grace_ms = relay_grace_ms (r);
-  if (n > 0 || rest.grace_ms > 0)
+  if (rest.nr_entries > 0 || rest.grace_ms > 0)
     keep (opaque, &rest);
 }

@@ -167,6 +167,22 @@ witness_flush_failed (struct witnesses *w)
   }
 }
 
+void
+witness_restore (struct witnesses *w, const uint8_t *data, uint64_t offset,
+                 uint64_t length)
+{
+  for (size_t i = 0; i < WITNESSES && length <= WITNESS_BYTES; ++i) {
+    struct witness *const p = &w->v[i];
+
+    if (p->length > 0)
+      continue;
+    *p =
+      (struct witness){ .offset = offset, .length = length, .flushed = true };
+    memcpy (p->data, data, length);
+    return;
+  }
+}
+
 size_t
 witness_list (const struct witnesses *w, struct witness out[WITNESSES])
 {

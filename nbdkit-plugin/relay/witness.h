@@ -93,6 +93,10 @@ extern void witness_read (struct witnesses *w, const uint8_t *data,
                           uint64_t offset, uint64_t length,
                           uint32_t block_bytes);
 
+/* One of witness_list of another process: the destination must hold it. */
+extern void witness_restore (struct witnesses *w, const uint8_t *data,
+                             uint64_t offset, uint64_t length);
+
 /* What the destination must hold, into 'out'; returns how many. */
 extern size_t witness_list (const struct witnesses *w,
                             struct witness out[WITNESSES]);

@@ -90,6 +90,12 @@ check_header (const uint8_t *header, const char *export_name, char **why)
   return KEPT_OK;
 }
 
+static bool
+has_data (enum kept_kind kind)
+{
+  return kind == KEPT_WRITE || kind == KEPT_WITNESS;
+}
+
 /* One entry; where the next one begins, NULL: it is none. */
 static const uint8_t *
 decode_entry (const uint8_t *at, const uint8_t *end, uint64_t disk_bytes,
@@ -107,10 +113,10 @@ decode_entry (const uint8_t *at, const uint8_t *end, uint64_t disk_bytes,
     .length = get64 (at + 16),
   };
   at += ENTRY_BYTES;
-  if (kind < KEPT_WRITE || kind > KEPT_TRIM || e->offset > disk_bytes ||
+  if (kind < KEPT_WRITE || kind > KEPT_WITNESS || e->offset > disk_bytes ||
       e->length > disk_bytes - e->offset)
     return NULL;
-  if (kind != KEPT_WRITE)
+  if (!has_data (kind))
     return at;
   if (e->length > (uint64_t)(end - at))
     return NULL;
@@ -127,7 +133,7 @@ decode_entries (struct kept_file *f, size_t bytes)
     struct kept_entry *e = &f->entries[i];
 
     at = decode_entry (at, end, f->kept.disk_bytes, e);
-    if (at != NULL)
+    if (at != NULL && e->kind != KEPT_WITNESS)
       f->bytes += e->length;
   }
   return at == end;
@@ -239,7 +245,7 @@ append_entry (struct writer *w, const struct kept_entry *e)
   put64 (head + 16, e->length);
   if (append (w, head, sizeof head) == -1)
     return -1;
-  return e->kind == KEPT_WRITE ? append (w, e->data, e->length) : 0;
+  return has_data (e->kind) ? append (w, e->data, e->length) : 0;
 }
 
 static int

@@ -22,8 +22,8 @@
  *     4064     32  SHA-256 of the header before
  *     4096      -  the entries, oldest first, without gaps
  *
- *   An entry: 4 bytes kind, 4 bytes flags, 8 offset, 8 length, for a write as
- *   many bytes of data.
+ *   An entry: 4 bytes kind, 4 bytes flags, 8 offset, 8 length, for a write or
+ *   witness as many bytes of data.
  *
  * Numbers are little endian.  The digests are against torn writes and rot.  The
  * file is made whole under another name, mode 0600 as it holds the guest's
@@ -38,7 +38,12 @@
 #include <stdint.h>
 
 /* The numbers are in the file. */
-enum kept_kind { KEPT_WRITE = 1, KEPT_ZERO = 2, KEPT_TRIM = 3 };
+enum kept_kind {
+  KEPT_WRITE = 1,
+  KEPT_ZERO = 2,
+  KEPT_TRIM = 3,
+  KEPT_WITNESS = 4, /* no write: the destination holds it, if it is the disk */
+};
 
 #define KEPT_NO_HOLE 1u /* of a zero: it must not make holes */
 
@@ -47,7 +52,7 @@ struct kept_entry {
   uint32_t flags;
   uint64_t offset;
   uint64_t length;
-  const uint8_t *data; /* of a write */
+  const uint8_t *data; /* of a write or witness */
 };
 
 struct kept {

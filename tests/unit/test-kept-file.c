@@ -21,6 +21,7 @@ static const struct kept_entry entries[] = {
   { KEPT_ZERO, KEPT_NO_HOLE, 0, DISK_BYTES, NULL },
   { KEPT_WRITE, 0, DISK_BYTES - 1, 1, data },
   { KEPT_TRIM, 0, 4096, 8192, NULL },
+  { KEPT_WITNESS, 0, 20480, 512, data },
 };
 
 static const struct kept sample = {
