@@ -28,6 +28,7 @@ names=()               # in the order of their start
 cleanup_commands=()    # run last to first at the end
 in=()                  # what programs are started with (tests/net.sh)
 declare -A uris=()     # by name, of servers that have no Unix socket
+watched=()             # names of what must not end while it is waited
 
 # ---- ending ----------------------------------------------------------------
 
@@ -58,7 +59,8 @@ requires_root ()
   [ "$(id -u)" -eq 0 ] || skip "this needs root"
 }
 
-# at_end COMMAND: evaluated when the test ends.
+# at_end COMMAND: evaluated when the test ends; may change $status, its exit
+# status.
 at_end ()
 {
   cleanup_commands+=("$1")
@@ -97,6 +99,7 @@ show_logs ()
   local f
 
   for f in "$tmp"/*.log; do
+    [ -e "$f" ] || continue
     grep -qv '^referee: seed' "$f" || continue
     echo "---- the end of $(basename "$f"):"
     tail -n 30 "$f"
@@ -106,13 +109,18 @@ show_logs ()
 # ---- waiting ---------------------------------------------------------------
 
 # wait_for COMMAND...: until it succeeds; the test fails after 30 seconds
-# (WAIT_SECONDS).  The command should be cheap.
+# (WAIT_SECONDS), and at once if what is watched ends.  The command should be
+# cheap.
 wait_for ()
 {
-  local end=$((SECONDS + ${WAIT_SECONDS:-30}))
+  local end=$((SECONDS + ${WAIT_SECONDS:-30})) name
 
   until "$@"; do
     ((SECONDS < end)) || fail "waited in vain for: $*"
+    for name in "${watched[@]}"; do
+      [ -z "${pids[$name]:-}" ] || is_running "${pids[$name]}" ||
+        fail "$name ended while this was waited for: $*"
+    done
     sleep 0.02
   done
 }
