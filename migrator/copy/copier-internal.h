@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What the files of the copy engine share: copier.c (queue, scheduling),
- * copier-job.c (one job from read to ended), copier-status.c (what is zero),
- * copier-sample.c (whether it is), copier-part.c (chunks of which parts have
- * ended).
+/* What the files of the copy engine share: copier.c (what the caller
+ * says and asks), copier-run.c (scheduling), copier-job.c (one job from read to
+ * ended), copier-pace.c (how much may be in flight), copier-queue.c (what
+ * waits), copier-drop.c (what is given up), copier-flush.c (flushes),
+ * copier-status.c (what is zero), copier-sample.c (whether it is),
+ * copier-part.c (chunks of which parts have ended).
  */
 
 #ifndef NBDMIGRATE_COPIER_INTERNAL_H
@@ -39,6 +41,9 @@ struct op;
 struct part;
 
 #define COPIER_PARTS 1024
+
+/* On a connection, of those whose answers carry data (copier-run.c). */
+#define DEPTH_OF_READS 1
 
 struct op_queue {
   struct op *first, **last;
@@ -118,13 +123,38 @@ struct sample {
   char *block; /* as long as a grain; owned by the lookup */
 };
 
-/* copier.c */
+static inline uint64_t
+round_up (uint64_t value, uint64_t unit)
+{
+  return (value + unit - 1) / unit * unit;
+}
+
+/* copier-queue.c */
+extern void queue_init (struct queue *q);
 extern int queue_append (struct queue *q, uint64_t offset, uint64_t length,
                          enum segment_kind kind, bool touched);
 extern int queue_prepend (struct queue *q, uint64_t offset, uint64_t length,
                           enum segment_kind kind, bool touched);
 extern struct segment queue_cut (struct queue *q, uint64_t bytes);
+extern void queue_free (struct queue *q);
 extern void op_queue_append (struct op_queue *q, struct op *op);
+extern struct op *op_queue_pop (struct op_queue *q);
+
+/* copier-pace.c */
+extern void copier_set_source_pace (struct copier *c);
+extern void copier_set_paces (struct copier *c);
+extern void copier_set_lengths (struct copier *c);
+
+/* As many as may be are in flight. */
+extern bool copier_is_full (const struct endpoint *e, const struct pace *p);
+
+/* copier-flush.c */
+
+/* Send what is due; whether that was anything. */
+extern bool feed_flushes (struct copier *c);
+extern void start_write_back (struct copier *c);
+
+/* copier.c */
 extern void copier_stop_sharing (struct copier *c, const char *why);
 extern void copier_fail (struct copier *c, const char *what,
                          const struct endpoint *where, uint64_t offset,

@@ -8,7 +8,7 @@
 #include "disks/drive.h"
 #include "trust/look.h"
 
-/* Requests in flight on a connection: one, as in copier.c, but of short ones
+/* Requests in flight on a connection: one, as for the copy, but of short ones
  * several where each answer is long on its way.  (A server's end with a client
  * that is killed, see there, needs long answers.)
  */

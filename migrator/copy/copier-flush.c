@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Flushes of the copy engine: the one that counts (R6), and one now and then
+ * beside the copying, that leaves it little to do.
+ */
+
+#include <limits.h>
+#include <stdlib.h>
+
+#include "copy/copier-internal.h"
+
+/* After so many bytes one of several connections flushes while the others go
+ * on, so that the destination's disk works during the copying and the flush
+ * that counts (R6) finds little left to do.
+ */
+#define WRITE_BACK_BYTES (UINT64_C (128) * 1024 * 1024)
+
+/* R6: after a flush that failed no later one proves anything: the server may
+ * have dropped what it could not write, and told us of it just once.  So it is
+ * never taken back.
+ */
+static void
+note_flush (struct flush *f)
+{
+  struct copier *c = f->c;
+
+  if (f->io.error == 0)
+    return;
+  c->flush_failed = true;
+  copier_fail (c, "flushing", c->destination, 0, 0, &f->io);
+}
+
+static bool
+some_flush_pending (const struct copier *c)
+{
+  return c->flushes > 0 || c->writing_back;
+}
+
+static void
+flush_ended (struct io *io)
+{
+  struct flush *f = (struct flush *)io;
+
+  note_flush (f);
+  f->c->flushes--;
+  f->c->flushes_sent--;
+  f->c->flushing &= some_flush_pending (f->c);
+  small_free (&f->c->smalls, f);
+}
+
+static void
+write_back_ended (struct io *io)
+{
+  struct flush *f = (struct flush *)io;
+
+  note_flush (f);
+  f->c->writing_back = false;
+  f->c->flushing &= some_flush_pending (f->c);
+  small_free (&f->c->smalls, f);
+}
+
+static void
+send_flush (struct copier *c, struct connection *conn)
+{
+  struct flush *f = small_new (&c->smalls, sizeof *f);
+
+  if (f == NULL)
+    abort (); /* a few dozen bytes; there is no way on from here */
+  f->c = c;
+  f->io.ended = flush_ended;
+  conn->flush_due = false;
+  conn->written = false; /* what is unanswered says that it is, when it ends */
+  c->flushes_sent++;
+  connection_flush (conn, &f->io);
+}
+
+static bool
+is_copying (const struct copier *c)
+{
+  return c->jobs > 0 || c->ready.first != NULL || c->unknown.first != NULL;
+}
+
+/* A flush covers what was answered before it was sent, so it need not wait for
+ * what is in flight.  But some servers serve one request at a time on a
+ * connection: so of several connections not more than half flush at a time,
+ * while the others copy.
+ */
+static bool
+may_flush (const struct copier *c, const struct connection *conn)
+{
+  const unsigned n = c->destination->nr_connections;
+
+  if (!connection_alive (conn) || n == 1)
+    return true;
+  return c->flushes_sent < n / 2 || !is_copying (c);
+}
+
+bool
+feed_flushes (struct copier *c)
+{
+  bool progress = false;
+  unsigned i;
+
+  for (i = 0; i < c->destination->nr_connections; ++i) {
+    struct connection *conn = c->destination->connections[i];
+
+    if (!conn->flush_due || !may_flush (c, conn))
+      continue;
+    send_flush (c, conn);
+    progress = true;
+  }
+  return progress;
+}
+
+/* This flush proves nothing and is not reported: 'written' stays.  But it can
+ * be the one that is told of a failure, so a flush that counts waits for it,
+ * too.
+ */
+void
+start_write_back (struct copier *c)
+{
+  struct connection *conn = endpoint_idle (c->destination, UINT_MAX, UINT_MAX);
+  struct flush *f;
+
+  if (c->flushing || c->writing_back || conn == NULL ||
+      c->destination->nr_connections == 1 ||
+      c->stats.copied_bytes - c->written_back_bytes < WRITE_BACK_BYTES)
+    return;
+  f = small_new (&c->smalls, sizeof *f);
+  if (f == NULL)
+    return;
+  f->c = c;
+  f->io.ended = write_back_ended;
+  c->written_back_bytes = c->stats.copied_bytes;
+  c->writing_back = true;
+  connection_flush (conn, &f->io);
+}
+
+void
+copier_flush (struct copier *c)
+{
+  unsigned i;
+
+  for (i = 0; i < c->destination->nr_connections; ++i) {
+    struct connection *conn = c->destination->connections[i];
+
+    if (!conn->written)
+      continue;
+    conn->flush_due = true;
+    c->flushes++;
+  }
+  c->flushing = some_flush_pending (c);
+}
+
+bool
+copier_flushing (const struct copier *c, bool *ok)
+{
+  *ok = !c->flush_failed;
+  return c->flushing;
+}
