@@ -45,12 +45,20 @@ json_t *
 command_take (struct call *call)
 {
   CLEANUP_EXTENTS struct extents extents = EXTENTS_EMPTY;
+  struct tracker *t = call->export->tracker;
+  bool not_hot = false, new_round = false;
   uint64_t cursor, max_bytes, next;
+  int r;
 
-  if (get_window (call, &cursor, &max_bytes) == -1)
+  if (get_window (call, &cursor, &max_bytes) == -1 ||
+      call_bool (call, "not_hot", false, &not_hot) == -1 ||
+      call_bool (call, "new_round", false, &new_round) == -1)
     return NULL;
-  if (tracker_take (call->export->tracker, cursor, max_bytes,
-                    PROTOCOL_EXTENTS_MAX, &extents, &next) == -1)
+  if (new_round)
+    tracker_begin_round (t);
+  r = (not_hot ? tracker_take_cold : tracker_take) (
+    t, cursor, max_bytes, PROTOCOL_EXTENTS_MAX, &extents, &next);
+  if (r == -1)
     return call_fail (call, "Failed", "take: %s", strerror (errno));
   return answer_window (&extents, next);
 }

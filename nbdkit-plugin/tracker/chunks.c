@@ -62,7 +62,10 @@ chunks_init (struct chunks *c, uint64_t disk_bytes, uint64_t chunk_bytes)
       bitmap_init (&c->flushing, c->n) == -1 ||
       bitmap_init (&c->quarantined, c->n) == -1 ||
       bitmap_init (&c->written, c->n) == -1 ||
-      bitmap_init (&c->guest, c->n) == -1) {
+      bitmap_init (&c->guest, c->n) == -1 ||
+      bitmap_init (&c->round, c->n) == -1 ||
+      bitmap_init (&c->last_round, c->n) == -1 ||
+      bitmap_init (&c->hot, c->n) == -1) {
     chunks_destroy (c);
     errno = ENOMEM;
     return -1;
@@ -80,21 +83,25 @@ chunks_destroy (struct chunks *c)
   bitmap_destroy (&c->quarantined);
   bitmap_destroy (&c->written);
   bitmap_destroy (&c->guest);
+  bitmap_destroy (&c->round);
+  bitmap_destroy (&c->last_round);
+  bitmap_destroy (&c->hot);
+}
+
+/* The bytes of so many chunks, with the last one or not: all others are whole.
+ */
+static uint64_t
+bytes_of (const struct chunks *c, uint64_t count, bool with_last)
+{
+  const uint64_t last = with_last ? c->disk_bytes - offset_of (c, c->n - 1) : 0;
+
+  return ((count - with_last) << c->shift) + last;
 }
 
 uint64_t
 chunks_bytes (const struct chunks *c, const struct bitmap *b)
 {
-  if (b->set == 0)
-    return 0;
-
-  /* All but the last chunk are whole. */
-  const uint64_t last = c->n - 1;
-  const uint64_t whole = b->set - bitmap_test (b, last);
-  const uint64_t rest =
-    whole < b->set ? c->disk_bytes - offset_of (c, last) : 0;
-
-  return (whole << c->shift) + rest;
+  return b->set == 0 ? 0 : bytes_of (c, b->set, bitmap_test (b, c->n - 1));
 }
 
 bool
@@ -106,20 +113,95 @@ chunks_clean (const struct chunks *c)
 
 /* ---- What the guest does ------------------------------------------------ */
 
-uint64_t
+/* Some chunks of a range, while it is walked over. */
+struct count {
+  uint64_t chunks;
+  bool with_last; /* the disk's last is among them */
+};
+
+static void
+count_bits (const struct chunks *c, struct count *count, uint64_t w,
+            uint64_t bits)
+{
+  const uint64_t last = c->n - 1;
+
+  count->chunks += __builtin_popcountll (bits);
+  if (w == last / WORD_BITS && (bits >> last % WORD_BITS & 1) != 0)
+    count->with_last = true;
+}
+
+/* The bits of word 'w' that are in [first, first + n). */
+static uint64_t
+range_mask (uint64_t w, uint64_t first, uint64_t n)
+{
+  const uint64_t begin = w * WORD_BITS, end = first + n;
+  uint64_t mask = UINT64_MAX;
+
+  if (first > begin)
+    mask &= UINT64_MAX << (first - begin);
+  if (end < begin + WORD_BITS)
+    mask &= ~(UINT64_MAX << (end - begin));
+  return mask;
+}
+
+/* What it will do to mark these chunks. */
+static struct dirt
+weigh (const struct chunks *c, uint64_t first, uint64_t n)
+{
+  struct count fresh = { .chunks = 0 }, again = { .chunks = 0 };
+
+  for (uint64_t w = first / WORD_BITS; w * WORD_BITS < first + n; w++) {
+    const uint64_t bits = range_mask (w, first, n) & ~c->dirty.words[w];
+
+    count_bits (c, &fresh, w, bits);
+    count_bits (c, &again, w, bits & c->guest.words[w]);
+  }
+  return (struct dirt){
+    .touched = bytes_of (c, n, first + n == c->n),
+    .dirtied = bytes_of (c, fresh.chunks, fresh.with_last),
+    .redirtied = bytes_of (c, again.chunks, again.with_last),
+  };
+}
+
+struct dirt
 chunks_mark (struct chunks *c, uint64_t offset, uint64_t length)
 {
   if (length == 0)
-    return 0;
+    return (struct dirt){ .changed = 0 };
 
   const uint64_t first = offset >> c->shift;
-  const uint64_t last = (offset + length - 1) >> c->shift;
-  const uint64_t before = chunks_bytes (c, &c->dirty);
+  const uint64_t n = ((offset + length - 1) >> c->shift) - first + 1;
+  struct dirt dirt = weigh (c, first, n);
 
-  bitmap_set (&c->dirty, first, last - first + 1);
-  bitmap_set (&c->written, first, last - first + 1); /* R1, R18 */
-  bitmap_set (&c->guest, first, last - first + 1);
-  return chunks_bytes (c, &c->dirty) - before;
+  dirt.changed = length;
+  bitmap_set (&c->dirty, first, n);
+  bitmap_set (&c->written, first, n); /* R1, R18 */
+  bitmap_set (&c->guest, first, n);
+  bitmap_set (&c->round, first, n);
+  return dirt;
+}
+
+/* hot = last_round and round; last_round = round; round = nothing. */
+void
+chunks_begin_round (struct chunks *c)
+{
+  bitmap_swap (&c->hot, &c->last_round);
+  if (c->hot.set > 0)
+    bitmap_and_range (&c->hot, &c->round, 0, c->n);
+  bitmap_swap (&c->last_round, &c->round);
+  clear_all (&c->round);
+}
+
+uint64_t
+chunks_hot_bytes (const struct chunks *c)
+{
+  struct count count = { .chunks = 0 };
+
+  if (c->hot.set == 0)
+    return 0;
+  for (uint64_t w = 0; w * WORD_BITS < c->n; w++)
+    count_bits (c, &count, w, c->hot.words[w] & c->dirty.words[w]);
+  return bytes_of (c, count.chunks, count.with_last);
 }
 
 void
@@ -153,6 +235,9 @@ void
 chunks_forget_guest (struct chunks *c)
 {
   clear_all (&c->guest);
+  clear_all (&c->round);
+  clear_all (&c->last_round);
+  clear_all (&c->hot);
 }
 
 /* Going through ranges without what the guest has touched. */
@@ -240,6 +325,8 @@ candidates (const struct chunks *c, enum chunks_which which, uint64_t w)
   switch (which) {
   case CHUNKS_DIRTY:
     return dirty & ~leased; /* R4 */
+  case CHUNKS_COLD:
+    return dirty & ~leased & ~c->hot.words[w];
   case CHUNKS_CLEAN:
     return ~(busy | quarantined);
   case CHUNKS_QUARANTINED:
@@ -249,6 +336,13 @@ candidates (const struct chunks *c, enum chunks_which which, uint64_t w)
   return 0;
 }
 
+/* Whether it is for copying, not for looking. */
+static bool
+is_to_copy (enum chunks_which which)
+{
+  return which == CHUNKS_DIRTY || which == CHUNKS_COLD;
+}
+
 /* The first candidate at or after 'from', or c->n. */
 static uint64_t
 run_begin (const struct chunks *c, enum chunks_which which, uint64_t from)
@@ -256,7 +350,7 @@ run_begin (const struct chunks *c, enum chunks_which which, uint64_t from)
   const uint64_t words = (c->n + WORD_BITS - 1) / WORD_BITS;
   uint64_t mask = UINT64_MAX << from % WORD_BITS;
 
-  if ((which == CHUNKS_DIRTY && c->dirty.set == 0) ||
+  if ((is_to_copy (which) && c->dirty.set == 0) ||
       (which == CHUNKS_QUARANTINED && c->quarantined.set == 0))
     return c->n;
 
@@ -277,7 +371,7 @@ run_begin (const struct chunks *c, enum chunks_which which, uint64_t from)
 static bool
 is_touched (const struct chunks *c, enum chunks_which which, uint64_t chunk)
 {
-  return which != CHUNKS_DIRTY || bitmap_test (&c->written, chunk);
+  return !is_to_copy (which) || bitmap_test (&c->written, chunk);
 }
 
 /* The end of the run of candidates that begins at 'from' and is touched or not
@@ -293,7 +387,7 @@ run_end (const struct chunks *c, enum chunks_which which, uint64_t from,
   for (uint64_t w = from / WORD_BITS; w * WORD_BITS < limit; w++) {
     uint64_t other = ~candidates (c, which, w);
 
-    if (which == CHUNKS_DIRTY)
+    if (is_to_copy (which))
       other |= c->written.words[w] ^ written;
     if ((other & mask) != 0) {
       const uint64_t pos = w * WORD_BITS + __builtin_ctzll (other & mask);
@@ -342,7 +436,7 @@ lease (struct chunks *c, enum chunks_which which, const struct extent *x)
   const uint64_t count = chunks_for (c, x->length);
 
   bitmap_set (&c->leased, first, count);
-  if (which == CHUNKS_DIRTY) {
+  if (is_to_copy (which)) {
     bitmap_clear (&c->dirty, first, count);
     bitmap_set (&c->written, first, count); /* R18 */
   }

@@ -13,6 +13,9 @@
  *                  the guest to the source since tracking began
  *   G guest        the guest has written here since the session began
  *
+ * Then there is what guests touch in a round of the copying, and hot: what they
+ * touched in each of the last two rounds that have ended.
+ *
  * They are independent of each other, but F is only used during a flush.
  * Work on whole bitmaps goes by words and leaves out those without a bit.
  */
@@ -25,6 +28,7 @@
 #include <stdint.h>
 
 #include "bitmap.h"
+#include "dirt.h"
 #include "extents.h"
 #include "inflight.h"
 
@@ -34,6 +38,7 @@ struct chunks {
   uint64_t n;     /* the number of chunks; the last may be cut short */
   struct bitmap dirty, leased, unflushed, flushing, quarantined, written;
   struct bitmap guest;
+  struct bitmap round, last_round, hot;
 };
 
 /* -1 with errno ENOMEM; EINVAL if chunk_bytes is not a power of two. */
@@ -47,11 +52,15 @@ extern uint64_t chunks_bytes (const struct chunks *c, const struct bitmap *b);
 /* Whether the destination has all of it, durably and for sure (R10). */
 extern bool chunks_clean (const struct chunks *c);
 
-/* D, W and G for what a guest request touched.  Returns how many bytes were not
- * dirty before.
- */
-extern uint64_t chunks_mark (struct chunks *c, uint64_t offset,
-                             uint64_t length);
+/* D, W and G for what a guest request touched.  Returns what that did. */
+extern struct dirt chunks_mark (struct chunks *c, uint64_t offset,
+                                uint64_t length);
+
+/* A round of the copying ends and another begins: what is hot is known anew. */
+extern void chunks_begin_round (struct chunks *c);
+
+/* The bytes of what is hot, and dirty. */
+extern uint64_t chunks_hot_bytes (const struct chunks *c);
 
 /* Everything becomes dirty; the other bits stay. */
 extern void chunks_mark_all (struct chunks *c);
@@ -62,7 +71,7 @@ extern void chunks_set_written (struct chunks *c, bool written);
 /* Q for all chunks, or for none. */
 extern void chunks_set_quarantined (struct chunks *c, bool quarantined);
 
-/* A session begins: G for none. */
+/* A session begins: G for none, and nothing is hot. */
 extern void chunks_forget_guest (struct chunks *c);
 
 /* What is left of the ranges without the chunks that have G, or that a request
@@ -75,10 +84,16 @@ extern int chunks_untouched (const struct chunks *c,
                              const struct extents *e, size_t max_extents,
                              struct extents *out, uint64_t *end);
 
-/* Lease what is dirty (L set, D clear), or what has none of D, L, U and F,
- * with or without Q.  See tracker_take and tracker_compare.
+/* Lease what is dirty (L set, D clear), or of that what is not hot; or what has
+ * none of D, L, U and F, with or without Q.  See tracker_take and
+ * tracker_compare.
  */
-enum chunks_which { CHUNKS_DIRTY, CHUNKS_CLEAN, CHUNKS_QUARANTINED };
+enum chunks_which {
+  CHUNKS_DIRTY,
+  CHUNKS_COLD,
+  CHUNKS_CLEAN,
+  CHUNKS_QUARANTINED
+};
 extern int chunks_lease (struct chunks *c, enum chunks_which which,
                          uint64_t cursor, uint64_t max_bytes,
                          size_t max_extents, struct extents *out,

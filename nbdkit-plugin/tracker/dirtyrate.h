@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* How many bytes a second became dirty of late.
+/* What guests write and make dirty in a second, of late.
  *
  * Bytes are summed in slots of 100 ms, of which the latest ten are kept: the
  * rate is the mean over about the last second, and 0 a second after the last
@@ -12,17 +12,21 @@
 
 #include <stdint.h>
 
+#include "dirt.h"
+
 #define DIRTY_RATE_SLOTS 10
 #define DIRTY_RATE_SLOT_MS 100
 
 struct dirty_rate {
   int64_t newest; /* number of the newest slot: time / DIRTY_RATE_SLOT_MS */
-  uint64_t bytes[DIRTY_RATE_SLOTS]; /* slot n is at n % DIRTY_RATE_SLOTS */
+  struct dirt slots[DIRTY_RATE_SLOTS]; /* slot n is at n % DIRTY_RATE_SLOTS */
 };
 
 extern void dirty_rate_init (struct dirty_rate *r);
 extern void dirty_rate_add (struct dirty_rate *r, int64_t now_ms,
-                            uint64_t bytes);
-extern uint64_t dirty_rate_get (struct dirty_rate *r, int64_t now_ms);
+                            const struct dirt *d);
+
+/* Bytes per second. */
+extern struct dirt dirty_rate_get (struct dirty_rate *r, int64_t now_ms);
 
 #endif /* NBDMIGRATE_DIRTYRATE_H */

@@ -82,7 +82,7 @@ struct tracker {
   unsigned grace_ms;
   uint64_t delay_ms;         /* the longest that was seen */
   int64_t quarantined_at_us; /* the latest quarantining */
-  uint64_t dirtied_bytes;
+  struct dirt dirt;          /* since tracking began */
   struct dirty_rate rate;
 
   unsigned places[2]; /* of OWNER_SOURCE and OWNER_DESTINATION */

@@ -54,6 +54,21 @@ tracker_take (struct tracker *t, uint64_t cursor, uint64_t max_bytes,
   return lease (t, CHUNKS_DIRTY, cursor, max_bytes, max_extents, out, next);
 }
 
+int
+tracker_take_cold (struct tracker *t, uint64_t cursor, uint64_t max_bytes,
+                   size_t max_extents, struct extents *out, uint64_t *next)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  return lease (t, CHUNKS_COLD, cursor, max_bytes, max_extents, out, next);
+}
+
+void
+tracker_begin_round (struct tracker *t)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  chunks_begin_round (&t->chunks);
+}
+
 /* The chunks of a lease that ends; -1 with errno EINVAL if they are none. */
 static int
 check_lease (struct tracker *t, const struct extents *e)

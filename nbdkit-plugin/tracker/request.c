@@ -18,11 +18,11 @@ mark (struct tracker *t, const struct tracker_request *req)
   if (!t->tracking || tracker_owner (t) != OWNER_SOURCE)
     return;
 
-  const uint64_t bytes =
+  const struct dirt dirt =
     chunks_mark (&t->chunks, req->node.offset, req->node.length);
 
-  t->dirtied_bytes += bytes;
-  dirty_rate_add (&t->rate, now_us () / 1000, bytes);
+  dirt_add (&t->dirt, &dirt);
+  dirty_rate_add (&t->rate, now_us () / 1000, &dirt);
 }
 
 /* The end of a request that was only counted.  Takes the lock. */

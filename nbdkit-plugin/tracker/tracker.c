@@ -147,7 +147,7 @@ tracker_begin (struct tracker *t, bool resume, bool same_destination)
   const bool resumed = resume && same_destination && t->tracking;
 
   if (!t->tracking) {
-    t->dirtied_bytes = 0;
+    t->dirt = (struct dirt){ .changed = 0 };
     dirty_rate_init (&t->rate);
   }
   atomic_store (&t->tracking, true); /* R1: before the bits are looked at */
@@ -264,8 +264,9 @@ tracker_get_status (struct tracker *t, struct tracker_status *s)
     .quarantine_ms = (tracker_quarantine_left_us (t) + 999) / 1000,
     .in_flight_bytes = t->in_flight.bytes,
     .in_flight_requests = t->in_flight.requests + tracker_count_untracked (t),
-    .dirtied_bytes = t->dirtied_bytes,
-    .dirty_rate = dirty_rate_get (&t->rate, now_us () / 1000),
+    .hot_bytes = chunks_hot_bytes (c),
+    .dirt = t->dirt,
+    .dirt_rate = dirty_rate_get (&t->rate, now_us () / 1000),
     .gates_expired = t->gates_expired,
     .last_pause_us = t->gate.last_pause_us,
   };

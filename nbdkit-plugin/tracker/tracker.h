@@ -20,6 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "dirt.h"
 #include "extents.h"
 #include "gate.h"
 #include "inflight.h"
@@ -207,6 +208,17 @@ extern int tracker_take (struct tracker *t, uint64_t cursor, uint64_t max_bytes,
                          size_t max_extents, struct extents *out,
                          uint64_t *next);
 
+/* The same without what is hot: what guests touched in each of the last two
+ * rounds that have ended.  It would only be copied in vain.  A guest that
+ * leaves it alone for a round makes it cold.
+ */
+extern int tracker_take_cold (struct tracker *t, uint64_t cursor,
+                              uint64_t max_bytes, size_t max_extents,
+                              struct extents *out, uint64_t *next);
+
+/* A round of the copying ends and another begins: the caller's word. */
+extern void tracker_begin_round (struct tracker *t);
+
 /* The ranges must be whole chunks (the disk's end counts as one) that are all
  * leased: otherwise -1 with errno EINVAL and nothing has changed.  An 'epoch'
  * other than the present one turns done into failed.  'unknown': the write's
@@ -371,8 +383,9 @@ struct tracker_status {
   uint64_t remaining_bytes; /* D + L + in flight (R9), at most the disk */
   uint64_t in_flight_bytes;
   uint64_t in_flight_requests;
-  uint64_t dirtied_bytes; /* since tracking began: chunks that became dirty */
-  uint64_t dirty_rate;    /* the same in bytes per second, of late */
+  uint64_t hot_bytes;     /* dirty and hot (chunks.h) */
+  struct dirt dirt;       /* what guests did since tracking began */
+  struct dirt dirt_rate;  /* and of late, in bytes per second */
   uint64_t gates_expired; /* deadlines that passed */
   uint64_t last_pause_us;
 };

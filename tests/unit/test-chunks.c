@@ -16,6 +16,7 @@
 struct model {
   struct {
     bool d, l, u, f, q, w;
+    bool g, round, last_round, hot;
   } c[MODEL_MAX];
   uint64_t n;
   uint64_t disk;
@@ -39,7 +40,7 @@ same_bit (const struct bitmap *b, uint64_t i, bool value, uint64_t length,
 static bool
 same (const struct chunks *c, const struct model *m)
 {
-  uint64_t bytes[6] = { 0 };
+  uint64_t bytes[6] = { 0 }, hot = 0;
   bool ok = true;
 
   for (uint64_t i = 0; i < m->n; i++) {
@@ -51,6 +52,7 @@ same (const struct chunks *c, const struct model *m)
     ok &= same_bit (&c->flushing, i, m->c[i].f, len, &bytes[3]);
     ok &= same_bit (&c->quarantined, i, m->c[i].q, len, &bytes[4]);
     ok &= same_bit (&c->written, i, m->c[i].w, len, &bytes[5]);
+    hot += m->c[i].hot && m->c[i].d ? len : 0;
   }
   ok &= chunks_bytes (c, &c->dirty) == bytes[0];
   ok &= chunks_bytes (c, &c->leased) == bytes[1];
@@ -58,6 +60,7 @@ same (const struct chunks *c, const struct model *m)
   ok &= chunks_bytes (c, &c->flushing) == bytes[3];
   ok &= chunks_bytes (c, &c->quarantined) == bytes[4];
   ok &= chunks_bytes (c, &c->written) == bytes[5];
+  ok &= chunks_hot_bytes (c) == hot;
   ok &= chunks_clean (c) ==
         (bytes[0] + bytes[1] + bytes[2] + bytes[3] + bytes[4] == 0);
   return ok;
@@ -74,10 +77,16 @@ init (struct chunks *c, struct model *m, uint64_t disk)
 }
 
 static bool
+is_to_copy (enum chunks_which which)
+{
+  return which == CHUNKS_DIRTY || which == CHUNKS_COLD;
+}
+
+static bool
 may_lease (const struct model *m, enum chunks_which which, uint64_t i)
 {
-  if (which == CHUNKS_DIRTY)
-    return m->c[i].d && !m->c[i].l;
+  if (is_to_copy (which))
+    return m->c[i].d && !m->c[i].l && !(which == CHUNKS_COLD && m->c[i].hot);
   return !m->c[i].d && !m->c[i].l && !m->c[i].u && !m->c[i].f &&
          m->c[i].q == (which == CHUNKS_QUARANTINED);
 }
@@ -90,7 +99,7 @@ model_lease (struct model *m, enum chunks_which which, uint64_t i,
 {
   for (; i < m->n; i++) {
     const bool may = may_lease (m, which, i);
-    const bool touched = which != CHUNKS_DIRTY || m->c[i].w;
+    const bool touched = !is_to_copy (which) || m->c[i].w;
     const struct extent *last = out->n > 0 ? &out->v[out->n - 1] : NULL;
     const bool adjoins = may && last &&
                          last->offset + last->length == i * CHUNK &&
@@ -103,7 +112,7 @@ model_lease (struct model *m, enum chunks_which which, uint64_t i,
     CU_ASSERT_EQUAL_FATAL (
       extents_append (out, i * CHUNK, model_length (m, i), touched), 0);
     m->c[i].l = true;
-    if (which == CHUNKS_DIRTY) {
+    if (is_to_copy (which)) {
       m->c[i].d = false;
       m->c[i].w = true;
     }
@@ -132,7 +141,7 @@ lease_step (struct chunks *c, struct model *m, uint64_t *rnd)
 {
   CLEANUP_EXTENTS struct extents out = EXTENTS_EMPTY;
   CLEANUP_EXTENTS struct extents expected = EXTENTS_EMPTY;
-  const enum chunks_which which = unit_random (rnd, 3);
+  const enum chunks_which which = unit_random (rnd, 4);
   const uint64_t cursor = unit_random (rnd, m->disk + 2 * CHUNK);
   const uint64_t max_bytes = unit_random (rnd, 20 * CHUNK);
   const size_t max_extents = 1 + unit_random (rnd, 6);
@@ -231,14 +240,40 @@ mark_step (struct chunks *c, struct model *m, uint64_t *rnd)
   const uint64_t most =
     m->disk - offset < 3 * CHUNK ? m->disk - offset : 3 * CHUNK;
   const uint64_t length = unit_random (rnd, most + 1);
-  uint64_t bytes = 0;
+  struct dirt expected = { .changed = length };
+  struct dirt dirt;
 
-  for (uint64_t b = offset; b < offset + length; b++) {
-    if (!m->c[b / CHUNK].d)
-      bytes += model_length (m, b / CHUNK);
-    m->c[b / CHUNK].d = m->c[b / CHUNK].w = true;
+  for (uint64_t i = 0; i < m->n; i++) {
+    const uint64_t len = model_length (m, i);
+
+    if (offset + length <= i * CHUNK || offset >= i * CHUNK + len ||
+        length == 0)
+      continue;
+    expected.touched += len;
+    expected.dirtied += m->c[i].d ? 0 : len;
+    expected.redirtied += !m->c[i].d && m->c[i].g ? len : 0;
+    m->c[i].d = m->c[i].w = m->c[i].g = m->c[i].round = true;
   }
-  return chunks_mark (c, offset, length) == bytes;
+  dirt = chunks_mark (c, offset, length);
+  return memcmp (&dirt, &expected, sizeof dirt) == 0;
+}
+
+/* A round ends; now and then a session begins. */
+static void
+round_step (struct chunks *c, struct model *m, uint64_t *rnd)
+{
+  const bool forget = unit_random (rnd, 16) == 0;
+
+  if (forget)
+    chunks_forget_guest (c);
+  else
+    chunks_begin_round (c);
+  for (uint64_t i = 0; i < m->n; i++) {
+    m->c[i].g &= !forget;
+    m->c[i].hot = !forget && m->c[i].last_round && m->c[i].round;
+    m->c[i].last_round = !forget && m->c[i].round;
+    m->c[i].round = false;
+  }
 }
 
 static void
@@ -323,6 +358,8 @@ random_disk (uint64_t disk, unsigned steps, uint64_t *rnd)
       ok &= lease_step (&c, &m, rnd);
     else if (kind < 55)
       ok &= end_lease_step (&c, &m, rnd);
+    else if (kind < 60)
+      round_step (&c, &m, rnd);
     else if (kind < 63)
       flush_step (&c, &m, &flushing, rnd);
     else

@@ -359,12 +359,84 @@ test_begin_over (void)
   finish (t);
 }
 
+/* What is dirtied in vain is told apart from what is dirty for the first time,
+ * and from what is dirty already.
+ */
+static void
+test_dirt (void)
+{
+  struct tracker *t = new_clean_session ();
+  struct dirt d;
+
+  guest_write (t, 0, 1);
+  guest_write (t, 1, 1);
+  d = status (t).dirt;
+  CU_ASSERT_EQUAL (d.changed, 2);
+  CU_ASSERT_EQUAL (d.touched, 2 * CHUNK);
+  CU_ASSERT_EQUAL (d.dirtied, CHUNK);
+  CU_ASSERT_EQUAL (d.redirtied, 0);
+  copy_all (t);
+  guest_write (t, 0, 2 * CHUNK);
+  d = status (t).dirt;
+  CU_ASSERT_EQUAL (d.changed, 2 + 2 * CHUNK);
+  CU_ASSERT_EQUAL (d.touched, 4 * CHUNK);
+  CU_ASSERT_EQUAL (d.dirtied, 3 * CHUNK);
+  CU_ASSERT_EQUAL (d.redirtied, CHUNK);
+  CU_ASSERT (status (t).dirt_rate.changed > 0);
+  finish (t);
+}
+
+static uint64_t
+take_cold (struct tracker *t)
+{
+  struct extents e = EXTENTS_EMPTY;
+  uint64_t next, bytes = 0;
+
+  CU_ASSERT_EQUAL (tracker_take_cold (t, 0, UINT64_MAX, MANY, &e, &next), 0);
+  CU_ASSERT_EQUAL (next, DISK);
+  for (size_t i = 0; i < e.n; i++)
+    bytes += e.v[i].length;
+  CU_ASSERT_EQUAL (tracker_done (t, &e, tracker_epoch (t)), 0);
+  extents_free (&e);
+  return bytes;
+}
+
+/* What is touched in each of two rounds waits, until it is left alone for one.
+ */
+static void
+test_hot (void)
+{
+  struct tracker *t = new_clean_session ();
+
+  for (int i = 0; i < 2; i++) {
+    guest_write (t, 0, 2 * CHUNK);
+    CU_ASSERT_EQUAL (status (t).hot_bytes, 0);
+    CU_ASSERT_EQUAL (take_cold (t), 2 * CHUNK);
+    tracker_begin_round (t);
+  }
+  guest_write (t, 0, 3 * CHUNK);
+  CU_ASSERT_EQUAL (status (t).hot_bytes, 2 * CHUNK);
+  CU_ASSERT_EQUAL (take_cold (t), CHUNK);
+  CU_ASSERT_EQUAL (status (t).dirty_bytes, 2 * CHUNK);
+  guest_write (t, CHUNK, 1); /* dirty already, and still hot */
+  tracker_begin_round (t);
+  guest_write (t, CHUNK, 1);
+  tracker_begin_round (t);
+  CU_ASSERT_EQUAL (status (t).hot_bytes, CHUNK);
+  CU_ASSERT_EQUAL (take_cold (t), CHUNK);
+  tracker_begin_round (t);
+  CU_ASSERT_EQUAL (status (t).hot_bytes, 0);
+  CU_ASSERT_EQUAL (take_cold (t), CHUNK);
+  CU_ASSERT_EQUAL (status (t).dirty_bytes, 0);
+  finish (t);
+}
+
 static void
 test_mark (void)
 {
   struct tracker *t = new_clean_session ();
   struct tracker_request a = TRACKER_REQUEST_INIT, b = TRACKER_REQUEST_INIT;
-  const uint64_t dirtied = status (t).dirtied_bytes;
+  const uint64_t dirtied = status (t).dirt.dirtied;
 
   /* D comes at the end, what is in flight counts until then (R2, R9). */
   enter (t, &a, CHUNK - 1, 2);
@@ -379,12 +451,12 @@ test_mark (void)
   CU_ASSERT_EQUAL (status (t).remaining_bytes, 2 * CHUNK + 1);
   tracker_leave (t, &b);
   CU_ASSERT (bytes (t, 2 * CHUNK + 10, 0, 0, 0));
-  CU_ASSERT_EQUAL (status (t).dirtied_bytes - dirtied, 2 * CHUNK + 10);
-  CU_ASSERT (status (t).dirty_rate > 0);
+  CU_ASSERT_EQUAL (status (t).dirt.dirtied - dirtied, 2 * CHUNK + 10);
+  CU_ASSERT (status (t).dirt_rate.dirtied > 0);
 
   guest_write (t, 0, CHUNK); /* dirty already */
   guest_write (t, 5, 0);     /* nothing */
-  CU_ASSERT_EQUAL (status (t).dirtied_bytes - dirtied, 2 * CHUNK + 10);
+  CU_ASSERT_EQUAL (status (t).dirt.dirtied - dirtied, 2 * CHUNK + 10);
   CU_ASSERT (bytes (t, 2 * CHUNK + 10, 0, 0, 0));
   guest_write (t, 0, DISK);
   CU_ASSERT (bytes (t, DISK, 0, 0, 0));
@@ -1718,6 +1790,8 @@ main (void)
     { "begin, resumed or not", test_begin },
     { "begin over a session that was not ended", test_begin_over },
     { "mark at the end (R2)", test_mark },
+    { "kinds of dirt", test_dirt },
+    { "what is hot waits", test_hot },
     { "stop", test_stop },
     { "take (R3, R4)", test_take },
     { "touched (R18)", test_touched },
