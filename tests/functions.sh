@@ -28,7 +28,7 @@ names=()               # in the order of their start
 cleanup_commands=()    # run last to first at the end
 in=()                  # what programs are started with (tests/net.sh)
 declare -A uris=()     # by name, of servers that have no Unix socket
-watched=()             # names of what must not end while it is waited
+must_live=()           # names of what must not end while it is waited
 
 # ---- ending ----------------------------------------------------------------
 
@@ -109,7 +109,7 @@ show_logs ()
 # ---- waiting ---------------------------------------------------------------
 
 # wait_for COMMAND...: until it succeeds; the test fails after 30 seconds
-# (WAIT_SECONDS), and at once if what is watched ends.  The command should be
+# (WAIT_SECONDS), and at once if one of "must_live" ends.  The command should be
 # cheap.
 wait_for ()
 {
@@ -117,7 +117,7 @@ wait_for ()
 
   until "$@"; do
     ((SECONDS < end)) || fail "waited in vain for: $*"
-    for name in "${watched[@]}"; do
+    for name in "${must_live[@]}"; do
       [ -z "${pids[$name]:-}" ] || is_running "${pids[$name]}" ||
         fail "$name ended while this was waited for: $*"
     done

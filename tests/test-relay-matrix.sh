@@ -102,7 +102,7 @@ fi
 [ "$FULL" -eq 0 ] || WAIT_SECONDS=1500
 
 # Rows that take one of them away do so by crash_bg or end_bg.
-watched=(destination proxy)
+must_live=(destination proxy)
 at_end begin_anew_if_it_was_nbdkit
 begin_anew_if_it_was_nbdkit ()
 {
