@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
+#include <math.h>
+
 #include "policy/forecast.h"
 
 uint64_t
@@ -20,7 +22,7 @@ forecast_pause_ms (const struct forecast_input *in)
 bool
 forecast_is_outrun (uint64_t dirty_rate, uint64_t copy_rate)
 {
-  return copy_rate > 0 && dirty_rate >= copy_rate - copy_rate / 10;
+  return copy_rate > 0 && dirty_rate >= copy_rate / 100 * FORECAST_GAIN_PERCENT;
 }
 
 void
@@ -45,4 +47,133 @@ forecast_note (struct forecast *f, uint64_t predicted_ms, uint64_t limit_ms)
     return true;
   }
   return ++f->stale_passes < FORECAST_PASSES;
+}
+
+/* ---- under load -------------------------------------------------------- */
+
+/* The model: of a set of S bytes guests touch d bytes a second anywhere, and
+ * the copy goes round at c.  Of what they touch only what is clean becomes
+ * dirty, so with R dirty
+ *
+ *   dR/dt = d (1 - R/S) - c
+ *
+ * which ends at R = S (1 - c/d) if d > c, and otherwise at nothing.
+ */
+struct model {
+  double set, touch, copy, dirty;
+};
+
+/* Good and Turing's estimate: where a share q of what becomes dirty was so
+ * before, what was seen is a share q of what there is.
+ */
+static double
+set_of (const struct forecast_load *l)
+{
+  const double disk = (double)l->disk_bytes;
+  double again, set;
+
+  if (l->bulk || l->dirty_rate == 0 || l->redirty_rate == 0)
+    return disk;
+  again = (double)l->redirty_rate / (double)l->dirty_rate;
+  set = (double)l->first_bytes / (again < 1 ? again : 1);
+  if (set < (double)l->remaining_bytes)
+    set = (double)l->remaining_bytes;
+  return set < disk ? set : disk;
+}
+
+/* What is dirty already cannot become so: see through that, as far as enough of
+ * it is clean to be seen.
+ */
+static double
+touch_of (const struct forecast_load *l, double set)
+{
+  const double clean = 1 - fmin ((double)l->remaining_bytes / set, 1);
+  const double seen = (double)l->dirty_rate;
+  double touch = seen / fmax (clean, FORECAST_CLEAN_PERCENT / 100.0);
+
+  if (l->touch_limit > 0 && touch > (double)l->touch_limit)
+    touch = (double)l->touch_limit;
+  return fmax (touch, seen);
+}
+
+static double
+rest_of (const struct model *m)
+{
+  return m->touch > m->copy ? m->set * (1 - m->copy / m->touch) : 0;
+}
+
+static uint64_t
+pause_of (const struct forecast_load *l, double bytes)
+{
+  return forecast_pause_ms (&(struct forecast_input){
+    .remaining_bytes = (uint64_t)bytes,
+    .bytes_per_second = l->pause_rate,
+    .flush_us = l->overhead_us,
+  });
+}
+
+/* Until no more than 'fit' is dirty: the solution of the equation. */
+static uint64_t
+end_of (const struct model *m, double fit)
+{
+  double s;
+
+  if (m->dirty <= fit)
+    return 0;
+  if (m->touch <= 0)
+    s = (m->dirty - fit) / m->copy;
+  else {
+    const double k = m->set * (m->copy - m->touch) / m->touch;
+
+    if (fit + k <= 0)
+      return FORECAST_NEVER;
+    s = m->set / m->touch * log ((m->dirty + k) / (fit + k));
+  }
+  return s < 1e12 ? (uint64_t)(s * 1000) : FORECAST_NEVER;
+}
+
+static double
+that_fits (const struct forecast_load *l)
+{
+  const double us = (double)l->max_pause_ms * 1000 - (double)l->overhead_us;
+
+  return us > 0 ? us * (double)l->pause_rate / 1e6 : 0;
+}
+
+static bool
+nothing_seen (const struct forecast_load *l)
+{
+  return l->copy_rate == 0 || l->pause_rate == 0 || l->disk_bytes == 0 ||
+         (l->bulk &&
+          l->remaining_bytes >
+            l->disk_bytes - l->disk_bytes / 100 * FORECAST_CLEAN_PERCENT);
+}
+
+struct forecast_outlook
+forecast_outlook (const struct forecast_load *l)
+{
+  struct forecast_outlook o = { .set_bytes = l->disk_bytes,
+                                .pause_ms = FORECAST_NEVER,
+                                .end_ms = FORECAST_NEVER };
+  struct model m;
+  double rest;
+
+  if (nothing_seen (l))
+    return o;
+  m = (struct model){
+    .set = set_of (l),
+    .copy = (double)l->copy_rate * FORECAST_GAIN_PERCENT / 100,
+    .dirty = (double)l->remaining_bytes,
+  };
+  m.touch = touch_of (l, m.set);
+  rest = rest_of (&m);
+  o.set_bytes = (uint64_t)m.set;
+  o.touch_rate = (uint64_t)m.touch;
+  o.rest_bytes = (uint64_t)rest;
+  o.pause_ms = pause_of (l, rest);
+  o.verdict =
+    o.pause_ms <= l->max_pause_ms ? FORECAST_CONVERGES : FORECAST_DIVERGES;
+  o.end_ms = o.verdict == FORECAST_CONVERGES ? end_of (&m, that_fits (l))
+                                             : FORECAST_NEVER;
+  return o;
 }

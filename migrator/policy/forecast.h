@@ -14,6 +14,12 @@
 #define FORECAST_MISSES 10 /* gates in a row that missed their deadline */
 #define FORECAST_NEVER UINT64_MAX
 
+/* So much of the copy's speed, in hundredths, is there to gain on the guest. */
+#define FORECAST_GAIN_PERCENT 90
+
+/* So much of a disk, in hundredths, must be clean to see what becomes dirty. */
+#define FORECAST_CLEAN_PERCENT 2
+
 struct forecast_input {
   uint64_t remaining_bytes;  /* D + L + in flight, all disks */
   uint64_t bytes_per_second; /* measured copy bandwidth; 0: not known yet */
@@ -27,8 +33,8 @@ struct forecast_input {
 extern uint64_t forecast_pause_ms (const struct forecast_input *in);
 
 /* Whether a guest that makes so much dirty a second leaves the copy no chance:
- * nine tenths of its speed count, as a guest that has made all dirty it ever
- * writes to can only repeat what was copied meanwhile.
+ * FORECAST_GAIN_PERCENT of its speed count, as a guest that has made all dirty
+ * it ever writes to can only repeat what was copied meanwhile.
  */
 extern bool forecast_is_outrun (uint64_t dirty_rate, uint64_t copy_rate);
 
@@ -51,5 +57,40 @@ extern void forecast_init (struct forecast *f);
  */
 extern bool forecast_note (struct forecast *f, uint64_t predicted_ms,
                            uint64_t limit_ms);
+
+/* ---- under load -------------------------------------------------------- */
+
+/* What the load of late comes to if it stays as it is, from the first seconds
+ * on.  Bytes, bytes a second; rates as in policy_snapshot.
+ */
+struct forecast_load {
+  uint64_t remaining_bytes;
+  uint64_t disk_bytes;
+  uint64_t pause_rate; /* of the copy, in the pause */
+  uint64_t copy_rate;  /* the same before it: with --rate, backing off */
+  uint64_t dirty_rate, redirty_rate;
+  uint64_t touch_limit; /* no more can be touched; 0: not known */
+  uint64_t first_bytes; /* made dirty for the first time so far */
+  uint64_t overhead_us; /* of the pause */
+  uint64_t max_pause_ms;
+  bool bulk; /* the first round is under way */
+};
+
+enum forecast_verdict {
+  FORECAST_UNKNOWN, /* nothing was copied yet */
+  FORECAST_CONVERGES,
+  FORECAST_DIVERGES, /* it will not converge at this load */
+};
+
+struct forecast_outlook {
+  enum forecast_verdict verdict;
+  uint64_t touch_rate; /* chunks that guests write to, dirty already or not */
+  uint64_t set_bytes;  /* what they write to again and again, at most */
+  uint64_t rest_bytes; /* what copying for ever leaves dirty */
+  uint64_t pause_ms;   /* of that rest; FORECAST_NEVER: not known */
+  uint64_t end_ms; /* until the pause fits; FORECAST_NEVER: never, unknown */
+};
+
+extern struct forecast_outlook forecast_outlook (const struct forecast_load *l);
 
 #endif /* NBDMIGRATE_FORECAST_H */

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
+#include <stdio.h>
+#include <string.h>
+
 #include "policy/policy.h"
+#include "units.h"
 
 const char *
 policy_action_name (enum policy_action action)
@@ -13,6 +17,33 @@ policy_action_name (enum policy_action action)
   };
 
   return names[action];
+}
+
+static const char *const converge_names[] = {
+  [CONVERGE_OFF] = "off",
+  [CONVERGE_AUTO] = "auto",
+  [CONVERGE_MIRROR] = "mirror",
+  [CONVERGE_THROTTLE] = "throttle",
+};
+#define NR_CONVERGE (sizeof converge_names / sizeof converge_names[0])
+
+const char *
+policy_converge_name (enum policy_converge converge)
+{
+  return converge_names[converge];
+}
+
+int
+policy_converge_parse (const char *text, enum policy_converge *converge)
+{
+  size_t i;
+
+  for (i = 0; i < NR_CONVERGE; ++i)
+    if (strcmp (text, converge_names[i]) == 0) {
+      *converge = (enum policy_converge)i;
+      return 0;
+    }
+  return -1;
 }
 
 void
@@ -53,7 +84,8 @@ static bool
 decide (struct policy_decision *d, enum policy_action action,
         const char *reason)
 {
-  *d = (struct policy_decision){ action, reason };
+  d->action = action;
+  snprintf (d->reason, sizeof d->reason, "%s", reason);
   return true;
 }
 
@@ -180,7 +212,7 @@ tried (struct policy *p, const struct policy_snapshot *s,
 struct policy_decision
 policy_step (struct policy *p, const struct policy_snapshot *s)
 {
-  struct policy_decision d = { POLICY_ROUND, "" };
+  struct policy_decision d = { .action = POLICY_ROUND };
   bool decided = false;
 
   while (!decided)
@@ -205,7 +237,71 @@ policy_step (struct policy *p, const struct policy_snapshot *s)
       decided = tried (p, s, &d);
       break;
     }
+  p->measures.max_pause_ms = s->max_pause_ms;
+  d.measures = p->measures;
   return d;
+}
+
+struct policy_decision
+policy_beat (struct policy *p, const struct policy_snapshot *s)
+{
+  (void)s;
+  return (struct policy_decision){ .action = POLICY_ROUND,
+                                   .measures = p->measures };
+}
+
+/* ---- outlook ----------------------------------------------------------- */
+
+static uint64_t
+speed_before_the_pause (const struct policy_snapshot *s)
+{
+  uint64_t speed = s->copy_rate;
+
+  if (s->background_percent > 0)
+    speed = speed / 100 * s->background_percent;
+  if (s->rate > 0 && s->rate < speed)
+    speed = s->rate;
+  return speed > s->pace ? speed : s->pace;
+}
+
+struct forecast_outlook
+policy_outlook (const struct policy_snapshot *s)
+{
+  return forecast_outlook (&(struct forecast_load){
+    .remaining_bytes = s->remaining_bytes,
+    .disk_bytes = s->disk_bytes,
+    .pause_rate = s->copy_rate,
+    .copy_rate = speed_before_the_pause (s),
+    .dirty_rate = s->dirty_rate,
+    .redirty_rate = s->redirty_rate,
+    .touch_limit = s->touch_limit,
+    .first_bytes = s->dirtied_bytes - s->redirtied_bytes,
+    .overhead_us = s->overhead_us,
+    .max_pause_ms = s->max_pause_ms,
+    .bulk = s->bulk_end_us == 0,
+  });
+}
+
+const char *
+policy_needed (const struct policy *p, const struct policy_snapshot *s,
+               char text[POLICY_REASON_MAX])
+{
+  char pause[UNITS_TEXT_MAX] = "an unknown time", limit[UNITS_TEXT_MAX];
+  char dirty[UNITS_TEXT_MAX], speed[UNITS_TEXT_MAX];
+  const uint64_t best = p->forecast.best_ms < s->predicted_ms
+                          ? p->forecast.best_ms
+                          : s->predicted_ms;
+
+  if (best != FORECAST_NEVER)
+    units_format_ms (pause,
+                     best > s->max_pause_ms ? best : 2 * s->max_pause_ms);
+  snprintf (text, POLICY_REASON_MAX,
+            "a pause of about %s would have been needed, --max-pause is %s; "
+            "%s/s become dirty anew, the copy runs at %s/s",
+            pause, units_format_ms (limit, s->max_pause_ms),
+            units_format_bytes (dirty, s->dirty_rate),
+            units_format_bytes (speed, speed_before_the_pause (s)));
+  return text;
 }
 
 /* ---- a guest that is too fast ------------------------------------------ */

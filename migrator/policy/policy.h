@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What to do next: another round of copying, the pause, or giving up.
+/* What to do next: another round of copying, the pause, or giving up; and which
+ * measures help against a guest that writes faster than is copied.
  *
  * A pure function of what was measured and of what was decided before: no
  * clock, no file descriptor, no disk.  Who asks it carries the decision out,
@@ -7,7 +8,11 @@
  *
  *   a round   flush, ask what remains, predict the pause
  *   it fits           settle, read back what must be, pause (or stay ready)
- *   it does not       another round, or give up when none helps
+ *   it does not       another round; mirror late, throttle last; or give up
+ *                     when nothing helps
+ *
+ * policy_step is asked at the end of each round, policy_beat at each heartbeat
+ * between.  Why the numbers are what they are: docs/policy.md.
  */
 
 #ifndef NBDMIGRATE_POLICY_H
@@ -17,6 +22,8 @@
 #include <stdint.h>
 
 #include "policy/forecast.h"
+#include "policy/mirror.h"
+#include "policy/throttle.h"
 
 /* Rounds to shorten the pause further although it would fit already; and how
  * often what was copied is read back before the pause has to.
@@ -26,7 +33,28 @@
 /* A guest has to be too fast for so long, which is longer than a burst. */
 #define POLICY_OUTRUN_US (INT64_C (3) * 1000000)
 
-/* What was measured when a decision was carried out. */
+/* --max-pause-late is allowed so long after the bulk unless the user says
+ * otherwise (--patience).
+ */
+#define POLICY_PATIENCE_DEFAULT_MS 60000
+
+/* What may be done about a guest that is too fast (--converge). */
+enum policy_converge {
+  CONVERGE_OFF, /* nothing: give up */
+  CONVERGE_AUTO,
+  CONVERGE_MIRROR,
+  CONVERGE_THROTTLE,
+};
+
+extern const char *policy_converge_name (enum policy_converge converge);
+/* -1 if the text is no such name. */
+extern int policy_converge_parse (const char *text,
+                                  enum policy_converge *converge);
+
+/* What was measured, when a decision was carried out (policy_step) or now
+ * (policy_beat), of all disks together.  What is not known is 0.  Bytes a
+ * second are of late.
+ */
 struct policy_snapshot {
   uint64_t predicted_ms; /* the pause, now; FORECAST_NEVER: not known */
   uint64_t max_pause_ms;
@@ -40,6 +68,46 @@ struct policy_snapshot {
   bool ready;                 /* it was in sync until now */
   bool verify;                /* --verify */
   bool missed;                /* the pause was tried, and was too short */
+
+  /* What is allowed; all of it may change at any time ('nbdmigrate set'). */
+  enum policy_converge converge;
+  bool explain;               /* --policy=explain: say what would be done */
+  uint64_t max_pause_late_ms; /* allowed after patience_ms; 0: no such limit */
+  uint64_t patience_ms;       /* counted from the end of the bulk */
+  uint64_t throttle_floor;    /* bytes per second */
+
+  int64_t now_us;       /* monotonic */
+  int64_t bulk_end_us;  /* when the first round had ended; 0: it has not */
+  uint64_t disk_bytes;  /* of all disks */
+  uint64_t overhead_us; /* of the pause: flush and round trips */
+
+  /* The guests.  Dirty: bytes of chunks that became dirty; redirty: the part of
+   * these that guests had made dirty before, in this session.
+   */
+  uint64_t write_rate; /* bytes written, zeroed and trimmed; in the same time */
+  uint64_t touch_limit;  /* as much and a chunk a request: no more is touched */
+  uint64_t dirty_rate;   /* the filter's dirty_bytes_per_second */
+  uint64_t redirty_rate; /* the filter's redirty_bytes_per_second */
+  uint64_t dirtied_bytes; /* since the session began */
+  uint64_t redirtied_bytes;
+
+  /* How fast the copy could go: of the time in which something was copied and
+   * neither 'rate' nor backing off for guests held it up (meter_bandwidth).
+   */
+  uint64_t copy_rate;
+  uint64_t pace; /* by the clock, zeroes and all (meter_pace) */
+  /* So much of it is left when it backs off for guests, in hundredths; 0: it
+   * does not.
+   */
+  unsigned background_percent;
+  uint64_t destination_us; /* until a write of the copy is answered, of late */
+
+  /* In force, as the filters say. */
+  enum mirror_state mirror; /* MIRROR_ON: on all disks */
+  unsigned demotions;       /* of this session, the sum over the disks */
+  bool mirror_refused;      /* a filter's answer was an error */
+  uint64_t mirror_rate;     /* bytes per second that were mirrored */
+  uint64_t throttle;        /* bytes per second, 0: none */
 };
 
 enum policy_action {
@@ -48,15 +116,40 @@ enum policy_action {
   POLICY_VERIFY,  /* read back what was copied, then a round */
   POLICY_READY,   /* stay in sync for a moment */
   POLICY_PREPARE, /* for the end that is wished */
-  POLICY_PAUSE,   /* try to cut over */
+  POLICY_PAUSE,   /* try to cut over, within measures.max_pause_ms */
   POLICY_GIVE_UP,
 };
 
 extern const char *policy_action_name (enum policy_action action);
 
+/* What is to be in force from now on.  Who asked brings it about: whatever
+ * differs from what was asked of the filters before is asked anew.
+ */
+struct policy_measures {
+  bool mirror;
+  uint64_t mirror_wait_ms; /* max_ms of the filter's 'mirror' */
+  uint64_t throttle;       /* bytes per second of all disks together, 0: none */
+  bool hot_last;           /* 'take' with "hot": false */
+  uint64_t max_pause_ms;   /* --max-pause, or --max-pause-late */
+};
+
+#define POLICY_REASON_MAX 256
+
+/* For an event, each with its figures. */
+struct policy_change {
+  const char *what; /* static: "mirror", "throttle", "hot-last", "max-pause" */
+  bool would;       /* --policy=explain: it is not in the measures */
+  char reason[POLICY_REASON_MAX];
+};
+
+#define POLICY_CHANGES_MAX 4
+
 struct policy_decision {
-  enum policy_action action;
-  const char *reason; /* static */
+  enum policy_action action; /* of policy_beat: it says nothing */
+  char reason[POLICY_REASON_MAX];
+  struct policy_measures measures;
+  unsigned nr_changes; /* of the measures, in this decision */
+  struct policy_change changes[POLICY_CHANGES_MAX];
 };
 
 /* What was decided so far. */
@@ -76,6 +169,10 @@ struct policy {
   struct forecast forecast;
   unsigned missed; /* pauses in a row */
 
+  struct policy_measures measures; /* in force since the last decision */
+  struct mirror mirror;
+  struct throttle throttle;
+
   int64_t outrun_since_us; /* the guest has been too fast since, or 0 */
   bool outrun_said;
 };
@@ -86,8 +183,25 @@ extern void policy_init (struct policy *p);
 extern void policy_forget_misses (struct policy *p);
 extern void policy_forget_forecast (struct policy *p);
 
+/* At the end of a round, and once the last decision was carried out. */
 extern struct policy_decision policy_step (struct policy *p,
                                            const struct policy_snapshot *s);
+
+/* At each heartbeat while a round is under way: only the measures and what is
+ * said of them.  It never begins a mirror, which is for the end of a round.
+ */
+extern struct policy_decision policy_beat (struct policy *p,
+                                           const struct policy_snapshot *s);
+
+/* What the load of late comes to, for progress, status and events. */
+extern struct forecast_outlook policy_outlook (const struct policy_snapshot *s);
+
+/* What giving up would have needed, or what the load would need now, with
+ * figures: a longer pause, a faster copy, a slower guest.  Returns 'text'.
+ */
+extern const char *policy_needed (const struct policy *p,
+                                  const struct policy_snapshot *s,
+                                  char text[POLICY_REASON_MAX]);
 
 /* At each heartbeat while it copies: whether it has to be said, now and only
  * once, that the guest makes more dirty than is copied, long before that is a
