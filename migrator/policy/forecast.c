@@ -63,8 +63,8 @@ struct model {
   double set, touch, copy, dirty;
 };
 
-/* Good and Turing's estimate: where a share q of what becomes dirty was so
- * before, what was seen is a share q of what there is.
+/* Good and Turing's estimate: where a share q of what becomes dirty was touched
+ * before, what was touched is a share q of what there is.
  */
 static double
 set_of (const struct forecast_load *l)
@@ -74,26 +74,31 @@ set_of (const struct forecast_load *l)
 
   if (l->bulk || l->dirty_rate == 0 || l->redirty_rate == 0)
     return disk;
-  again = (double)l->redirty_rate / (double)l->dirty_rate;
-  set = (double)l->first_bytes / (again < 1 ? again : 1);
-  if (set < (double)l->remaining_bytes)
-    set = (double)l->remaining_bytes;
-  return set < disk ? set : disk;
+  again = fmin ((double)l->redirty_rate / (double)l->dirty_rate, 1);
+  set = fmax ((double)l->guest_bytes / again, (double)l->remaining_bytes);
+  return fmin (set, disk);
 }
 
-/* What is dirty already cannot become so: see through that, as far as enough of
- * it is clean to be seen.
+/* How much of the set is clean; not less than what can be seen through. */
+static double
+clean_of (const struct forecast_load *l, double set)
+{
+  const double clean = 1 - (double)l->remaining_bytes / set;
+
+  return fmax (clean, FORECAST_CLEAN_PERCENT / 100.0);
+}
+
+/* What is dirty already cannot become so: see through that.  But one chunk that
+ * is written to many times in a row is no more than one, which the chunks that
+ * are touched, taken by themselves, hide.
  */
 static double
 touch_of (const struct forecast_load *l, double set)
 {
-  const double clean = 1 - fmin ((double)l->remaining_bytes / set, 1);
   const double seen = (double)l->dirty_rate;
-  double touch = seen / fmax (clean, FORECAST_CLEAN_PERCENT / 100.0);
+  const double through = seen / clean_of (l, set);
 
-  if (l->touch_limit > 0 && touch > (double)l->touch_limit)
-    touch = (double)l->touch_limit;
-  return fmax (touch, seen);
+  return fmax (seen, fmin (through, (double)l->touch_rate));
 }
 
 static double
@@ -141,12 +146,18 @@ that_fits (const struct forecast_load *l)
 }
 
 static bool
-nothing_seen (const struct forecast_load *l)
+is_known (const struct forecast_load *l)
 {
-  return l->copy_rate == 0 || l->pause_rate == 0 || l->disk_bytes == 0 ||
-         (l->bulk &&
-          l->remaining_bytes >
-            l->disk_bytes - l->disk_bytes / 100 * FORECAST_CLEAN_PERCENT);
+  return l->copy_rate > 0 && l->pause_rate > 0 && l->disk_bytes > 0;
+}
+
+/* As long as next to nothing is clean, next to nothing becomes dirty. */
+static bool
+is_blind (const struct forecast_load *l)
+{
+  const double clean = 1 - (double)l->remaining_bytes / (double)l->disk_bytes;
+
+  return l->bulk && clean * 100 < FORECAST_CLEAN_PERCENT;
 }
 
 struct forecast_outlook
@@ -158,22 +169,24 @@ forecast_outlook (const struct forecast_load *l)
   struct model m;
   double rest;
 
-  if (nothing_seen (l))
+  if (!is_known (l))
     return o;
   m = (struct model){
     .set = set_of (l),
     .copy = (double)l->copy_rate * FORECAST_GAIN_PERCENT / 100,
     .dirty = (double)l->remaining_bytes,
   };
-  m.touch = touch_of (l, m.set);
+  m.touch = is_blind (l) ? (double)l->touch_rate : touch_of (l, m.set);
   rest = rest_of (&m);
   o.set_bytes = (uint64_t)m.set;
   o.touch_rate = (uint64_t)m.touch;
   o.rest_bytes = (uint64_t)rest;
   o.pause_ms = pause_of (l, rest);
-  o.verdict =
-    o.pause_ms <= l->max_pause_ms ? FORECAST_CONVERGES : FORECAST_DIVERGES;
-  o.end_ms = o.verdict == FORECAST_CONVERGES ? end_of (&m, that_fits (l))
-                                             : FORECAST_NEVER;
+  if (o.pause_ms <= l->max_pause_ms) {
+    o.verdict = FORECAST_CONVERGES;
+    o.end_ms = end_of (&m, that_fits (l));
+  }
+  else
+    o.verdict = is_blind (l) ? FORECAST_UNKNOWN : FORECAST_DIVERGES;
   return o;
 }

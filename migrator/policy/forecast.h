@@ -69,22 +69,22 @@ struct forecast_load {
   uint64_t pause_rate; /* of the copy, in the pause */
   uint64_t copy_rate;  /* the same before it: with --rate, backing off */
   uint64_t dirty_rate, redirty_rate;
-  uint64_t touch_limit; /* no more can be touched; 0: not known */
-  uint64_t first_bytes; /* made dirty for the first time so far */
+  uint64_t touch_rate;  /* chunks that guests touch, dirty or not */
+  uint64_t guest_bytes; /* touched so far */
   uint64_t overhead_us; /* of the pause */
   uint64_t max_pause_ms;
   bool bulk; /* the first round is under way */
 };
 
 enum forecast_verdict {
-  FORECAST_UNKNOWN, /* nothing was copied yet */
+  FORECAST_UNKNOWN, /* too little was copied yet */
   FORECAST_CONVERGES,
   FORECAST_DIVERGES, /* it will not converge at this load */
 };
 
 struct forecast_outlook {
   enum forecast_verdict verdict;
-  uint64_t touch_rate; /* chunks that guests write to, dirty already or not */
+  uint64_t touch_rate; /* that counts: chunks, each once a round */
   uint64_t set_bytes;  /* what they write to again and again, at most */
   uint64_t rest_bytes; /* what copying for ever leaves dirty */
   uint64_t pause_ms;   /* of that rest; FORECAST_NEVER: not known */

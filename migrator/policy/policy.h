@@ -81,15 +81,13 @@ struct policy_snapshot {
   uint64_t disk_bytes;  /* of all disks */
   uint64_t overhead_us; /* of the pause: flush and round trips */
 
-  /* The guests.  Dirty: bytes of chunks that became dirty; redirty: the part of
-   * these that guests had made dirty before, in this session.
-   */
-  uint64_t write_rate; /* bytes written, zeroed and trimmed; in the same time */
-  uint64_t touch_limit;  /* as much and a chunk a request: no more is touched */
-  uint64_t dirty_rate;   /* the filter's dirty_bytes_per_second */
-  uint64_t redirty_rate; /* the filter's redirty_bytes_per_second */
-  uint64_t dirtied_bytes; /* since the session began */
-  uint64_t redirtied_bytes;
+  /* The guests, as the filters' status has it, sums over the disks. */
+  uint64_t write_rate;   /* changed_bytes_per_second */
+  uint64_t touch_rate;   /* touched_bytes_per_second: whole chunks */
+  uint64_t dirty_rate;   /* dirty_bytes_per_second */
+  uint64_t redirty_rate; /* redirtied_bytes_per_second */
+  uint64_t guest_bytes;  /* chunks that they touched in this session */
+  uint64_t hot_bytes;    /* dirty, and touched in each of the last two rounds */
 
   /* How fast the copy could go: of the time in which something was copied and
    * neither 'rate' nor backing off for guests held it up (meter_bandwidth).
@@ -105,7 +103,7 @@ struct policy_snapshot {
   /* In force, as the filters say. */
   enum mirror_state mirror; /* MIRROR_ON: on all disks */
   unsigned demotions;       /* of this session, the sum over the disks */
-  bool mirror_refused;      /* a filter's answer was an error */
+  bool mirror_refused;      /* 'mirror' was answered with Unsupported */
   uint64_t mirror_rate;     /* bytes per second that were mirrored */
   uint64_t throttle;        /* bytes per second, 0: none */
 };
@@ -129,7 +127,7 @@ struct policy_measures {
   bool mirror;
   uint64_t mirror_wait_ms; /* max_ms of the filter's 'mirror' */
   uint64_t throttle;       /* bytes per second of all disks together, 0: none */
-  bool hot_last;           /* 'take' with "hot": false */
+  bool hot_last;           /* 'take' with "not_hot": true */
   uint64_t max_pause_ms;   /* --max-pause, or --max-pause-late */
 };
 

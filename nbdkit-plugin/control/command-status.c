@@ -129,6 +129,7 @@ tracker_status (struct tracker *t)
     { "in_flight_bytes", s.in_flight_bytes },
     { "in_flight_requests", s.in_flight_requests },
     { "hot_bytes", s.hot_bytes },
+    { "guest_bytes", s.guest_bytes },
     { "changed_bytes", s.dirt.changed },
     { "changed_bytes_per_second", s.dirt_rate.changed },
     { "touched_bytes", s.dirt.touched },

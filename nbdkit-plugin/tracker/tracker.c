@@ -265,6 +265,7 @@ tracker_get_status (struct tracker *t, struct tracker_status *s)
     .in_flight_bytes = t->in_flight.bytes,
     .in_flight_requests = t->in_flight.requests + tracker_count_untracked (t),
     .hot_bytes = chunks_hot_bytes (c),
+    .guest_bytes = chunks_bytes (c, &c->guest),
     .dirt = t->dirt,
     .dirt_rate = dirty_rate_get (&t->rate, now_us () / 1000),
     .gates_expired = t->gates_expired,

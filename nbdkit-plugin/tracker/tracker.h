@@ -384,6 +384,7 @@ struct tracker_status {
   uint64_t in_flight_bytes;
   uint64_t in_flight_requests;
   uint64_t hot_bytes;     /* dirty and hot (chunks.h) */
+  uint64_t guest_bytes;   /* chunks that guests touched in this session */
   struct dirt dirt;       /* what guests did since tracking began */
   struct dirt dirt_rate;  /* and of late, in bytes per second */
   uint64_t gates_expired; /* deadlines that passed */

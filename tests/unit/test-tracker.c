@@ -416,6 +416,7 @@ test_hot (void)
   }
   guest_write (t, 0, 3 * CHUNK);
   CU_ASSERT_EQUAL (status (t).hot_bytes, 2 * CHUNK);
+  CU_ASSERT_EQUAL (status (t).guest_bytes, 3 * CHUNK);
   CU_ASSERT_EQUAL (take_cold (t), CHUNK);
   CU_ASSERT_EQUAL (status (t).dirty_bytes, 2 * CHUNK);
   guest_write (t, CHUNK, 1); /* dirty already, and still hot */
