@@ -130,39 +130,50 @@ bitmap_count (const struct bitmap *b, uint64_t first, uint64_t count)
   return n;
 }
 
-/* The first bit at or after 'from' that is set once its word is combined with
- * 'flip' by exclusive or; b->bits if there is none.
+/* The first bit at or after 'from' and before 'end' that is set once its word
+ * is combined with 'flip' by exclusive or; 'end' if there is none.
  */
 static uint64_t
-find_next (const struct bitmap *b, uint64_t from, uint64_t flip)
+find_next (const struct bitmap *b, uint64_t from, uint64_t end, uint64_t flip)
 {
-  assert (from <= b->bits);
-  if (from == b->bits)
-    return b->bits;
+  assert (from <= end && end <= b->bits);
+  if (from == end)
+    return end;
 
-  const uint64_t n = nr_words (b->bits);
+  const uint64_t n = nr_words (end);
   uint64_t w = from / WORD_BITS;
   uint64_t found = (b->words[w] ^ flip) & ALL_SET << from % WORD_BITS;
 
   while (found == 0 && ++w < n)
     found = b->words[w] ^ flip;
   if (found == 0)
-    return b->bits;
+    return end;
 
   /* Bits past the end are clear: the first of them is number b->bits. */
-  return w * WORD_BITS + __builtin_ctzll (found);
+  const uint64_t bit = w * WORD_BITS + __builtin_ctzll (found);
+
+  return bit < end ? bit : end;
 }
 
 uint64_t
 bitmap_next_set (const struct bitmap *b, uint64_t from)
 {
-  return find_next (b, from, 0);
+  return bitmap_next_set_before (b, from, b->bits);
+}
+
+uint64_t
+bitmap_next_set_before (const struct bitmap *b, uint64_t from, uint64_t end)
+{
+  assert (from <= end && end <= b->bits);
+  if (b->set == 0)
+    return end;
+  return find_next (b, from, end, 0);
 }
 
 uint64_t
 bitmap_next_clear (const struct bitmap *b, uint64_t from)
 {
-  return find_next (b, from, ALL_SET);
+  return find_next (b, from, b->bits, ALL_SET);
 }
 
 void

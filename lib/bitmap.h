@@ -38,6 +38,11 @@ extern uint64_t bitmap_count (const struct bitmap *b, uint64_t first,
 extern uint64_t bitmap_next_set (const struct bitmap *b, uint64_t from);
 extern uint64_t bitmap_next_clear (const struct bitmap *b, uint64_t from);
 
+/* The same in [from, end); 'end' if there is none there.  It looks no further.
+ */
+extern uint64_t bitmap_next_set_before (const struct bitmap *b, uint64_t from,
+                                        uint64_t end);
+
 /* dst |= src, for two bitmaps with the same number of bits. */
 extern void bitmap_or (struct bitmap *dst, const struct bitmap *src);
 

@@ -246,8 +246,7 @@ struct untouched {
   const struct inflight *in_flight;
   size_t max_extents;
   struct extents *out;
-  uint64_t next_guest; /* the first chunk with G at or after the latest look */
-  uint64_t end;        /* bytes; how far it got */
+  uint64_t end; /* bytes; how far it got */
 };
 
 /* The end of the run of chunks that begins at 'from' and was not touched. */
@@ -256,9 +255,7 @@ untouched_run (struct untouched *u, uint64_t from, uint64_t limit)
 {
   uint64_t stop, begin, first;
 
-  if (u->next_guest < from) /* so the bitmap is gone through once */
-    u->next_guest = bitmap_next_set (&u->c->guest, from);
-  stop = u->next_guest < limit ? u->next_guest : limit;
+  stop = bitmap_next_set_before (&u->c->guest, from, limit);
   begin = offset_of (u->c, from);
   first = inflight_first (u->in_flight, begin, offset_of (u->c, stop) - begin);
   return first == offset_of (u->c, stop) ? stop : first >> u->c->shift;
@@ -300,7 +297,6 @@ chunks_untouched (const struct chunks *c, const struct inflight *in_flight,
     .in_flight = in_flight,
     .max_extents = max_extents,
     .out = out,
-    .next_guest = bitmap_next_set (&c->guest, 0),
   };
   int r = 0;
 
@@ -609,12 +605,11 @@ append_untouched (const struct chunks *c, const struct extent *x,
   while (pos < end) {
     const uint64_t clear = bitmap_next_clear (&c->dirty, pos);
     const uint64_t dirty =
-      clear < end ? bitmap_next_set (&c->dirty, clear) : end;
-    const uint64_t stop = dirty < end ? dirty : end;
+      clear < end ? bitmap_next_set_before (&c->dirty, clear, end) : end;
 
-    if (clear < end && append_quiet (c, in_flight, clear, stop, out) == -1)
+    if (clear < end && append_quiet (c, in_flight, clear, dirty, out) == -1)
       return -1;
-    pos = stop;
+    pos = dirty;
   }
   return 0;
 }

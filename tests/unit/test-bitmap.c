@@ -57,13 +57,26 @@ same (const struct bitmap *b, const struct model *m)
   return m->bits % 64 == 0 || b->words[m->bits / 64] >> m->bits % 64 == 0;
 }
 
-/* Both searches from every bit and from the end. */
+/* The search that is bounded. */
+static bool
+same_search_before (const struct bitmap *b, const struct model *m,
+                    uint64_t from, uint64_t end)
+{
+  const uint64_t next = model_next (m, from, true);
+
+  return bitmap_next_set_before (b, from, end) == (next < end ? next : end);
+}
+
+/* All searches from every bit and from the end. */
 static bool
 same_searches (const struct bitmap *b, const struct model *m)
 {
   for (uint64_t i = 0; i <= m->bits; i++)
     if (bitmap_next_set (b, i) != model_next (m, i, true) ||
-        bitmap_next_clear (b, i) != model_next (m, i, false))
+        bitmap_next_clear (b, i) != model_next (m, i, false) ||
+        !same_search_before (b, m, i, m->bits) ||
+        !same_search_before (b, m, i, i + (m->bits - i) / 2) ||
+        !same_search_before (b, m, i, i))
       return false;
   return true;
 }
@@ -378,7 +391,8 @@ random_step (struct bitmap *b, struct model *m, struct bitmap *b2,
   return same (b, m) && same (b2, m2) &&
          bitmap_count (b, first, count) == model_count (m, first, count) &&
          bitmap_next_set (b, first) == model_next (m, first, true) &&
-         bitmap_next_clear (b, first) == model_next (m, first, false);
+         bitmap_next_clear (b, first) == model_next (m, first, false) &&
+         same_search_before (b, m, first, first + count);
 }
 
 static bool
