@@ -204,6 +204,77 @@ chunks_hot_bytes (const struct chunks *c)
   return bytes_of (c, count.chunks, count.with_last);
 }
 
+/* The chunks that a request touches (R12). */
+struct span {
+  uint64_t first, count;
+};
+
+static struct span
+span_of (const struct chunks *c, uint64_t offset, uint64_t length)
+{
+  const uint64_t first = offset >> c->shift;
+
+  if (length == 0)
+    return (struct span){ first, 0 };
+  return (struct span){ first,
+                        ((offset + length - 1) >> c->shift) - first + 1 };
+}
+
+static bool
+any (const struct bitmap *b, struct span s)
+{
+  return b->set > 0 && bitmap_count (b, s.first, s.count) > 0;
+}
+
+bool
+chunks_may_mirror (const struct chunks *c, uint64_t offset, uint64_t length)
+{
+  const struct span s = span_of (c, offset, length);
+
+#ifdef PLANT_BUG_mirror_into_dirty
+  return !any (&c->leased, s) && !any (&c->quarantined, s);
+#endif
+#ifdef PLANT_BUG_mirror_into_leased
+  return !any (&c->dirty, s) && !any (&c->quarantined, s);
+#endif
+  return !any (&c->dirty, s) && !any (&c->leased, s) &&
+         !any (&c->quarantined, s);
+}
+
+struct dirt
+chunks_mirrored (struct chunks *c, uint64_t offset, uint64_t length)
+{
+  const struct span s = span_of (c, offset, length);
+  const struct dirt all = weigh (c, s.first, s.count);
+
+  bitmap_set (&c->unflushed, s.first, s.count);
+  bitmap_set (&c->written, s.first, s.count); /* R18 */
+  bitmap_set (&c->guest, s.first, s.count);
+  bitmap_set (&c->round, s.first, s.count);
+#ifdef PLANT_BUG_mirror_into_dirty
+  bitmap_clear (&c->dirty, s.first, s.count);
+#endif
+  return (struct dirt){ .changed = length, .touched = all.touched };
+}
+
+void
+chunks_quarantine (struct chunks *c, uint64_t offset, uint64_t length)
+{
+  const struct span s = span_of (c, offset, length);
+
+  bitmap_set (&c->quarantined, s.first, s.count);
+}
+
+void
+chunks_flag_leased (const struct chunks *c, struct inflight *l)
+{
+  if (l->mirrored == 0)
+    return;
+  for (struct inflight_node *n = l->head.next; n != &l->head; n = n->next)
+    n->conflict |=
+      n->mirrored && any (&c->leased, span_of (c, n->offset, n->length));
+}
+
 void
 chunks_mark_all (struct chunks *c)
 {

@@ -62,6 +62,21 @@ extern void chunks_begin_round (struct chunks *c);
 /* The bytes of what is hot, and dirty. */
 extern uint64_t chunks_hot_bytes (const struct chunks *c);
 
+/* Whether nothing of a guest request's chunks has D, L or Q (R12). */
+extern bool chunks_may_mirror (const struct chunks *c, uint64_t offset,
+                               uint64_t length);
+
+/* U, W and G for what a guest request has written on both sides. */
+extern struct dirt chunks_mirrored (struct chunks *c, uint64_t offset,
+                                    uint64_t length);
+
+/* Q for what it touches. */
+extern void chunks_quarantine (struct chunks *c, uint64_t offset,
+                               uint64_t length);
+
+/* R12: what is mirrored and touches a chunk with L is in conflict. */
+extern void chunks_flag_leased (const struct chunks *c, struct inflight *l);
+
 /* Everything becomes dirty; the other bits stay. */
 extern void chunks_mark_all (struct chunks *c);
 

@@ -80,6 +80,7 @@ tracker_commit_begin (struct tracker *t, uint64_t token, unsigned patience_ms)
       !chunks_clean (&t->chunks))
     return fail (EBUSY); /* R10 */
   t->owner_before = tracker_owner (t);
+  t->mirror_block = 0; /* what is committed is not written to behind it */
   gate_commit (&t->gate, patience_ms * INT64_C (1000));
   return 0;
 }

@@ -8,9 +8,7 @@
 void
 inflight_init (struct inflight *l)
 {
-  l->head = (struct inflight_node){ 0, 0, &l->head, &l->head };
-  l->requests = 0;
-  l->bytes = 0;
+  *l = (struct inflight){ .head = { .prev = &l->head, .next = &l->head } };
 }
 
 void
@@ -19,7 +17,9 @@ inflight_add (struct inflight *l, struct inflight_node *node, uint64_t offset,
 {
   assert (offset <= UINT64_MAX - length);
 
-  *node = (struct inflight_node){ offset, length, l->head.prev, &l->head };
+  *node = (struct inflight_node){
+    .offset = offset, .length = length, .prev = l->head.prev, .next = &l->head
+  };
   node->prev->next = node;
   l->head.prev = node;
   l->requests++;
@@ -37,6 +37,23 @@ inflight_remove (struct inflight *l, struct inflight_node *node)
   node->prev = node->next = NULL;
   l->requests--;
   l->bytes -= node->length;
+  l->mirrored -= node->mirrored;
+}
+
+void
+inflight_mirror (struct inflight *l, struct inflight_node *node)
+{
+  assert (!node->mirrored);
+  node->mirrored = true;
+  l->mirrored++;
+}
+
+void
+inflight_conflict (struct inflight *l)
+{
+  for (struct inflight_node *n = l->head.next; l->mirrored > 0 && n != &l->head;
+       n = n->next)
+    n->conflict = true;
 }
 
 bool

@@ -15,6 +15,8 @@
 struct inflight_node {
   uint64_t offset; /* bytes */
   uint64_t length; /* bytes */
+  bool mirrored;   /* it goes to the destination, too (R12) */
+  bool conflict;   /* and something came in its way */
   struct inflight_node *prev, *next;
 };
 
@@ -22,12 +24,19 @@ struct inflight {
   struct inflight_node head; /* of a ring; offset and length unused */
   uint64_t requests;
   uint64_t bytes;
+  uint64_t mirrored; /* requests */
 };
 
 extern void inflight_init (struct inflight *l);
 extern void inflight_add (struct inflight *l, struct inflight_node *node,
                           uint64_t offset, uint64_t length);
 extern void inflight_remove (struct inflight *l, struct inflight_node *node);
+
+/* It goes to the destination, too. */
+extern void inflight_mirror (struct inflight *l, struct inflight_node *node);
+
+/* Something has come in the way of all that do. */
+extern void inflight_conflict (struct inflight *l);
 
 /* Whether a request in flight touches a byte of [offset, offset + length). */
 extern bool inflight_overlaps (const struct inflight *l, uint64_t offset,

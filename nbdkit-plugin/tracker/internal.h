@@ -3,6 +3,7 @@
  *
  *   tracker.c   life, owner and places, tracking, looking
  *   request.c   a guest's request: the gate, the list, the mark
+ *   mirror.c    requests that go to both sides
  *   lease.c     what the migrator takes and gives back, flushes, quarantine
  *   cut-over.c  holds and commits
  *   wait.c      waiting, and the gate's clock
@@ -85,6 +86,9 @@ struct tracker {
   struct dirt dirt;          /* since tracking began */
   struct dirty_rate rate;
 
+  uint32_t mirror_block; /* bytes; 0: nothing is mirrored */
+  uint64_t mirrored, mirrored_bytes, not_mirrored;
+
   unsigned places[2]; /* of OWNER_SOURCE and OWNER_DESTINATION */
 
   struct gate gate;
@@ -155,6 +159,15 @@ extern void tracker_end_held (struct tracker *t, bool *held);
  * in 'held' until its next turn, or a chain of holds could pass it by.
  */
 extern bool tracker_pass_gate (struct tracker *t, bool *held);
+
+/* R12: one that enters: does it go to the destination, too? */
+extern void tracker_choose_sides (struct tracker *t,
+                                  struct tracker_request *req, uint64_t offset,
+                                  uint64_t length);
+
+/* One that leaves: what it touches is dirty (R2); and it leaves. */
+extern void tracker_mark (struct tracker *t, const struct tracker_request *req);
+extern void tracker_leave_list (struct tracker *t, struct tracker_request *req);
 
 /* Requests under way that are not listed.  (Needs no lock.) */
 extern uint64_t tracker_count_untracked (struct tracker *t);

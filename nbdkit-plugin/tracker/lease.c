@@ -38,12 +38,17 @@ lease (struct tracker *t, enum chunks_which which, uint64_t cursor,
        uint64_t max_bytes, size_t max_extents, struct extents *out,
        uint64_t *next)
 {
+  int r = 0;
+
   tracker_apply_deadline (t);
-  if (t->tracking)
-    return chunks_lease (&t->chunks, which, cursor, max_bytes, max_extents, out,
-                         next);
   *next = t->chunks.disk_bytes;
-  return 0;
+  if (t->tracking)
+    r = chunks_lease (&t->chunks, which, cursor, max_bytes, max_extents, out,
+                      next);
+#ifndef PLANT_BUG_mirror_no_conflict
+  chunks_flag_leased (&t->chunks, &t->in_flight); /* R12 */
+#endif
+  return r;
 }
 
 int
@@ -196,6 +201,7 @@ tracker_lost (struct tracker *t)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
   tracker_apply_deadline (t);
+  inflight_conflict (&t->in_flight);
   chunks_lost (&t->chunks);
   return ++t->epoch;
 }

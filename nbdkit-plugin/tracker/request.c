@@ -12,8 +12,8 @@
  * interest any more.  It is the owner of now that counts: a request that went
  * to a destination may end when this is the source of another migration.
  */
-static void
-mark (struct tracker *t, const struct tracker_request *req)
+void
+tracker_mark (struct tracker *t, const struct tracker_request *req)
 {
   if (!t->tracking || tracker_owner (t) != OWNER_SOURCE)
     return;
@@ -51,7 +51,7 @@ enter_untracked (struct tracker *t, struct tracker_request *req)
     leave_untracked (t, req->lane);
     return false;
   }
-  req->listed = false;
+  req->listed = req->mirrored = false;
   req->route = get_route (t);
   if (!is_served (req->route.owner))
     leave_untracked (t, req->lane);
@@ -73,9 +73,12 @@ enter_listed (struct tracker *t, struct tracker_request *req, uint64_t offset,
   if (!is_served (req->route.owner))
     return TRACKER_FENCED;
   req->listed = true;
+  tracker_choose_sides (t, req, offset, length);
   inflight_add (&t->in_flight, &req->node, offset, length);
+  if (req->mirrored)
+    inflight_mirror (&t->in_flight, &req->node);
 #ifdef PLANT_BUG_mark_before_write
-  mark (t, req);
+  tracker_mark (t, req);
 #endif
   return TRACKER_PASS;
 }
@@ -90,6 +93,14 @@ tracker_enter (struct tracker *t, struct tracker_request *req, uint64_t offset,
 }
 
 void
+tracker_leave_list (struct tracker *t, struct tracker_request *req)
+{
+  inflight_remove (&t->in_flight, &req->node);
+  if (t->in_flight.requests == 0)
+    pthread_cond_broadcast (&t->progress);
+}
+
+void
 tracker_leave (struct tracker *t, struct tracker_request *req)
 {
   if (!req->listed) {
@@ -98,13 +109,13 @@ tracker_leave (struct tracker *t, struct tracker_request *req)
   }
 
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  assert (!req->mirrored);
   tracker_apply_deadline (t);
+  t->not_mirrored += req->missed;
 #ifndef PLANT_BUG_mark_before_write
-  mark (t, req); /* R2: before it leaves the list */
+  tracker_mark (t, req); /* R2: before it leaves the list */
 #endif
-  inflight_remove (&t->in_flight, &req->node);
-  if (t->in_flight.requests == 0)
-    pthread_cond_broadcast (&t->progress);
+  tracker_leave_list (t, req);
 }
 
 /* Takes no lock. */

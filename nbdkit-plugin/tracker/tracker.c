@@ -104,6 +104,8 @@ interrupt (struct tracker *t)
 {
   if (chunks_interrupt (&t->chunks))
     tracker_quarantined (t);
+  inflight_conflict (&t->in_flight);
+  t->mirror_block = 0;
   t->flush_under_way = false;
   t->epoch++;
 }
@@ -153,6 +155,7 @@ tracker_begin (struct tracker *t, bool resume, bool same_destination)
   atomic_store (&t->tracking, true); /* R1: before the bits are looked at */
   interrupt (t); /* finds nothing if the session before was ended */
   chunks_forget_guest (&t->chunks);
+  t->mirrored = t->mirrored_bytes = t->not_mirrored = 0;
   if (!resumed)
     chunks_mark_all (&t->chunks);
   /* R17: a server that was stopped since then goes on only now. */
@@ -268,6 +271,10 @@ tracker_get_status (struct tracker *t, struct tracker_status *s)
     .guest_bytes = chunks_bytes (c, &c->guest),
     .dirt = t->dirt,
     .dirt_rate = dirty_rate_get (&t->rate, now_us () / 1000),
+    .mirrored_in_flight = t->in_flight.mirrored,
+    .mirrored = t->mirrored,
+    .mirrored_bytes = t->mirrored_bytes,
+    .not_mirrored = t->not_mirrored,
     .gates_expired = t->gates_expired,
     .last_pause_us = t->gate.last_pause_us,
   };

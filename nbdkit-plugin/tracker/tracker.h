@@ -92,7 +92,7 @@ enum tracker_verdict {
 /* One write-type request (write, zero, trim).  Lives with the caller from the
  * first tracker_enter, before which it is TRACKER_REQUEST_INIT, to
  * tracker_leave; all members are the tracker's but those of the route, which
- * the caller reads.
+ * the caller reads, and of what it wishes.
  */
 struct tracker_request {
   struct inflight_node node;
@@ -100,6 +100,9 @@ struct tracker_request {
   bool listed;        /* in the list, not only counted */
   unsigned char lane; /* where it is counted (lane.h) */
   struct route route;
+  bool may_be_mirrored; /* the caller's wish: set it before the first enter */
+  bool mirrored;        /* part of the route: to the destination, too (R12) */
+  bool missed;          /* it was not, though others are */
 };
 
 #define TRACKER_REQUEST_INIT                                                   \
@@ -135,6 +138,15 @@ extern void tracker_give_up (struct tracker *t, struct tracker_request *req);
  * before the guest sees the reply, once for each TRACKER_PASS.
  */
 extern void tracker_leave (struct tracker *t, struct tracker_request *req);
+
+/* The same for one that is mirrored, when it has ended on both sides (R12). */
+enum tracker_both {
+  BOTH_WRITTEN,
+  BOTH_FAILED,  /* one of them, or it was never sent to the destination */
+  BOTH_UNKNOWN, /* at the destination it may still be done (R17) */
+};
+extern void tracker_leave_both (struct tracker *t, struct tracker_request *req,
+                                enum tracker_both outcome);
 
 /* Who owns the disk, and where.  The second is false if nobody is served. */
 extern enum owner tracker_owner (struct tracker *t);
@@ -194,6 +206,20 @@ extern void tracker_stop (struct tracker *t);
  */
 extern void tracker_set_written (struct tracker *t, bool written);
 extern bool tracker_is_tracking (struct tracker *t);
+
+/* ---- Mirroring (R12) ---------------------------------------------------- */
+
+/* From now on requests that consist of blocks of so many bytes are mirrored, if
+ * nothing is in their way; 0: none.  It also ends with the session, with
+ * tracker_stop and tracker_commit_begin.  What is under way then goes on.
+ */
+extern void tracker_mirror (struct tracker *t, uint32_t block_bytes);
+
+/* What was mirrored and not flushed may be gone: U and F become D, and what is
+ * under way comes into conflict (R6a).  The epoch stays: what was copied over
+ * other connections is proven by flushes of theirs, or is lost with them.
+ */
+extern void tracker_mirror_lost (struct tracker *t);
 
 /* ---- Leases (R3 to R6a) ------------------------------------------------ */
 
@@ -383,10 +409,15 @@ struct tracker_status {
   uint64_t remaining_bytes; /* D + L + in flight (R9), at most the disk */
   uint64_t in_flight_bytes;
   uint64_t in_flight_requests;
-  uint64_t hot_bytes;     /* dirty and hot (chunks.h) */
-  uint64_t guest_bytes;   /* chunks that guests touched in this session */
-  struct dirt dirt;       /* what guests did since tracking began */
-  struct dirt dirt_rate;  /* and of late, in bytes per second */
+  uint64_t hot_bytes;    /* dirty and hot (chunks.h) */
+  uint64_t guest_bytes;  /* chunks that guests touched in this session */
+  struct dirt dirt;      /* what guests did since tracking began */
+  struct dirt dirt_rate; /* and of late, in bytes per second */
+  uint64_t mirrored_in_flight;
+  /* Since the session began: requests that went to both sides, their bytes, and
+   * those that did not although requests were mirrored.
+   */
+  uint64_t mirrored, mirrored_bytes, not_mirrored;
   uint64_t gates_expired; /* deadlines that passed */
   uint64_t last_pause_us;
 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The tracker between threads that do to it, at random, all they may do.
  *
- * - Guests write an array in memory, the source; after a pivot, the other one.
+ * - Guests write an array in memory, the source; after a pivot, the other one;
+ *   and both, in any order, where they are told to.
  * - The migrator, the main thread, copies the source to the destination and
  *   commits now and then.  Everything fails on it at times.  The destination
  *   has a cache that survives no crash and a durable part which a flush brings
@@ -56,6 +57,7 @@ static uint64_t rnd;          /* likewise */
 static atomic_bool quit;
 static atomic_uint writing;         /* guests between enter and leave */
 static atomic_ulong writes, fenced; /* by guests */
+static atomic_ulong mirrored;       /* of them */
 static atomic_uint failures;
 
 /* The session.  Whoever ends it, and each command of the migrator, holds this
@@ -98,6 +100,61 @@ put (byte *array, uint64_t i, uint8_t value)
 
 /* ---- Guests ------------------------------------------------------------ */
 
+static void write_late_range (uint64_t offset, uint64_t length,
+                              const uint8_t *data);
+static _Atomic bool copied[CHUNKS]; /* ever written, or tried to (R18) */
+
+#define LONGEST 70
+
+static void
+put_all (byte *array, uint64_t offset, uint64_t length, const uint8_t *data,
+         uint64_t *r)
+{
+  for (uint64_t i = 0; i < length; i++) {
+    put (array, offset + i, data[i]);
+    if (unit_random (r, 64) == 0)
+      sched_yield ();
+  }
+}
+
+/* On both sides, one after the other; what happens there may be anything. */
+static enum tracker_both
+guest_write_both (uint64_t offset, uint64_t length, uint64_t *r)
+{
+  const unsigned fate = unit_random (r, 12);
+  const uint64_t at_source = fate == 0 ? unit_random (r, length + 1) : length;
+  const uint64_t at_destination = fate == 1   ? unit_random (r, length + 1)
+                                  : fate == 2 ? 0
+                                              : length;
+  const bool source_first = unit_random (r, 2);
+  uint8_t data[LONGEST];
+
+  for (uint64_t i = 0; i < length; i++)
+    data[i] = unit_random (r, 256);
+  writing++;
+  if (source_first)
+    put_all (source, offset, at_source, data, r);
+  yield (r, 3);
+  put_all (cache, offset, at_destination, data, r);
+  if (!source_first)
+    put_all (source, offset, at_source, data, r);
+  if (fate == 2)
+    write_late_range (offset, length, data);
+  writing--;
+  writes++;
+  mirrored++;
+  return fate == 2 ? BOTH_UNKNOWN : fate < 2 ? BOTH_FAILED : BOTH_WRITTEN;
+}
+
+static void
+write_and_leave (struct tracker_request *req, uint64_t offset, uint64_t length,
+                 uint64_t *r)
+{
+  tracker_leave_both (t, req, guest_write_both (offset, length, r));
+  for (uint64_t i = offset / CHUNK; i <= (offset + length - 1) / CHUNK; i++)
+    copied[i] = true;
+}
+
 static void
 guest_write (byte *array, uint64_t offset, uint64_t length, uint64_t *r)
 {
@@ -120,11 +177,11 @@ static void *
 guest (void *opaque)
 {
   uint64_t r = *(uint64_t *)opaque;
-  struct tracker_request req = TRACKER_REQUEST_INIT;
+  struct tracker_request req = { .may_be_mirrored = true };
 
   while (!quit) {
     const uint64_t offset = unit_random (&r, DISK);
-    const uint64_t most = DISK - offset < 70 ? DISK - offset : 70;
+    const uint64_t most = DISK - offset < LONGEST ? DISK - offset : LONGEST;
     const uint64_t length = 1 + unit_random (&r, most);
     enum tracker_verdict verdict;
 
@@ -133,7 +190,9 @@ guest (void *opaque)
     while (verdict == TRACKER_WAIT && !quit);
     if (verdict == TRACKER_WAIT)
       tracker_give_up (t, &req);
-    if (verdict == TRACKER_PASS) {
+    if (verdict == TRACKER_PASS && req.mirrored)
+      write_and_leave (&req, offset, length, &r);
+    else if (verdict == TRACKER_PASS) {
       guest_write (req.route.owner == OWNER_SOURCE ? source : cache, offset,
                    length, &r);
       tracker_leave (t, &req);
@@ -208,45 +267,71 @@ static struct late {
   uint8_t data[DISK];
 } late[LATE_MAX];
 static unsigned nr_late;
+static pthread_mutex_t late_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static uint8_t flushing[DISK]; /* what the flush under way makes durable */
 
-/* One of them, in no order. */
+/* The lock must be held. */
 static void
-land_late_write (void)
+land_one (unsigned k)
 {
-  struct late *l;
-  unsigned k;
+  struct late *l = &late[k];
 
-  if (nr_late == 0)
-    return;
-  k = unit_random (&rnd, nr_late);
-  l = &late[k];
   for (uint64_t i = 0; i < l->length; i++)
     put (cache, l->offset + i, l->data[i]);
   *l = late[--nr_late];
 }
 
+/* One of them, in no order. */
+static void
+land_late_write (void)
+{
+  pthread_mutex_lock (&late_lock);
+  if (nr_late > 0)
+    land_one (unit_random (&rnd, nr_late));
+  pthread_mutex_unlock (&late_lock);
+}
+
 static void
 land_late_writes (void)
 {
+  pthread_mutex_lock (&late_lock);
   while (nr_late > 0)
-    land_late_write ();
+    land_one (unit_random (&rnd, nr_late));
+  pthread_mutex_unlock (&late_lock);
+}
+
+static void
+write_late_range (uint64_t offset, uint64_t length, const uint8_t *data)
+{
+  struct late *l;
+
+  pthread_mutex_lock (&late_lock);
+  if (nr_late == LATE_MAX)
+    land_one (0);
+  l = &late[nr_late++];
+  l->offset = offset;
+  l->length = length;
+  memcpy (l->data, data, length);
+  pthread_mutex_unlock (&late_lock);
 }
 
 static void
 write_late (const struct extents *e, const uint8_t *data)
 {
-  for (size_t k = 0; k < e->n; k++) {
-    struct late *l;
+  for (size_t k = 0; k < e->n; k++)
+    write_late_range (e->v[k].offset, e->v[k].length, data + e->v[k].offset);
+}
 
-    if (nr_late == LATE_MAX)
-      land_late_write ();
-    l = &late[nr_late++];
-    l->offset = e->v[k].offset;
-    l->length = e->v[k].length;
-    memcpy (l->data, data + l->offset, l->length);
-  }
+static bool
+is_any_late (void)
+{
+  bool any;
+
+  pthread_mutex_lock (&late_lock);
+  any = nr_late > 0;
+  pthread_mutex_unlock (&late_lock);
+  return any;
 }
 
 /* What was not flushed may be gone. */
@@ -272,7 +357,6 @@ static struct lease {
 
 static bool flush_under_way;
 static uint64_t epoch, flush_epoch;
-static bool copied[CHUNKS]; /* ever written, or tried to (R18) */
 
 static void
 drop_lease (struct lease *l)
@@ -517,6 +601,21 @@ lost (void)
   count.lost++;
 }
 
+/* On, off, or a connection of the mirror's has gone with nothing lost. */
+static void
+mirror (void)
+{
+  const unsigned kind = unit_random (&rnd, 4);
+
+  if (!lock_session ())
+    return;
+  if (kind == 3)
+    tracker_mirror_lost (t);
+  if (kind != 2)
+    tracker_mirror (t, kind == 0 ? 0 : 1 + unit_random (&rnd, 2));
+  pthread_mutex_unlock (&session_lock);
+}
+
 /* ---- Commit ------------------------------------------------------------- */
 
 static void
@@ -527,7 +626,7 @@ check_equal (void)
       fail ("a guest writes in the pause (R9)");
     sched_yield ();
   }
-  if (nr_late > 0)
+  if (is_any_late ())
     fail ("a write is still to land at the commit (R17)");
   for (uint64_t i = 0; i < DISK; i++) {
     if (get (source, i) != get (cache, i)) {
@@ -771,6 +870,8 @@ rare_step (void)
     flush_begin ();
   else if (kind < 80)
     flush_end (unit_random (&rnd, 6) > 0);
+  else if (kind < 82)
+    mirror ();
   else if (kind < 84)
     lost ();
   else if (kind < 88)
@@ -819,10 +920,10 @@ report (void)
     "drains %u"
     "\n    detached %u, pivoted %u, handed over %u, rolled back %u, not "
     "recorded %u, gate found open %u"
-    "\n    guest writes %lu, fenced %lu ",
+    "\n    guest writes %lu, to both sides %lu, fenced %lu ",
     count.sessions, count.lost, count.quarantined, count.compared,
     count.not_drained, count.detached, count.pivoted, count.handed_over,
-    count.rolled_back, count.unrecorded, count.ended, writes, fenced);
+    count.rolled_back, count.unrecorded, count.ended, writes, mirrored, fenced);
 }
 
 static void
@@ -870,6 +971,7 @@ test_hammer (void)
     CU_ASSERT (count.detached > 0);
     CU_ASSERT (count.pivoted > 0);
     CU_ASSERT (count.handed_over > 0);
+    CU_ASSERT (mirrored > 0);
   }
 }
 
