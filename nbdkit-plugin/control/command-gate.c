@@ -79,6 +79,7 @@ command_hold (struct call *call)
   token = tracker_hold (t, deadline_ms);
   if (token == 0)
     return call_fail (call, "GateBusy", "the gate is closed already");
+  throttle_let_pass (&call->export->throttle, deadline_ms);
   if (!wait_drained (call, token))
     return NULL;
   tracker_get_status (t, &s);
@@ -96,6 +97,7 @@ command_release (struct call *call)
     return NULL;
   if (tracker_release (call->export->tracker, token, &pause_us) == -1)
     return fail_gate (call, "release");
+  throttle_let_pass (&call->export->throttle, 0);
   return json_pack ("{s:I}", "pause_us", (json_int_t)pause_us);
 }
 
@@ -172,6 +174,7 @@ record_new_owner (struct call *call, enum owner owner, enum record_end end)
     if (owner == OWNER_DESTINATION && place_destination (e) != NULL)
       relay_set_owner (place_destination (e), true);
     tracker_commit_end (e->tracker, true, owner);
+    throttle_set (&e->throttle, 0, 0); /* there is nothing to keep up with */
     return answer_owner (call);
   case OWNER_KEPT:
     tracker_commit_end (e->tracker, false, before);

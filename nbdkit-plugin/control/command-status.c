@@ -231,6 +231,19 @@ refusal_status (struct export *e)
   return text ? json_string (text) : json_null ();
 }
 
+static json_t *
+throttle_status (struct export *e)
+{
+  struct throttle_status s;
+
+  throttle_get_status (&e->throttle, &s);
+  return json_pack (
+    "{s:I, s:i, s:I, s:I, s:I, s:I}", "bytes_per_second", (json_int_t)s.rate,
+    "waiting_requests", (int)s.waiting, "charged_bytes", (json_int_t)s.charged,
+    "delayed_requests", (json_int_t)s.delayed_requests, "delayed_us",
+    (json_int_t)s.delayed_us, "longest_us", (json_int_t)s.longest_us);
+}
+
 json_t *
 command_status (struct call *call)
 {
@@ -241,6 +254,7 @@ command_status (struct call *call)
 
   if (json == NULL || json_object_update (json, tracker) == -1 ||
       json_object_set_new (json, "relay", relay_status (e)) == -1 ||
+      json_object_set_new (json, "throttle", throttle_status (e)) == -1 ||
       json_object_set_new (json, "local_refusal", refusal_status (e)) == -1 ||
       json_object_set_new (json, "guest", guest_status (e)) == -1) {
     json_decref (json);

@@ -37,6 +37,7 @@ static const struct command {
   { "flush-end", command_flush_end, NEED_THE_SESSION },
   { "compare", command_compare, NEED_THE_SESSION },
   { "compared", command_compared, NEED_THE_SESSION },
+  { "throttle", command_throttle, NEED_THE_SESSION },
   { "hold", command_hold, NEED_THE_SESSION },
   { "release", command_release, NEED_THE_SESSION },
   { "prepare", command_prepare, NEED_THE_SESSION },
@@ -100,8 +101,11 @@ call_command (struct call *call, const struct command *command)
     return command->function (call);
 
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&call->export->session.lock);
-  if (command->need == NEED_THE_SESSION && !call_is_session (call))
-    return NULL;
+  if (command->need == NEED_THE_SESSION) {
+    if (!call_is_session (call))
+      return NULL;
+    throttle_renew (&call->export->throttle, PROTOCOL_SILENCE_MS); /* R7 */
+  }
   return command->function (call);
 }
 

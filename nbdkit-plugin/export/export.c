@@ -152,6 +152,7 @@ export_free (struct export *e)
     tracker_free (e->tracker);
   session_state_destroy (&e->session);
   shared_reads_destroy (&e->shared_reads);
+  throttle_destroy (&e->throttle);
   local_destroy (&e->local);
   pthread_mutex_destroy (&e->connect_lock);
   pthread_mutex_destroy (&e->places_lock);
@@ -178,6 +179,7 @@ export_new (nbdkit_backend *backend, int readonly, const char *name)
   pthread_mutex_init (&e->places_lock, NULL);
   session_state_init (&e->session);
   shared_reads_init (&e->shared_reads);
+  throttle_init (&e->throttle);
   e->backend = backend;
   e->readonly = readonly;
   e->allocation = allocation_new (e);

@@ -18,6 +18,7 @@
 #include "local.h"
 #include "session-state.h"
 #include "shared-reads.h"
+#include "tracker/throttle.h"
 #include "tracker/tracker.h"
 
 /* Requests of all NBD clients that succeeded, the migrator's reads included, in
@@ -107,6 +108,7 @@ struct export
   bool not_kept;          /* at the end: what is left could not be kept */
 
   struct shared_reads shared_reads; /* of the session; has its own lock */
+  struct throttle throttle;         /* of the session; has its own lock */
 
   struct guest_counters guest[LANES];
   struct session session; /* has its own lock */

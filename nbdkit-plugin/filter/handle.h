@@ -23,8 +23,9 @@ struct handle {
    * 0: it has not
    */
   unsigned wrote_in;
-  int64_t session_pid; /* of a process with a control connection, or 0 */
-  bool told;           /* atomic: that it is fenced was logged */
+  int64_t session_pid;   /* of a process with a control connection, or 0 */
+  bool told;             /* atomic: that it is fenced was logged */
+  struct fair_flow flow; /* the throttle's */
 };
 
 #endif /* NBDMIGRATE_HANDLE_H */

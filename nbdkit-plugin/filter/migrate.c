@@ -77,6 +77,7 @@ wake_export (struct export *e, void *opaque)
 {
   (void)opaque;
   tracker_wake (e->tracker);
+  throttle_stop (&e->throttle);
   place_stop_all (e);
 }
 

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "export/place.h"
+#include "delay.h"
 #include "request.h"
 #include "view.h"
 
@@ -147,7 +148,7 @@ change (const struct io *io)
   struct tracker_request req = TRACKER_REQUEST_INIT;
   int r;
 
-  if (enter (io, &req) == -1)
+  if (delay_change (io) == -1 || enter (io, &req) == -1)
     return -1;
   r = serve_at (io, req.route.place);
   tracker_leave (io->handle->export->tracker, &req); /* R2 */

@@ -144,40 +144,63 @@ range_mask (uint64_t w, uint64_t first, uint64_t n)
   return mask;
 }
 
-/* What it will do to mark these chunks. */
+/* The chunks that a request touches (R2, R12). */
+struct span {
+  uint64_t first, count;
+};
+
+static struct span
+span_of (const struct chunks *c, uint64_t offset, uint64_t length)
+{
+  const uint64_t first = offset >> c->shift;
+
+  if (length == 0)
+    return (struct span){ first, 0 };
+  return (struct span){ first,
+                        ((offset + length - 1) >> c->shift) - first + 1 };
+}
+
+/* What it would do to mark them. */
 static struct dirt
-weigh (const struct chunks *c, uint64_t first, uint64_t n)
+weigh (const struct chunks *c, struct span s)
 {
   struct count fresh = { .chunks = 0 }, again = { .chunks = 0 };
+  const uint64_t end = s.first + s.count;
 
-  for (uint64_t w = first / WORD_BITS; w * WORD_BITS < first + n; w++) {
-    const uint64_t bits = range_mask (w, first, n) & ~c->dirty.words[w];
+  if (s.count == 0)
+    return (struct dirt){ .changed = 0 };
+  for (uint64_t w = s.first / WORD_BITS; w * WORD_BITS < end; w++) {
+    const uint64_t bits = range_mask (w, s.first, s.count) & ~c->dirty.words[w];
 
     count_bits (c, &fresh, w, bits);
     count_bits (c, &again, w, bits & c->guest.words[w]);
   }
   return (struct dirt){
-    .touched = bytes_of (c, n, first + n == c->n),
+    .touched = bytes_of (c, s.count, end == c->n),
     .dirtied = bytes_of (c, fresh.chunks, fresh.with_last),
     .redirtied = bytes_of (c, again.chunks, again.with_last),
   };
 }
 
 struct dirt
-chunks_mark (struct chunks *c, uint64_t offset, uint64_t length)
+chunks_weigh (const struct chunks *c, uint64_t offset, uint64_t length)
 {
-  if (length == 0)
-    return (struct dirt){ .changed = 0 };
-
-  const uint64_t first = offset >> c->shift;
-  const uint64_t n = ((offset + length - 1) >> c->shift) - first + 1;
-  struct dirt dirt = weigh (c, first, n);
+  struct dirt dirt = weigh (c, span_of (c, offset, length));
 
   dirt.changed = length;
-  bitmap_set (&c->dirty, first, n);
-  bitmap_set (&c->written, first, n); /* R1, R18 */
-  bitmap_set (&c->guest, first, n);
-  bitmap_set (&c->round, first, n);
+  return dirt;
+}
+
+struct dirt
+chunks_mark (struct chunks *c, uint64_t offset, uint64_t length)
+{
+  const struct span s = span_of (c, offset, length);
+  const struct dirt dirt = chunks_weigh (c, offset, length);
+
+  bitmap_set (&c->dirty, s.first, s.count);
+  bitmap_set (&c->written, s.first, s.count); /* R1, R18 */
+  bitmap_set (&c->guest, s.first, s.count);
+  bitmap_set (&c->round, s.first, s.count);
   return dirt;
 }
 
@@ -202,22 +225,6 @@ chunks_hot_bytes (const struct chunks *c)
   for (uint64_t w = 0; w * WORD_BITS < c->n; w++)
     count_bits (c, &count, w, c->hot.words[w] & c->dirty.words[w]);
   return bytes_of (c, count.chunks, count.with_last);
-}
-
-/* The chunks that a request touches (R12). */
-struct span {
-  uint64_t first, count;
-};
-
-static struct span
-span_of (const struct chunks *c, uint64_t offset, uint64_t length)
-{
-  const uint64_t first = offset >> c->shift;
-
-  if (length == 0)
-    return (struct span){ first, 0 };
-  return (struct span){ first,
-                        ((offset + length - 1) >> c->shift) - first + 1 };
 }
 
 static bool
@@ -245,7 +252,7 @@ struct dirt
 chunks_mirrored (struct chunks *c, uint64_t offset, uint64_t length)
 {
   const struct span s = span_of (c, offset, length);
-  const struct dirt all = weigh (c, s.first, s.count);
+  const struct dirt all = weigh (c, s);
 
   bitmap_set (&c->unflushed, s.first, s.count);
   bitmap_set (&c->written, s.first, s.count); /* R18 */

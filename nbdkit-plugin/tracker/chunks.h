@@ -52,6 +52,10 @@ extern uint64_t chunks_bytes (const struct chunks *c, const struct bitmap *b);
 /* Whether the destination has all of it, durably and for sure (R10). */
 extern bool chunks_clean (const struct chunks *c);
 
+/* What chunks_mark would do. */
+extern struct dirt chunks_weigh (const struct chunks *c, uint64_t offset,
+                                 uint64_t length);
+
 /* D, W and G for what a guest request touched.  Returns what that did. */
 extern struct dirt chunks_mark (struct chunks *c, uint64_t offset,
                                 uint64_t length);

@@ -118,6 +118,13 @@ tracker_leave (struct tracker *t, struct tracker_request *req)
   tracker_leave_list (t, req);
 }
 
+struct dirt
+tracker_weigh (struct tracker *t, uint64_t offset, uint64_t length)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  return chunks_weigh (&t->chunks, offset, length);
+}
+
 /* Takes no lock. */
 enum owner
 tracker_owner (struct tracker *t)

@@ -148,6 +148,10 @@ enum tracker_both {
 extern void tracker_leave_both (struct tracker *t, struct tracker_request *req,
                                 enum tracker_both outcome);
 
+/* What such a request would do, were it to end now. */
+extern struct dirt tracker_weigh (struct tracker *t, uint64_t offset,
+                                  uint64_t length);
+
 /* Who owns the disk, and where.  The second is false if nobody is served. */
 extern enum owner tracker_owner (struct tracker *t);
 extern bool tracker_route (struct tracker *t, struct route *route);

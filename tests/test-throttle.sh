@@ -1,0 +1,140 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# The limit of what guests may write: it delays their writes and nothing else,
+# and is gone with whatever it was for.
+#
+# At a byte per second each write waits as long as any may, so that somebody is
+# always found waiting; how long that is, is never asked.
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+requires nbdkit jq qemu-io
+
+size=$((16 << 20))
+
+limit ()
+{
+  talk throttle "{\"bytes_per_second\": $1}"
+}
+
+throttle ()
+{
+  talk status
+  answered ".return.throttle.$1"
+}
+
+somebody_waits ()
+{
+  [ "$(throttle waiting_requests)" -gt 0 ]
+}
+
+nobody_waits ()
+{
+  [ "$(throttle waiting_requests)" -eq 0 ]
+}
+
+# io NAME COMMAND...: one client, one command after the other.
+io ()
+{
+  local name=$1 commands=() c
+
+  shift
+  for c in "$@"; do commands+=(-c "$c"); done
+  start_bg "$name" qemu-io -f raw "${commands[@]}" "$(uri proxy)"
+}
+
+must_io ()
+{
+  io io "$@"
+  wait_bg io || fail "qemu-io $*"
+}
+
+begin ()
+{
+  start_talker proxy
+  talk attach
+  talk begin '{"destination": "nbd://localhost/nowhere", "restart": true}'
+}
+
+take_all ()
+{
+  local epoch
+
+  talk take "{\"cursor\": 0, \"max_bytes\": $size}"
+  talk status
+  epoch=$(answered .return.epoch)
+  talk done "{\"extents\": [[0, $size]], \"epoch\": $epoch}"
+}
+
+start_proxy proxy memory $size
+must_io 'write 0 4k'
+begin
+
+echo "-- the rate: half a second's worth takes no less than a quarter"
+limit $((4 << 20))
+begun=${EPOCHREALTIME/./}
+writes=()
+for ((i = 0; i < 32; i++)); do writes+=("write $((i * 65536)) 65536"); done
+must_io "${writes[@]}"
+took=$((${EPOCHREALTIME/./} - begun))
+((took >= 250000)) || fail "2 MiB in $took us"
+[ "$(throttle charged_bytes)" -eq $((2 << 20)) ] || fail "not the length"
+[ "$(throttle delayed_requests)" -ge 16 ] || fail "$answer"
+
+echo "-- zeroes and trims cost what they make dirty"
+limit $((1 << 30))
+charged=$(throttle charged_bytes)
+must_io "write -z 0 $size" "discard 0 $size"
+[ $(($(throttle charged_bytes) - charged)) -eq 8192 ] || fail "$answer"
+take_all
+must_io "discard 0 $size"
+[ $(($(throttle charged_bytes) - charged - 8192)) -eq $size ] || fail "$answer"
+
+echo "-- reads and flushes pass, and so does what waits when the limit goes"
+limit 1
+io writer 'write 0 4k' 'write 0 4k' 'write 0 4k' 'write 0 4k' 'write 0 4k'
+wait_for somebody_waits
+charged=$(throttle charged_bytes) delayed=$(throttle delayed_requests)
+must_io 'read 0 16M' 'flush'
+limit 0
+wait_bg writer || fail "the writer ended with exit status $?"
+nobody_waits || fail "$answer"
+
+echo "-- the gate"
+start_guest guest "$(uri proxy)" --depth 4 --kinds w
+limit 1
+wait_for somebody_waits
+talk hold '{"deadline_ms": 4000}'
+token=$(answered .return.token)
+nobody_waits || fail "delayed before a shut gate: $answer"
+talk release "{\"token\": \"$token\"}"
+wait_for somebody_waits
+
+echo "-- a client that is gone"
+kill_bg guest KILL
+wait_bg guest || :
+wait_for nobody_waits
+
+echo "-- the session's process dies"
+limit 0
+start_guest other "$(uri proxy)" --depth 4 --kinds w
+limit 1
+wait_for somebody_waits
+kill_bg talker KILL
+wait_bg talker || :
+exec {talk_to}>&- {talk_from}<&-
+start_talker proxy
+talk attach
+[ "$(throttle bytes_per_second)" -eq 0 ] || fail "it stays: $answer"
+guest_goes_on other 200
+stop_guest other
+
+echo "-- the server ends"
+talk begin '{"destination": "nbd://localhost/nowhere", "restart": true}'
+limit 1
+io writer 'write 0 4k' 'write 0 4k' 'write 0 4k' 'write 0 4k' 'write 0 4k'
+wait_for somebody_waits
+end_bg proxy || fail "the proxy ended with exit status $?"
+wait_bg writer || :
