@@ -4,7 +4,8 @@
  * ended), copier-pace.c (how much may be in flight), copier-queue.c (what
  * waits), copier-drop.c (what is given up), copier-flush.c (flushes),
  * copier-status.c (what is zero), copier-sample.c (whether it is),
- * copier-part.c (chunks of which parts have ended).
+ * copier-blank.c (what is zero at the destination), copier-part.c (chunks of
+ * which parts have ended).
  */
 
 #ifndef NBDMIGRATE_COPIER_INTERNAL_H
@@ -36,6 +37,7 @@ struct queue {
   uint64_t bytes;
 };
 
+struct blank;
 struct lookup;
 struct op;
 struct part;
@@ -66,8 +68,10 @@ struct copier {
   struct queue unknown;  /* to be asked about */
   struct queue ready;    /* kind known */
   struct lookup *lookup; /* the one that is under way, or NULL */
-  uint64_t tickets;      /* of questions so far */
-  bool distrusted;       /* the source was wrong about a zero: ask no more */
+  struct blank *blank;
+  uint64_t begun_end; /* nothing behind it was begun by now */
+  uint64_t tickets;   /* of questions so far */
+  bool distrusted;    /* the source was wrong about a zero: ask no more */
   uint64_t data_begin, data_end; /* this is data, as the source said */
   uint64_t random;               /* for samples */
   /* These wait for a connection. */
@@ -167,6 +171,9 @@ extern void copier_part_ended (struct copier *c, uint64_t offset,
  */
 extern int copier_add_known (struct copier *c, uint64_t offset, uint64_t length,
                              enum segment_kind kind, bool touched);
+/* It has ended: the destination holds the same already. */
+extern void copier_leave_out (struct copier *c, uint64_t offset,
+                              uint64_t length);
 /* A block at this offset is said to be zero and is not. */
 extern void copier_distrust (struct copier *c, uint64_t offset);
 
@@ -225,5 +232,28 @@ extern bool sample_choose (struct copier *c, struct sample *s,
 
 /* Whether what was read is. */
 extern bool sample_is_zero (struct copier *c, const struct sample *s);
+
+/* copier-blank.c.  NULL: no memory. */
+extern struct blank *blank_new (struct copier *c);
+extern void blank_free (struct blank *b);
+
+/* Ask what can be asked, and leave out what the destination has of the first
+ * of what is ready; whether that was anything.
+ */
+extern bool blank_run (struct copier *c);
+
+/* The first of what is ready waits for an answer. */
+extern bool blank_waits (const struct copier *c);
+
+/* All of this is zero there, as it has said.  Only for what is not 'touched'.
+ */
+extern bool blank_covers (const struct copier *c, uint64_t offset,
+                          uint64_t length);
+
+/* An answer will come. */
+extern bool blank_busy (const struct copier *c);
+
+/* Nothing that the destination has said holds any more. */
+extern void blank_forget (struct copier *c);
 
 #endif /* NBDMIGRATE_COPIER_INTERNAL_H */

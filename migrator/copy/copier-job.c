@@ -470,8 +470,14 @@ write_zeroes (struct job *job, uint64_t offset, uint64_t length)
 
   if (job->charged && job->kind == SEGMENT_DATA)
     bucket_give_back (c->options.bucket, length);
-  if (c->options.destination_is_zero && !job->touched)
+  if (job->touched)
+    add_zeroes (job, offset, length);
+  else if (c->options.destination_is_zero)
     c->stats.skipped_bytes += length;
+  else if (blank_covers (c, offset, length)) {
+    c->stats.skipped_bytes += length;
+    c->stats.blank_bytes += length;
+  }
   else
     add_zeroes (job, offset, length);
 }

@@ -54,6 +54,14 @@ copier_add_known (struct copier *c, uint64_t offset, uint64_t length,
   return 0;
 }
 
+void
+copier_leave_out (struct copier *c, uint64_t offset, uint64_t length)
+{
+  c->stats.skipped_bytes += length;
+  c->stats.blank_bytes += length;
+  copier_part_ended (c, offset, length, COPY_SKIPPED);
+}
+
 /* What counts as in flight: zeroes need no memory (but for a block at the end
  * of the disk), and their number is limited by that of the connections; what is
  * compared needs it twice.
@@ -79,6 +87,8 @@ begin_segment (struct copier *c, const struct segment *s)
 {
   if (c->jobs++ == 0)
     c->busy_since_us = loop_now_us ();
+  if (s->offset + s->length > c->begun_end)
+    c->begun_end = s->offset + s->length;
   c->job_bytes += buffer_bytes (s->kind, s->length);
   job_start (c, s->offset, s->length, s->kind, s->touched);
 }
@@ -140,7 +150,7 @@ may_begin (struct copier *c)
 {
   const struct segment *s = c->ready.first;
 
-  if (s == NULL || c->error != NULL)
+  if (s == NULL || c->error != NULL || blank_waits (c))
     return false;
   if (s->kind == SEGMENT_ZERO && can_zero (c))
     return c->nr_destination_ops < 2 * c->destination->nr_connections;
@@ -272,6 +282,7 @@ copier_run (struct copier *c)
     progress = feed_flushes (c);
     progress |= feed_connections (c);
     progress |= feed_lookups (c);
+    progress |= c->error == NULL && blank_run (c);
     start_write_back (c);
     if (may_begin (c)) {
       const struct segment s =

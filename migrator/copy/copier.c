@@ -66,9 +66,10 @@ copier_new (struct loop *loop, struct endpoint *source,
   c->zero_align = ZERO_ALIGN_ANY;
   c->random = options->sample_seed;
   c->buffers = buffers_new (options->buffer_bytes);
-  if (c->buffers != NULL)
+  c->blank = blank_new (c);
+  if (c->buffers != NULL && c->blank != NULL)
     return c;
-  free (c);
+  copier_free (c);
   return NULL;
 }
 
@@ -81,6 +82,7 @@ copier_free (struct copier *c)
   queue_free (&c->ready);
   if (c->lookup != NULL)
     lookup_drop (c);
+  blank_free (c->blank);
   small_free_all (&c->smalls);
   copier_free_parts (c);
   buffers_free (c->buffers);
@@ -185,7 +187,13 @@ bool
 copier_idle (const struct copier *c)
 {
   return copier_backlog (c) == 0 && c->jobs == 0 && c->lookup == NULL &&
-         !c->writing_back;
+         !c->writing_back && !blank_busy (c);
+}
+
+void
+copier_note_loss (struct copier *c)
+{
+  blank_forget (c);
 }
 
 /* What is queued as zero is read. */

@@ -49,6 +49,9 @@ typedef void copier_ask (void *opaque, uint64_t ticket, uint64_t offset,
  * is believed any more; what was left out before is to be taken again.
  */
 typedef void copier_distrusted (void *opaque, uint64_t offset);
+
+/* The same of the destination, which is not asked any more. */
+typedef void copier_not_blank (void *opaque, uint64_t offset);
 typedef void copier_wrote (void *opaque, uint64_t offset, uint64_t length);
 
 struct copier_options {
@@ -66,6 +69,7 @@ struct copier_options {
   copier_ended *ended;
   copier_ask *ask; /* NULL: by block status at the source */
   copier_distrusted *distrusted;
+  copier_not_blank *not_blank;
   copier_wrote *wrote; /* data, and the destination has acknowledged it */
   void *opaque;
 };
@@ -74,6 +78,7 @@ struct copier_stats {
   uint64_t copied_bytes;   /* written to the destination as data */
   uint64_t zeroed_bytes;   /* as write-zeroes */
   uint64_t skipped_bytes;  /* known to be there already: zero, or in the base */
+  uint64_t blank_bytes;    /* of these: zero, as the destination said */
   uint64_t compared_bytes; /* read back */
   uint64_t sampled_bytes;  /* said to be zero and read all the same */
   uint64_t moved_bytes;    /* ended well, of any kind */
@@ -121,6 +126,9 @@ enum copier_said {
 extern void copier_answer (struct copier *c, uint64_t ticket,
                            enum copier_said said, const struct extents *zero,
                            uint64_t end);
+
+/* A connection to the destination was lost: what it said may not hold. */
+extern void copier_note_loss (struct copier *c);
 
 /* Ask no more: from now on all that is taken is data, zeroes in it excepted. */
 extern void copier_stop_asking (struct copier *c);

@@ -125,6 +125,12 @@ distrust_reported (void *opaque, const struct control_answer *a)
 /* Sent before anything that could end the migration, and carried out in order:
  * nothing is committed before all of it was copied again.
  */
+static void
+copy_all (struct disk *d)
+{
+  control_send (d->control, "distrust", NULL, NULL, 0, distrust_reported, d);
+}
+
 void
 disk_distrust (void *opaque, uint64_t offset)
 {
@@ -139,5 +145,23 @@ disk_distrust (void *opaque, uint64_t offset)
   d->settings->decided ("copy-all",
                         "a sample of what was said to be zero was not");
   d->zeroes_distrusted = true;
-  control_send (d->control, "distrust", NULL, NULL, 0, distrust_reported, d);
+  copy_all (d);
+}
+
+void
+disk_not_blank (void *opaque, uint64_t offset)
+{
+  struct disk *d = opaque;
+
+  say_error ("%s: what the destination %s says of zeroes is wrong: the block "
+             "at offset %" PRIu64 " is not zero, although it is said to be "
+             "(found by a random sample, seed %" PRIu64 "); is there a cache "
+             "in its server, or does somebody else write there?  It is not "
+             "asked any more: all of the disk is copied, from the beginning",
+             d->pair->source, d->pair->destination, offset,
+             d->settings->sample_seed);
+  d->settings->decided ("copy-all",
+                        "a sample of what the destination said to be zero was "
+                        "not");
+  copy_all (d);
 }

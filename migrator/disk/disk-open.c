@@ -31,14 +31,20 @@
 
 static const struct connection_options source_options = { .allocation = true };
 
-/* Where it says that there is data, --destination-is-zero is doubted first. */
-struct connection_options
-disk_destination_options (const struct disk *d)
+/* Where it says that there are zeroes no hole is written, and where there is
+ * data --destination-is-zero is doubted first.  To ask for that costs a round
+ * trip a connection, and one is enough.
+ */
+static struct connection_options
+first_options (const struct disk *d)
 {
   return (struct connection_options){
-    .allocation = d->settings->options->destination_is_zero,
+    .allocation =
+      d->settings->options->destination_is_zero || d->source->has_allocation,
   };
 }
+
+const struct connection_options disk_more_options = { .allocation = false };
 
 static const struct connection_options base_options = {
   .depth_context = COPIER_DEPTH_CONTEXT,
@@ -320,7 +326,7 @@ note_local_refusal (struct disk *d, char **why)
 static int
 open_destination (struct disk *d)
 {
-  const struct connection_options options = disk_destination_options (d);
+  const struct connection_options options = first_options (d);
   char *why;
 
   d->destination = endpoint_open (d->settings->loop, d->pair->connect, &options,
@@ -429,11 +435,10 @@ widen (struct disk *d)
     .connections = from.connections,
     .others = relay ? RELAY_CONNECTIONS : 0,
   };
-  const struct connection_options options = disk_destination_options (d);
 
   if (widen_one (d, d->source, "source", &source_options, &from) == -1)
     return -1;
-  return widen_one (d, d->destination, "destination", &options, &to);
+  return widen_one (d, d->destination, "destination", &disk_more_options, &to);
 }
 
 /* ---- the reader -------------------------------------------------------- */
@@ -468,7 +473,7 @@ readers_of (const struct disk *d)
 static int
 open_reader (struct disk *d)
 {
-  struct connection_options options = disk_destination_options (d);
+  struct connection_options options = first_options (d);
   char *why;
 
   options.connect_ms = READER_CONNECT_MS;
@@ -515,7 +520,6 @@ disk_reader (const struct disk *d)
 int
 disk_widen_reader (struct disk *d)
 {
-  const struct connection_options options = disk_destination_options (d);
   const struct endpoint_wanted wanted = {
     .connections = d->destination->nr_connections,
   };
@@ -523,7 +527,7 @@ disk_widen_reader (struct disk *d)
   if (disk_reader (d) == d->destination)
     return 0;
   endpoint_narrow (d->destination);
-  return widen_one (d, d->reader, "destination", &options, &wanted);
+  return widen_one (d, d->reader, "destination", &disk_more_options, &wanted);
 }
 
 static int
@@ -545,6 +549,7 @@ make_copier (struct disk *d)
     .ended = disk_part_ended,
     .ask = disk_ask_extents,
     .distrusted = disk_distrust,
+    .not_blank = disk_not_blank,
     .wrote = disk_wrote,
     .opaque = d,
   };

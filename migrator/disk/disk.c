@@ -293,12 +293,18 @@ reported (void *opaque, const struct control_answer *a)
 const char *
 disk_wrong_hint (const struct disk *d)
 {
+  struct copier_stats s;
+
   if (d->base != NULL)
     return "; is --shared-base that of this disk, and are the destination's "
            "backing images the same as the source's?";
   if (d->settings->options->destination_is_zero)
     return "; was the whole destination zero, as --destination-is-zero says?  "
            "If not, leave that option out";
+  copier_get_stats (d->copier, &s);
+  if (s.blank_bytes > 0)
+    return "; does its server say that something reads as zeroes which does "
+           "not?";
   if (d->resumed)
     return "; it did not keep what an earlier run wrote, or somebody else has "
            "written there since";

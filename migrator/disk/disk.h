@@ -198,9 +198,8 @@ extern int disk_open (struct disk *d, const struct pair *pair,
  */
 extern int disk_widen (struct disk *d);
 
-/* What every connection to the destination asks for. */
-extern struct connection_options
-disk_destination_options (const struct disk *d);
+/* What every connection to the destination but the first one asks for. */
+extern const struct connection_options disk_more_options;
 
 /* What was kept by the destination is best seen over this: the reader, or the
  * connections that wrote if there is none, or none any more.
@@ -239,6 +238,7 @@ extern copier_ended disk_part_ended;
 /* disk-extents.c: its questions, and what a sample has found. */
 extern copier_ask disk_ask_extents;
 extern copier_distrusted disk_distrust;
+extern copier_not_blank disk_not_blank;
 
 /* disk-kept.c: data was written. */
 extern copier_wrote disk_wrote;

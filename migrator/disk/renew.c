@@ -92,6 +92,7 @@ told (void *opaque, const struct control_answer *a)
     return;
   }
   use (d->destination, r);
+  copier_note_loss (d->copier);
   change_ledger (d);
 }
 
@@ -128,11 +129,10 @@ static void
 watch_attempt (struct disk *d, struct endpoint *e, struct renewal *r,
                int64_t now_us)
 {
-  const struct connection_options options = disk_destination_options (d);
   char *why;
 
   if (connection_has_come (r->coming)) {
-    if (!endpoint_matches (d->destination, r->coming, &options, &why))
+    if (!endpoint_matches (d->destination, r->coming, &disk_more_options, &why))
       failure_note (d->settings->failure, "connecting to %s again: %s",
                     d->pair->destination, why ? why : "no memory");
     else if (e == d->destination)
@@ -156,12 +156,11 @@ watch_attempt (struct disk *d, struct endpoint *e, struct renewal *r,
 static void
 begin_attempt (struct disk *d, struct renewal *r, int64_t now_us)
 {
-  const struct connection_options options = disk_destination_options (d);
   char *why;
 
   r->begun_us = now_us;
-  r->coming =
-    connection_begin (d->settings->loop, d->destination->uri, &options, &why);
+  r->coming = connection_begin (d->settings->loop, d->destination->uri,
+                                &disk_more_options, &why);
   if (r->coming != NULL)
     return;
   note_why (r, why);

@@ -372,6 +372,8 @@ come_into_use (struct connection *c)
   c->asked_us = c->answered_us = loop_now_us ();
   c->tls = nbd_get_tls_negotiated (c->nbd) == 1;
   c->can_cache = nbd_can_cache (c->nbd) == 1;
+  c->can_status =
+    nbd_can_meta_context (c->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) == 1;
 }
 
 unsigned

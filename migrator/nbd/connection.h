@@ -57,8 +57,9 @@ struct connection {
   int64_t slowest_us;                   /* of all answers to writes */
   bool frozen;                          /* it broke: the line stays as it is */
   bool tls;
-  bool can_cache; /* its server was asked, and takes connection_cache */
-  bool left;      /* the proxy waits for the answers: it is not to be reset */
+  bool can_cache;  /* its server was asked, and takes connection_cache */
+  bool can_status; /* the same of base:allocation */
+  bool left;       /* the proxy waits for the answers: it is not to be reset */
 };
 
 #define CONNECTION_CONNECT_MS 10000

@@ -148,7 +148,9 @@ endpoint_differs (const struct endpoint *e, const struct endpoint *other,
   return facts_differ (e, other, why) || ids_differ (e, other, why);
 }
 
-/* Does a further connection reach another export than the first one did? */
+/* Does a further connection reach another export than the first one did?  (That
+ * one may have asked for more.)
+ */
 static bool
 differs (const struct endpoint *e, const struct connection *c,
          const struct connection_options *options, char **why)
@@ -158,8 +160,11 @@ differs (const struct endpoint *e, const struct connection *c,
 
   if (learn (&other, c->nbd, options) == -1)
     *why = strdup (nbd_error_text (nbd_get_error ()));
-  else
+  else {
+    if (!options->allocation)
+      other.has_allocation = e->has_allocation;
     differ = endpoint_differs (e, &other, why);
+  }
   free (other.export_name);
   free (other.description);
   return differ;

@@ -1,0 +1,498 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What of the destination reads as zeroes already: where a hole of the source
+ * lies over that, nothing is written.  A request to zero is 64 MiB at most, a
+ * question and its answer cover thirty times as much.
+ *
+ * The destination is asked window by window in front of what is copied, as many
+ * at a time as are needed to have the answer when it is used.  So an answer is
+ * older than the lease that it is used for.  It is used only where a range is
+ * not 'touched' at its lease (R18): nothing of ours has been written there
+ * since any time, so what is there is what was there when the server was asked.
+ *
+ * It is not simply believed.  It is flushed first, since a server may say of
+ * what it keeps to itself what was true before.  Blocks at random places are
+ * read, many at first; one that is not zero, and it is never asked again, and
+ * what was left out is copied.  What the samples before the cut-over and
+ * --verify look at is all that was left out, too.  An answer that is short, odd
+ * or an error makes data of the range, which is zeroed then.
+ */
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "copy/copier-internal.h"
+#include "nbd-limits.h"
+
+/* From the NBD protocol, "base:allocation" metadata context. */
+#define STATE_ZERO 2
+
+/* Windows that are asked about ahead: twice as many each time one was waited
+ * for.
+ */
+#define AHEAD_FIRST 2
+#define AHEAD_MAX 32
+
+/* About one window: an answer may be short. */
+#define QUESTIONS_MAX 32
+
+/* Blocks of a window that are read, while there were few. */
+#define SAMPLES_MANY 8
+#define SAMPLES_FEW 1
+#define SAMPLES_ARE_MANY 64
+
+enum stage {
+  WINDOW_ASK,     /* to be asked about */
+  WINDOW_ASKED,   /* an answer will come */
+  WINDOW_SAMPLE,  /* a block is to be read */
+  WINDOW_SAMPLED, /* an answer will come */
+  WINDOW_KNOWN,
+};
+
+struct window {
+  struct status_io sio;
+  struct copier *c;
+  enum stage stage;
+  bool forgotten;
+  uint64_t begin, end;
+  uint64_t asked_from, at; /* the answers reach to 'at' */
+  unsigned questions;
+  struct extents zero;
+  struct sample sample;
+  struct window *next;
+};
+
+enum blank_state {
+  BLANK_FLUSH,   /* to be flushed, before the first question */
+  BLANK_FLUSHED, /* an answer will come */
+  BLANK_ASKS,
+  BLANK_OFF, /* nothing is left out any more */
+};
+
+struct blank {
+  struct flush flush;
+  struct copier *c;
+  enum blank_state state;
+  struct window *first, **last; /* one behind the other */
+  struct window *gone;          /* an answer will come, for nobody */
+  unsigned nr_windows, ahead;
+  uint64_t next; /* where the next one begins */
+  unsigned samples;
+  unsigned in_flight; /* requests, also of forgotten windows */
+  bool waits;         /* for the answer about what is next to be copied */
+};
+
+struct blank *
+blank_new (struct copier *c)
+{
+  struct blank *b = calloc (1, sizeof *b);
+
+  if (b == NULL)
+    return NULL;
+  b->c = c;
+  b->last = &b->first;
+  b->ahead = AHEAD_FIRST;
+  if (!c->destination->has_allocation || c->options.destination_is_zero)
+    b->state = BLANK_OFF;
+  return b;
+}
+
+/* ---- windows ----------------------------------------------------------- */
+
+static void
+window_free (struct window *w)
+{
+  struct window **p = &w->c->blank->gone;
+
+  while (*p != NULL && *p != w)
+    p = &(*p)->next;
+  if (*p != NULL)
+    *p = w->next;
+  extents_free (&w->zero);
+  free (w->sample.block);
+  free (w);
+}
+
+static void
+forget_first (struct blank *b)
+{
+  struct window *w = b->first;
+
+  b->first = w->next;
+  if (b->first == NULL)
+    b->last = &b->first;
+  b->nr_windows--;
+  if (w->stage == WINDOW_ASKED || w->stage == WINDOW_SAMPLED) {
+    w->forgotten = true;
+    w->next = b->gone;
+    b->gone = w;
+  }
+  else
+    window_free (w);
+}
+
+static void
+forget_all (struct blank *b)
+{
+  while (b->first != NULL)
+    forget_first (b);
+}
+
+void
+blank_free (struct blank *b)
+{
+  if (b == NULL)
+    return;
+  forget_all (b);
+  while (b->gone != NULL)
+    window_free (b->gone);
+  free (b);
+}
+
+void
+blank_forget (struct copier *c)
+{
+  forget_all (c->blank);
+  if (c->blank->state == BLANK_ASKS)
+    c->blank->state = BLANK_FLUSH;
+}
+
+bool
+blank_busy (const struct copier *c)
+{
+  return c->blank->in_flight > 0;
+}
+
+static void
+turn_off (struct blank *b)
+{
+  b->state = BLANK_OFF;
+  forget_all (b);
+}
+
+/* One more, behind the others. */
+static bool
+add_window (struct blank *b)
+{
+  const uint64_t left = b->c->source->disk_bytes - b->next;
+  struct window *w = left > 0 ? calloc (1, sizeof *w) : NULL;
+
+  if (w == NULL)
+    return false;
+  w->c = b->c;
+  w->begin = w->at = b->next;
+  w->end = b->next += left < NBD_STATUS_MAX ? left : NBD_STATUS_MAX;
+  *b->last = w;
+  b->last = &w->next;
+  b->nr_windows++;
+  return true;
+}
+
+/* ---- samples ----------------------------------------------------------- */
+
+static void
+next_sample (struct window *w)
+{
+  if (sample_choose (w->c, &w->sample, &w->zero))
+    w->stage = WINDOW_SAMPLE;
+  else
+    w->stage = WINDOW_KNOWN;
+}
+
+static void
+begin_samples (struct window *w)
+{
+  struct blank *b = w->c->blank;
+
+  if (extents_bytes (&w->zero) >= w->c->grain)
+    w->sample.left = b->samples < SAMPLES_ARE_MANY ? SAMPLES_MANY : SAMPLES_FEW;
+  b->samples += w->sample.left;
+  next_sample (w);
+}
+
+/* It is used for nothing. */
+static void
+doubt (struct window *w)
+{
+  extents_clear (&w->zero);
+  w->stage = WINDOW_KNOWN;
+}
+
+/* Where the copying has come to since it was asked there may be data of our
+ * own, and nothing is left out.
+ */
+static void
+sampled (struct io *io)
+{
+  struct window *w = (struct window *)io;
+  struct copier *c = w->c;
+  const uint64_t offset = w->sample.offset;
+
+  c->blank->in_flight--;
+  if (w->forgotten)
+    window_free (w);
+  else if (io->error != 0)
+    doubt (w);
+  else if (sample_is_zero (c, &w->sample) || offset < c->begun_end)
+    next_sample (w);
+  else {
+    w->stage = WINDOW_KNOWN;
+    turn_off (c->blank);
+    c->options.not_blank (c->options.opaque, offset);
+  }
+}
+
+static void
+read_sample (struct window *w, struct connection *conn)
+{
+  w->stage = WINDOW_SAMPLED;
+  w->sio.io.ended = sampled;
+  w->c->blank->in_flight++;
+  connection_read (conn, &w->sio.io, w->sample.block, (uint32_t)w->c->grain,
+                   w->sample.offset);
+}
+
+/* ---- questions --------------------------------------------------------- */
+
+/* What is too short for a request of its own is not worth leaving out. */
+static bool
+store_zero (struct window *w, uint64_t from, uint64_t to)
+{
+  const uint64_t grain = w->c->grain;
+
+  from = (from + grain - 1) / grain * grain;
+  to = to == w->c->source->disk_bytes ? to : to / grain * grain;
+  return to < from + w->c->zero_unit ||
+         extents_append (&w->zero, from, to - from, false) == 0;
+}
+
+static void
+store (void *opaque, const char *context, uint64_t offset,
+       const uint32_t *pairs, size_t nr_numbers)
+{
+  struct window *w = opaque;
+  size_t i;
+
+  if (strcmp (context, LIBNBD_CONTEXT_BASE_ALLOCATION) != 0 || offset != w->at)
+    return;
+  for (i = 0; i + 1 < nr_numbers && w->at < w->end; i += 2) {
+    const uint64_t left = w->end - w->at;
+    const uint64_t n = pairs[i] < left ? pairs[i] : left;
+
+    if ((pairs[i + 1] & STATE_ZERO) && !store_zero (w, w->at, w->at + n))
+      return;
+    w->at += n;
+  }
+}
+
+static void
+answered (struct io *io)
+{
+  struct window *w = (struct window *)io;
+  struct blank *b = w->c->blank;
+
+  b->in_flight--;
+  if (w->forgotten)
+    window_free (w);
+  else if (io->error != 0 && !io->lost)
+    turn_off (b); /* it does not say */
+  else if (io->error != 0)
+    doubt (w);
+  else if (w->at > w->asked_from && w->at < w->end &&
+           w->questions < QUESTIONS_MAX)
+    w->stage = WINDOW_ASK;
+  else
+    begin_samples (w);
+}
+
+static void
+put_question (struct window *w, struct connection *conn)
+{
+  w->stage = WINDOW_ASKED;
+  w->asked_from = w->at;
+  w->questions++;
+  w->sio.io.ended = answered;
+  w->sio.entries = store;
+  w->sio.opaque = w;
+  w->c->blank->in_flight++;
+  connection_block_status (conn, &w->sio, w->end - w->at, w->at);
+}
+
+static void
+flushed (struct io *io)
+{
+  struct blank *b = ((struct flush *)io)->c->blank;
+
+  b->in_flight--;
+  if (b->state == BLANK_FLUSHED)
+    b->state = io->error == 0 ? BLANK_ASKS : BLANK_OFF;
+}
+
+/* Only some connections may ask (disk-open.c). */
+static struct connection *
+free_connection (const struct copier *c)
+{
+  const struct endpoint *e = c->destination;
+  struct connection *best = NULL;
+  unsigned i;
+
+  for (i = 0; i < e->nr_connections; ++i) {
+    struct connection *conn = e->connections[i];
+
+    if (connection_alive (conn) && conn->can_status &&
+        (best == NULL || conn->in_flight < best->in_flight))
+      best = conn;
+  }
+  return best;
+}
+
+static void
+flush_first (struct blank *b, struct connection *conn)
+{
+  b->state = BLANK_FLUSHED;
+  b->in_flight++;
+  b->flush.c = b->c;
+  b->flush.io.ended = flushed;
+  connection_flush (conn, &b->flush.io);
+}
+
+/* Whether anything was sent. */
+static bool
+run_windows (struct blank *b, struct connection *conn)
+{
+  struct window *w;
+  bool progress = false;
+
+  for (w = b->first; w != NULL; w = w->next) {
+    if (w->stage == WINDOW_ASK)
+      put_question (w, conn);
+    else if (w->stage == WINDOW_SAMPLE)
+      read_sample (w, conn);
+    else
+      continue;
+    progress = true;
+  }
+  return progress;
+}
+
+/* ---- for the scheduler ------------------------------------------------- */
+
+/* The window of this offset and those behind it; all others go. */
+static void
+move_to (struct blank *b, uint64_t offset)
+{
+  while (b->first != NULL && b->first->end <= offset)
+    forget_first (b);
+  if (b->first != NULL && b->first->begin > offset) /* from the beginning */
+    forget_all (b);
+  if (b->first == NULL)
+    b->next = offset;
+  while (b->nr_windows < b->ahead && add_window (b))
+    ;
+}
+
+/* How many bytes from the offset on are all zero, or all not known to be. */
+static uint64_t
+run_at (const struct window *w, uint64_t offset, bool *zero)
+{
+  size_t low = 0, high = w->zero.n; /* the first that ends behind the offset */
+
+  while (low < high) {
+    const size_t i = (low + high) / 2;
+    const struct extent *x = &w->zero.v[i];
+
+    if (x->offset + x->length <= offset)
+      low = i + 1;
+    else
+      high = i;
+  }
+  *zero = low < w->zero.n && w->zero.v[low].offset <= offset;
+  if (low == w->zero.n)
+    return w->end - offset;
+  return *zero ? w->zero.v[low].offset + w->zero.v[low].length - offset
+               : w->zero.v[low].offset - offset;
+}
+
+static bool
+is_in_question (const struct copier *c)
+{
+  const struct segment *s = c->ready.first;
+
+  return s != NULL && s->kind == SEGMENT_ZERO && !s->touched &&
+         c->blank->state != BLANK_OFF;
+}
+
+bool
+blank_waits (const struct copier *c)
+{
+  return is_in_question (c);
+}
+
+bool
+blank_covers (const struct copier *c, uint64_t offset, uint64_t length)
+{
+  const struct window *w;
+  bool zero;
+
+  for (w = c->blank->first; w != NULL; w = w->next)
+    if (w->stage == WINDOW_KNOWN && w->begin <= offset && offset < w->end)
+      return run_at (w, offset, &zero) >= length && zero;
+  return false;
+}
+
+/* The first of what is ready, as far as the same is known of it. */
+static void
+decide (struct copier *c, uint64_t bytes, bool zero)
+{
+  const struct segment s = queue_cut (&c->ready, bytes);
+
+  if (zero)
+    copier_leave_out (c, s.offset, s.length);
+  else if (queue_prepend (&c->ready, s.offset, s.length, s.kind, true) == -1)
+    abort (); /* a leased range must not be forgotten */
+}
+
+/* Whether it is known what to do with the first of what is ready. */
+static bool
+look_at_first (struct copier *c)
+{
+  struct blank *b = c->blank;
+  const uint64_t offset = c->ready.first->offset;
+  uint64_t bytes;
+  bool zero;
+
+  if (b->state != BLANK_ASKS)
+    return false;
+  move_to (b, offset);
+  if (b->first == NULL || b->first->stage != WINDOW_KNOWN) {
+    if (!b->waits && b->ahead < AHEAD_MAX)
+      b->ahead *= 2;
+    b->waits = true;
+    return false;
+  }
+  b->waits = false;
+  bytes = run_at (b->first, offset, &zero);
+  decide (c, bytes, zero);
+  return true;
+}
+
+bool
+blank_run (struct copier *c)
+{
+  struct blank *b = c->blank;
+  struct connection *conn;
+  bool progress = false;
+
+  if (b->state == BLANK_OFF || (b->first == NULL && !is_in_question (c)))
+    return false;
+  conn = free_connection (c);
+  if (conn == NULL) {
+    turn_off (b);
+    return true;
+  }
+  if (b->state == BLANK_FLUSH)
+    flush_first (b, conn);
+  while (is_in_question (c) && look_at_first (c))
+    progress = true;
+  return run_windows (b, conn) || progress;
+}
