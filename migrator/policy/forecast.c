@@ -33,6 +33,13 @@ forecast_init (struct forecast *f)
   f->stale_passes = 0;
 }
 
+void
+forecast_restart (struct forecast *f)
+{
+  f->excess_ms = FORECAST_NEVER;
+  f->stale_passes = 0;
+}
+
 bool
 forecast_note (struct forecast *f, uint64_t predicted_ms, uint64_t limit_ms)
 {

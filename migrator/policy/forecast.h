@@ -49,6 +49,9 @@ struct forecast {
 
 extern void forecast_init (struct forecast *f);
 
+/* No pass before counts, but what the best one would have needed is known. */
+extern void forecast_restart (struct forecast *f);
+
 /* Note the prediction after a dirty pass, which is above the limit.  Progress
  * is that what is above it has become less by a third.  Returns false when
  * FORECAST_PASSES passes in a row brought none: a guest that leaves the copy a

@@ -3,8 +3,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "policy/measures.h"
 #include "policy/policy.h"
 #include "units.h"
+
+_Static_assert(POLICY_SETTLE_ROUNDS <= POLICY_WINDOW,
+               "looking for a minimum is the longer way");
 
 const char *
 policy_action_name (enum policy_action action)
@@ -67,10 +71,49 @@ policy_forget_forecast (struct policy *p)
   p->outrun_said = false;
 }
 
-static bool
-fits (const struct policy_snapshot *s)
+/* What missed its deadline takes longer than it was thought to. */
+static uint64_t
+expected_ms (const struct policy *p, const struct policy_snapshot *s)
 {
-  return s->predicted_ms <= s->max_pause_ms;
+  if (s->predicted_ms == FORECAST_NEVER || s->converge == CONVERGE_OFF)
+    return s->predicted_ms;
+  return s->predicted_ms + s->predicted_ms * p->missed / POLICY_MISSED_DIVISOR;
+}
+
+static bool
+fits (const struct policy *p, const struct policy_snapshot *s)
+{
+  return expected_ms (p, s) <= measures_max_pause_ms (p, s);
+}
+
+static void
+note_pause (struct policy *p, uint64_t predicted_ms)
+{
+  p->window[p->nr_measured++ % POLICY_WINDOW] = predicted_ms;
+}
+
+static uint64_t
+shortest_of_late (const struct policy *p)
+{
+  const unsigned n =
+    p->nr_measured < POLICY_WINDOW ? p->nr_measured : POLICY_WINDOW;
+  uint64_t ms = FORECAST_NEVER;
+  unsigned i;
+
+  for (i = 0; i < n; ++i)
+    if (p->window[i] < ms)
+      ms = p->window[i];
+  return ms;
+}
+
+/* No round of late would have made a better one. */
+static bool
+is_minimum (const struct policy *p, const struct policy_snapshot *s)
+{
+  const uint64_t ms = shortest_of_late (p);
+  const uint64_t near = ms / 100 * POLICY_NEAR_PERCENT + POLICY_NEAR_MS;
+
+  return s->predicted_ms <= (ms < FORECAST_NEVER - near ? ms + near : ms);
 }
 
 static void
@@ -105,14 +148,14 @@ is_settled (const struct policy_snapshot *s)
 static void
 judge (struct policy *p, const struct policy_snapshot *s)
 {
-  enter (p, fits (s) && !is_settled (s) ? POLICY_SETTLES : POLICY_DECIDES);
+  enter (p, fits (p, s) && !is_settled (s) ? POLICY_SETTLES : POLICY_DECIDES);
 }
 
 /* No copying would make the part of the pause shorter that reads back. */
 static bool
 measured (struct policy *p, const struct policy_snapshot *s)
 {
-  if (!fits (s) && p->verified && s->unverified_bytes > 0)
+  if (!fits (p, s) && p->verified && s->unverified_bytes > 0)
     enter (p, POLICY_VERIFIES_AGAIN);
   else
     judge (p, s);
@@ -120,7 +163,8 @@ measured (struct policy *p, const struct policy_snapshot *s)
 }
 
 /* A pause that fits can often be made much shorter for little: go on while each
- * round halves what remains.
+ * round halves what remains, and then for a while until it is about the
+ * shortest that rounds lead to.
  */
 static bool
 settle (struct policy *p, const struct policy_snapshot *s,
@@ -128,15 +172,21 @@ settle (struct policy *p, const struct policy_snapshot *s,
 {
   const bool halved =
     p->rounds == 0 || s->remaining_bytes <= p->remaining_before / 2;
+  const bool shrinks = halved && p->rounds < POLICY_SETTLE_ROUNDS;
+  const bool minimum =
+    is_minimum (p, s) || p->rounds >= POLICY_SETTLE_ROUNDS + POLICY_WINDOW;
 
-  if (s->remaining_bytes == 0 || p->rounds == POLICY_SETTLE_ROUNDS || !halved) {
+  if (s->remaining_bytes == 0 || (!shrinks && minimum)) {
     enter (p, POLICY_READS_BACK);
     return false;
   }
   p->remaining_before = s->remaining_bytes;
   p->rounds++;
+  if (shrinks)
+    return decide (d, POLICY_ROUND,
+                   "the pause fits, and a round may make it shorter");
   return decide (d, POLICY_ROUND,
-                 "the pause fits, and a round may make it shorter");
+                 "the pause fits, and was shorter a few rounds ago");
 }
 
 static bool
@@ -173,7 +223,24 @@ verify (struct policy *p, const struct policy_snapshot *s,
   return decide (d, POLICY_VERIFY, "what was copied is to be read back");
 }
 
-/* What was before says nothing of now, once it fits or if there is no hurry. */
+/* It does not fit.  As long as there is something left to try, what was does
+ * not count.
+ */
+static bool
+go_on (struct policy *p, const struct policy_snapshot *s,
+       struct policy_decision *d)
+{
+  const uint64_t limit_ms = measures_max_pause_ms (p, s);
+  const bool more = measures_round (p, s, d) && !s->explain;
+
+  if (s->wait || more)
+    forecast_restart (&p->forecast);
+  if (!s->wait && !forecast_note (&p->forecast, s->predicted_ms, limit_ms))
+    return decide (d, POLICY_GIVE_UP, "five passes brought it hardly nearer");
+  return decide (d, POLICY_ROUND, "the pause would be too long");
+}
+
+/* What was before says nothing of now, once it fits. */
 static bool
 choose (struct policy *p, const struct policy_snapshot *s,
         struct policy_decision *d)
@@ -181,19 +248,14 @@ choose (struct policy *p, const struct policy_snapshot *s,
   if (s->finish_wished) /* and then decide with what is in force */
     return decide (d, POLICY_PREPARE, "somebody asks for the end");
   enter (p, POLICY_MEASURED);
-  if (fits (s) || s->wait)
-    forecast_init (&p->forecast);
-  if (fits (s) && s->wait)
-    return decide (d, POLICY_READY, "the pause fits, and nobody asks for it");
-  if (fits (s)) {
-    enter (p, POLICY_TRIED);
-    return decide (d, POLICY_PAUSE, "the pause fits");
-  }
+  if (!fits (p, s))
+    return go_on (p, s, d);
+  forecast_init (&p->forecast);
+  measures_fit (p, s, d);
   if (s->wait)
-    return decide (d, POLICY_ROUND, "the pause would be too long");
-  if (!forecast_note (&p->forecast, s->predicted_ms, s->max_pause_ms))
-    return decide (d, POLICY_GIVE_UP, "five passes brought it hardly nearer");
-  return decide (d, POLICY_ROUND, "the pause would be too long");
+    return decide (d, POLICY_READY, "the pause fits, and nobody asks for it");
+  enter (p, POLICY_TRIED);
+  return decide (d, POLICY_PAUSE, "the pause fits");
 }
 
 static bool
@@ -209,10 +271,11 @@ tried (struct policy *p, const struct policy_snapshot *s,
                            : "something else is wished");
 }
 
-struct policy_decision
-policy_step (struct policy *p, const struct policy_snapshot *s)
+/* Until one of the stages has decided. */
+static void
+go_through (struct policy *p, const struct policy_snapshot *s,
+            struct policy_decision *d)
 {
-  struct policy_decision d = { .action = POLICY_ROUND };
   bool decided = false;
 
   while (!decided)
@@ -221,48 +284,56 @@ policy_step (struct policy *p, const struct policy_snapshot *s)
       decided = measured (p, s);
       break;
     case POLICY_SETTLES:
-      decided = settle (p, s, &d);
+      decided = settle (p, s, d);
       break;
     case POLICY_READS_BACK:
-      decided = read_back (p, s, &d);
+      decided = read_back (p, s, d);
       break;
     case POLICY_VERIFIES:
     case POLICY_VERIFIES_AGAIN:
-      decided = verify (p, s, &d);
+      decided = verify (p, s, d);
       break;
     case POLICY_DECIDES:
-      decided = choose (p, s, &d);
+      decided = choose (p, s, d);
       break;
     case POLICY_TRIED:
-      decided = tried (p, s, &d);
+      decided = tried (p, s, d);
       break;
     }
-  p->measures.max_pause_ms = s->max_pause_ms;
-  d.measures = p->measures;
+}
+
+/* What is only explained is not in force. */
+static struct policy_measures
+in_force (const struct policy *p, const struct policy_snapshot *s)
+{
+  return s->explain
+           ? (struct policy_measures){ .max_pause_ms = s->max_pause_ms }
+           : p->measures;
+}
+
+struct policy_decision
+policy_step (struct policy *p, const struct policy_snapshot *s)
+{
+  struct policy_decision d = { .action = POLICY_ROUND };
+
+  measures_beat (p, s, &d, true);
+  note_pause (p, s->predicted_ms);
+  go_through (p, s, &d);
+  d.measures = in_force (p, s);
   return d;
 }
 
 struct policy_decision
 policy_beat (struct policy *p, const struct policy_snapshot *s)
 {
-  (void)s;
-  return (struct policy_decision){ .action = POLICY_ROUND,
-                                   .measures = p->measures };
+  struct policy_decision d = { .action = POLICY_ROUND };
+
+  measures_beat (p, s, &d, false);
+  d.measures = in_force (p, s);
+  return d;
 }
 
 /* ---- outlook ----------------------------------------------------------- */
-
-static uint64_t
-speed_before_the_pause (const struct policy_snapshot *s)
-{
-  uint64_t speed = s->copy_rate;
-
-  if (s->background_percent > 0)
-    speed = speed / 100 * s->background_percent;
-  if (s->rate > 0 && s->rate < speed)
-    speed = s->rate;
-  return speed > s->pace ? speed : s->pace;
-}
 
 struct forecast_outlook
 policy_outlook (const struct policy_snapshot *s)
@@ -271,7 +342,7 @@ policy_outlook (const struct policy_snapshot *s)
     .remaining_bytes = s->remaining_bytes,
     .disk_bytes = s->disk_bytes,
     .pause_rate = s->copy_rate,
-    .copy_rate = speed_before_the_pause (s),
+    .copy_rate = measures_copy_rate (s),
     .dirty_rate = s->dirty_rate,
     .redirty_rate = s->redirty_rate,
     .touch_rate = s->touch_rate,
@@ -300,7 +371,7 @@ policy_needed (const struct policy *p, const struct policy_snapshot *s,
             "%s/s become dirty anew, the copy runs at %s/s",
             pause, units_format_ms (limit, s->max_pause_ms),
             units_format_bytes (dirty, s->dirty_rate),
-            units_format_bytes (speed, speed_before_the_pause (s)));
+            units_format_bytes (speed, measures_copy_rate (s)));
   return text;
 }
 

@@ -30,6 +30,19 @@
  */
 #define POLICY_SETTLE_ROUNDS 3
 
+/* The pause is tried at a local minimum: when it is no longer than the shortest
+ * of the last rounds by more than so many hundredths, or by this much; but once
+ * it fits, no more rounds than these are spent on finding one.
+ */
+#define POLICY_WINDOW 5
+#define POLICY_NEAR_PERCENT 4
+#define POLICY_NEAR_MS 1
+
+/* Each pause that missed its deadline makes the next prediction longer by this
+ * part of it.
+ */
+#define POLICY_MISSED_DIVISOR 8
+
 /* A guest has to be too fast for so long, which is longer than a burst. */
 #define POLICY_OUTRUN_US (INT64_C (3) * 1000000)
 
@@ -140,7 +153,7 @@ struct policy_change {
   char reason[POLICY_REASON_MAX];
 };
 
-#define POLICY_CHANGES_MAX 4
+#define POLICY_CHANGES_MAX 6
 
 struct policy_decision {
   enum policy_action action; /* of policy_beat: it says nothing */
@@ -148,6 +161,12 @@ struct policy_decision {
   struct policy_measures measures;
   unsigned nr_changes; /* of the measures, in this decision */
   struct policy_change changes[POLICY_CHANGES_MAX];
+};
+
+/* How rounds went since the measures were last changed. */
+struct policy_course {
+  uint64_t best_bytes; /* that one of them left; 0: none yet */
+  unsigned stale;      /* rounds in a row that did not make it less */
 };
 
 /* What was decided so far. */
@@ -165,14 +184,26 @@ struct policy {
   uint64_t remaining_before;
   bool verified; /* --verify: the first reading back was begun */
   struct forecast forecast;
-  unsigned missed; /* pauses in a row */
-
-  struct policy_measures measures; /* in force since the last decision */
-  struct mirror mirror;
-  struct throttle throttle;
+  unsigned missed;                /* pauses in a row */
+  uint64_t window[POLICY_WINDOW]; /* the pauses of the last rounds */
+  unsigned nr_measured;
 
   int64_t outrun_since_us; /* the guest has been too fast since, or 0 */
   bool outrun_said;
+
+  /* measures.c */
+  struct policy_measures measures; /* since the last decision */
+  struct policy_course course;
+  struct mirror mirror;
+  bool mirror_was_on;    /* since it was begun */
+  unsigned slow_rounds;  /* in a row it was not begun for that */
+  int64_t calm_since_us; /* --wait: it was not needed since, or 0 */
+  struct throttle throttle;
+  bool throttle_needed;
+  uint64_t throttle_said;
+  int64_t diverges_since_us; /* the outlook is bad since, or 0 */
+  bool late_said;
+  int64_t asked_since_us; /* the bulk is over and nobody waits, or 0 */
 };
 
 extern void policy_init (struct policy *p);

@@ -53,13 +53,27 @@ down (const struct throttle *t, const struct throttle_input *in,
   return at_least (wanted, in->floor);
 }
 
+static uint64_t
+up (const struct throttle *t)
+{
+  return at_least (percent (t->bytes_per_second, THROTTLE_UP_PERCENT),
+                   t->bytes_per_second + 1);
+}
+
+static bool
+has_room (const struct throttle *t, const struct throttle_input *in,
+          uint64_t target)
+{
+  return in->round_end &&
+         t->peak_rate < percent (target, THROTTLE_SLACK_PERCENT) &&
+         in->write_rate >= percent (t->bytes_per_second, THROTTLE_USED_PERCENT);
+}
+
 /* A limit that is twice what guests write limits nothing. */
 static uint64_t
-up (const struct throttle *t, const struct throttle_input *in)
+eased (const struct throttle *t, const struct throttle_input *in)
 {
-  const uint64_t next =
-    at_least (percent (t->bytes_per_second, THROTTLE_UP_PERCENT),
-              t->bytes_per_second + 1);
+  const uint64_t next = up (t);
 
   return next / 2 > in->write_rate ? 0 : next;
 }
@@ -73,9 +87,10 @@ next_limit (const struct throttle *t, const struct throttle_input *in)
     return down (t, in, target);
   if (t->bytes_per_second == 0)
     return 0;
-  if (!in->needed || in->dirty_rate < percent (target, THROTTLE_SLACK_PERCENT))
-    return up (t, in);
-  return at_least (t->bytes_per_second, in->floor);
+  if (!in->needed)
+    return eased (t, in);
+  return at_least (has_room (t, in, target) ? up (t) : t->bytes_per_second,
+                   in->floor);
 }
 
 bool
@@ -83,14 +98,15 @@ throttle_step (struct throttle *t, const struct throttle_input *in)
 {
   const uint64_t before = t->bytes_per_second;
 
+  t->peak_rate = at_least (t->peak_rate, in->dirty_rate);
   if (before != 0 && in->now_us - t->stepped_us < THROTTLE_STEP_US)
     return false;
   t->bytes_per_second = next_limit (t, in);
+  if (in->round_end)
+    t->peak_rate = 0;
   if (t->bytes_per_second == before)
     return false;
   t->stepped_us = in->now_us;
-  if (t->bytes_per_second == 0)
-    t->stricter = 0;
   return true;
 }
 
@@ -104,6 +120,6 @@ throttle_stricter (struct throttle *t)
 bool
 throttle_is_spent (const struct throttle *t, uint64_t floor)
 {
-  return t->bytes_per_second != 0 &&
-         (t->bytes_per_second <= floor || t->stricter == THROTTLE_STRICTER_MAX);
+  return t->stricter == THROTTLE_STRICTER_MAX ||
+         (t->bytes_per_second != 0 && t->bytes_per_second <= floor);
 }

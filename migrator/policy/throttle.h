@@ -31,10 +31,14 @@
 /* A step up, in hundredths of the limit before. */
 #define THROTTLE_UP_PERCENT 125
 
-/* It goes up when no more than this of the target becomes dirty. */
+/* It goes up at the end of a round in which less than this of the target became
+ * dirty at any time, if guests write at least so much of the limit: one who is
+ * quiet for a moment, or writes where all is dirty already, comes again.
+ */
 #define THROTTLE_SLACK_PERCENT 70
+#define THROTTLE_USED_PERCENT 80
 
-/* Longest time between two steps that count as a loop: the heartbeat's. */
+/* No two steps are nearer to each other: a bit less than a heartbeat. */
 #define THROTTLE_STEP_US (INT64_C (400) * 1000)
 
 /* No limit below this unless the user says so (--throttle-floor). */
@@ -44,6 +48,7 @@ struct throttle {
   uint64_t bytes_per_second; /* 0: none */
   unsigned stricter;         /* how often the target was halved */
   int64_t stepped_us;        /* when it was last changed */
+  uint64_t peak_rate;        /* of what became dirty, in this round */
 };
 
 /* Bytes per second, of late. */
@@ -52,7 +57,8 @@ struct throttle_input {
   uint64_t dirty_rate; /* what becomes dirty */
   uint64_t copy_rate;  /* what is copied, or could be */
   uint64_t floor;
-  bool needed; /* it would not converge otherwise */
+  bool needed;    /* it would not converge otherwise */
+  bool round_end; /* a round has ended */
   int64_t now_us;
 };
 

@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "policy/measures.h"
+#include "units.h"
+
+/* Each can change only once in a decision. */
+_Static_assert(POLICY_CHANGES_MAX >= 5, "mirror twice, and the others");
+
+/* ---- what is said ------------------------------------------------------ */
+
+static void __attribute__ ((format (printf, 4, 5)))
+tell (const struct policy_snapshot *s, struct policy_decision *d,
+      const char *what, const char *reason, ...)
+{
+  struct policy_change *c;
+  va_list args;
+
+  if (d->nr_changes == POLICY_CHANGES_MAX)
+    return;
+  c = &d->changes[d->nr_changes++];
+  c->what = what;
+  c->would = s->explain;
+  va_start (args, reason);
+  vsnprintf (c->reason, sizeof c->reason, reason, args);
+  va_end (args);
+}
+
+#define BYTES(n) units_format_bytes ((char[UNITS_TEXT_MAX]){ 0 }, n)
+#define MS(n) units_format_ms ((char[UNITS_TEXT_MAX]){ 0 }, n)
+
+/* ---- what is allowed --------------------------------------------------- */
+
+static bool
+may_mirror (const struct policy_snapshot *s)
+{
+  return s->converge == CONVERGE_AUTO || s->converge == CONVERGE_MIRROR;
+}
+
+/* Not as long as nobody asks for the end. */
+static bool
+may_throttle (const struct policy_snapshot *s)
+{
+  return !s->wait &&
+         (s->converge == CONVERGE_AUTO || s->converge == CONVERGE_THROTTLE);
+}
+
+static bool
+is_patient (const struct policy *p, const struct policy_snapshot *s)
+{
+  return p->asked_since_us == 0 ||
+         s->now_us - p->asked_since_us < (int64_t)s->patience_ms * 1000;
+}
+
+static bool
+has_late_limit (const struct policy_snapshot *s)
+{
+  return s->max_pause_late_ms > s->max_pause_ms;
+}
+
+uint64_t
+measures_max_pause_ms (const struct policy *p, const struct policy_snapshot *s)
+{
+  return has_late_limit (s) && !is_patient (p, s) && !s->explain
+           ? s->max_pause_late_ms
+           : s->max_pause_ms;
+}
+
+uint64_t
+measures_copy_rate (const struct policy_snapshot *s)
+{
+  uint64_t speed = s->copy_rate;
+
+  if (s->background_percent > 0)
+    speed = speed / 100 * s->background_percent;
+  if (s->rate > 0 && s->rate < speed)
+    speed = s->rate;
+  return speed > s->pace ? speed : s->pace;
+}
+
+/* ---- the mirror -------------------------------------------------------- */
+
+/* What is only explained has had its effect. */
+static struct mirror_input
+mirror_input (const struct policy *p, const struct policy_snapshot *s)
+{
+  return (struct mirror_input){
+    .state = !s->explain        ? s->mirror
+             : p->mirror.wanted ? MIRROR_ON
+                                : MIRROR_OFF,
+    .demotions = s->demotions,
+    .refused = s->mirror_refused,
+    .destination_us = s->destination_us,
+    .max_pause_ms = s->max_pause_ms,
+    .now_us = s->now_us,
+  };
+}
+
+static enum mirror_verdict
+judge (const struct policy *p, const struct policy_snapshot *s)
+{
+  const struct mirror_input in = mirror_input (p, s);
+
+  return mirror_judge (&p->mirror, &in);
+}
+
+static bool
+is_mirrored (const struct policy *p, const struct policy_snapshot *s)
+{
+  return p->mirror.wanted && mirror_input (p, s).state == MIRROR_ON;
+}
+
+static void
+restart_course (struct policy *p)
+{
+  p->course = (struct policy_course){ 0 };
+}
+
+static void
+begin_mirror (struct policy *p, const struct policy_snapshot *s,
+              struct policy_decision *d)
+{
+  mirror_begin (&p->mirror, s->now_us);
+  p->mirror_was_on = false;
+  p->calm_since_us = 0;
+  tell (s, d, "mirror",
+        "rounds do not shrink (%s left; %s/s become dirty, %s/s are copied): "
+        "guests' writes go to the destination as well",
+        BYTES (s->remaining_bytes), BYTES (s->dirty_rate),
+        BYTES (measures_copy_rate (s)));
+  restart_course (p);
+}
+
+static void
+end_mirror (struct policy *p, const struct policy_snapshot *s,
+            struct policy_decision *d, const char *why)
+{
+  mirror_end (&p->mirror);
+  tell (s, d, "mirror", "guests' writes are tracked again: %s", why);
+  restart_course (p);
+}
+
+static void
+tell_failure (const struct policy *p, const struct policy_snapshot *s,
+              struct policy_decision *d)
+{
+  const uint64_t wait_ms = mirror_wait_ms (s->max_pause_ms);
+
+  if (p->mirror.refused)
+    tell (s, d, "mirror", "guests' writes cannot be mirrored here");
+  else if (judge (p, s) == MIRROR_CANNOT)
+    tell (s, d, "mirror",
+          "mirroring has failed %u times (an error, or no answer within %s): "
+          "guests' writes are tracked, and it is not tried again",
+          p->mirror.failures, MS (wait_ms));
+  else
+    tell (s, d, "mirror",
+          "mirroring has failed (an error, or no answer within %s): guests' "
+          "writes are tracked, and it is tried again in %s",
+          MS (wait_ms),
+          MS ((uint64_t)(p->mirror.not_before_us - s->now_us) / 1000));
+}
+
+static void
+note_mirror (struct policy *p, const struct policy_snapshot *s,
+             struct policy_decision *d)
+{
+  const struct mirror_input in = mirror_input (p, s);
+
+  if (mirror_note (&p->mirror, &in)) {
+    tell_failure (p, s, d);
+    restart_course (p);
+  }
+  if (p->mirror.wanted && !may_mirror (s))
+    end_mirror (p, s, d, "--converge does not allow more");
+  if (!p->mirror_was_on && is_mirrored (p, s)) {
+    p->mirror_was_on = true;
+    restart_course (p); /* what was before says nothing of now */
+  }
+}
+
+/* --wait may be for hours: each write of them costs the guest. */
+static void
+calm_mirror (struct policy *p, const struct policy_snapshot *s,
+             struct policy_decision *d)
+{
+  const uint64_t little = measures_copy_rate (s) / 100 * MEASURES_CALM_PERCENT;
+
+  if (!s->wait || !is_mirrored (p, s) || s->touch_rate > little)
+    p->calm_since_us = 0;
+  else if (p->calm_since_us == 0)
+    p->calm_since_us = s->now_us;
+  else if (s->now_us - p->calm_since_us >= MEASURES_CALM_US)
+    end_mirror (p, s, d, "guests write little now");
+}
+
+/* ---- the throttle ------------------------------------------------------ */
+
+static bool
+is_news (uint64_t said, uint64_t now)
+{
+  const uint64_t more = said > now ? said - now : now - said;
+
+  return (said == 0) != (now == 0) || more > said / 100 * MEASURES_TELL_PERCENT;
+}
+
+static void
+tell_throttle (struct policy *p, const struct policy_snapshot *s,
+               struct policy_decision *d)
+{
+  const uint64_t limit = p->throttle.bytes_per_second;
+
+  if (!is_news (p->throttle_said, limit))
+    return;
+  p->throttle_said = limit;
+  if (limit == 0)
+    tell (s, d, "throttle", "guests may write as fast as they like again");
+  else
+    tell (s, d, "throttle",
+          "guests may write %s/s: %s/s become dirty, %s/s are copied",
+          BYTES (limit), BYTES (s->dirty_rate), BYTES (measures_copy_rate (s)));
+}
+
+/* It looks at what is touched, as far as it counts: what becomes dirty is less
+ * than that as long as most is dirty already, and would be more at last.
+ */
+static void
+step_throttle (struct policy *p, const struct policy_snapshot *s,
+               struct policy_decision *d, bool round_end)
+{
+  const struct throttle_input in = {
+    .write_rate = s->write_rate,
+    .dirty_rate = policy_outlook (s).touch_rate,
+    .copy_rate = measures_copy_rate (s),
+    .floor = s->throttle_floor,
+    .needed = p->throttle_needed,
+    .round_end = round_end,
+    .now_us = s->now_us,
+  };
+
+  if (!may_throttle (s)) {
+    p->throttle_needed = false;
+    p->throttle = (struct throttle){ 0 };
+  }
+  else
+    throttle_step (&p->throttle, &in);
+  tell_throttle (p, s, d);
+}
+
+/* ---- how it goes ------------------------------------------------------- */
+
+static void
+note_outlook (struct policy *p, const struct policy_snapshot *s)
+{
+  if (policy_outlook (s).verdict != FORECAST_DIVERGES)
+    p->diverges_since_us = 0;
+  else if (p->diverges_since_us == 0)
+    p->diverges_since_us = s->now_us;
+}
+
+static bool
+has_diverged (const struct policy *p, const struct policy_snapshot *s)
+{
+  return p->diverges_since_us != 0 &&
+         s->now_us - p->diverges_since_us >= POLICY_OUTRUN_US;
+}
+
+/* The bulk counts as a round that leaves the whole disk. */
+static void
+note_course (struct policy *p, const struct policy_snapshot *s)
+{
+  const uint64_t best =
+    p->course.best_bytes > 0 ? p->course.best_bytes : s->disk_bytes;
+
+  if (s->remaining_bytes <= best / 100 * MEASURES_SHRINK_PERCENT) {
+    p->course.best_bytes = s->remaining_bytes;
+    p->course.stale = 0;
+  }
+  else {
+    p->course.best_bytes = best;
+    p->course.stale++;
+  }
+}
+
+static bool
+calls_for_more (const struct policy *p, const struct policy_snapshot *s)
+{
+  if (p->course.stale >= MEASURES_STALE_ROUNDS || has_diverged (p, s))
+    return true;
+  return p->course.stale > 0 && p->diverges_since_us != 0;
+}
+
+/* No measure shortens that part of the pause. */
+static bool
+is_hopeless (const struct policy *p, const struct policy_snapshot *s)
+{
+  return s->overhead_us >= measures_max_pause_ms (p, s) * 1000;
+}
+
+static bool
+is_mirror_vain (const struct policy *p, const struct policy_snapshot *s)
+{
+  return is_mirrored (p, s) && !s->explain &&
+         p->course.stale >= MEASURES_VAIN_ROUNDS;
+}
+
+/* Whatever comes of it, it is not to be waited for. */
+static bool
+is_mirror_spent (const struct policy *p, const struct policy_snapshot *s)
+{
+  return !may_mirror (s) || judge (p, s) == MIRROR_CANNOT ||
+         p->slow_rounds >= MEASURES_SLOW_ROUNDS || is_mirror_vain (p, s);
+}
+
+static bool
+is_throttle_spent (const struct policy *p, const struct policy_snapshot *s)
+{
+  if (!may_throttle (s))
+    return true;
+  return p->throttle_needed &&
+         (s->write_rate == 0 ||
+          throttle_is_spent (&p->throttle, s->throttle_floor));
+}
+
+static void
+consider_mirror (struct policy *p, const struct policy_snapshot *s,
+                 struct policy_decision *d)
+{
+  if (!may_mirror (s) || p->mirror.wanted || !calls_for_more (p, s))
+    return;
+  switch (judge (p, s)) {
+  case MIRROR_MAY:
+    p->slow_rounds = 0;
+    begin_mirror (p, s, d);
+    break;
+  case MIRROR_SLOW:
+    p->slow_rounds++;
+    break;
+  case MIRROR_LATER:
+  case MIRROR_CANNOT:
+    break;
+  }
+}
+
+/* Once it is there it does its work until the end, or until a mirror does. */
+static void
+consider_throttle (struct policy *p, const struct policy_snapshot *s)
+{
+  const bool waits_for_mirror =
+    !is_mirror_spent (p, s) && p->mirror.failures < MEASURES_FAILURES;
+
+  if (p->throttle_needed) {
+    if (is_mirrored (p, s) && p->course.stale == 0)
+      p->throttle_needed = false;
+    else if (p->course.stale >= MEASURES_STALE_ROUNDS &&
+             s->dirty_rate < measures_copy_rate (s)) {
+      throttle_stricter (&p->throttle);
+      p->course.stale = 0;
+    }
+  }
+  else
+    p->throttle_needed =
+      may_throttle (s) && !waits_for_mirror && calls_for_more (p, s);
+}
+
+/* What is mirrored is not dirtied again, so nothing is hot then. */
+static void
+consider_hot (struct policy *p, const struct policy_snapshot *s,
+              struct policy_decision *d, bool fits)
+{
+  const bool before = p->measures.hot_last;
+  const uint64_t room = s->copy_rate / 1000 * measures_max_pause_ms (p, s) /
+                        100 * MEASURES_HOT_PERCENT;
+
+  p->measures.hot_last = s->converge != CONVERGE_OFF && !p->mirror.wanted &&
+                         (!fits || s->wait) && s->hot_bytes > 0 &&
+                         s->hot_bytes <= room;
+  if (p->measures.hot_last && !before)
+    tell (s, d, "hot-last",
+          "%s were written in each of the last rounds: they "
+          "wait for the pause",
+          BYTES (s->hot_bytes));
+}
+
+/* ---- all of it --------------------------------------------------------- */
+
+static void
+note_patience (struct policy *p, const struct policy_snapshot *s,
+               struct policy_decision *d)
+{
+  const bool late = has_late_limit (s);
+
+  if (s->wait || s->bulk_end_us == 0)
+    p->asked_since_us = 0;
+  else if (p->asked_since_us == 0)
+    p->asked_since_us = s->now_us;
+  p->measures.max_pause_ms = measures_max_pause_ms (p, s);
+  if (late && !is_patient (p, s) && !p->late_said)
+    tell (s, d, "max-pause",
+          "the pause did not fit for %s: it may be %s long now, not %s",
+          MS (s->patience_ms), MS (s->max_pause_late_ms), MS (s->max_pause_ms));
+  p->late_said = late && !is_patient (p, s);
+}
+
+void
+measures_beat (struct policy *p, const struct policy_snapshot *s,
+               struct policy_decision *d, bool round_end)
+{
+  note_patience (p, s, d);
+  note_outlook (p, s);
+  note_mirror (p, s, d);
+  calm_mirror (p, s, d);
+  step_throttle (p, s, d, round_end);
+  p->measures.mirror = p->mirror.wanted;
+  p->measures.mirror_wait_ms = mirror_wait_ms (s->max_pause_ms);
+  p->measures.throttle = p->throttle.bytes_per_second;
+}
+
+bool
+measures_round (struct policy *p, const struct policy_snapshot *s,
+                struct policy_decision *d)
+{
+  const bool late = has_late_limit (s) && is_patient (p, s);
+  bool more = false;
+
+  if (!is_hopeless (p, s)) {
+    note_course (p, s);
+    consider_throttle (p, s);
+    consider_mirror (p, s, d);
+    consider_hot (p, s, d, false);
+    more = !is_mirror_spent (p, s) || !is_throttle_spent (p, s);
+  }
+  p->measures.mirror = p->mirror.wanted;
+  return more || late;
+}
+
+void
+measures_fit (struct policy *p, const struct policy_snapshot *s,
+              struct policy_decision *d)
+{
+  consider_hot (p, s, d, true);
+}

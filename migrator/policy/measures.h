@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Which measures are in force against a guest that writes faster than is
+ * copied, and why: a part of the policy (policy.h).
+ *
+ * In the order in which they hurt the guest, each only when those before did
+ * not do:
+ *
+ *   tracking     rounds, as long as they leave less and less
+ *   hot last     what is written in each round waits for the pause
+ *   mirror       late: a destination's time is added to each write
+ *   throttle     last: whatever it costs the guest is on purpose
+ */
+
+#ifndef NBDMIGRATE_MEASURES_H
+#define NBDMIGRATE_MEASURES_H
+
+#include "policy/policy.h"
+
+/* A round shrinks if it leaves no more than this of the best one before it, in
+ * hundredths.
+ */
+#define MEASURES_SHRINK_PERCENT 75
+
+/* So many rounds in a row that do not shrink call for a measure; one is enough
+ * where the outlook is bad, and none where it was for POLICY_OUTRUN_US.
+ */
+#define MEASURES_STALE_ROUNDS 2
+
+/* Mirroring is without effect when so many rounds with it did not shrink. */
+#define MEASURES_VAIN_ROUNDS 2
+
+/* After so many demotions in a row, or rounds in which the destination was too
+ * slow, the throttle does not wait for the mirror any more.
+ */
+#define MEASURES_FAILURES 2
+#define MEASURES_SLOW_ROUNDS 2
+
+/* Hot chunks wait only if what they make of the pause is no more than this, in
+ * hundredths.
+ */
+#define MEASURES_HOT_PERCENT 50
+
+/* --wait: mirroring ends when guests have touched less than this of the copy's
+ * speed, in hundredths, for so long.
+ */
+#define MEASURES_CALM_PERCENT 25
+#define MEASURES_CALM_US (INT64_C (30) * 1000000)
+
+/* The throttle is spoken of when it has changed by so much, in hundredths. */
+#define MEASURES_TELL_PERCENT 25
+
+/* What is so at any moment: demotions, the throttle's loop, patience. */
+extern void measures_beat (struct policy *p, const struct policy_snapshot *s,
+                           struct policy_decision *d, bool round_end);
+
+/* A round has ended and the pause does not fit: whether more can be done. */
+extern bool measures_round (struct policy *p, const struct policy_snapshot *s,
+                            struct policy_decision *d);
+
+/* A round has ended and the pause fits. */
+extern void measures_fit (struct policy *p, const struct policy_snapshot *s,
+                          struct policy_decision *d);
+
+/* The pause that is allowed now. */
+extern uint64_t measures_max_pause_ms (const struct policy *p,
+                                       const struct policy_snapshot *s);
+
+/* How fast the copy goes before the pause. */
+extern uint64_t measures_copy_rate (const struct policy_snapshot *s);
+
+#endif /* NBDMIGRATE_MEASURES_H */
