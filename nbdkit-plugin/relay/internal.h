@@ -48,8 +48,6 @@ struct room_waiter {
   struct room_waiter *next;
 };
 
-struct probe;
-
 struct relay {
   struct remote remote; /* 'up': requests pass */
   char *uri;            /* L: changes only while held */
@@ -94,8 +92,13 @@ struct relay {
   unsigned idle_workers;  /* L: at most so many jobs are taken at once */
   unsigned abandoned;     /* L: writes that go on, and nobody waits for them */
 
-  struct probe *probe; /* L: the latest round trip, or NULL */
-  bool probing;        /* L: somebody waits for it */
+  struct {
+    bool begun;
+    bool failed; /* no memory */
+    int64_t since_ms;
+    uint64_t lost_before; /* remote.pings_lost then */
+  } probe;                /* L: the latest round trip */
+  bool probing;           /* L: somebody waits for it */
 
   uint64_t losses, replayed, own_flushes; /* L: counters */
 };
@@ -227,11 +230,6 @@ extern void relay_notice (struct relay *r, const char *fmt, ...)
 /* With it; released meanwhile. */
 extern void relay_notice_locked (struct relay *r, const char *fmt, ...)
   __attribute__ ((format (printf, 2, 3)));
-
-/* ---- probe.c ----------------------------------------------------------- */
-
-/* NULL is allowed.  Its connections must have been freed. */
-extern void relay_probe_free (struct probe *p);
 
 /* ---- watch.c ----------------------------------------------------------- */
 

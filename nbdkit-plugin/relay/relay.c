@@ -21,7 +21,6 @@ free_relay (struct relay *r)
 {
   if (r->next != NULL)
     connection_close (r->next);
-  relay_probe_free (r->probe);
   mend_free_all (r);
   range_lock_destroy (&r->ranges);
   relay_log_free (r->log);

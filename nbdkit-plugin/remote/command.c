@@ -204,6 +204,8 @@ remote_command_done (struct command *cmd, int error)
     b->result = REMOTE_LOST;
     if (is_write_type (cmd->kind) && cmd->issued)
       b->unknown = true;
+    if (cmd->ping)
+      ++m->pings_lost;
   }
   else {
     note_delay (m, cmd, __atomic_load_n (&c->heard_ms, __ATOMIC_RELAXED));

@@ -88,6 +88,7 @@ struct remote {
   int64_t longest_ms;       /* L: that a command took, or was lost after */
   uint64_t piece_bytes;     /* atomic: of a request to zero or trim */
   unsigned silence_waiters; /* L: threads that wait for one not silent */
+  uint64_t pings_lost;      /* L: count of those that were never answered */
 
   _Atomic uint32_t zero_align, trim_align; /* which it takes (zero-align.h) */
 
@@ -227,6 +228,14 @@ extern void connection_check (struct connection *c, int64_t now);
  * closing the connection.
  */
 extern void connection_ping (struct connection *c);
+extern bool connection_is_pinged (const struct connection *c); /* L */
+
+/* The same over all connections in use.  False: no memory for some of them.  L;
+ * released meanwhile.
+ */
+extern bool remote_ping (struct remote *m);
+/* Whether one of them has yet to answer.  L. */
+extern bool remote_is_pinged (const struct remote *m);
 
 extern struct connection *connection_new (struct remote *m, char **why);
 
