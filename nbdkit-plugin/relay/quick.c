@@ -4,9 +4,9 @@
  *
  * It takes the lock twice, not eight times: once to find that nothing is in its
  * way, to reserve its place in the log and to be linked to a connection, and
- * once, in the I/O thread, when the answer comes and settles all that.  Its
- * data are copied once, into the log, and without the lock.  If there are many
- * the destination is at work meanwhile; should it answer first, the write is
+ * once, when the answer comes, in the thread that receives it.  Its data are
+ * copied once, into the log, and without the lock.  If there are many the
+ * destination is at work meanwhile; should it answer first, the write is
  * settled after the copy, with a third lock.
  *
  * Whatever is not usual goes the long way (request.c), also a request that is
@@ -169,7 +169,7 @@ carry_write (struct quick *k)
   batch_issue (&k->batch);
   if (!copy_first)
     copy_to_log (k);
-  batch_await (&k->batch);
+  batch_await (&r->remote, &k->batch);
   if (k->deferred) {
     pthread_mutex_lock (&r->remote.lock);
     settle (k);
@@ -216,7 +216,7 @@ quick_read (struct request *q, int *result)
   pthread_mutex_unlock (&r->remote.lock);
   if (begun) {
     batch_issue (&k.batch);
-    batch_await (&k.batch);
+    batch_await (&r->remote, &k.batch);
     *result = k.batch.result;
     if (*result == REMOTE_LOST)
       *result = request_repeat (q, try_read);

@@ -21,6 +21,9 @@ batch_init (struct batch *b, uint64_t generation)
   sem_init (&b->finished, 0, 0);
   b->n = 0;
   b->woken = false;
+  b->waits = false;
+  b->receives = false;
+  b->receiver = NULL;
   b->sent = false;
   b->silent = false;
   b->unknown = false;
@@ -100,6 +103,8 @@ link_command (struct command *cmd, struct connection *c, int64_t now)
   cmd->next = c->first;
   if (c->first != NULL)
     c->first->prev = cmd;
+  else
+    c->last = cmd;
   c->first = cmd;
   cmd->sent_ms = now;
   if (cmd->kind == COMMAND_FLUSH)
@@ -112,6 +117,10 @@ link_command (struct command *cmd, struct connection *c, int64_t now)
   __atomic_fetch_add (&c->users, 1, __ATOMIC_RELAXED);
   cmd->issued = true;
   ++cmd->batch->pending;
+  if (cmd->batch->receiver == NULL) {
+    __atomic_fetch_add (&c->others, 1, __ATOMIC_RELAXED);
+    receive_by_io_thread (c);
+  }
 }
 
 void
@@ -134,6 +143,10 @@ batch_link (struct remote *m, struct batch *b, struct connection *only)
       assert (i == 0); /* linking one makes no other connection silent */
       b->silent = true;
       return;
+    }
+    if (b->n == 1 && !cmd->ping) {
+      b->receiver = c;
+      __atomic_fetch_add (&c->waiters, 1, __ATOMIC_RELAXED);
     }
     link_command (cmd, c, now);
     b->sent = true;
@@ -162,6 +175,10 @@ unlink_command (struct command *cmd)
     c->first = cmd->next;
   if (cmd->next != NULL)
     cmd->next->prev = cmd->prev;
+  else
+    c->last = cmd->prev;
+  if (cmd->batch->receiver == NULL)
+    __atomic_fetch_sub (&c->others, 1, __ATOMIC_RELAXED);
   --c->in_flight;
   if (cmd->kind == COMMAND_FLUSH)
     --c->flushes;
@@ -256,7 +273,8 @@ static _Thread_local struct gathered *gathered;
 void
 batch_gather (struct gathered *g)
 {
-  *g = (struct gathered){ NULL, NULL, 0 };
+  if (g != NULL)
+    *g = (struct gathered){ NULL, NULL, 0 };
   gathered = g;
 }
 
@@ -294,6 +312,33 @@ batch_answered (struct batch *b)
 
 /* ---- Waiting ----------------------------------------------------------- */
 
+void
+batch_sleep (struct batch *b)
+{
+  while (sem_wait (&b->finished) == -1 && errno == EINTR)
+    ;
+}
+
+bool
+batch_sleep_a_while (struct batch *b)
+{
+  struct timespec until;
+  int r;
+
+  if (sem_trywait (&b->finished) == 0)
+    return true;
+  clock_gettime (CLOCK_MONOTONIC, &until);
+  until.tv_nsec += REMOTE_SLICE_MS * 1000000;
+  if (until.tv_nsec >= 1000000000) {
+    ++until.tv_sec;
+    until.tv_nsec -= 1000000000;
+  }
+  do
+    r = sem_clockwait (&b->finished, CLOCK_MONOTONIC, &until);
+  while (r == -1 && errno == EINTR);
+  return r == 0;
+}
+
 static void
 check_connections (struct remote *m, const struct batch *b)
 {
@@ -305,24 +350,18 @@ check_connections (struct remote *m, const struct batch *b)
   }
 }
 
-/* Until the batch is woken, which happens once. */
+/* This thread does not look at the connection any more. */
 static void
-wait_for_post (struct remote *m, struct batch *b)
+leave_connection (struct remote *m, struct connection *c)
 {
-  struct timespec until;
-
-  while (sem_trywait (&b->finished) == -1) {
-    clock_gettime (CLOCK_MONOTONIC, &until);
-    until.tv_nsec += REMOTE_SLICE_MS * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-      ++until.tv_sec;
-      until.tv_nsec -= 1000000000;
-    }
-    if (sem_clockwait (&b->finished, CLOCK_MONOTONIC, &until) == 0)
-      return;
-    if (errno == ETIMEDOUT)
-      check_connections (m, b);
+  if (!__atomic_load_n (&c->lost, __ATOMIC_RELAXED)) {
+    __atomic_fetch_sub (&c->waiters, 1, __ATOMIC_RELEASE);
+    return;
   }
+  pthread_mutex_lock (&m->lock);
+  __atomic_fetch_sub (&c->waiters, 1, __ATOMIC_RELEASE);
+  pthread_cond_broadcast (&m->changed); /* somebody may be closing it */
+  pthread_mutex_unlock (&m->lock);
 }
 
 /* The semaphore says so, too; but the thread sanitizer does not know
@@ -336,18 +375,23 @@ must_be_woken (const struct batch *b)
 }
 
 static void
-wait_finished (struct remote *m, struct batch *b)
+wait_finished (struct remote *m, struct batch *b, bool checks)
 {
-  wait_for_post (m, b);
+  if (b->receiver != NULL) {
+    receive_until_woken (b, checks);
+    leave_connection (m, b->receiver);
+  }
+  else {
+    while (!batch_sleep_a_while (b))
+      check_connections (m, b);
+  }
   must_be_woken (b);
 }
 
 void
-batch_await (struct batch *b)
+batch_await (struct remote *m, struct batch *b)
 {
-  while (sem_wait (&b->finished) == -1 && errno == EINTR)
-    ;
-  must_be_woken (b);
+  wait_finished (m, b, false);
 }
 
 int
@@ -357,16 +401,17 @@ batch_wait (struct remote *m, struct batch *b)
 
   if (b->sent) {
     if (b->n > 0)
-      wait_finished (m, b);
+      wait_finished (m, b, true);
     /* The connections may be gone: what was answered does not keep them.  The
-     * lock also orders what the I/O thread did before what follows.
+     * lock also orders what the receiver did before what follows.
      */
     pthread_mutex_lock (&m->lock);
     result = b->result;
     pthread_mutex_unlock (&m->lock);
   }
   b->n = 0;
-  b->sent = b->silent = false;
+  b->sent = b->silent = b->woken = b->waits = false;
+  b->receiver = NULL;
   b->result = 0;
   return result;
 }

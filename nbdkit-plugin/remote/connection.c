@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* One libnbd handle and its I/O thread.
  *
- * The threads that have requests send them themselves (send.c), as far as the
- * socket takes them.  The I/O thread receives the answers, and sends what was
- * left over; it is kicked out of poll(2) only in that case.  It receives all
- * that is there before it wakes those who wait.
+ * The threads that have requests send them (send.c) and receive the answers
+ * (receive.c) themselves.  The I/O thread does that where they cannot, and
+ * otherwise sleeps until the connection ends.
  *
  * It ends when the handle is closed or dead, and only then: resetting the
  * socket ends it.  libnbd calls the completion callbacks of all commands
@@ -27,8 +26,6 @@
 #include "remote.h"
 #include "socket-reset.h"
 
-#define GATHER_MAX 16 /* answers: nobody is kept waiting for more */
-
 struct connection *
 connection_new (struct remote *m, char **why)
 {
@@ -40,11 +37,12 @@ connection_new (struct remote *m, char **why)
   c->remote = m;
   c->fd = -1;
   c->kick = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+  c->call = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
   c->nbd = nbd_create ();
-  if (c->kick == -1 || c->nbd == NULL) {
+  if (c->kick == -1 || c->call == -1 || c->nbd == NULL) {
     if (asprintf (why, "making a connection: %s",
-                  c->kick == -1 ? strerror (errno)
-                                : nbd_error_text (nbd_get_error ())) == -1)
+                  c->nbd != NULL ? strerror (errno)
+                                 : nbd_error_text (nbd_get_error ())) == -1)
       *why = NULL;
     connection_close (c);
     return NULL;
@@ -62,48 +60,63 @@ connection_kick (struct connection *c)
     return;
 }
 
-static bool
-is_over (const struct connection *c)
+void
+connection_call_io_thread (struct connection *c)
 {
-  return nbd_aio_is_dead (c->nbd) || nbd_aio_is_closed (c->nbd);
+  const uint64_t one = 1;
+
+  if (write (c->call, &one, sizeof one) == -1)
+    return;
 }
 
-/* Call libnbd for what poll(2) saw.  Another thread may have changed the state
- * meanwhile: an event that does not fit any more is an error of the call, not
- * of the connection.
+/* Sleep until it is called, or the connection has ended: it does not wake up
+ * for what others receive.  Then it is to be the last receiver.
  */
-static int
-notify (struct connection *c, short events)
+static void
+watch (struct connection *c, bool *ended)
 {
-  const unsigned direction = nbd_aio_get_direction (c->nbd);
-  const bool broken = events & (POLLHUP | POLLERR | POLLNVAL);
+  struct remote *m = c->remote;
+  struct pollfd fds[2] = {
+    { .fd = c->call, .events = POLLIN },
+    { .fd = c->fd, .events = POLLRDHUP },
+  };
+  uint64_t calls;
 
-  if ((direction & LIBNBD_AIO_DIRECTION_READ) && (events & POLLIN || broken))
-    return nbd_aio_notify_read (c->nbd);
-  if ((direction & LIBNBD_AIO_DIRECTION_WRITE) && (events & POLLOUT || broken))
-    return nbd_aio_notify_write (c->nbd);
-  return 0;
+  if (poll (fds, *ended ? 1 : 2, -1) == -1)
+    return;
+  if (fds[0].revents && read (c->call, &calls, sizeof calls) == -1)
+    return;
+  if (!*ended && fds[1].revents) {
+    *ended = true;
+    pthread_mutex_lock (&m->lock);
+    receive_to_the_end (c);
+    pthread_mutex_unlock (&m->lock);
+  }
 }
 
-static void
-wait_for_event (struct connection *c, bool only_look, short *events)
+static bool
+must_receive (const struct connection *c)
 {
-  const unsigned direction = nbd_aio_get_direction (c->nbd);
-  struct pollfd fds[2] = {
-    { .fd = c->fd },
-    { .fd = c->kick, .events = POLLIN },
-  };
-  uint64_t kicks;
+  return __atomic_load_n (&c->io_receives, __ATOMIC_ACQUIRE);
+}
 
-  if (direction & LIBNBD_AIO_DIRECTION_READ)
-    fds[0].events |= POLLIN;
-  if (direction & LIBNBD_AIO_DIRECTION_WRITE)
-    fds[0].events |= POLLOUT;
-  if (poll (fds, 2, only_look ? 0 : -1) == -1)
-    fds[0].revents = fds[1].revents = 0;
-  if (fds[1].revents && read (c->kick, &kicks, sizeof kicks) == -1)
-    kicks = 0;
-  *events = fds[0].revents;
+/* As long as nobody else can. */
+static void
+receive (struct connection *c)
+{
+  struct receipt t;
+
+  receive_begin (c, &t);
+  do
+    receive_some (c, &t, -1);
+  while (!connection_is_over (c) &&
+         (receive_needs_io_thread (c) || t.answered.n > 0 || t.more));
+  if (connection_is_over (c))
+    batch_wake_gathered (&t.answered);
+  else {
+    __atomic_store_n (&c->io_receives, false, __ATOMIC_RELAXED);
+    receive_end (c, &t);
+  }
 }
 
 /* What has not been sent is: libnbd refuses it now.  After that no thread is
@@ -126,28 +139,18 @@ io_thread (void *opaque)
 {
   struct connection *c = opaque;
   struct remote *m = c->remote;
-  char *why = NULL;
-  struct gathered answered;
-  bool more = false;
-  short events;
+  bool ended = false;
 
-  batch_gather (&answered);
-  while (!is_over (c)) {
-    wait_for_event (c, more || answered.n > 0, &events);
-    if (!(events & POLLIN) || answered.n >= GATHER_MAX)
-      batch_wake_gathered (&answered);
-    more = connection_send (c);
-    if (events & POLLIN)
-      __atomic_store_n (&c->heard_ms, clock_ms (), __ATOMIC_RELAXED);
-    if (notify (c, events) == -1) {
-      free (why);
-      why = strdup (nbd_error_text (nbd_get_error ()));
-    }
+  while (!must_receive (c) || !connection_is_over (c)) {
+    if (must_receive (c))
+      receive (c);
+    else
+      watch (c, &ended);
   }
-  batch_wake_gathered (&answered);
+  batch_gather (NULL);
 
   pthread_mutex_lock (&m->lock);
-  remote_lose (c, why ? why : "the server closed the connection");
+  remote_lose (c, c->why ? c->why : "the server closed the connection");
   end_sending (c);
   while (c->first != NULL) {
     struct batch *b = remote_command_done (c->first, ENOTCONN);
@@ -159,7 +162,6 @@ io_thread (void *opaque)
   c->ended = true;
   pthread_cond_broadcast (&m->changed);
   pthread_mutex_unlock (&m->lock);
-  free (why);
   return NULL;
 }
 
@@ -186,8 +188,14 @@ connection_start (struct connection *c)
 void
 connection_goodbye (struct connection *c)
 {
-  if (nbd_aio_disconnect (c->nbd, 0) == 0)
-    connection_kick (c);
+  struct remote *m = c->remote;
+
+  if (nbd_aio_disconnect (c->nbd, 0) == -1)
+    return;
+  pthread_mutex_lock (&m->lock);
+  receive_to_the_end (c);
+  pthread_mutex_unlock (&m->lock);
+  connection_kick (c);
 }
 
 static void
@@ -196,13 +204,15 @@ end_thread (struct connection *c)
   struct remote *m = c->remote;
 
   pthread_mutex_lock (&m->lock);
-  c->lost = true;
+  __atomic_store_n (&c->lost, true, __ATOMIC_RELAXED);
   socket_reset (c->fd);
+  receive_to_the_end (c);
   pthread_mutex_unlock (&m->lock);
   connection_kick (c);
   pthread_join (c->thread, NULL);
   pthread_mutex_lock (&m->lock);
-  while (__atomic_load_n (&c->users, __ATOMIC_ACQUIRE) > 0)
+  while (__atomic_load_n (&c->users, __ATOMIC_ACQUIRE) > 0 ||
+         __atomic_load_n (&c->waiters, __ATOMIC_ACQUIRE) > 0)
     remote_wait_changed (m);
   pthread_mutex_unlock (&m->lock);
 }
@@ -217,6 +227,9 @@ connection_close (struct connection *c)
     close (c->fd);
   if (c->kick >= 0)
     close (c->kick);
+  if (c->call >= 0)
+    close (c->call);
+  free (c->why);
   free (c->ping);
   free (c);
 }

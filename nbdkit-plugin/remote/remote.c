@@ -177,7 +177,7 @@ remote_lose (struct connection *c, const char *why)
 {
   const bool again = c->lost;
 
-  c->lost = true;
+  __atomic_store_n (&c->lost, true, __ATOMIC_RELAXED);
   if (!again)
     socket_reset (c->fd);
   c->remote->user.lost (c->remote->user.opaque, c, again, why);

@@ -6,6 +6,7 @@
  *   connection.c   one libnbd handle and its I/O thread
  *   command.c      commands on connections: where to, answers, waiting
  *   send.c         sending them: one thread at a time for a connection
+ *   receive.c      receiving the answers: likewise
  *   transfer.c     a range becomes commands
  *   ping.c         whether the server still answers
  *   destination.c  what the server offers, and whether that will do
@@ -186,28 +187,37 @@ struct connection {
    * number would be that of a stranger then.  L once the connection is in use.
    */
   int fd;
-  int kick; /* eventfd: look at the direction again */
+  int kick; /* eventfd, for the receiver: look at the direction again */
+  int call; /* eventfd, for the I/O thread: look at io_receives again */
   pthread_t thread;
+  char *why; /* the receiver's: what libnbd said last; may be NULL */
   struct destination destination;
   struct ping *ping; /* L */
 
-  bool started; /* there is an I/O thread */
-  bool serving; /* L: in remote.connections */
-  bool lost;    /* L: reset: send nothing any more */
-  bool retired; /* L: send nothing; lost when no write is unanswered */
-  bool ended;   /* L: the I/O thread has nothing more to do */
+  bool started;     /* there is an I/O thread */
+  bool serving;     /* L: in remote.connections */
+  bool lost;        /* atomic; changes under L: reset: send nothing any more */
+  bool retired;     /* L: send nothing; lost when no write is unanswered */
+  bool ended;       /* L: the I/O thread has nothing more to do */
+  bool receiving;   /* atomic: there is a receiver (receive.c) */
+  bool io_receives; /* atomic: it is the I/O thread */
+  bool io_wanted;   /* atomic; changes under L: it is to be, to the end */
+  unsigned waiters; /* atomic: threads that may be the receiver yet */
   struct command *outbox; /* atomic: to be sent (send.c) */
-  bool must_send;         /* atomic: by the I/O thread, which has been kicked */
+  bool must_send;         /* atomic: by the receiver, which has been kicked */
   unsigned users;         /* atomic: commands that are linked and not sent yet,
                              and threads that may be inside libnbd */
   unsigned in_flight;     /* L */
   unsigned flushes;       /* L: of those in flight */
   unsigned writes;        /* L: of those in flight; zeroes and trims, too */
-  struct command *first;  /* L: commands in flight */
-  uint64_t acknowledged;  /* L: count of writes answered */
-  uint64_t flushed;       /* L: so many are covered by a flush here (R6) */
-  int64_t heard_ms;       /* atomic: when something last came */
-  int64_t proved_ms;      /* L: something sent then was answered: it lived */
+  unsigned others;        /* atomic; changes under L: of those in flight that
+                             nobody receives for but the I/O thread */
+  struct command *first;  /* L: commands in flight, the newest first */
+  struct command *last;
+  uint64_t acknowledged; /* L: count of writes answered */
+  uint64_t flushed;      /* L: so many are covered by a flush here (R6) */
+  int64_t heard_ms;      /* atomic: when something last came */
+  int64_t proved_ms;     /* L: something sent then was answered: it lived */
 };
 
 /* One of those is not any more.  Without or with the lock. */
@@ -250,14 +260,52 @@ extern void connection_close (struct connection *c);
 /* Tell the server that this is the end; it closes then. */
 extern void connection_goodbye (struct connection *c);
 
-/* The direction changed, or something is to be sent: let the I/O thread look.
- */
+/* The direction changed, or something is to be sent: let the receiver look. */
 extern void connection_kick (struct connection *c);
+
+extern void connection_call_io_thread (struct connection *c);
+
+/* libnbd has nothing more to do with it. */
+extern bool connection_is_over (const struct connection *c);
 
 /* ---- send.c ------------------------------------------------------------ */
 
-/* For the I/O thread: send what it was asked to.  True: that is not all. */
+/* For the receiver: send what it was asked to.  True: that is not all. */
 extern bool connection_send (struct connection *c);
+
+/* ---- receive.c --------------------------------------------------------- */
+
+/* Batches whose threads are to be woken together, oldest first. */
+struct gathered {
+  struct batch *first, *last;
+  unsigned n;
+};
+
+/* What a receiver has to remember. */
+struct receipt {
+  struct gathered answered;
+  bool more; /* to be sent */
+};
+
+/* For the receiver only.  False: nothing came in that time (below 0: wait for
+ * as long as it takes).  receive_end makes another thread the receiver.
+ */
+extern void receive_begin (struct connection *c, struct receipt *t);
+extern bool receive_some (struct connection *c, struct receipt *t,
+                          int timeout_ms);
+extern void receive_end (struct connection *c, struct receipt *t);
+
+/* Unless there is a receiver the I/O thread is; otherwise when that one ends,
+ * if there is something for it to do.  L.
+ */
+extern void receive_by_io_thread (struct connection *c);
+/* The same, and from then on no other thread is.  L. */
+extern void receive_to_the_end (struct connection *c);
+/* Whether there is something for it to do.  Without or with the lock. */
+extern bool receive_needs_io_thread (const struct connection *c);
+
+/* For the thread that waits for a batch of one command. */
+extern void receive_until_woken (struct batch *b, bool checks);
 
 /* ---- command.c --------------------------------------------------------- */
 
@@ -306,13 +354,16 @@ struct command {
 
 /* Commands sent together by one thread, which waits for all of them. */
 struct batch {
-  sem_t finished; /* posted once, when pending reaches 0 */
+  sem_t finished; /* posted when pending reaches 0; receive.c */
   struct batch *next_gathered;
   struct command commands[BATCH_MAX];
   unsigned n;
-  bool woken;       /* atomic: all are answered */
-  bool sent;        /* they have connections */
-  bool silent;      /* they have none, because all are silent */
+  bool woken;                  /* atomic: all are answered */
+  bool waits;                  /* atomic: its thread may be made the receiver */
+  bool receives;               /* atomic: it was */
+  struct connection *receiver; /* L: whose; NULL: it waits only */
+  bool sent;                   /* they have connections */
+  bool silent;                 /* they have none, because all are silent */
   bool unknown;     /* a write was lost on the way: it may still land */
   unsigned pending; /* L */
   int result;       /* L: 0, the first errno, or REMOTE_LOST */
@@ -343,7 +394,7 @@ extern int batch_wait (struct remote *m, struct batch *b);
  * it is as its callback and the answers have left it.  Somebody else must call
  * remote_check meanwhile.
  */
-extern void batch_await (struct batch *b);
+extern void batch_await (struct remote *m, struct batch *b);
 
 /* The two halves of batch_send: choose the connections (L), send.  Until they
  * are sent, the commands are neither answered nor given up.
@@ -359,20 +410,18 @@ extern struct batch *remote_command_done (struct command *cmd, int error)
   __attribute__ ((warn_unused_result));
 extern void batch_wake (struct batch *b);
 
-/* Batches whose threads are to be woken together, oldest first. */
-struct gathered {
-  struct batch *first, *last;
-  unsigned n;
-};
-
 /* From now on this thread gathers what batch_answered is given; the gathered
- * are the caller's, and must be woken soon.
+ * are the caller's, and must be woken soon.  NULL: no more.
  */
 extern void batch_gather (struct gathered *g);
 extern void batch_wake_gathered (struct gathered *g);
 
 /* Wake it, or gather it.  NULL: nothing. */
 extern void batch_answered (struct batch *b);
+
+/* Until a post; or no longer than a slice: false then. */
+extern void batch_sleep (struct batch *b);
+extern bool batch_sleep_a_while (struct batch *b);
 
 /* ---- transfer.c -------------------------------------------------------- */
 

@@ -9,7 +9,7 @@
  * and wait for their answers.
  *
  * A sender that others keep busy would not see its own answer: after a few
- * rounds it leaves the rest to the I/O thread.
+ * rounds it leaves the rest to the receiver (receive.c).
  *
  * The outbox is a list, newest first.  It ends with 'sending' as long as there
  * is a sender.  A command counts as a user of its connection until it is sent
@@ -124,6 +124,7 @@ issue (struct command *cmd)
   b = remote_command_done (cmd, error);
   pthread_mutex_unlock (&c->remote->lock);
   batch_wake (b);
+  connection_kick (c); /* its thread may be the receiver */
 }
 
 /* True: there was no sender, the caller is it. */
