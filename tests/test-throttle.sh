@@ -83,6 +83,12 @@ took=$((${EPOCHREALTIME/./} - begun))
 [ "$(throttle charged_bytes)" -eq $((2 << 20)) ] || fail "not the length"
 [ "$(throttle delayed_requests)" -ge 16 ] || fail "$answer"
 
+talk status
+answered .return.guest_latency
+[ "$(answered .return.guest_latency.requests)" -eq 32 ] || fail "$answer"
+[ "$(answered '.return.guest_latency | .writes == 32')" = true ] ||
+  fail "$answer"
+
 echo "-- zeroes and trims cost what they make dirty"
 limit $((1 << 30))
 charged=$(throttle charged_bytes)

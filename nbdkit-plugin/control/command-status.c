@@ -244,6 +244,28 @@ throttle_status (struct export *e)
     (json_int_t)s.delayed_us, "longest_us", (json_int_t)s.longest_us);
 }
 
+static json_t *
+latency_status (struct export *e)
+{
+  struct latency_status s;
+
+  latency_get_status (&e->latency, clock_ms (), &s);
+
+  const uint64_t requests =
+    s.kinds[LATENCY_READ].all + s.kinds[LATENCY_WRITE].all;
+
+  return json_pack (
+    "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "requests",
+    (json_int_t)requests, "window_ms", (json_int_t)s.window_ms, "reads",
+    (json_int_t)s.kinds[LATENCY_READ].requests, "reads_us",
+    (json_int_t)s.kinds[LATENCY_READ].mean_us, "reads_99_us",
+    (json_int_t)s.kinds[LATENCY_READ].high_us, "writes",
+    (json_int_t)s.kinds[LATENCY_WRITE].requests, "writes_us",
+    (json_int_t)s.kinds[LATENCY_WRITE].mean_us, "writes_99_us",
+    (json_int_t)s.kinds[LATENCY_WRITE].high_us, "throttle_us",
+    (json_int_t)s.throttle_us, "gate_us", (json_int_t)s.gate_us);
+}
+
 json_t *
 command_status (struct call *call)
 {
@@ -255,6 +277,7 @@ command_status (struct call *call)
   if (json == NULL || json_object_update (json, tracker) == -1 ||
       json_object_set_new (json, "relay", relay_status (e)) == -1 ||
       json_object_set_new (json, "throttle", throttle_status (e)) == -1 ||
+      json_object_set_new (json, "guest_latency", latency_status (e)) == -1 ||
       json_object_set_new (json, "local_refusal", refusal_status (e)) == -1 ||
       json_object_set_new (json, "guest", guest_status (e)) == -1) {
     json_decref (json);

@@ -153,6 +153,7 @@ export_free (struct export *e)
   session_state_destroy (&e->session);
   shared_reads_destroy (&e->shared_reads);
   throttle_destroy (&e->throttle);
+  latency_destroy (&e->latency);
   local_destroy (&e->local);
   pthread_mutex_destroy (&e->connect_lock);
   pthread_mutex_destroy (&e->places_lock);
@@ -180,6 +181,7 @@ export_new (nbdkit_backend *backend, int readonly, const char *name)
   session_state_init (&e->session);
   shared_reads_init (&e->shared_reads);
   throttle_init (&e->throttle);
+  latency_init (&e->latency);
   e->backend = backend;
   e->readonly = readonly;
   e->allocation = allocation_new (e);

@@ -15,6 +15,7 @@
 
 #include "base/lane.h"
 #include "relay/owed-error.h"
+#include "latency.h"
 #include "local.h"
 #include "session-state.h"
 #include "shared-reads.h"
@@ -111,6 +112,7 @@ struct export
   struct throttle throttle;         /* of the session; has its own lock */
 
   struct guest_counters guest[LANES];
+  struct latency latency; /* of guests, while there is a session; no lock */
   struct session session; /* has its own lock */
 };
 

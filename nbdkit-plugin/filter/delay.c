@@ -25,13 +25,6 @@ cost_of (const struct io *io)
   return dirtied > COST_MIN ? dirtied : COST_MIN;
 }
 
-/* The migrator is not a guest. */
-static bool
-is_guest (const struct io *io)
-{
-  return io->handle->session_pid == 0;
-}
-
 int
 delay_change (const struct io *io)
 {
@@ -39,7 +32,7 @@ delay_change (const struct io *io)
   struct throttle_request req = THROTTLE_REQUEST_INIT;
   uint64_t cost;
 
-  if (!throttle_is_limited (t) || !is_guest (io))
+  if (!throttle_is_limited (t) || !handle_is_guest (io->handle))
     return 0;
   cost = cost_of (io);
   while (!throttle_enter (t, &io->handle->flow, &req, cost))
@@ -48,5 +41,7 @@ delay_change (const struct io *io)
       *io->err = ESHUTDOWN;
       return -1;
     }
+  if (io->delays)
+    io->delays->throttle_us += req.delayed_ns / 1000;
   return 0;
 }

@@ -28,4 +28,11 @@ struct handle {
   struct fair_flow flow; /* the throttle's */
 };
 
+/* The migrator is not a guest, and nor is a view's client. */
+static inline bool
+handle_is_guest (const struct handle *h)
+{
+  return h->session_pid == 0 && !h->view;
+}
+
 #endif /* NBDMIGRATE_HANDLE_H */

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 
+#include "base/clock.h"
 #include "export/place.h"
 #include "delay.h"
 #include "request.h"
@@ -117,6 +118,13 @@ wait_is_over (const struct io *io)
   return true;
 }
 
+static void
+note_held (const struct io *io, uint64_t us)
+{
+  if (io->delays)
+    io->delays->gate_us += us;
+}
+
 /* ---- Requests that write ----------------------------------------------- */
 
 /* Pass the gate and enter the list (R8). */
@@ -128,6 +136,7 @@ enter (const struct io *io, struct tracker_request *req)
   for (;;)
     switch (tracker_enter (t, req, io->offset, io->count)) {
     case TRACKER_PASS:
+      note_held (io, req->held_us);
       if (check_route (io, &req->route) == 0)
         return 0;
       tracker_leave (t, req);
@@ -175,6 +184,7 @@ ask_route (const struct io *io, struct route *route)
       tracker_give_up_read (t, &read);
       return -1;
     }
+  note_held (io, read.held_us);
   *route = read.route;
   return check_route (io, route);
 }
@@ -299,18 +309,56 @@ cache (const struct io *io)
 
 /* ------------------------------------------------------------------------ */
 
-int
-request_serve (const struct io *io)
+static int
+serve (const struct io *io)
 {
   const bool changes =
     io->type == IO_WRITE || io->type == IO_ZERO || io->type == IO_TRIM;
-  const int r = io->handle->view       ? view_serve (io)
-                : changes              ? change (io)
-                : io->type == IO_FLUSH ? flush (io)
-                : io->type == IO_CACHE ? cache (io)
-                                       : pass (io);
 
-  if (r == 0 && !io->handle->view)
+  return changes                ? change (io)
+         : io->type == IO_FLUSH ? flush (io)
+         : io->type == IO_CACHE ? cache (io)
+                                : pass (io);
+}
+
+/* Guests' reads and writes, while somebody is there to look at it. */
+static bool
+is_timed (const struct io *io)
+{
+  return (io->type == IO_READ || io->type == IO_WRITE) &&
+         handle_is_guest (io->handle) &&
+         __atomic_load_n (&io->handle->export->session.client,
+                          __ATOMIC_RELAXED) != NULL;
+}
+
+static int
+serve_timed (const struct io *io)
+{
+  const int64_t begun = clock_us ();
+  struct delays delays = { .gate_us = 0 };
+  struct io there = *io;
+  uint64_t us, delayed;
+  int r;
+
+  there.delays = &delays;
+  r = serve (&there);
+  us = clock_us () - begun;
+  delayed = delays.throttle_us + delays.gate_us;
+  latency_add (&io->handle->export->latency,
+               io->type == IO_READ ? LATENCY_READ : LATENCY_WRITE,
+               us > delayed ? us - delayed : 0, &delays);
+  return r;
+}
+
+int
+request_serve (const struct io *io)
+{
+  int r;
+
+  if (io->handle->view)
+    return view_serve (io);
+  r = is_timed (io) ? serve_timed (io) : serve (io);
+  if (r == 0)
     count (io);
   return r;
 }

@@ -40,8 +40,9 @@ struct io {
   uint64_t offset;   /* bytes */
   uint32_t flags;    /* NBDKIT_FLAG_* */
   struct nbdkit_extents *extents;
-  struct relay *relay; /* to the remote side */
-  int *err;            /* set on -1 */
+  struct relay *relay;   /* to the remote side */
+  struct delays *delays; /* that it meets are added here, or NULL */
+  int *err;              /* set on -1 */
 };
 
 /* 0 or -1, as nbdkit's callbacks.  Any number of threads at once. */

@@ -158,7 +158,8 @@ extern void tracker_end_held (struct tracker *t, bool *held);
 /* Wait at the gate.  False if it is still shut: then the request stays counted
  * in 'held' until its next turn, or a chain of holds could pass it by.
  */
-extern bool tracker_pass_gate (struct tracker *t, bool *held);
+extern bool tracker_pass_gate (struct tracker *t, bool *held,
+                               uint64_t *held_us);
 
 /* R12: one that enters: does it go to the destination, too? */
 extern void tracker_choose_sides (struct tracker *t,

@@ -67,7 +67,7 @@ enter_listed (struct tracker *t, struct tracker_request *req, uint64_t offset,
           length <= t->chunks.disk_bytes - offset);
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
 
-  if (!tracker_pass_gate (t, &req->held))
+  if (!tracker_pass_gate (t, &req->held, &req->held_us))
     return TRACKER_WAIT;
   req->route = get_route (t);
   if (!is_served (req->route.owner))
@@ -165,7 +165,7 @@ tracker_enter_read (struct tracker *t, struct tracker_read *read)
     return TRACKER_PASS;
 
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
-  if (!tracker_pass_gate (t, &read->held))
+  if (!tracker_pass_gate (t, &read->held, &read->held_us))
     return TRACKER_WAIT;
   read->route = get_route (t);
   return is_served (read->route.owner) ? TRACKER_PASS : TRACKER_FENCED;

@@ -97,6 +97,7 @@ enum tracker_verdict {
 struct tracker_request {
   struct inflight_node node;
   bool held;          /* counted among those that wait at the gate */
+  uint64_t held_us;   /* for the caller: how long it was held there */
   bool listed;        /* in the list, not only counted */
   unsigned char lane; /* where it is counted (lane.h) */
   struct route route;
@@ -113,6 +114,7 @@ struct tracker_request {
 /* A request that does not write. */
 struct tracker_read {
   bool held;
+  uint64_t held_us;   /* the same */
   struct route route; /* for the caller */
 };
 

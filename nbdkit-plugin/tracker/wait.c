@@ -78,10 +78,11 @@ tracker_end_held (struct tracker *t, bool *held)
  * in 'held' until its next turn, or a chain of holds could pass it by.
  */
 bool
-tracker_pass_gate (struct tracker *t, bool *held)
+tracker_pass_gate (struct tracker *t, bool *held, uint64_t *held_us)
 {
   if (!tracker_gate_is_open (t)) {
-    const int64_t limit = now_us () + HELD_US;
+    const int64_t begun = now_us ();
+    const int64_t limit = begun + HELD_US;
     const unsigned wakes = t->wakes;
 
     t->held += !*held;
@@ -89,6 +90,7 @@ tracker_pass_gate (struct tracker *t, bool *held)
     while (!tracker_gate_is_open (t) && t->wakes == wakes && now_us () < limit)
       tracker_wait_until (t, &t->gate_changed,
                           tracker_until_deadline (t, limit));
+    *held_us += now_us () - begun;
     if (t->gate.state != GATE_OPEN)
       return false;
   }
