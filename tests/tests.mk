@@ -116,6 +116,12 @@ demo:
 bench: all $(bin_tools)
 	@BUILD=$(abspath $(B)) tests/bench/run.sh $(ROWS)
 
+# How long a guest waits at a cut-over, against qemu-storage-daemon: short, or
+# with the figures that docs/performance.md has, ROUNDS=200.
+.PHONY: bench-pause
+bench-pause: all $(bin_tools)
+	@BUILD=$(abspath $(B)) tests/bench/run.sh pause
+
 # ---- how the sources look --------------------------------------------------
 
 .PHONY: check-shell check-spdx check-layers check-rules lint

@@ -1,85 +1,36 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# pause.sh: the longest write of an idle guest in the pause of a pivot, less a
-# usual one.  ROUNDS=N (default 5).
+# pause.sh: the longest wait of a guest's request at a cut-over, by the guest's
+# own clock, for a pivot and for job-complete of qemu-storage-daemon's
+# blockdev-mirror, in turn and in random order.  Of a request that was under way
+# at any time from the first try to cut over (or job-complete) until 50 ms after
+# the end of the program, all of its time counts.
+#
+#   ROUNDS=N         cut-overs of each program under each load (default 5)
+#   PAUSE_SIZE=SIZE  of the disk (default 256M)
+#   LOADS='...'      (loads.sh; default: idle random-20 random-60 sequential)
+#   PROGRAMS='...'   (move.sh; default: nbdmigrate mirror-write-blocking; mirror
+#                    does not end under some loads)
+#   ADD=1            add to the runs that OUT has from before
+#   OUT=DIR          default build/bench
 
 set -euo pipefail
 
-TMPDIR=${TMPDIR:-/var/tmp}
-export TMPDIR
-# shellcheck source=tests/functions.sh
-source "${SRCDIR:-.}/tests/functions.sh" > /dev/null
-# shellcheck source=tests/bench/fio.sh
-source "$SRCDIR/tests/bench/fio.sh"
+# shellcheck source=tests/bench/move.sh
+source "${SRCDIR:-.}/tests/bench/move.sh"
+out=${OUT:-$BUILD/bench}
+mkdir -p "$out"
+runs=$out/pause.jsonl
+rounds=${ROUNDS:-5}
+read -r -a loads <<< "${LOADS:-idle random-20 random-60 sequential}"
+# shellcheck disable=SC2086 # words
+installed ${PROGRAMS:-nbdmigrate mirror-write-blocking}
 
-# light_guest NAME: one write after the other; how long each of them took, with
-# its end in milliseconds since the epoch, goes to $tmp/NAME_clat.1.log.
-light_guest ()
-{
-  fio_on "$(uri proxy)" --rw=write --bs=4k --iodepth=1 --size=64k \
-    --rate_iops=500 --log_unix_epoch=1 --write_lat_log="$tmp/$1" > "$tmp/$1.out"
-}
-
-# The median of all writes, in milliseconds.
-typical_write ()
-{
-  # shellcheck disable=SC2046 # numbers
-  calculate "$(median $(cut -d, -f2 "$tmp/$1_clat.1.log")) / 1e6"
-}
-
-# The longest of those that were under way in the pause.
-longest_in_pause ()
-{
-  local begin end
-
-  read -r begin end < <(event 'map(select(.event == "pause")) | last |
-    "\(.begin_time * 1000 | floor) \(.end_time * 1000 | ceil)"')
-  awk -F, -v begin="$begin" -v end="$end" '
-    $1 >= begin && $1 - $2 / 1e6 <= end + 1 && $2 > longest { longest = $2 }
-    END { printf "%.2f", longest / 1e6 }' "$tmp/$1_clat.1.log"
-}
-
-bench_pause ()
-{
-  local i quiet pivot difference='' gates=''
-
-  echo "== pivot under a guest that writes the same 64 KiB, 500 times a second"
-  for ((i = 0; i < rounds; i++)); do
-    rm -rf "$tmp/proxy.dir" "$tmp"/*_clat.1.log
-    truncate -s 64M "$tmp/source" "$tmp/copy"
-    start_proxy proxy file "$tmp/source"
-    start_nbdkit destination file "$tmp/copy"
-    light_guest quiet
-    start_migrate --wait "$(uri proxy)" "$(uri destination)"
-    wait_for is_ready
-    writes_before=$(guest_writes)
-    light_guest pivot & # waited for below
-    wait_for guest_is_at_work
-    "$nbdmigrate" finish "$(uri proxy)"
-    wait_bg migrator
-    wait $!
-    quiet=$(typical_write quiet)
-    pivot=$(longest_in_pause pivot)
-    difference+=" $(calculate "$pivot - $quiet")"
-    gates+=" $(calculate "$(completed pause_ms)")"
-    echo "in quiet time $quiet ms, in the pause up to $pivot ms"
-    end_bg proxy
-    end_bg destination
-  done
-  # shellcheck disable=SC2086 # numbers
-  echo "median of the differences $(median $difference) ms;" \
-    "of what nbdmigrate says $(median $gates) ms"
-}
-
-guest_writes ()
-{
-  status .guest.writes
-}
-
-guest_is_at_work ()
-{
-  [ "$(guest_writes)" -gt $((writes_before + 20)) ]
-}
-
-bench_pause
+echo "== pause: $rounds cut-overs of ${programs[*]} under ${loads[*]}"
+[ -n "${ADD:-}" ] || rm -f "$runs"
+prepare_disk "${PAUSE_SIZE:-256M}"
+for ((round = 0; round < rounds; round++)); do
+  measure_round "$round" "$runs"
+done
+"$SRCDIR/tests/bench/report-pause.sh" "$out"

@@ -2,28 +2,13 @@
 #
 # Of all runs (row.sh), as an array: what bench.json holds.
 
-def median: sort | if length % 2 == 1 then .[length / 2 | floor]
-                   else (.[length / 2] + .[length / 2 - 1]) / 2 end;
+include "table";
 
-# The targets (rows.sh) as objects.
-def words: split("\n") | map(select(test("\\S")) | [splits(" +")] |
-                             map(select(. != "")));
-($targets | words | map({row: .[0], against: .[1], what: .[2],
-                         relation: .[3], target: (.[4] | tonumber)})) as $speed |
+($targets | targets) as $speed |
 ($memory | words | map({what: .[0], relation: .[1],
                         target: (.[2] | tonumber)})) as $limits |
 
 def cpu_seconds: .cpu | add;
-
-# Values of one kind as a line of the table.
-def line($row; $against; $what; $target):
-  {row: $row, against: $against, what: $what, median: median, lowest: min,
-   highest: max, rounds: length} +
-  if $target == null then {} else
-    {relation: $target.relation, target: $target.target,
-     met: (if $target.relation == ">=" then median >= $target.target
-           else max <= $target.target or
-                (median <= $target.target and $what == "cpu") end)} end;
 
 # The runs of a row, as an object of programs, each by round.
 def by_program: group_by(.program) |
@@ -37,15 +22,14 @@ def compare($ours; $row; $against):
   $pairs |
   map(if $what == "speed" then .b.seconds / .a.seconds
       else (.a | cpu_seconds) / (.b | cpu_seconds) end) |
-  line($row; $against; $what;
-       ($speed | map(select(.row == $row and .against == $against and
-                            .what == $what)) | first));
+  line($row; $against; $what; ($speed | target_of($row; $against; $what));
+       "median");
 
 def memory($row):
   . as $ours | $limits[] as $limit | $ours |
   map(if $limit.what == "ring_mib" then .shared_kib
       else .peak_kib - .shared_kib end / 1024) |
-  line($row; "-"; $limit.what; $limit);
+  line($row; "-"; $limit.what; $limit; "worst");
 
 map(select(.round > 0)) | group_by(.row) |
   sort_by(.[0].row as $row | $order | split(" ") | index($row)) |

@@ -9,6 +9,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tests/bench/rows.sh
 source "$here/rows.sh"
+# shellcheck source=tests/bench/table.sh
+source "$here/table.sh"
 out=$1
 shift
 if [ $# -eq 0 ]; then
@@ -20,37 +22,16 @@ fi
 row_files=("${@/#/$out/}")
 row_files=("${row_files[@]/%/.jsonl}")
 
-# version COMMAND...: the first line it says, if it is there.
-version ()
-{
-  "$@" 2> /dev/null | head -n 1 || :
-}
-
-jq -s --arg targets "$targets" --arg memory "$memory_targets" \
-  --arg order "$*" \
-  --arg nbdkit "$(version nbdkit --version)" \
-  --arg nbdcopy "$(version nbdcopy --version)" \
-  --arg qemu "$(version qemu-img --version)" \
-  --arg kernel "$(uname -r)" --argjson cpus "$(nproc)" \
+jq -s -L "$here" --arg targets "$targets" --arg memory "$memory_targets" \
+  --arg order "$*" "${machine[@]}" \
   -f "$here/report.jq" "${row_files[@]}" > "$out/bench.json"
 
-jq -r '
-  def two: . * 100 | round / 100 | tostring;
-  (["row", "against", "what", "median", "range", "target", ""] | @tsv),
-  (.table[] | [.row, .against, .what, (.median | two),
-               "\(.lowest | two)..\(.highest | two)",
-               (if .target then "\(.relation) \(.target)" else "" end),
-               (if .target == null then "" elif .met then "met"
-                else "NOT MET" end)] | @tsv)' "$out/bench.json" |
-  column -t -s $'\t'
+print_table "$out/bench.json"
 echo
-jq -r '
-  def two: . * 100 | round / 100 | tostring;
-  (["row", "program", "s", "CPU s", "of it client", "source", "destination"]
-   | @tsv),
+print_columns "$out/bench.json" '
+  ["row", "program", "s", "CPU s", "of it client", "source", "destination"],
   (.programs[] | [.row, .program, (.seconds | two), (.cpu | two),
-                  (.client | two), (.source | two), (.destination | two)]
-   | @tsv)' "$out/bench.json" | column -t -s $'\t'
+                  (.client | two), (.source | two), (.destination | two)])'
 echo "(medians; the rest of it is in $out/bench.json)"
 
 if ! command -v gnuplot > /dev/null; then

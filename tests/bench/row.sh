@@ -17,25 +17,13 @@ source "$SRCDIR/tests/bench/rows.sh"
 source "$SRCDIR/tests/bench/servers.sh"
 # shellcheck source=tests/bench/programs.sh
 source "$SRCDIR/tests/bench/programs.sh"
+# shellcheck source=tests/bench/shuffle.sh
+source "$SRCDIR/tests/bench/shuffle.sh"
 requires nbdkit jq
 
 row=$1
 rounds=${ROUNDS:-5}
 runs=$OUT/$row.jsonl
-RANDOM=$((seed % 32768)) # the order of the programs
-
-# shuffle WORD...
-shuffle ()
-{
-  local words=("$@") i j
-
-  for ((i = ${#words[@]} - 1; i > 0; i--)); do
-    j=$((RANDOM % (i + 1)))
-    set -- "${words[i]}" "${words[j]}"
-    words[i]=$2 words[j]=$1
-  done
-  shuffled=("${words[@]}")
-}
 
 # One copy, from new servers to a new destination.
 run_once ()

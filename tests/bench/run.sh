@@ -13,34 +13,35 @@
 #   dense-file dense-memory dense-qcow2 dense-tcp dense-tls
 #   away-5ms away-20ms away-50ms sparse-32g sparse-8t disks-8
 #
-# Parts have no targets:
+# Parts, of which pause and converge have targets, too:
 #
 #   guest  guest requests of 4 KiB through a proxy, when nothing is moved and
 #          while changes are tracked, against plain nbdkit
 #   relay  guest IOPS and bandwidth after a pivot, against `nbdkit nbd`
-#   pause  the longest write of an idle guest in the pause of a pivot, less a
-#          usual one
-#   stall  the longest write of a busy guest from the start of a migration to
-#          its end, against blockdev-mirror and job-complete of
-#          qemu-storage-daemon
+#   pause  the longest wait of a guest at a cut-over, idle and under three
+#          loads, against blockdev-mirror and job-complete of
+#          qemu-storage-daemon; a table, pause.json and pause.svg
+#   converge  a disk is moved under five loads: does it end, bytes sent, time,
+#          guest IOPS and its longest wait, against the same; a table and
+#          converge.json
 #   scale  the same data on a large and on a small disk
 #
-#   ROUNDS=N        (default 5; stall and scale: 3)
+#   ROUNDS=N        (default 5; converge and scale: 3)
 #   SIZE=SIZE       of the dense disks (default 2G); parts say what they take
 #   PROGRAMS='...'  the rivals to run (programs.sh; default: all of the row)
 #   SEED=N          the order of a run before
 #   OUT=DIR         for the results: each row's runs, bench.json with the
 #                   table, bench.svg (default build/bench).  report.sh DIR
 #                   prints the table of all rows that are there
-#   BENCH_DIR=DIR   where the disks of rows are (default /dev/shm; 5 GiB for
-#                   2 GiB disks).  Parts use TMPDIR
+#   BENCH_DIR=DIR   where the disks of rows, pause and converge are (default
+#                   /dev/shm; 5 GiB for 2 GiB disks).  Other parts use TMPDIR
 
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tests/bench/rows.sh
 source "$here/rows.sh"
-parts=(guest relay pause stall scale)
+parts=(guest relay pause converge scale)
 out=${OUT:-${BUILD:?the directory that make built into}/bench}
 mkdir -p "$out"
 
@@ -70,7 +71,7 @@ for what; do
     OUT=$out "$here/row.sh" "$what"
     done_rows+=("$what")
   else
-    "$here/$what.sh"
+    OUT=$out "$here/$what.sh"
   fi
 done
 [ ${#done_rows[@]} -eq 0 ] || "$here/report.sh" "$out" "${done_rows[@]}"
