@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include "policy/background.h"
+
+/* The constants are argued for in docs/policy.md. */
+#define SHARE_LOWEST 0.5
+#define SHARE_HIGHEST 0.95
+#define COPY_FIRST_US 60000
+#define COPY_US 300000
+#define COPY_UNHARMED_US 2000000
+#define COPY_IDLE_US 1000000
+#define SETTLE_US 8000
+#define REST_US 30000
+#define EAGER 4            /* judgements, after which it is looked less often */
+#define EAGER_RESTS 12     /* the same, where too little is seen to judge */
+#define REQUESTS_MIN 4     /* in a stretch of copying: a guest is there */
+#define REQUESTS_JUDGED 20 /* in the rests that count */
+#define QUIET_KEPT 0.7
+#define BUSY_KEPT 0.3
+#define STEP_DOWN 0.25
+#define STEP_UP 1.5
+#define LIMIT_MIN (4.0 * 1024 * 1024) /* bytes per second */
+#define LOSS_MIN 0.01
+
+void
+background_init (struct background *b, unsigned background)
+{
+  const double part = (double)background / BACKGROUND_MAX;
+
+  *b = (struct background){
+    .target = background == 0
+                ? 0
+                : SHARE_LOWEST + part * (SHARE_HIGHEST - SHARE_LOWEST),
+    .stage = BACKGROUND_BEGINS,
+    .share = 1,
+  };
+}
+
+bool
+background_rests (const struct background *b)
+{
+  return b->stage == BACKGROUND_SETTLES || b->stage == BACKGROUND_RESTS;
+}
+
+static void
+add (struct background_rate *r, double kept, uint64_t requests, int64_t us)
+{
+  r->requests = r->requests * kept + (double)requests;
+  r->us = r->us * kept + (double)us;
+}
+
+/* The loss grows about as the pace does: so far from the pace that was, within
+ * the bounds of a step.
+ */
+static double
+next_limit (const struct background *b)
+{
+  const double loss = 1 - b->share > LOSS_MIN ? 1 - b->share : LOSS_MIN;
+  double step = (1 - b->target) / loss;
+
+  if (step < STEP_DOWN)
+    step = STEP_DOWN;
+  if (step > STEP_UP)
+    step = STEP_UP;
+  return b->pace * step;
+}
+
+static void
+judge (struct background *b)
+{
+  double limit;
+
+  if (b->quiet.requests < REQUESTS_JUDGED || b->quiet.us <= 0 ||
+      b->busy.us <= 0)
+    return;
+  b->judged++;
+  b->share = b->busy.requests / b->busy.us / (b->quiet.requests / b->quiet.us);
+  if (b->share > 1)
+    b->share = 1;
+  if (b->pace <= 0)
+    return; /* nothing was moved that could be moved more slowly */
+  limit = next_limit (b);
+  if (b->limit == 0 && b->share >= b->target)
+    return; /* no harm is done */
+  if (b->limit > 0 && b->pace * STEP_UP < b->limit && limit > b->limit)
+    b->limit = 0; /* something else holds it up */
+  else
+    b->limit = limit > LIMIT_MIN ? limit : LIMIT_MIN;
+}
+
+static void
+go_on (struct background *b, enum background_stage stage,
+       const struct background_sample *s, int64_t us)
+{
+  b->stage = stage;
+  b->last = *s;
+  b->next_us = s->at_us + us;
+}
+
+/* Whether nobody is seen, with whom a rest would tell something. */
+static bool
+is_alone (const struct background *b, uint64_t requests)
+{
+  return b->target == 0 || (requests < REQUESTS_MIN && b->limit == 0);
+}
+
+/* The stretch of copying is over once a guest was seen.  There may be one that
+ * hardly gets anything done, so it is waited for.
+ */
+static void
+note_copied (struct background *b, const struct background_sample *s)
+{
+  const uint64_t requests = s->requests - b->last.requests;
+  const int64_t us = s->at_us - b->last.at_us;
+
+  if (is_alone (b, requests)) {
+    if (us >= COPY_IDLE_US)
+      b->last = *s;
+    b->next_us = s->at_us + COPY_FIRST_US;
+    return;
+  }
+  add (&b->busy, BUSY_KEPT, requests, us);
+  b->pace = us > 0 ? (double)(s->bytes - b->last.bytes) * 1e6 / us : 0;
+  go_on (b, BACKGROUND_SETTLES, s, SETTLE_US);
+}
+
+/* Guests that have left leave no limit behind. */
+static void
+note_rested (struct background *b, const struct background_sample *s)
+{
+  const uint64_t requests = s->requests - b->last.requests;
+
+  b->rests++;
+  add (&b->quiet, QUIET_KEPT, requests, s->at_us - b->last.at_us);
+  if (b->quiet.requests < 1 && b->busy.requests < 1)
+    b->limit = 0;
+  judge (b);
+}
+
+static int64_t
+stretch_us (const struct background *b)
+{
+  if (b->judged < EAGER && b->rests < EAGER_RESTS)
+    return COPY_FIRST_US;
+  return b->limit == 0 ? COPY_UNHARMED_US : COPY_US;
+}
+
+void
+background_note (struct background *b, const struct background_sample *s)
+{
+  switch (b->stage) {
+  case BACKGROUND_BEGINS:
+    go_on (b, BACKGROUND_COPIES, s, COPY_FIRST_US);
+    break;
+  case BACKGROUND_COPIES:
+    note_copied (b, s);
+    break;
+  case BACKGROUND_SETTLES:
+    go_on (b, BACKGROUND_RESTS, s, REST_US);
+    break;
+  case BACKGROUND_RESTS:
+    note_rested (b, s);
+    go_on (b, BACKGROUND_COPIES, s, stretch_us (b));
+    break;
+  }
+}

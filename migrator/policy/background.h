@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The guest first: how fast a copy may go so that guests keep a share of what
+ * they do when nothing is copied (--background).
+ *
+ * What guests lose has many causes, most of them out of sight: processors that
+ * the copy keeps busy in three processes and the kernel, a disk, a line.  So
+ * none of them is looked at.  Now and then the copying rests for some
+ * hundredths of a second, and what guests do in that time is compared with what
+ * they do beside the copying.  The ratio is the share that is asked for,
+ * whatever takes the rest away; and the copy's limit is moved until it is
+ * right.
+ *
+ * A guest that does little, or that does as much beside the copying, limits
+ * nothing, and is asked seldom or costs no rest at all.
+ *
+ * Pure: the caller takes the samples, at the times that are asked for.
+ */
+
+#ifndef NBDMIGRATE_BACKGROUND_H
+#define NBDMIGRATE_BACKGROUND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define BACKGROUND_DEFAULT 50
+#define BACKGROUND_MAX 100
+
+/* Sums that only grow. */
+struct background_sample {
+  int64_t at_us;     /* monotonic, when it was taken */
+  uint64_t requests; /* of guests */
+  uint64_t bytes;    /* that the copy has moved */
+};
+
+/* Requests in a time; what is longer ago counts for less. */
+struct background_rate {
+  double requests, us;
+};
+
+struct background {
+  double target; /* the share that guests keep; 0: they are not cared for */
+  enum background_stage {
+    BACKGROUND_BEGINS,
+    BACKGROUND_COPIES,
+    BACKGROUND_SETTLES, /* what is under way ends */
+    BACKGROUND_RESTS,
+  } stage;
+  int64_t next_us; /* when the next sample is wanted */
+  struct background_sample last;
+  struct background_rate quiet, busy;
+  double pace;    /* of the copying beside which 'busy' was, bytes/second */
+  uint64_t limit; /* bytes per second; 0: none */
+  double share;   /* that guests kept last; 1: or nothing is known */
+  unsigned judged, rests; /* how often */
+};
+
+/* 'background': 0, not at all, to BACKGROUND_MAX. */
+extern void background_init (struct background *b, unsigned background);
+
+/* A sample was taken; it is at next_us or later.  What follows from it is in
+ * next_us, limit and background_rests.
+ */
+extern void background_note (struct background *b,
+                             const struct background_sample *s);
+
+/* Whether nothing is to be copied now. */
+extern bool background_rests (const struct background *b);
+
+#endif /* NBDMIGRATE_BACKGROUND_H */

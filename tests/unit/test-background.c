@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* How fast a copy may go beside a guest, with guests that are simulated on a
+ * clock of their own: what they do, and what they lose to the copying.
+ */
+
+#include <string.h>
+
+#include "policy/background.h"
+#include "unit.h"
+
+#define MiB (1024.0 * 1024)
+#define TICK_US 1000
+#define FASTEST (1000 * MiB) /* of the copy */
+
+/* A guest that waits for its requests, so that it loses the more the faster the
+ * copy goes; or one that sends them at a rate of its own.
+ */
+struct guest {
+  double quiet; /* requests per second */
+  double loss;  /* of it beside the fastest copy, 0 to 1 */
+  double bend;  /* how the loss grows on the way there; 1: evenly */
+  bool at_will;
+  double noise; /* up to so much more or less */
+};
+
+struct run {
+  double requests, bytes, rested_us, us;
+};
+
+/* A part of the loss, if the copy goes as fast as that part of its fastest. */
+static double
+lost (const struct guest *g, double part)
+{
+  const double bent = part / (part + (1 - part) / g->bend);
+
+  return g->at_will ? 0 : g->loss * bent;
+}
+
+static void
+tick (const struct guest *g, struct background *b, struct run *r, uint64_t *rnd)
+{
+  const double most = b->limit > 0 && b->limit < FASTEST ? b->limit : FASTEST;
+  const double pace = background_rests (b) ? 0 : most;
+  const double noise =
+    1 + g->noise * ((double)unit_random (rnd, 2001) / 1000 - 1);
+
+  r->requests +=
+    g->quiet * (1 - lost (g, pace / FASTEST)) * noise * TICK_US / 1e6;
+  r->bytes += pace * TICK_US / 1e6;
+  r->rested_us += background_rests (b) ? TICK_US : 0;
+  r->us += TICK_US;
+}
+
+/* Go on for so long; what happened meanwhile. */
+static struct run
+go (const struct guest *g, struct background *b, struct run *total,
+    double seconds, uint64_t *rnd)
+{
+  const struct run before = *total;
+
+  for (double end = total->us + seconds * 1e6; total->us < end;) {
+    if (total->us >= b->next_us) {
+      const struct background_sample s = {
+        .at_us = total->us,
+        .requests = total->requests,
+        .bytes = total->bytes,
+      };
+
+      background_note (b, &s);
+    }
+    tick (g, b, total, rnd);
+  }
+  return (struct run){
+    .requests = total->requests - before.requests,
+    .bytes = total->bytes - before.bytes,
+    .rested_us = total->rested_us - before.rested_us,
+    .us = total->us - before.us,
+  };
+}
+
+static double
+share_of (const struct guest *g, const struct run *r)
+{
+  return r->requests / (g->quiet * r->us / 1e6);
+}
+
+static const struct guest guests[] = {
+  { 30000, 0.8, 1, false, 0 },      { 30000, 0.8, 1, false, 0.5 },
+  { 10000, 0.95, 3, false, 0.3 },   { 10000, 0.95, 0.5, false, 0.3 },
+  { 3000, 0.6, 1, false, 0.2 },     { 300, 0.9, 1, false, 0.2 },
+  { 100000, 0.97, 10, false, 0.3 },
+};
+
+#define NR_GUESTS (sizeof guests / sizeof guests[0])
+
+/* By default a guest keeps 0.6 and with 100 it keeps 0.9, soon, and the copy
+ * goes on; it goes slower for the sake of the second.
+ */
+static void
+test_share (void)
+{
+  uint64_t rnd = unit_seed ();
+
+  for (size_t i = 0; i < NR_GUESTS; i++) {
+    double bytes[2];
+
+    for (int k = 0; k < 2; k++) {
+      struct background b;
+      struct run total = { 0 }, r;
+      const double wanted = k == 0 ? 0.6 : 0.9;
+
+      background_init (&b, k == 0 ? BACKGROUND_DEFAULT : BACKGROUND_MAX);
+      go (&guests[i], &b, &total, 3, &rnd);
+      r = go (&guests[i], &b, &total, 10, &rnd);
+      bytes[k] = r.bytes;
+      if (share_of (&guests[i], &r) < wanted)
+        printf ("guest %zu keeps %.2f ", i, share_of (&guests[i], &r));
+      CU_ASSERT (share_of (&guests[i], &r) >= wanted);
+      CU_ASSERT (r.bytes > 0);
+    }
+    CU_ASSERT (bytes[1] < bytes[0]);
+  }
+}
+
+/* It does not take long: of the first half second a guest keeps something. */
+static void
+test_soon (void)
+{
+  uint64_t rnd = unit_seed ();
+  struct background b;
+  struct run total = { 0 }, r;
+
+  background_init (&b, BACKGROUND_DEFAULT);
+  r = go (&guests[0], &b, &total, 0.5, &rnd);
+  CU_ASSERT (share_of (&guests[0], &r) >= 0.5);
+}
+
+/* Where nothing is lost nothing is given up, but for the looking. */
+static void
+test_no_need (void)
+{
+  static const struct guest unharmed[] = {
+    { 0, 0, 1, false, 0 },       /* there is none */
+    { 10, 0, 1, true, 0 },       /* hardly one */
+    { 5000, 0, 1, true, 0.3 },   /* as much as it wants */
+    { 20000, 0.1, 1, false, 0 }, /* less than it may */
+  };
+  uint64_t rnd = unit_seed ();
+
+  for (size_t i = 0; i < sizeof unharmed / sizeof unharmed[0]; i++) {
+    struct background b;
+    struct run total = { 0 }, r;
+
+    background_init (&b, BACKGROUND_DEFAULT);
+    go (&unharmed[i], &b, &total, 2, &rnd);
+    r = go (&unharmed[i], &b, &total, 20, &rnd);
+    CU_ASSERT (r.bytes >= 0.95 * FASTEST * 20);
+    if (i == 0)
+      CU_ASSERT_EQUAL (r.rested_us, 0);
+  }
+}
+
+/* Not asked for. */
+static void
+test_off (void)
+{
+  uint64_t rnd = unit_seed ();
+  struct background b;
+  struct run total = { 0 };
+
+  background_init (&b, 0);
+  go (&guests[0], &b, &total, 5, &rnd);
+  CU_ASSERT_EQUAL (total.rested_us, 0);
+  CU_ASSERT_EQUAL (b.limit, 0);
+}
+
+/* A guest that goes to sleep gives the copy back what it was given. */
+static void
+test_leaves (void)
+{
+  static const struct guest none = { 0, 0, 1, false, 0 };
+  uint64_t rnd = unit_seed ();
+  struct background b;
+  struct run total = { 0 }, r;
+
+  background_init (&b, BACKGROUND_MAX);
+  go (&guests[0], &b, &total, 5, &rnd);
+  CU_ASSERT (b.limit > 0);
+  go (&none, &b, &total, 15, &rnd);
+  r = go (&none, &b, &total, 5, &rnd);
+  CU_ASSERT (r.bytes >= 0.99 * FASTEST * 5);
+  /* And it comes back. */
+  go (&guests[0], &b, &total, 5, &rnd);
+  r = go (&guests[0], &b, &total, 5, &rnd);
+  CU_ASSERT (share_of (&guests[0], &r) >= 0.9);
+}
+
+/* Where copying next to nothing takes all from the guest it goes on slowly. */
+static void
+test_floor (void)
+{
+  static const struct guest hurt = { 5000, 1, 1e6, false, 0 };
+  uint64_t rnd = unit_seed ();
+  struct background b;
+  struct run total = { 0 }, r;
+
+  background_init (&b, BACKGROUND_MAX);
+  go (&hurt, &b, &total, 5, &rnd);
+  r = go (&hurt, &b, &total, 10, &rnd);
+  CU_ASSERT (r.bytes >= 3 * MiB * 10);
+}
+
+int
+main (void)
+{
+  CU_TestInfo tests[] = {
+    { "guests keep their share", test_share },
+    { "and soon", test_soon },
+    { "no harm, no limit", test_no_need },
+    { "not asked for", test_off },
+    { "a guest that leaves", test_leaves },
+    { "the copy goes on", test_floor },
+    CU_TEST_INFO_NULL,
+  };
+
+  return unit_main ("background", tests);
+}
