@@ -14,6 +14,21 @@ meter_busy (struct meter *m, uint64_t busy_us)
 }
 
 void
+meter_hold (struct meter *m)
+{
+  m->holds = true;
+}
+
+static void
+add_to (struct meter_speed *s, double bytes, double busy_us)
+{
+  const double decay = exp2 (-busy_us / HALF_LIFE_US);
+
+  s->bytes = s->bytes * decay + bytes;
+  s->busy_us = s->busy_us * decay + busy_us;
+}
+
+void
 meter_update (struct meter *m, uint64_t copied_bytes, uint64_t compared_bytes,
               uint64_t moved_bytes, int64_t now_us)
 {
@@ -22,11 +37,9 @@ meter_update (struct meter *m, uint64_t copied_bytes, uint64_t compared_bytes,
   const double moved = (double)(moved_bytes - m->moved_bytes);
   const double busy = (double)m->busiest_us;
   const double us = m->updated_us ? (double)(now_us - m->updated_us) : 0;
-  const double decay_busy = exp2 (-busy / HALF_LIFE_US);
   const double decay = exp2 (-us / HALF_LIFE_US);
 
-  m->recent_bytes = m->recent_bytes * decay_busy + copied + compared;
-  m->recent_busy_us = m->recent_busy_us * decay_busy + busy;
+  add_to (m->holds ? &m->held : &m->recent, copied + compared, busy);
   m->recent_copied = m->recent_copied * decay + copied;
   m->recent_moved = m->recent_moved * decay + moved;
   m->recent_us = m->recent_us * decay + us;
@@ -34,6 +47,7 @@ meter_update (struct meter *m, uint64_t copied_bytes, uint64_t compared_bytes,
   m->compared_bytes = compared_bytes;
   m->moved_bytes = moved_bytes;
   m->busiest_us = 0;
+  m->holds = false;
   m->updated_us = now_us;
 }
 
@@ -46,7 +60,10 @@ per_second (double bytes, double us)
 uint64_t
 meter_bandwidth (const struct meter *m)
 {
-  return per_second (m->recent_bytes, m->recent_busy_us);
+  const uint64_t recent = per_second (m->recent.bytes, m->recent.busy_us);
+  const uint64_t held = per_second (m->held.bytes, m->held.busy_us);
+
+  return recent > held ? recent : held;
 }
 
 uint64_t

@@ -18,7 +18,10 @@ struct meter {
   uint64_t busiest_us; /* since then, of the busiest disk */
   int64_t updated_us;
   /* Decaying sums. */
-  double recent_bytes, recent_busy_us;
+  struct meter_speed {
+    double bytes, busy_us;
+  } recent, held; /* as fast as it goes; while something of ours held it up */
+  bool holds;
   double recent_copied, recent_moved, recent_us;
   /* The pass. */
   uint64_t pass_begin_bytes; /* moved_bytes when it began */
@@ -31,11 +34,18 @@ struct meter {
  * disks are copied side by side, so the longest counts.)
  */
 extern void meter_busy (struct meter *m, uint64_t busy_us);
+
+/* Also before: a limit of ours (a rate, backing off for guests) has held the
+ * copying up since the last time.  It could go faster than it does then.
+ */
+extern void meter_hold (struct meter *m);
 extern void meter_update (struct meter *m, uint64_t copied_bytes,
                           uint64_t compared_bytes, uint64_t moved_bytes,
                           int64_t now_us);
 
-/* Bandwidth of copying and comparing in bytes per second, 0: not known yet. */
+/* Bandwidth of copying and comparing in bytes per second, 0: not known yet.
+ * What was held up counts only where it was faster even so.
+ */
 extern uint64_t meter_bandwidth (const struct meter *m);
 
 /* Bytes per second by the clock, of late: sent as data; done in any way. */

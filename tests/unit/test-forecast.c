@@ -238,6 +238,25 @@ test_reading_back (void)
   CU_ASSERT_EQUAL (meter_throughput (&d.m), 0);
 }
 
+/* A rate makes it no slower, but what is faster in spite of it counts. */
+static void
+test_held (void)
+{
+  struct measured d = begin_measuring ();
+  unsigned i;
+
+  for (i = 0; i < 300; ++i) {
+    meter_busy (&d.m, 100000);
+    if (i >= 100)
+      meter_hold (&d.m);
+    measure (&d, i < 100 ? 10000000 : i < 200 ? 1000000 : 20000000, 0);
+    if (i >= 99 && i < 200)
+      CU_ASSERT_EQUAL (meter_bandwidth (&d.m) / 1000000, 100);
+  }
+  CU_ASSERT (meter_bandwidth (&d.m) > 190000000);
+  CU_ASSERT (meter_bandwidth (&d.m) < 201000000);
+}
+
 static void
 test_percent (void)
 {
@@ -306,6 +325,7 @@ main (void)
     { "recent bytes weigh more", test_recent },
     { "several disks", test_several_disks },
     { "reading back", test_reading_back },
+    { "held up", test_held },
     { "percent", test_percent },
     { "a pass that grows", test_overrun },
     { "a guest that is too fast", test_outrun },
