@@ -94,7 +94,7 @@ check: check-build
 	@BUILD=$(abspath $(B)) tests/run.sh $(TESTS)
 
 # What becomes of requests after a pivot when the destination fails: all rows,
-# in real time; half an hour.
+# in real time; an hour.
 .PHONY: relay-matrix
 relay-matrix: check-programs
 	@BUILD=$(abspath $(B)) FULL=1 tests/test-relay-matrix.sh
