@@ -39,7 +39,10 @@ static void
 flush_ended (struct io *io)
 {
   struct flush *f = (struct flush *)io;
+  const uint64_t us = (uint64_t)(loop_now_us () - f->begun_us);
 
+  if (us > f->c->flush_us)
+    f->c->flush_us = us;
   note_flush (f);
   f->c->flushes--;
   f->c->flushes_sent--;
@@ -66,6 +69,7 @@ send_flush (struct copier *c, struct connection *conn)
   if (f == NULL)
     abort (); /* a few dozen bytes; there is no way on from here */
   f->c = c;
+  f->begun_us = loop_now_us ();
   f->io.ended = flush_ended;
   conn->flush_due = false;
   conn->written = false; /* what is unanswered says that it is, when it ends */
@@ -140,6 +144,7 @@ copier_flush (struct copier *c)
 {
   unsigned i;
 
+  c->flush_us = 0;
   for (i = 0; i < c->destination->nr_connections; ++i) {
     struct connection *conn = c->destination->connections[i];
 
@@ -156,4 +161,10 @@ copier_flushing (const struct copier *c, bool *ok)
 {
   *ok = !c->flush_failed;
   return c->flushing;
+}
+
+uint64_t
+copier_flush_us (const struct copier *c)
+{
+  return c->flush_us;
 }

@@ -89,6 +89,7 @@ struct copier {
   unsigned flushes; /* due or under way, of the one that counts */
   unsigned flushes_sent;
   bool flushing;     /* it waits for those, and for what writes back */
+  uint64_t flush_us; /* the longest request of it */
   bool flush_failed; /* any, ever */
   bool writing_back;
   uint64_t written_back_bytes; /* copied_bytes when it last began */
@@ -97,6 +98,7 @@ struct copier {
 
 struct flush {
   struct io io;
+  int64_t begun_us;
   struct copier *c;
 };
 

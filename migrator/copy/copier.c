@@ -184,10 +184,15 @@ copier_backlog (const struct copier *c)
 }
 
 bool
+copier_has_ended_all (const struct copier *c)
+{
+  return copier_backlog (c) == 0 && c->jobs == 0 && c->lookup == NULL;
+}
+
+bool
 copier_idle (const struct copier *c)
 {
-  return copier_backlog (c) == 0 && c->jobs == 0 && c->lookup == NULL &&
-         !c->writing_back && !blank_busy (c);
+  return copier_has_ended_all (c) && !c->writing_back && !blank_busy (c);
 }
 
 void

@@ -144,7 +144,10 @@ extern void copier_run (struct copier *c);
 /* Bytes queued and not begun. */
 extern uint64_t copier_backlog (const struct copier *c);
 
-/* Nothing queued, nothing in flight. */
+/* Nothing queued, nothing of it in flight. */
+extern bool copier_has_ended_all (const struct copier *c);
+
+/* Nor a flush that nobody waits for. */
 extern bool copier_idle (const struct copier *c);
 
 /* Give up what was not begun, but for about so many bytes of data in front: it
@@ -166,6 +169,9 @@ extern void copier_obey_rate (struct copier *c, bool obey);
  */
 extern void copier_flush (struct copier *c);
 extern bool copier_flushing (const struct copier *c, bool *ok);
+
+/* How long the server took for the longest request of the latest flush. */
+extern uint64_t copier_flush_us (const struct copier *c);
 
 /* The first error, in words that name what was done, where, and what the
  * server said; NULL if there was none.

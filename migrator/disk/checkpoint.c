@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A flush beside the copying, every few seconds (R6).
+/* A flush beside the copying (R6): at the end of each round, and every few
+ * seconds.
  *
- * Without it nothing of a bulk pass of hours would survive an interruption:
- * at the session's end all that is unflushed is dirty again (R7).
+ * Without the latter nothing of a bulk pass of hours would survive an
+ * interruption: at the session's end all that is unflushed is dirty again (R7).
  */
+
+#include <assert.h>
 
 #include "disk/disk.h"
 
@@ -44,7 +47,7 @@ begun (void *opaque, const struct control_answer *a)
   copier_flush (d->copier);
 }
 
-/* Only while there is a long time to go: every pass ends with a flush. */
+/* Only while there is a long time to go: every round ends with a flush. */
 static bool
 is_due (struct disk *d, int64_t now_us)
 {
@@ -55,16 +58,23 @@ is_due (struct disk *d, int64_t now_us)
 }
 
 void
+checkpoint_begin (struct disk *d)
+{
+  assert (d->checkpoint == CHECKPOINT_NO);
+  d->checkpoint = CHECKPOINT_BEGIN;
+  control_send (d->control, "flush-begin", NULL, NULL, 0, begun, d);
+}
+
+void
 checkpoint_run (struct disk *d, int64_t now_us)
 {
   bool ok;
 
-  if (d->checkpoint == CHECKPOINT_NO && is_due (d, now_us)) {
-    d->checkpoint = CHECKPOINT_BEGIN;
-    control_send (d->control, "flush-begin", NULL, NULL, 0, begun, d);
-  }
+  if (d->checkpoint == CHECKPOINT_NO && is_due (d, now_us))
+    checkpoint_begin (d);
   if (d->checkpoint == CHECKPOINT_FLUSH && !copier_flushing (d->copier, &ok)) {
     d->checkpoint = CHECKPOINT_END;
+    d->flush_us = copier_flush_us (d->copier);
     control_send (
       d->control, "flush-end",
       json_pack ("{s:b, s:I}", "success", ok, "epoch", (json_int_t)d->epoch),

@@ -40,6 +40,7 @@ disk_start_pass (struct disk *d, enum pass_kind kind, bool checkpoints)
    */
   copier_compare_over_reader (d->copier, kind == PASS_VERIFY);
   d->cursor = 0;
+  d->taken_bytes = 0;
   d->swept = false;
   d->stopped = false;
   if (d->take_bytes == 0)
@@ -54,12 +55,19 @@ disk_stop_taking (struct disk *d)
 }
 
 bool
+disk_is_swept (const struct disk *d)
+{
+  return d->swept && !d->take_pending && copier_has_ended_all (d->copier) &&
+         d->reports_pending == 0 && d->skipped.n == 0 && d->done.n == 0 &&
+         d->failed.n == 0 && d->unknown.n == 0 && d->equal.n == 0 &&
+         d->different.n == 0;
+}
+
+bool
 disk_pass_running (const struct disk *d)
 {
-  return !d->swept || d->take_pending || checkpoint_running (d) ||
-         !copier_idle (d->copier) || d->reports_pending > 0 ||
-         d->skipped.n > 0 || d->done.n > 0 || d->failed.n > 0 ||
-         d->unknown.n > 0 || d->equal.n > 0 || d->different.n > 0;
+  return !disk_is_swept (d) || checkpoint_running (d) ||
+         !copier_idle (d->copier);
 }
 
 static int
@@ -71,6 +79,7 @@ add_ranges (struct disk *d, const struct extents *e)
   for (i = 0; i < e->n; ++i) {
     const struct extent *x = &e->v[i];
 
+    d->taken_bytes += x->length;
     if (d->pass_kind == PASS_COPY)
       r = copier_add (d->copier, x->offset, x->length, x->touched);
     else

@@ -111,6 +111,7 @@ struct disk {
   bool stopped;    /* nothing more is to be taken: disk_stop_taking */
   bool take_pending;
   uint64_t take_bytes;
+  uint64_t taken_bytes; /* in this pass */
   bool checkpoints; /* it goes on for long: flushes beside the copying */
 
   struct question {
@@ -134,6 +135,7 @@ struct disk {
     CHECKPOINT_END
   } checkpoint;
   int64_t next_checkpoint_us;
+  uint64_t flush_us; /* the latest of them took */
 
   struct renewal renewal, reader_renewal;
 
@@ -260,6 +262,11 @@ extern const char *disk_wrong_hint (const struct disk *d);
 extern void disk_start_pass (struct disk *d, enum pass_kind kind,
                              bool checkpoints);
 extern void disk_stop_taking (struct disk *d);
+
+/* All that was to be taken has been, has ended and is reported: the cursor may go
+ * round once more.  A pass is running also while something is flushed.
+ */
+extern bool disk_is_swept (const struct disk *d);
 extern bool disk_pass_running (const struct disk *d);
 
 /* Take more if the copier runs low, report what ended. */
@@ -272,6 +279,9 @@ extern void disk_report (struct disk *d);
  * what was copied so far survives an interruption.
  */
 extern void checkpoint_run (struct disk *d, int64_t now_us);
+
+/* Begin one now; none may be under way. */
+extern void checkpoint_begin (struct disk *d);
 extern bool checkpoint_running (const struct disk *d);
 
 #endif /* NBDMIGRATE_DISK_H */

@@ -24,9 +24,6 @@
 
 #define UNMEASURED_BYTES_PER_SECOND (UINT64_C (32) * 1024 * 1024)
 
-/* While ready: how often what the guest wrote is copied. */
-#define READY_US (INT64_C (200) * 1000)
-
 /* A shorter wait for late writes is not worth a message. */
 #define LATE_MS 3000
 
@@ -88,14 +85,19 @@ fits (const struct migration *m)
   return m->predicted_ms <= m->disks.max_pause_ms;
 }
 
+/* Measured is at the end of a round, with the copying going on. */
 static int
-dirty_pass (struct migration *m)
+next_round (struct migration *m)
+{
+  rounds_go (m);
+  return rounds_wait_next (m) ? predict (m) : -1;
+}
+
+static int
+dirty_round (struct migration *m)
 {
   migrate_enter (m, PHASE_DIRTY);
-  if (!pass_run (m, PASS_COPY, 0))
-    return -1;
-  m->passes++;
-  return pass_flush (m) == -1 ? -1 : predict (m);
+  return next_round (m);
 }
 
 /* ---- late writes (R17) ------------------------------------------------- */
@@ -166,18 +168,13 @@ wait_for_late_writes (struct migration *m)
   const struct disk *d, *said = NULL;
 
   while ((d = find_late (m)) != NULL) {
-    const int64_t until = loop_now_us () + READY_US;
-
     enter_late (m);
     if (d != said && (d->old_connections > 0 || d->quarantine_ms >= LATE_MS ||
                       waits_to_leave (d))) {
       say_late (d);
       said = d;
     }
-    while (m->disks.failure.stop == STOP_NO && loop_now_us () < until)
-      drive (&m->disks, READY_US / 1000);
-    if (m->disks.failure.stop != STOP_NO || !pass_run (m, PASS_COPY, 0) ||
-        pass_flush (m) == -1 || predict (m) == -1)
+    if (next_round (m) == -1)
       return -1;
   }
   return 0;
@@ -199,10 +196,10 @@ lift_quarantine (struct migration *m)
   deadline = loop_now_us () + QUARANTINE_US;
   for (;;) {
     enter_late (m);
-    if (!pass_run (m, PASS_QUARANTINE, 0) || pass_flush (m) == -1 ||
-        predict (m) == -1)
+    if (!rounds_stop (m) || !pass_run (m, PASS_QUARANTINE, 0) ||
+        pass_flush (m) == -1 || predict (m) == -1)
       return -1;
-    if (pass_remaining (m) > 0 && dirty_pass (m) == -1)
+    if (pass_remaining (m) > 0 && dirty_round (m) == -1)
       return -1;
     if (pass_quarantined (m) == 0 || loop_now_us () >= deadline)
       break;
@@ -251,11 +248,37 @@ obey_finish_wish (struct migration *m)
 
 /* ---- convergence ------------------------------------------------------- */
 
+/* No copying makes the pause shorter than that. */
+static bool
+is_flush_too_long (const struct migration *m)
+{
+  return m->flush_us / 1000 > m->disks.max_pause_ms;
+}
+
+/* Nothing else would tell why it goes on and on. */
+static void
+note_long_flush (struct migration *m)
+{
+  char flush[UNITS_TEXT_MAX], limit[UNITS_TEXT_MAX];
+
+  if (fits (m))
+    m->long_flush_said = false;
+  if (!m->wait || m->long_flush_said || fits (m) || !is_flush_too_long (m))
+    return;
+  m->long_flush_said = true;
+  event_policy ("warn", "a flush of the destination takes longer than the "
+                        "pause may");
+  say_info ("not ready: a flush of the destination takes %s, and --max-pause "
+            "is %s; 'nbdmigrate set' with max-pause=TIME can raise that",
+            units_format_ms (flush, m->flush_us / 1000),
+            units_format_ms (limit, m->disks.max_pause_ms));
+}
+
 static void
 say_not_converged (struct migration *m, const char *what)
 {
   char needed[UNITS_TEXT_MAX] = "an unknown time", limit[UNITS_TEXT_MAX];
-  char dirty[UNITS_TEXT_MAX], speed[UNITS_TEXT_MAX];
+  char dirty[UNITS_TEXT_MAX], speed[UNITS_TEXT_MAX], flush[UNITS_TEXT_MAX];
   const uint64_t best = m->policy.forecast.best_ms < m->predicted_ms
                           ? m->policy.forecast.best_ms
                           : m->predicted_ms;
@@ -266,10 +289,12 @@ say_not_converged (struct migration *m, const char *what)
       needed, best > m->disks.max_pause_ms ? best : 2 * m->disks.max_pause_ms);
   if (asprintf (&reason,
                 "%s: a pause of about %s would have been needed, --max-pause "
-                "is %s; %s/s become dirty anew, the copy runs at %s/s",
+                "is %s; %s/s become dirty anew, the copy runs at %s/s, a flush "
+                "of the destination takes %s",
                 what, needed, units_format_ms (limit, m->disks.max_pause_ms),
                 units_format_bytes (dirty, pass_dirty_rate (m)),
-                units_format_bytes (speed, meter_bandwidth (&m->meter))) == -1)
+                units_format_bytes (speed, meter_bandwidth (&m->meter)),
+                units_format_ms (flush, m->flush_us / 1000)) == -1)
     reason = NULL;
   event_policy ("give-up", reason ? reason : what);
   failure_note (&m->disks.failure, "it does not converge; %s",
@@ -287,11 +312,15 @@ was_copied (struct migration *m)
   return m->sampled;
 }
 
-/* A destination that took its time to answer has made the prediction old. */
+/* A destination that took its time to answer has made the prediction old.  What
+ * is leased in the pause could not be taken there (R4), and the guest may have
+ * written to it since: so nothing is.
+ */
 static enum cut_over
 attempt (struct migration *m)
 {
-  if (!liveness_prove (m) || !was_copied (m) || predict (m) == -1)
+  if (!liveness_prove (m) || !was_copied (m) || !rounds_stop (m) ||
+      predict (m) == -1)
     return m->disks.failure.stop == STOP_NO ? CUT_WISHED : CUT_FAILED;
   if (!fits (m))
     return CUT_MISSED; /* counted: it may be so again and again */
@@ -325,20 +354,10 @@ try_cut_over (struct migration *m)
 static int
 stay_ready (struct migration *m)
 {
-  const int64_t until = loop_now_us () + READY_US;
-
   if (m->phase != PHASE_READY)
     migrate_enter (m, PHASE_READY);
-  while (m->disks.failure.stop == STOP_NO && !m->finish_wished &&
-         loop_now_us () < until) {
-    drive (&m->disks, READY_US / 1000);
-    liveness_check (m);
-  }
-  if (m->disks.failure.stop != STOP_NO || !pass_run (m, PASS_COPY, 0) ||
-      pass_flush (m) == -1)
-    return -1;
   m->sampled = false; /* it may be hours until the end */
-  return predict (m);
+  return next_round (m);
 }
 
 /* ---- decisions --------------------------------------------------------- */
@@ -377,8 +396,10 @@ tell (const struct migration *m, const struct policy_decision *d,
 static int
 read_back (struct migration *m)
 {
+  if (!rounds_stop (m) || pass_flush (m) == -1)
+    return -1;
   migrate_enter (m, PHASE_VERIFY);
-  return pass_run (m, PASS_VERIFY, 0) ? dirty_pass (m) : -1;
+  return pass_run (m, PASS_VERIFY, 0) ? dirty_round (m) : -1;
 }
 
 /* -1 to go on, otherwise the exit status. */
@@ -390,7 +411,7 @@ carry_out (struct migration *m, const struct policy_decision *d)
   m->missed = false;
   switch (d->action) {
   case POLICY_ROUND:
-    result = dirty_pass (m);
+    result = dirty_round (m);
     break;
   case POLICY_LATE:
     result = lift_quarantine (m);
@@ -418,13 +439,15 @@ converge (struct migration *m)
 {
   int status = -1;
 
-  if (pass_flush (m) == -1 || predict (m) == -1)
+  rounds_go (m);
+  if (!rounds_wait_first (m) || dirty_round (m) == -1)
     return EXIT_FAILED;
   while (status == -1 && m->disks.failure.stop == STOP_NO) {
     const struct policy_snapshot s = measured (m);
     const struct policy_decision d = policy_step (&m->policy, &s);
 
     tell (m, &d, &s);
+    note_long_flush (m);
     status = carry_out (m, &d);
   }
   return status == -1 ? EXIT_FAILED : status;

@@ -6,7 +6,7 @@
 
 struct migration;
 
-/* Passes and cut-overs until one succeeds, after the bulk pass.  Returns the
+/* Rounds and cut-overs until one succeeds, the bulk pass first.  Returns the
  * exit status; EXIT_FAILED also when m->disks.failure says that it was
  * cancelled.
  */

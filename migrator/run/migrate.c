@@ -487,12 +487,7 @@ run (struct migration *m)
   say_resumed (m);
   migrate_enter (m, PHASE_BULK);
   m->next_heartbeat_us = 0; /* others should not see 'connect' any more */
-  if (!pass_run (m, PASS_COPY, 0))
-    status = EXIT_FAILED;
-  else {
-    m->passes++;
-    status = converge (m);
-  }
+  status = converge (m);
   if (status == EXIT_FAILED && m->disks.failure.stop == STOP_CANCELLED)
     status = EXIT_CANCELLED;
   if (status != EXIT_DONE && status != EXIT_UNKNOWN)
@@ -636,6 +631,7 @@ static void
 before_round (struct disks *disks, int64_t now_us)
 {
   liveness_run (migration_of (disks), now_us);
+  rounds_run (migration_of (disks), now_us);
 }
 
 static void

@@ -3,7 +3,8 @@
  *
  *   migrate.c              start and end, and what is said then
  *   converge.c             what the policy decides, carried out
- *   pass.c                 copy and compare passes, destination flushes
+ *   rounds.c               copying, round after round
+ *   pass.c                 what stops it: a pass of another kind, a flush
  *   liveness.c             whether the destinations answer
  *   cut-over.c, outcome.c  hold, final pass, commit, and what became of it
  *   heartbeat.c            what is told to the proxies, and wished there
@@ -20,6 +21,7 @@
 #include "disks/drive.h"
 #include "policy/meter.h"
 #include "policy/policy.h"
+#include "run/rounds.h"
 
 enum phase {
   PHASE_CONNECT,
@@ -44,13 +46,15 @@ struct migration {
   enum finish finish_wish;
 
   enum phase phase;
-  unsigned passes; /* complete sweeps, the bulk pass included */
+  unsigned passes; /* that copied something, the bulk pass included */
   struct meter meter;
+  struct rounds rounds;
   uint64_t behind_bytes; /* dirty, but left to the next pass */
   struct policy policy;
   bool sampled;          /* evidence_copied, for the cut-over to come */
   bool missed;           /* the pause was tried just now, in vain */
   uint64_t flush_us;     /* the latest flush of all destinations */
+  bool long_flush_said;  /* since it was ready last */
   uint64_t predicted_ms; /* the pause, FORECAST_NEVER if not known */
   int64_t started_us;    /* monotonic */
   int64_t next_heartbeat_us;

@@ -58,8 +58,8 @@ pass_unverified (const struct migration *m)
   return bytes;
 }
 
-static bool
-running (const struct migration *m)
+bool
+pass_is_running (const struct migration *m)
 {
   size_t i;
 
@@ -82,17 +82,8 @@ stop_taking (struct migration *m)
   }
 }
 
-/* 'nbdmigrate finish' ends the waiting at once, however slow the rate makes
- * the copying: the pause copies the rest.
- */
-static bool
-is_asked_to_finish (const struct migration *m)
-{
-  return m->phase == PHASE_READY && m->finish_wished;
-}
-
-static void
-break_off (struct migration *m)
+void
+pass_break_off (struct migration *m)
 {
   size_t i;
 
@@ -117,8 +108,8 @@ copy_rate (const struct migration *m)
   return pace > limit ? pace : limit;
 }
 
-static void
-watch_guest (struct migration *m)
+void
+pass_watch_guest (struct migration *m)
 {
   char dirty[UNITS_TEXT_MAX], speed[UNITS_TEXT_MAX];
   const struct forecast_input rest = {
@@ -148,8 +139,8 @@ watch_guest (struct migration *m)
 
 /* ---- passes ------------------------------------------------------------ */
 
-bool
-pass_run (struct migration *m, enum pass_kind kind, int64_t deadline_us)
+void
+pass_begin (struct migration *m, enum pass_kind kind, bool checkpoints)
 {
   size_t i;
 
@@ -161,17 +152,20 @@ pass_run (struct migration *m, enum pass_kind kind, int64_t deadline_us)
                                                      : pass_quarantined (m));
   m->behind_bytes = 0;
   for (i = 0; i < m->disks.n; ++i)
-    disk_start_pass (&m->disks.v[i], kind,
-                     m->phase == PHASE_BULK || m->phase == PHASE_DIRTY);
-  while (m->disks.failure.stop == STOP_NO && running (m)) {
+    disk_start_pass (&m->disks.v[i], kind, checkpoints);
+}
+
+bool
+pass_run (struct migration *m, enum pass_kind kind, int64_t deadline_us)
+{
+  pass_begin (m, kind, false);
+  while (m->disks.failure.stop == STOP_NO && pass_is_running (m)) {
     drive (&m->disks, ROUND_MS);
-    watch_guest (m);
+    pass_watch_guest (m);
     if (deadline_us != 0 && loop_now_us () >= deadline_us) {
       stop_taking (m);
       return false;
     }
-    if (is_asked_to_finish (m))
-      break_off (m);
   }
   return m->disks.failure.stop == STOP_NO;
 }
@@ -187,6 +181,7 @@ pass_drain (struct migration *m)
   const int64_t deadline = loop_now_us () + DRAIN_US;
   size_t i;
 
+  m->rounds.on = false;
   for (i = 0; i < m->disks.n; ++i) {
     struct disk *d = &m->disks.v[i];
 
@@ -204,7 +199,7 @@ pass_drain (struct migration *m)
       drive (&m->disks, ROUND_MS);
     }
   }
-  return !running (m);
+  return !pass_is_running (m);
 }
 
 /* ---- flush ------------------------------------------------------------- */

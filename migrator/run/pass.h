@@ -6,8 +6,20 @@
 
 #include "run/migration.h"
 
-/* Sweep over all disks until it is done or the migration stops; deadline_us
- * (monotonic, 0: none) ends it early, too.  Returns true if it is complete.
+/* Begin one over all disks: flushes beside it if it may go on for long. */
+extern void pass_begin (struct migration *m, enum pass_kind kind,
+                        bool checkpoints);
+extern bool pass_is_running (const struct migration *m);
+
+/* Take no more, and give back what was not begun. */
+extern void pass_break_off (struct migration *m);
+
+/* While it copies: say so if the guest is too fast for it. */
+extern void pass_watch_guest (struct migration *m);
+
+/* One pass until it is done or the migration stops, with nothing else beside
+ * it; deadline_us (monotonic, 0: none) ends it early, too.  Returns true if it
+ * is complete.
  */
 extern bool pass_run (struct migration *m, enum pass_kind kind,
                       int64_t deadline_us);

@@ -19,7 +19,8 @@
  *   refuse-flush=1        every flush fails with EIO and loses everything
  *   fail-flush=N flush-ms=MS
  *                         so does the Nth flush, with what was written before
- *                         it, after that many milliseconds
+ *                         it, after that many milliseconds; without
+ *                         fail-flush every flush succeeds after them
  *   hold-flush=PATH       while this file is there a flush is not answered;
  *                         PATH.begun appears when one waits so, with what came
  *                         before it in the file, and PATH.written when 1 MiB
@@ -452,6 +453,8 @@ lossy_flush (void *handle, uint32_t flags)
   (void)flags;
   pthread_mutex_lock (&flush_lock);
   r = ++nr_flushes == fail_flush ? lose_late () : flush ();
+  if (fail_flush == 0)
+    nbdkit_nanosleep (flush_ms / 1000, flush_ms % 1000 * 1000000);
   wait_if_held ();
   pthread_mutex_unlock (&flush_lock);
   return r;
