@@ -199,12 +199,15 @@ discount_stop (struct renewal *r, int64_t now_us)
   r->run_us = now_us;
 }
 
+/* One that broke with something in flight or unflushed ends the run, as soon as
+ * that is noticed; it has no socket any more that the filter could be told of.
+ */
 static void
 run (struct disk *d, struct endpoint *e, struct renewal *r, int64_t now_us)
 {
   discount_stop (r, now_us);
   drop_broken (e, r, now_us);
-  if (r->missing == 0 || r->telling)
+  if (r->missing == 0 || r->telling || endpoint_lost (e) != NULL)
     return;
   if (r->coming != NULL)
     watch_attempt (d, e, r, now_us);
