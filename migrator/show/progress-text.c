@@ -12,6 +12,7 @@
 
 #define BAR_MAX 24
 #define BAR_MIN 6
+#define PERCENT_WIDTH 4 /* behind a bar, so that it does not move */
 
 unsigned
 progress_columns (int fd)
@@ -187,7 +188,7 @@ fill_line (struct line *l, const json_t *p, const char *phase)
   if (is_phase (p, "ready"))
     snprintf (l->percent, sizeof l->percent, "in sync");
   else if (!waits (p))
-    snprintf (l->percent, sizeof l->percent, "%3u%%",
+    snprintf (l->percent, sizeof l->percent, "%u%%",
               (unsigned)number (p, "percent"));
   else
     l->head[strlen (l->head) - 1] = '\0';
@@ -245,7 +246,7 @@ assemble (const struct line *l, const char *bar)
 
   if (fp == NULL)
     return NULL;
-  fprintf (fp, "%s%s%s", l->head, bar, l->percent);
+  fprintf (fp, "%s%s%*s", l->head, bar, *bar ? PERCENT_WIDTH : 0, l->percent);
   for (i = 0; i < FIELDS; ++i)
     if (l->fields[order[i]][0] != '\0')
       fprintf (fp, " %s", l->fields[order[i]]);
@@ -261,7 +262,7 @@ progress_text (const json_t *p, bool bar, unsigned columns)
 {
   const char *phase = json_string_value (json_object_get (p, "phase"));
   char drawn[BAR_MAX + 4] = "";
-  unsigned room;
+  unsigned room, used;
   struct line l;
 
   if (phase == NULL)
@@ -269,9 +270,10 @@ progress_text (const json_t *p, bool bar, unsigned columns)
   fill_line (&l, p, phase);
   if (waits (p) || (columns > 0 && narrow (&l, columns)))
     bar = false;
+  used = width (&l) + PERCENT_WIDTH - (unsigned)strlen (l.percent);
   if (columns == 0)
-    columns = width (&l) + BAR_MAX + 3;
-  room = columns > width (&l) ? columns - width (&l) : 0;
+    columns = used + BAR_MAX + 3;
+  room = columns > used ? columns - used : 0;
   if (bar && room >= BAR_MIN + 3)
     draw_bar (drawn, room - 3 > BAR_MAX ? BAR_MAX : room - 3,
               (unsigned)number (p, "percent"));

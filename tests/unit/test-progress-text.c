@@ -37,9 +37,9 @@ static void
 test_all (void)
 {
   expect ("bulk", false, 0,
-          "bulk   9% 200M/2.0G 104M/s dirty 0B/s left 77M pause 1ms ETA 18s");
+          "bulk 9% 200M/2.0G 104M/s dirty 0B/s left 77M pause 1ms ETA 18s");
   expect ("dirty", false, 0,
-          "pass 2   9% 200M/2.0G 104M/s dirty 0B/s left 77M pause 1ms ETA 18s");
+          "pass 2 9% 200M/2.0G 104M/s dirty 0B/s left 77M pause 1ms ETA 18s");
 }
 
 /* The guest adds to the pass: its end cannot be known. */
@@ -54,7 +54,7 @@ test_no_end (void)
   text = progress_text (p, false, 0);
   CU_ASSERT_PTR_NOT_NULL_FATAL (text);
   CU_ASSERT_STRING_EQUAL (
-    text, "bulk   9% 200M/2.0G 104M/s dirty 0B/s left 77M pause ? ETA ?");
+    text, "bulk 9% 200M/2.0G 104M/s dirty 0B/s left 77M pause ? ETA ?");
 }
 
 static void
@@ -73,9 +73,9 @@ expect_silent (unsigned columns, const char *expected)
 static void
 test_silent (void)
 {
-  expect_silent (70, "bulk   9% 200M/2.0G left 77M no answer from the "
+  expect_silent (70, "bulk 9% 200M/2.0G left 77M no answer from the "
                      "destination for 7 s");
-  expect_silent (60, "bulk   9% 200M/2.0G no answer from the destination for "
+  expect_silent (60, "bulk 9% 200M/2.0G no answer from the destination for "
                      "7 s");
 }
 
@@ -86,19 +86,19 @@ test_bar (void)
           "bulk [>         ]   9% 200M/2.0G 104M/s dirty 0B/s left 77M pause "
           "1ms ETA 18s");
   expect ("bulk", true, 72,
-          "bulk   9% 200M/2.0G 104M/s dirty 0B/s left 77M pause 1ms ETA 18s");
+          "bulk 9% 200M/2.0G 104M/s dirty 0B/s left 77M pause 1ms ETA 18s");
 }
 
 static void
 test_narrow (void)
 {
   expect ("bulk", true, 57,
-          "bulk   9% 200M/2.0G 104M/s dirty 0B/s pause 1ms ETA 18s");
-  expect ("bulk", true, 50, "bulk   9% 200M/2.0G 104M/s pause 1ms ETA 18s");
-  expect ("bulk", true, 40, "bulk   9% 200M/2.0G 104M/s ETA 18s");
-  expect ("bulk", true, 30, "bulk   9% 104M/s ETA 18s");
-  expect ("bulk", true, 20, "bulk   9% ETA 18s");
-  expect ("bulk", true, 10, "bulk   9%");
+          "bulk 9% 200M/2.0G 104M/s dirty 0B/s pause 1ms ETA 18s");
+  expect ("bulk", true, 50, "bulk 9% 200M/2.0G 104M/s pause 1ms ETA 18s");
+  expect ("bulk", true, 40, "bulk 9% 200M/2.0G 104M/s ETA 18s");
+  expect ("bulk", true, 30, "bulk 9% 104M/s ETA 18s");
+  expect ("bulk", true, 20, "bulk 9% ETA 18s");
+  expect ("bulk", true, 10, "bulk 9%");
 }
 
 static void
@@ -124,10 +124,10 @@ test_phases (void)
           "late-writes 104M/s dirty 0B/s left 77M pause 1ms");
   /* What is left is what is not yet compared. */
   expect ("verify", false, 0,
-          "verify   9% 200M/2.0G 104M/s dirty 0B/s left 1.8G pause 1ms ETA "
+          "verify 9% 200M/2.0G 104M/s dirty 0B/s left 1.8G pause 1ms ETA "
           "18s");
   /* The guest and its pause are of no account any more. */
-  expect ("digest", false, 0, "digest   9% 200M/2.0G 104M/s left 1.8G ETA 18s");
+  expect ("digest", false, 0, "digest 9% 200M/2.0G 104M/s left 1.8G ETA 18s");
 }
 
 int
