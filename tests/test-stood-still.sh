@@ -28,5 +28,5 @@ touch "$HURRY_ARM"
 wait_for has_status "$(uri proxy)" '.session == false'
 kill_bg migrator CONT
 expect_status 1 wait_bg migrator
-grep -q 'nbdmigrate itself stood still for' "$tmp/migrator.log"
+grep -q 'nbdmigrate: this process stood still for' "$tmp/migrator.log"
 has_status "$(uri proxy)" '.owner == "source"'

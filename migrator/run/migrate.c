@@ -565,7 +565,7 @@ explain (struct disk *d, const char *why)
                   d->place, d->pair->source, why);
   else if (stood_still (d))
     r = asprintf (&text,
-                  "nbdmigrate itself stood still for %d s (stopped, or without "
+                  "this process stood still for %d s (stopped, or without "
                   "a processor), and the proxy of %s ends a session after %d s "
                   "without a sign of life (%s)",
                   (int)(d->disks->longest_us / 1000000), d->pair->source,
