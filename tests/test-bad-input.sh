@@ -85,6 +85,7 @@ refused 2 --rate=12X -- --rate=12X "$S" "$D"
 refused 2 --rate=-5 -- --rate=-5 "$S" "$D"
 refused 2 --max-pause=300 -- --max-pause=300 "$S" "$D"
 refused 2 --max-pause=0 -- --max-pause=0 "$S" "$D"
+refused 2 --finish=handover local: -- --finish=handover "$S" local:
 refused 2 --connections=0 -- --connections=0 "$S" "$D"
 refused 2 --connections=x -- --connections=x "$S" "$D"
 refused 2 --request-size=1 -- --request-size=1 "$S" "$D"

@@ -552,11 +552,28 @@ check_shared_bases (const struct options *o)
   return 0;
 }
 
+/* Nobody else can serve the proxy's own image. */
+static int
+check_local (const struct options *o)
+{
+  size_t i;
+
+  for (i = 0; i < o->nr_pairs && o->finish == FINISH_HANDOVER; ++i)
+    if (uri_is_local (o->pairs[i].destination)) {
+      say_usage ("--finish=handover does not go with the DESTINATION '%s': the "
+                 "proxy's local image has no other server to hand the guest "
+                 "over to; leave the option out",
+                 o->pairs[i].destination);
+      return -1;
+    }
+  return 0;
+}
+
 /* Options that do not go together. */
 static int
 check_combination (const struct options *o)
 {
-  if (check_shared_bases (o) == -1)
+  if (check_shared_bases (o) == -1 || check_local (o) == -1)
     return -1;
   if (o->digest && o->finish != FINISH_DETACH) {
     say_usage ("--digest goes with --finish=detach only: otherwise a guest "

@@ -6,6 +6,7 @@
 
 #include "call.h"
 #include "cleanup.h"
+#include "uri.h"
 #include "base/clock.h"
 #include "base/config.h"
 #include "export/owner.h"
@@ -357,6 +358,18 @@ is_too_late (struct export *e)
           t.gate == GATE_COMMITTED);
 }
 
+/* As 'nbdmigrate --finish=handover ... local:' is: nobody else can serve it. */
+static bool
+is_local_handover (struct call *call)
+{
+  const struct session *s = &call->export->session;
+  const char *finish =
+    json_string_value (json_object_get (call->args, "finish"));
+
+  return finish != NULL && strcmp (finish, "handover") == 0 &&
+         s->client != NULL && uri_is_local (s->destination);
+}
+
 json_t *
 command_wish (struct call *call)
 {
@@ -370,6 +383,10 @@ command_wish (struct call *call)
     return call_fail (call, "Committing",
                       "too late: the disk is being cut over, or was; "
                       "'status' tells the owner in the end");
+  if (is_local_handover (call))
+    return call_fail (call, "BadArgument",
+                      "the disk comes back to the proxy's local image, which "
+                      "has no other server to hand the guest over to");
   if (s->client && keep_wishes (s, call->args) == -1)
     return NULL;
   return json_pack ("{s:b}", "session", s->client != NULL);
