@@ -45,6 +45,11 @@ event "[.[] | select(.event == \"started\") | .copied_bytes = 0] +
 [ "$(event 'map(select(.event == "progress")) | length')" -ge 3 ] ||
   fail "there were hardly any progress events"
 
+# What is left goes down as the percentage goes up.
+event 'map(select(.event == "progress" and .phase == "bulk")) |
+       all(.remaining_bytes + .pass_bytes - .pass_total_bytes | fabs <= 1048576)' |
+  grep -qx true || fail "what is left lags behind"
+
 # 4M per second take at least (12M - burst) / 4M seconds.
 [ "$(completed duration_ms)" -ge $(((size - burst) * 1000 / rate)) ] ||
   fail "it took $(completed duration_ms) ms only"

@@ -208,6 +208,21 @@ disk_feed (struct disk *d)
                 NULL, 0, taken, d);
 }
 
+uint64_t
+disk_remaining_bytes (const struct disk *d)
+{
+  const uint64_t since = d->copied_bytes - d->told_bytes;
+
+  return d->remaining_bytes > since ? d->remaining_bytes - since : 0;
+}
+
+/* It hears what is reported in that order. */
+void
+disk_ask_status (struct disk *d)
+{
+  d->told_bytes = d->reported_bytes;
+}
+
 void
 disk_note_status (struct disk *d, const json_t *status)
 {
@@ -264,10 +279,12 @@ disk_part_ended (void *opaque, uint64_t offset, uint64_t length,
   switch (outcome) {
   case COPY_SKIPPED: /* what is promised of the destination is verified, too */
     note_verified (d, offset, length, false);
+    d->copied_bytes += length;
     e = &d->skipped;
     break;
   case COPY_DONE:
     note_verified (d, offset, length, false);
+    d->copied_bytes += length;
     e = &d->done;
     break;
   case COPY_FAILED:
@@ -391,6 +408,7 @@ disk_report (struct disk *d)
       (now < d->next_report_us && !copier_idle (d->copier)))
     return;
   d->next_report_us = now + REPORT_US;
+  d->reported_bytes = d->copied_bytes;
   report (d, &d->skipped, "done", "skipped", true);
   report (d, &d->done, "done", NULL, false);
   report (d, &d->failed, "failed", "unknown", false);

@@ -112,7 +112,7 @@ struct disk {
   bool take_pending;
   uint64_t take_bytes;
   uint64_t taken_bytes; /* in this pass */
-  bool checkpoints; /* it goes on for long: flushes beside the copying */
+  bool checkpoints;     /* it goes on for long: flushes beside the copying */
 
   struct question {
     uint64_t ticket, offset, length;
@@ -125,6 +125,7 @@ struct disk {
   /* Ended parts, not yet reported to the filter. */
   struct extents skipped, done, failed, unknown, equal, different;
   unsigned reports_pending; /* reported, not yet answered */
+  uint64_t reported_bytes;  /* of skipped and done */
   int64_t next_report_us;
 
   /* The flush beside the copying. */
@@ -159,6 +160,8 @@ struct disk {
   /* The filter's latest status. */
   bool status_pending;
   uint64_t remaining_bytes;
+  uint64_t copied_bytes; /* or left out; of whole chunks */
+  uint64_t told_bytes;   /* of those: the filter knew when it said that */
   uint64_t quarantined_bytes;
   uint64_t quarantine_ms;   /* until those may be read back */
   uint64_t old_connections; /* of earlier runs, with writes unanswered */
@@ -248,7 +251,11 @@ extern copier_wrote disk_wrote;
 /* Bytes copied or left out and not yet read back; 0 without --verify. */
 extern uint64_t disk_unverified_bytes (const struct disk *d);
 
-/* What the filter's status says of it. */
+/* What remains by now: as the filter said last, less what was copied since. */
+extern uint64_t disk_remaining_bytes (const struct disk *d);
+
+/* The filter is asked for its status; and what it says of the disk. */
+extern void disk_ask_status (struct disk *d);
 extern void disk_note_status (struct disk *d, const json_t *status);
 
 /* Whether nothing can be said yet of what an earlier run has written (R17). */
@@ -263,8 +270,8 @@ extern void disk_start_pass (struct disk *d, enum pass_kind kind,
                              bool checkpoints);
 extern void disk_stop_taking (struct disk *d);
 
-/* All that was to be taken has been, has ended and is reported: the cursor may go
- * round once more.  A pass is running also while something is flushed.
+/* All that was to be taken has been, has ended and is reported: the cursor may
+ * go round once more.  A pass is running also while something is flushed.
  */
 extern bool disk_is_swept (const struct disk *d);
 extern bool disk_pass_running (const struct disk *d);

@@ -231,6 +231,8 @@ drive_refresh (struct disks *disks)
 {
   size_t i;
 
+  for (i = 0; i < disks->n; ++i)
+    disk_ask_status (&disks->v[i]);
   if (drive_ask_all (disks, "status", NULL) == -1) {
     drive_fail_refused (disks, "asking for the state of");
     return -1;

@@ -142,6 +142,7 @@ heartbeat (struct migration *m)
                   d);
     if (!d->status_pending) {
       d->status_pending = true;
+      disk_ask_status (d);
       control_send (d->control, "status", NULL, NULL, 0, got_status, d);
     }
   }

@@ -21,7 +21,7 @@ pass_remaining (const struct migration *m)
   size_t i;
 
   for (i = 0; i < m->disks.n; ++i)
-    bytes += m->disks.v[i].remaining_bytes;
+    bytes += disk_remaining_bytes (&m->disks.v[i]);
   return bytes;
 }
 
