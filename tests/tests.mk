@@ -124,7 +124,7 @@ bench-pause: all $(bin_tools)
 
 # ---- how the sources look --------------------------------------------------
 
-.PHONY: check-shell check-spdx check-layers check-rules lint
+.PHONY: check-shell check-spdx check-layers check-rules check-policy lint
 check-shell:
 	$(Q)shellcheck -x $(sh_files)
 sh_files = $(wildcard .ci/run tests/*.sh tests/*/*.sh examples/*.sh \
@@ -135,4 +135,6 @@ check-layers:
 	tests/check-layers.sh
 check-rules:
 	tests/check-rules.sh
-lint: check-format check-shell check-spdx check-layers check-rules check-pod
+check-policy:
+	tests/check-policy.sh
+lint: check-format check-shell check-spdx check-layers check-rules check-policy check-pod
