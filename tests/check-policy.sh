@@ -37,7 +37,6 @@ done < <(constants)
 
 while read -r name; do
   constants | grep -q "^$name " || wrong "there is no $name"
-  # shellcheck disable=SC2016 # these are not for the shell
-done < <(grep -oE '`[A-Z][A-Z0-9_]+`' "$page" | tr -d '\`' | sort -u)
+done < <(grep -oE "\`[A-Z][A-Z0-9_]+\`" "$page" | tr -d "\`" | sort -u)
 
 exit $status
