@@ -22,6 +22,7 @@
 #include "nbd-error.h"
 #include "nbd-limits.h"
 #include "base/say.h"
+#include "socket-buffer.h"
 #include "socket-life.h"
 #include "tls.h"
 #include "socket-reset.h"
@@ -369,6 +370,7 @@ come_into_use (struct connection *c)
   c->coming = false;
   c->sock = c->watch.fd = nbd_aio_get_fd (c->nbd);
   socket_keep_alive (c->sock);
+  socket_send_more (c->sock);
   c->asked_us = c->answered_us = loop_now_us ();
   c->tls = nbd_get_tls_negotiated (c->nbd) == 1;
   c->can_cache = nbd_can_cache (c->nbd) == 1;
