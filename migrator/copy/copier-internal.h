@@ -176,6 +176,10 @@ extern int copier_add_known (struct copier *c, uint64_t offset, uint64_t length,
 /* It has ended: the destination holds the same already. */
 extern void copier_leave_out (struct copier *c, uint64_t offset,
                               uint64_t length);
+
+/* How many bytes from the offset on are known to be data. */
+extern uint64_t copier_known_data (const struct copier *c, uint64_t offset);
+
 /* A block at this offset is said to be zero and is not. */
 extern void copier_distrust (struct copier *c, uint64_t offset);
 

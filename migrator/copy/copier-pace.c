@@ -6,7 +6,8 @@
 #include "copy/copier-internal.h"
 #include "nbd-limits.h"
 
-#define DEPTH_OF_SHARED_READS 8
+/* As many as nbdkit carries out at once. */
+#define DEPTH_OF_SHARED_READS 16
 
 /* Measured: longer requests are slower where both are near, since they do not
  * fit a processor's cache; what they bring over a long line more of them bring,
@@ -57,13 +58,17 @@ pace_options (const struct copier *c, const struct endpoint *e)
   };
 }
 
-/* Where the answers carry no data several may be in flight. */
+/* Where the answers carry no data several may be in flight on a connection, so
+ * one is enough, and others are free for questions.
+ */
 void
 copier_set_source_pace (struct copier *c)
 {
   struct pace_options p = pace_options (c, c->source);
 
   p.depth_max = c->shared ? DEPTH_OF_SHARED_READS : DEPTH_OF_READS;
+  if (c->shared && !p.all_connections)
+    p.connections = 1;
   pace_init (&c->from, &p);
 }
 

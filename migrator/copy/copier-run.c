@@ -118,13 +118,16 @@ job_bytes_max (const struct copier *c, const struct segment *s)
   return whole < c->zero_bytes_max ? whole : c->zero_bytes_max;
 }
 
-/* A flush beside the copying takes no write's place. */
+/* A flush beside the copying takes no write's place; and where a server serves
+ * one request at a time on a connection, what waits behind it goes on over
+ * another one.
+ */
 static struct connection *
 idle_to (const struct copier *c)
 {
   const struct pace_limits *l = pace_limits (&c->to);
 
-  return endpoint_idle (c->destination, l->connections,
+  return endpoint_idle (c->destination, l->connections + c->flushes_sent,
                         l->depth + (c->flushes_sent > 0));
 }
 
@@ -222,21 +225,27 @@ endpoint_free_connection (const struct endpoint *e)
   return conn;
 }
 
-/* Nobody is asked about the first unknown segment any more. */
-static bool
-is_data_now (const struct copier *c)
+/* How much of the first unknown segment nobody is to be asked about any more:
+ * all, or what the latest answer has told beyond its question.
+ */
+static uint64_t
+data_now (const struct copier *c)
 {
-  return c->distrusted &&
-         lookup_endpoint (c, c->unknown.first->touched) != c->options.base;
+  const struct segment *s = c->unknown.first;
+
+  if (lookup_endpoint (c, s->touched) == c->options.base)
+    return 0;
+  return c->distrusted ? s->length : copier_known_data (c, s->offset);
 }
 
 static bool
 feed_lookups (struct copier *c)
 {
   bool progress = false;
+  uint64_t data;
 
-  while (c->unknown.first != NULL && is_data_now (c)) {
-    const struct segment s = queue_cut (&c->unknown, UINT64_MAX);
+  while (c->unknown.first != NULL && (data = data_now (c)) > 0) {
+    const struct segment s = queue_cut (&c->unknown, data);
 
     if (queue_append (&c->ready, s.offset, s.length, SEGMENT_DATA, s.touched) ==
         -1)

@@ -136,9 +136,8 @@ must_ask (const struct copier *c, uint64_t length, bool touched)
          length >= LOOKUP_BYTES_MIN;
 }
 
-/* How many bytes from the offset on are known to be data. */
-static uint64_t
-known_data (const struct copier *c, uint64_t offset)
+uint64_t
+copier_known_data (const struct copier *c, uint64_t offset)
 {
   return offset >= c->data_begin && offset < c->data_end
            ? (c->data_end - offset) / c->grain * c->grain
@@ -153,7 +152,7 @@ copier_add (struct copier *c, uint64_t offset, uint64_t length, bool touched)
   if (must_ask (c, length, touched))
     data = lookup_endpoint (c, touched) == c->options.base
              ? 0
-             : known_data (c, offset);
+             : copier_known_data (c, offset);
   if (data > length)
     data = length;
   if (data > 0 &&

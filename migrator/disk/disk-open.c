@@ -21,6 +21,7 @@
 
 /* To each server, of which as many are used as help. */
 #define CONNECTIONS 8
+#define CONNECTIONS_SHARED 2
 #define IN_FLIGHT_BYTES (32 * 1024 * 1024) /* all disks together */
 /* Free pieces may be too short. */
 #define BUFFER_BYTES (40 * 1024 * 1024)
@@ -417,7 +418,11 @@ widen_one (struct disk *d, struct endpoint *e, const char *what,
   return 0;
 }
 
-/* Others need connections, too: the relay of a pivot at the destination, a
+/* Answers that carry no data need few connections: one for the copying, and one
+ * for questions beside it.  Each is another open of the source's disk, which on
+ * some file systems (tmpfs) looks for the first hole in all of it.
+ *
+ * Others need connections, too: the relay of a pivot at the destination, a
  * guest that connects again at the source.  Who asks for a number gets it.
  */
 static int
@@ -428,11 +433,13 @@ widen (struct disk *d)
     d->settings->nr_disks < MANY_DISKS ? CONNECTIONS : CONNECTIONS / 4;
   const bool relay = !o->connections && o->finish == FINISH_PIVOT;
   const struct endpoint_wanted from = {
-    .connections = o->connections ? o->connections : chosen,
+    .connections = o->connections          ? o->connections
+                   : d->not_shared == NULL ? CONNECTIONS_SHARED
+                                           : chosen,
     .others = o->connections ? 0 : 1,
   };
   const struct endpoint_wanted to = {
-    .connections = from.connections,
+    .connections = o->connections ? o->connections : chosen,
     .others = relay ? RELAY_CONNECTIONS : 0,
   };
 
