@@ -9,20 +9,25 @@
  */
 #define FIRST_BYTES_PER_SECOND 400e6
 
+/* So many requests are begun with where that much is not on its way.  Over one
+ * connection if it may be: a server that has the next request in its socket
+ * already need not be woken for it.
+ */
+#define FIRST_DEPTH 8
+
 /* Long enough to be more than chance, and for a distant server as long as all
  * that is in flight takes.
  */
-#define GROWING_US 15000
-#define STEADY_US 50000
+#define GROWING_US 30000
+#define STEADY_US 100000
 
-#define MISSES_MAX 2
 #define HOLD_FIRST_US (INT64_C (500) * 1000)
 #define HOLD_LAST_US (INT64_C (8) * 1000000)
 
 /* How much must be gained by more, and may be lost by less. */
+#define CLEARLY_MORE 1.6 /* believed at once */
 #define WORTH_GROWING 1.2
 #define WORTH_A_STEP 1.1
-#define AS_GOOD 0.95
 #define NOT_WORSE 0.97
 
 /* ---- steps ------------------------------------------------------------- */
@@ -63,13 +68,32 @@ grow (struct pace_limits *l, const struct pace_options *o)
   return true;
 }
 
+/* No more than a half of what may be in flight, since the other side needs it,
+ * too.
+ */
+static unsigned
+first_depth (const struct pace_options *o)
+{
+  const uint64_t fit = o->bytes_max / 2 / o->request_bytes;
+  unsigned depth = FIRST_DEPTH;
+
+  if (o->whole_depth)
+    return o->depth_max;
+  if (depth > fit)
+    depth = fit > 0 ? (unsigned)fit : 1;
+  return depth < o->depth_max ? depth : o->depth_max;
+}
+
 static void
 make_steps (struct pace *p, const struct pace_options *o)
 {
+  const unsigned depth = first_depth (o);
+  const unsigned connections = depth > 1 ? 1 : 2;
   struct pace_limits l = {
-    .connections =
-      o->all_connections || o->connections < 2 ? o->connections : 2,
-    .depth = o->whole_depth ? o->depth_max : 1,
+    .connections = o->all_connections || o->connections < connections
+                     ? o->connections
+                     : connections,
+    .depth = depth,
     .request_bytes = o->request_bytes,
   };
 
@@ -98,42 +122,7 @@ pace_limits (const struct pace *p)
   return &p->steps[p->at];
 }
 
-/* ---- growing ----------------------------------------------------------- */
-
-/* The smallest of the steps tried that is about as fast as any. */
-static void
-stop_growing (struct pace *p, int64_t now_us)
-{
-  double most = 0;
-  unsigned i;
-
-  for (i = 0; i < p->nr_steps; ++i)
-    if (p->rates[i] > most)
-      most = p->rates[i];
-  for (i = 0; p->rates[i] < most * AS_GOOD;)
-    ++i;
-  p->phase = PACE_STEADY;
-  p->next_trial_us = now_us + p->hold_us;
-  p->at = i;
-}
-
-static void
-grown (struct pace *p, double rate, int64_t now_us)
-{
-  p->rates[p->at] = rate;
-  if (rate >= p->best * WORTH_GROWING) {
-    p->best = rate;
-    p->misses = 0;
-  }
-  else
-    p->misses++;
-  if (p->misses == MISSES_MAX || p->at + 1 == p->nr_steps)
-    stop_growing (p, now_us);
-  else
-    p->at = p->at + 1;
-}
-
-/* ---- steady ------------------------------------------------------------ */
+/* ---- trials ------------------------------------------------------------ */
 
 static bool
 can_try (const struct pace *p)
@@ -141,48 +130,104 @@ can_try (const struct pace *p)
   return p->up ? p->at + 1 < p->nr_steps : p->at > 0;
 }
 
-/* Up and down by turns; what helped is tried again at once. */
+/* The step in use brought 'rate'; try the next one in this direction. */
 static void
-end_trial (struct pace *p, double after, int64_t now_us)
+begin_trial (struct pace *p, double rate)
 {
-  const double usual = (p->before + after) / 2;
-  const bool better = p->tried >= usual * (p->up ? WORTH_A_STEP : NOT_WORSE);
+  p->before = rate;
+  p->usual = p->at;
+  p->round = PACE_TRIED;
+  p->at = p->up ? p->at + 1 : p->at - 1;
+}
 
-  p->trial = 0;
-  if (better) {
-    p->hold_us = HOLD_FIRST_US;
-    p->next_trial_us = now_us;
-    p->at = p->usual + (p->up ? 1 : -1);
-    return;
-  }
+/* What grew has now grown enough; later the other direction is tried. */
+static void
+reject (struct pace *p, int64_t now_us)
+{
+  p->round = PACE_USUAL;
+  p->at = p->usual;
+  p->phase = PACE_STEADY;
   p->up = !p->up;
   p->next_trial_us = now_us + p->hold_us;
   if (p->hold_us < HOLD_LAST_US)
     p->hold_us *= 2;
 }
 
+/* What helped is tried again at once. */
 static void
-steadied (struct pace *p, double rate, int64_t now_us)
+accept (struct pace *p, int64_t now_us)
 {
-  if (p->trial == 0) {
-    if (now_us < p->next_trial_us)
-      return;
+  p->round = PACE_USUAL;
+  p->at = p->up ? p->usual + 1 : p->usual - 1;
+  p->hold_us = HOLD_FIRST_US;
+  p->next_trial_us = now_us;
+}
+
+/* How much more than usual it must bring, or may bring less. */
+static double
+wanted (const struct pace *p)
+{
+  return !p->up                     ? NOT_WORSE
+         : p->phase == PACE_GROWING ? WORTH_GROWING
+                                    : WORTH_A_STEP;
+}
+
+/* The step that is tried has brought 'rate'. */
+static void
+tried (struct pace *p, double rate, int64_t now_us)
+{
+  if (rate < p->before * wanted (p)) {
+    reject (p, now_us);
+    return;
+  }
+  if (p->up && rate >= p->before * CLEARLY_MORE) {
+    accept (p, now_us);
+    if (can_try (p))
+      begin_trial (p, rate);
+    return;
+  }
+  p->tried = rate;
+  p->round = PACE_AFTER;
+  p->at = p->usual;
+}
+
+/* It is compared with what was usual before and after it. */
+static void
+end_trial (struct pace *p, double after, int64_t now_us)
+{
+  const double usual = (p->before + after) / 2;
+
+  if (p->tried >= usual * wanted (p))
+    accept (p, now_us);
+  else
+    reject (p, now_us);
+}
+
+static void
+measured (struct pace *p, double rate, int64_t now_us)
+{
+  if (p->round == PACE_TRIED)
+    tried (p, rate, now_us);
+  else if (p->round == PACE_AFTER)
+    end_trial (p, rate, now_us);
+  else if (now_us >= p->next_trial_us) {
     if (!can_try (p))
       p->up = !p->up;
-    if (!can_try (p))
-      return;
-    p->before = rate;
-    p->usual = p->at;
-    p->trial = 1;
-    p->at = p->up ? p->at + 1 : p->at - 1;
+    if (can_try (p))
+      begin_trial (p, rate);
   }
-  else if (p->trial == 1) {
-    p->tried = rate;
-    p->trial = 2;
+}
+
+/* It was not needed: no reason to try more. */
+static void
+not_limited (struct pace *p, int64_t now_us)
+{
+  if (p->round != PACE_USUAL)
     p->at = p->usual;
-  }
-  else
-    end_trial (p, rate, now_us);
+  if (p->round != PACE_USUAL || p->phase == PACE_GROWING)
+    p->next_trial_us = now_us + p->hold_us;
+  p->phase = PACE_STEADY;
+  p->round = PACE_USUAL;
 }
 
 /* ---- rounds ------------------------------------------------------------ */
@@ -229,18 +274,9 @@ pace_ended (struct pace *p, int64_t begun_us, int64_t now_us, uint64_t work,
   if (!round_is_over (p, now_us))
     return;
   rate = (double)p->work / (double)(now_us - p->measured_us);
-  if (p->full * 2 >= p->requests) {
-    if (p->phase == PACE_GROWING)
-      grown (p, rate, now_us);
-    else
-      steadied (p, rate, now_us);
-  }
-  else if (p->phase == PACE_GROWING && p->best > 0) /* more than is needed */
-    stop_growing (p, now_us);
-  else if (p->trial == 1) { /* it was not needed: no reason to try more */
-    p->trial = 0;
-    p->next_trial_us = now_us + p->hold_us;
-    p->at = p->usual;
-  }
+  if (p->full * 2 >= p->requests)
+    measured (p, rate, now_us);
+  else
+    not_limited (p, now_us);
   begin_round (p, now_us);
 }

@@ -6,15 +6,17 @@
  * processor time, since what is in flight no longer fits its caches, and every
  * connection has threads of its own.  No number suits both, so the limits are
  * steps, each of about twice the requests in flight, and what is measured
- * chooses among them:
+ * chooses among them.  A step is tried for one round between two as usual:
  *
- *   growing   a step up after each round, as long as that brings a fifth more;
- *             after two that did not, or one whose limit was not reached, the
- *             smallest step that was nearly as fast as the fastest (the start
- *             of TCP's BBR is much like it)
- *   steady    now and then one round a step up or down, between two as usual:
- *             up if that is worth a tenth, down if it costs next to nothing.
- *             What did not help is tried again after twice the time
+ *   growing   a step up, at once again as long as that brings a fifth more
+ *   steady    now and then a step up or down: up if that is worth a fifth, down
+ *             if it costs next to nothing.  What did not help is tried again
+ *             after twice the time
+ *
+ * More than half as much again is believed at once, so that what is far away
+ * grows with every round; less than that has to be better than the usual before
+ * and after, since other work on a machine makes as much of a difference.  What
+ * was taken for a gain all the same is given up at the next step down.
  *
  * A round counts only if the limit was what limited: a side that waits for the
  * other one learns nothing of itself.
@@ -60,15 +62,10 @@ struct pace {
   int64_t measured_us; /* counting since; 0: not yet */
   uint64_t requests, full, work;
 
-  /* Growing: what each step has brought. */
-  double rates[PACE_STEPS_MAX];
-  double best;
-  unsigned misses;
-
-  /* Steady: which of the three rounds of a trial comes next. */
-  unsigned trial;
+  /* Of a trial: which of its rounds it is. */
+  enum { PACE_USUAL, PACE_TRIED, PACE_AFTER } round;
   unsigned usual; /* the step that is compared with */
-  bool up;        /* the direction of the next trial */
+  bool up;        /* the direction of it, or of the next one */
   double before, tried;
   int64_t hold_us, next_trial_us;
 };
