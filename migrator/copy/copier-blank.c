@@ -44,8 +44,8 @@
 enum stage {
   WINDOW_ASK,     /* to be asked about */
   WINDOW_ASKED,   /* an answer will come */
-  WINDOW_SAMPLE,  /* a block is to be read */
-  WINDOW_SAMPLED, /* an answer will come */
+  WINDOW_SAMPLE,  /* blocks are to be read */
+  WINDOW_SAMPLED, /* answers will come */
   WINDOW_KNOWN,
 };
 
@@ -58,8 +58,20 @@ struct window {
   uint64_t asked_from, at; /* the answers reach to 'at' */
   unsigned questions;
   struct extents zero;
-  struct sample sample;
+  unsigned samples; /* to be read, or being read */
+  uint64_t wrong;   /* one that is not zero, or NOWHERE */
+  bool unread;      /* one could not be read */
   struct window *next;
+};
+
+#define NOWHERE UINT64_MAX
+
+/* One of them. */
+struct look {
+  struct io io;
+  struct window *w;
+  struct sample sample;
+  char block[];
 };
 
 enum blank_state {
@@ -109,7 +121,6 @@ window_free (struct window *w)
   if (*p != NULL)
     *p = w->next;
   extents_free (&w->zero);
-  free (w->sample.block);
   free (w);
 }
 
@@ -180,6 +191,7 @@ add_window (struct blank *b)
   if (w == NULL)
     return false;
   w->c = b->c;
+  w->wrong = NOWHERE;
   w->begin = w->at = b->next;
   w->end = b->next += left < NBD_STATUS_MAX ? left : NBD_STATUS_MAX;
   *b->last = w;
@@ -191,65 +203,100 @@ add_window (struct blank *b)
 /* ---- samples ----------------------------------------------------------- */
 
 static void
-next_sample (struct window *w)
-{
-  if (sample_choose (w->c, &w->sample, &w->zero))
-    w->stage = WINDOW_SAMPLE;
-  else
-    w->stage = WINDOW_KNOWN;
-}
-
-static void
 begin_samples (struct window *w)
 {
   struct blank *b = w->c->blank;
+  const bool few = b->samples >= SAMPLES_ARE_MANY;
 
-  if (extents_bytes (&w->zero) >= w->c->grain)
-    w->sample.left = b->samples < SAMPLES_ARE_MANY ? SAMPLES_MANY : SAMPLES_FEW;
-  b->samples += w->sample.left;
-  next_sample (w);
-}
-
-/* It is used for nothing. */
-static void
-doubt (struct window *w)
-{
-  extents_clear (&w->zero);
   w->stage = WINDOW_KNOWN;
+  if (extents_bytes (&w->zero) < w->c->grain)
+    return;
+  w->stage = WINDOW_SAMPLE;
+  w->samples = few ? SAMPLES_FEW : SAMPLES_MANY;
+  b->samples += w->samples;
 }
 
 /* Where the copying has come to since it was asked there may be data of our
  * own, and nothing is left out.
  */
-static void
-sampled (struct io *io)
+static bool
+is_wrong (const struct look *l)
 {
-  struct window *w = (struct window *)io;
-  struct copier *c = w->c;
-  const uint64_t offset = w->sample.offset;
+  struct copier *c = l->w->c;
 
-  c->blank->in_flight--;
-  if (w->forgotten)
-    window_free (w);
-  else if (io->error != 0)
-    doubt (w);
-  else if (sample_is_zero (c, &w->sample) || offset < c->begun_end)
-    next_sample (w);
-  else {
-    w->stage = WINDOW_KNOWN;
-    turn_off (c->blank);
-    c->options.not_blank (c->options.opaque, offset);
-  }
+  return l->io.error == 0 && !sample_is_zero (c, &l->sample) &&
+         l->sample.offset >= c->begun_end;
+}
+
+/* All of them have been read. */
+static void
+end_samples (struct window *w)
+{
+  struct copier *c = w->c;
+  const uint64_t offset = w->wrong;
+
+  w->stage = WINDOW_KNOWN;
+  if (w->unread)
+    extents_clear (&w->zero);
+  if (offset == NOWHERE)
+    return;
+  turn_off (c->blank);
+  c->options.not_blank (c->options.opaque, offset);
 }
 
 static void
-read_sample (struct window *w, struct connection *conn)
+look_ended (struct io *io)
 {
-  w->stage = WINDOW_SAMPLED;
-  w->sio.io.ended = sampled;
+  struct look *l = (struct look *)io;
+  struct window *w = l->w;
+
+  w->c->blank->in_flight--;
+  w->unread |= io->error != 0;
+  if (is_wrong (l))
+    w->wrong = l->sample.offset;
+  small_free (&w->c->smalls, l);
+  if (--w->samples > 0)
+    return;
+  if (w->forgotten)
+    window_free (w);
+  else
+    end_samples (w);
+}
+
+/* False: there is no such block, or no memory. */
+static bool
+look (struct window *w, struct connection *conn)
+{
+  struct look *l = small_new (&w->c->smalls, sizeof *l + w->c->grain);
+
+  if (l == NULL)
+    return false;
+  l->w = w;
+  l->sample.left = 1;
+  l->sample.block = l->block;
+  if (!sample_choose (w->c, &l->sample, &w->zero)) {
+    small_free (&w->c->smalls, l);
+    return false;
+  }
+  l->io.ended = look_ended;
   w->c->blank->in_flight++;
-  connection_read (conn, &w->sio.io, w->sample.block, (uint32_t)w->c->grain,
-                   w->sample.offset);
+  connection_read (conn, &l->io, l->sample.block, (uint32_t)w->c->grain,
+                   l->sample.offset);
+  return true;
+}
+
+static void
+read_samples (struct window *w, struct connection *conn)
+{
+  const unsigned wanted = w->samples;
+  unsigned i;
+
+  w->stage = WINDOW_SAMPLED;
+  w->samples = 0;
+  for (i = 0; i < wanted; ++i)
+    w->samples += look (w, conn);
+  if (w->samples == 0)
+    end_samples (w);
 }
 
 /* ---- questions --------------------------------------------------------- */
@@ -296,12 +343,10 @@ answered (struct io *io)
     window_free (w);
   else if (io->error != 0 && !io->lost)
     turn_off (b); /* it does not say */
-  else if (io->error != 0)
-    doubt (w);
-  else if (w->at > w->asked_from && w->at < w->end &&
+  else if (io->error == 0 && w->at > w->asked_from && w->at < w->end &&
            w->questions < QUESTIONS_MAX)
     w->stage = WINDOW_ASK;
-  else
+  else /* nothing is known of the rest */
     begin_samples (w);
 }
 
@@ -367,7 +412,7 @@ run_windows (struct blank *b, struct connection *conn)
     if (w->stage == WINDOW_ASK)
       put_question (w, conn);
     else if (w->stage == WINDOW_SAMPLE)
-      read_sample (w, conn);
+      read_samples (w, conn);
     else
       continue;
     progress = true;
