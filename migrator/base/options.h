@@ -31,11 +31,15 @@ struct pair {
     *connect; /* what leads to the destination, which may be "local:"; owned */
 };
 
+#define OPTIONS_BACKGROUND 50
+#define OPTIONS_BACKGROUND_MAX 100
+
 struct options {
   struct pair *pairs; /* owned */
   size_t nr_pairs;
   enum finish finish;
   uint64_t max_pause_ms;
+  unsigned background;    /* 0 to 100: how much the guest comes first */
   uint64_t rate;          /* bytes per second of all disks, 0: unlimited */
   unsigned connections;   /* to each side of a disk, 0: chosen */
   unsigned depth;         /* requests in flight on one, 0: chosen */

@@ -41,6 +41,9 @@ static const char help[] =
   "finish'\n"
   "  --max-pause=DURATION   hard limit of the guest's pause [300ms]\n"
   "  --rate=SIZE            bytes per second, all disks together [unlimited]\n"
+  "  --background=N         0 to 100: how much the guest comes first while "
+  "the\n"
+  "                         bulk is copied [50]\n"
   "  --connections=N        NBD connections to each server, 1 to 16 [found]\n"
   "  --depth=N              requests in flight on a connection to the\n"
   "                         destination, 1 to 64 [found]\n"
@@ -84,6 +87,7 @@ enum {
   OPT_SAMPLE_SEED,
   OPT_DESTINATION_IS_ZERO,
   OPT_RESTART,
+  OPT_BACKGROUND,
   OPT_CONTROL,
   OPT_PROGRESS,
   OPT_QUIET,
@@ -97,6 +101,7 @@ static const struct option long_options[] = {
   { "wait", no_argument, NULL, OPT_WAIT },
   { "max-pause", required_argument, NULL, OPT_MAX_PAUSE },
   { "rate", required_argument, NULL, OPT_RATE },
+  { "background", required_argument, NULL, OPT_BACKGROUND },
   { "connections", required_argument, NULL, OPT_CONNECTIONS },
   { "depth", required_argument, NULL, OPT_DEPTH },
   { "request-size", required_argument, NULL, OPT_REQUEST_SIZE },
@@ -275,6 +280,11 @@ parse_option (struct options *o, int opt, const char *text)
     return options_pause ("--max-pause", text, &o->max_pause_ms);
   case OPT_RATE:
     return options_rate ("--rate", text, &o->rate);
+  case OPT_BACKGROUND:
+    if (parse_number ("background", text, 0, OPTIONS_BACKGROUND_MAX, &n) == -1)
+      return -1;
+    o->background = (unsigned)n;
+    return 0;
   case OPT_CONNECTIONS:
     if (parse_number ("connections", text, 1, 16, &n) == -1)
       return -1;
@@ -603,6 +613,7 @@ options_parse (struct options *o, int argc, char *argv[])
 
   *o = (struct options){ .finish = FINISH_PIVOT,
                          .max_pause_ms = 300,
+                         .background = OPTIONS_BACKGROUND,
                          .shared_memory = true,
                          .sample_seed = -1,
                          .bar = isatty (STDERR_FILENO),

@@ -119,7 +119,7 @@ static uint64_t
 next_take_bytes (struct disk *d)
 {
   struct copier_stats s;
-  const uint64_t rate = d->settings->bucket->rate;
+  const uint64_t rate = bucket_limit (d->settings->bucket);
 
   copier_get_stats (d->copier, &s);
   if (s.copied_bytes < s.moved_bytes / 2)

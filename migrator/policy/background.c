@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
+#include <math.h>
+
 #include "policy/background.h"
 
 /* The constants are argued for in docs/policy.md. */
@@ -16,7 +18,7 @@
 #define REQUESTS_MIN 4     /* in a stretch of copying: a guest is there */
 #define REQUESTS_JUDGED 20 /* in the rests that count */
 #define QUIET_KEPT 0.7
-#define BUSY_KEPT 0.3
+#define BUSY_KEPT 0.5
 #define STEP_DOWN 0.25
 #define STEP_UP 1.5
 #define LIMIT_MIN (4.0 * 1024 * 1024) /* bytes per second */
@@ -58,6 +60,8 @@ next_limit (const struct background *b)
   const double loss = 1 - b->share > LOSS_MIN ? 1 - b->share : LOSS_MIN;
   double step = (1 - b->target) / loss;
 
+  if (b->judged > EAGER) /* the machine is not as calm as that */
+    step = sqrt (step);
   if (step < STEP_DOWN)
     step = STEP_DOWN;
   if (step > STEP_UP)

@@ -22,7 +22,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define BACKGROUND_DEFAULT 50
 #define BACKGROUND_MAX 100
 
 /* Sums that only grow. */

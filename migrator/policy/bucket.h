@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Token bucket for --rate: how many bytes may be sent now.
+/* Token bucket for --rate and --background: how many bytes may be sent now.
  *
  * Bytes are taken when a request starts, so what is in flight is counted.  A
  * request may overdraw the bucket once; the next one waits until the debt is
@@ -14,16 +14,26 @@
 #include <stdint.h>
 
 struct bucket {
-  uint64_t rate;   /* bytes per second, 0: unlimited */
-  int64_t level;   /* bytes that may be taken; negative: debt */
-  int64_t last_us; /* when level was brought up to date */
-  uint64_t takes;  /* how often something was taken */
+  uint64_t rate;    /* bytes per second, 0: unlimited */
+  uint64_t ceiling; /* the same, for guests; the lower of the two counts */
+  bool held;        /* nothing may start */
+  int64_t level;    /* bytes that may be taken; negative: debt */
+  int64_t last_us;  /* when level was brought up to date */
+  uint64_t takes;   /* how often something was taken */
+  uint64_t taken;   /* bytes, ever */
 };
 
 extern void bucket_init (struct bucket *b, uint64_t rate, int64_t now_us);
 
 /* Change the rate; what was earned so far was earned at the old one. */
 extern void bucket_set_rate (struct bucket *b, uint64_t rate, int64_t now_us);
+
+extern void bucket_set_ceiling (struct bucket *b, uint64_t ceiling,
+                                int64_t now_us);
+extern void bucket_hold (struct bucket *b, bool hold);
+
+/* What counts: the lower of rate and ceiling, 0: unlimited. */
+extern uint64_t bucket_limit (const struct bucket *b);
 
 /* Whether a request may start now. */
 extern bool bucket_ready (struct bucket *b, int64_t now_us);
@@ -32,7 +42,9 @@ extern bool bucket_ready (struct bucket *b, int64_t now_us);
 extern void bucket_take (struct bucket *b, uint64_t bytes, int64_t now_us);
 extern void bucket_give_back (struct bucket *b, uint64_t bytes);
 
-/* Milliseconds until bucket_ready, rounded up; 0: now. */
+/* Milliseconds until bucket_ready, rounded up; 0: now.  While it is held, until
+ * it has to be looked at again.
+ */
 extern int bucket_wait_ms (struct bucket *b, int64_t now_us);
 
 #endif /* NBDMIGRATE_BUCKET_H */

@@ -22,6 +22,7 @@
 #include "base/signals.h"
 #include "show/events.h"
 #include "run/migration.h"
+#include "run/background.h"
 #include "run/heartbeat.h"
 #include "run/liveness.h"
 #include "run/measure.h"
@@ -647,6 +648,7 @@ after_round (struct disks *disks, int64_t now_us)
     progress_show (&s);
   }
   heartbeat_run (m, now_us);
+  background_run (m, now_us);
 }
 
 int
@@ -666,6 +668,7 @@ migrate (const struct options *options)
   m.disks.before_round = before_round;
   m.disks.after_round = after_round;
   policy_init (&m.policy);
+  background_init (&m.background, options->background);
   if (open_output (options) == -1)
     say_error ("setting up the output: %s", strerror (errno));
   else if (catch_signals (&m) == -1)

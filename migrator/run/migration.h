@@ -9,6 +9,7 @@
  *   cut-over.c, outcome.c  hold, final pass, commit, and what became of it
  *   heartbeat.c            what is told to the proxies, and wished there
  *   measure.c              how fast it goes
+ *   background.c           how fast it may go, for the guest's sake
  */
 
 #ifndef NBDMIGRATE_MIGRATION_H
@@ -19,6 +20,7 @@
 #include <stdint.h>
 
 #include "disks/drive.h"
+#include "policy/background.h"
 #include "policy/meter.h"
 #include "policy/policy.h"
 #include "run/rounds.h"
@@ -64,6 +66,10 @@ struct migration {
   bool complete;   /* cut over: only a digest can be missing */
   bool forget;     /* cancelled by request: stop tracking, too */
   double pause_ms; /* of the cut-over, as the guest saw it */
+
+  struct background background;
+  struct background_sample sample; /* as far as it has come */
+  size_t sampling;                 /* disks that have not answered yet */
 };
 
 static inline struct migration *

@@ -256,8 +256,9 @@ latency_status (struct export *e)
     s.kinds[LATENCY_READ].all + s.kinds[LATENCY_WRITE].all;
 
   return json_pack (
-    "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "requests",
-    (json_int_t)requests, "window_ms", (json_int_t)s.window_ms, "reads",
+    "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "requests",
+    (json_int_t)requests, "at_us", (json_int_t)clock_us (), "window_ms",
+    (json_int_t)s.window_ms, "reads",
     (json_int_t)s.kinds[LATENCY_READ].requests, "reads_us",
     (json_int_t)s.kinds[LATENCY_READ].mean_us, "reads_99_us",
     (json_int_t)s.kinds[LATENCY_READ].high_us, "writes",

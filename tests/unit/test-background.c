@@ -10,6 +10,7 @@
 
 #define MiB (1024.0 * 1024)
 #define TICK_US 1000
+#define DEFAULT 50           /* of --background */
 #define FASTEST (1000 * MiB) /* of the copy */
 
 /* A guest that waits for its requests, so that it loses the more the faster the
@@ -109,7 +110,7 @@ test_share (void)
       struct run total = { 0 }, r;
       const double wanted = k == 0 ? 0.6 : 0.9;
 
-      background_init (&b, k == 0 ? BACKGROUND_DEFAULT : BACKGROUND_MAX);
+      background_init (&b, k == 0 ? DEFAULT : BACKGROUND_MAX);
       go (&guests[i], &b, &total, 3, &rnd);
       r = go (&guests[i], &b, &total, 10, &rnd);
       bytes[k] = r.bytes;
@@ -130,7 +131,7 @@ test_soon (void)
   struct background b;
   struct run total = { 0 }, r;
 
-  background_init (&b, BACKGROUND_DEFAULT);
+  background_init (&b, DEFAULT);
   r = go (&guests[0], &b, &total, 0.5, &rnd);
   CU_ASSERT (share_of (&guests[0], &r) >= 0.5);
 }
@@ -151,7 +152,7 @@ test_no_need (void)
     struct background b;
     struct run total = { 0 }, r;
 
-    background_init (&b, BACKGROUND_DEFAULT);
+    background_init (&b, DEFAULT);
     go (&unharmed[i], &b, &total, 2, &rnd);
     r = go (&unharmed[i], &b, &total, 20, &rnd);
     CU_ASSERT (r.bytes >= 0.95 * FASTEST * 20);

@@ -114,6 +114,36 @@ test_change (void)
   CU_ASSERT_TRUE (bucket_ready (&b, 2 * SECOND + 1000));
 }
 
+/* For guests: the lower of the two counts, and it can be held. */
+static void
+test_ceiling (void)
+{
+  int64_t now = 0;
+  struct bucket b;
+
+  bucket_init (&b, 0, now);
+  CU_ASSERT_EQUAL (bucket_limit (&b), 0);
+  bucket_set_ceiling (&b, 1000000, now);
+  CU_ASSERT_EQUAL (bucket_limit (&b), 1000000);
+  requests_until (&b, 1000, &now, SECOND);
+  CU_ASSERT (requests_until (&b, 1000, &now, 11 * SECOND) >= 9990);
+  bucket_set_rate (&b, 500000, now);
+  CU_ASSERT_EQUAL (bucket_limit (&b), 500000);
+  bucket_set_rate (&b, 2000000, now);
+  CU_ASSERT_EQUAL (bucket_limit (&b), 1000000);
+  bucket_hold (&b, true);
+  now += SECOND;
+  CU_ASSERT (!bucket_ready (&b, now));
+  CU_ASSERT (bucket_wait_ms (&b, now) > 0);
+  bucket_hold (&b, false);
+  CU_ASSERT (bucket_ready (&b, now));
+  bucket_set_ceiling (&b, 0, now);
+  bucket_set_rate (&b, 0, now);
+  bucket_hold (&b, true);
+  CU_ASSERT (!bucket_ready (&b, now));
+  CU_ASSERT (bucket_wait_ms (&b, now) > 0);
+}
+
 int
 main (void)
 {
@@ -123,6 +153,7 @@ main (void)
     { "a slow rate, often polled", test_slow },
     { "what was not needed comes back", test_give_back },
     { "the rate changes", test_change },
+    { "a ceiling, and a hold", test_ceiling },
     CU_TEST_INFO_NULL,
   };
 

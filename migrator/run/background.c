@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What guests do is counted by the filters, with the time at which it was,
+ * since an answer may be late.  Only the bulk backs off: what guests make dirty
+ * has to be copied faster than they do.
+ */
+
+#include <stdio.h>
+
+#include "base/say.h"
+#include "protocol.h"
+#include "run/background.h"
+#include "run/migration.h"
+#include "show/events.h"
+#include "units.h"
+
+_Static_assert(OPTIONS_BACKGROUND_MAX == BACKGROUND_MAX, "of an option");
+
+/* Said when it begins and ends; each step is an event. */
+static void
+tell (const struct migration *m, uint64_t before)
+{
+  const uint64_t limit = m->background.limit;
+  char rate[UNITS_TEXT_MAX], text[200];
+
+  if (limit == before)
+    return;
+  if (limit == 0)
+    snprintf (text, sizeof text,
+              "the guest does as much as without the copy: no limit");
+  else
+    snprintf (
+      text, sizeof text,
+      "the guest does %.0f %% of what it does without the copy: at most "
+      "%s/s for its sake",
+      m->background.share * 100, units_format_bytes (rate, limit));
+  event_policy ("background", text);
+  if (before == 0 || limit == 0)
+    say_info ("%s", text);
+}
+
+static void
+note_sample (struct migration *m, int64_t now_us)
+{
+  const uint64_t before = m->background.limit;
+
+  m->sample.bytes = m->disks.bucket.taken;
+  background_note (&m->background, &m->sample);
+  tell (m, before);
+  bucket_hold (&m->disks.bucket, background_rests (&m->background));
+  bucket_set_ceiling (&m->disks.bucket, m->background.limit, now_us);
+}
+
+static void
+sampled (void *opaque, const struct control_answer *a)
+{
+  struct disk *d = opaque;
+  struct migration *m = migration_of (d->disks);
+  const json_t *guest = json_object_get (a->value, "guest_latency");
+  uint64_t requests = 0, at_us = 0;
+
+  protocol_get_u64 (guest, "requests", &requests);
+  protocol_get_u64 (guest, "at_us", &at_us);
+  m->sample.requests += requests;
+  if ((int64_t)at_us > m->sample.at_us)
+    m->sample.at_us = at_us;
+  /* Not if one is gone: the heartbeat says so. */
+  if (--m->sampling == 0 && m->sample.at_us >= m->background.next_us)
+    note_sample (m, loop_now_us ());
+}
+
+static void
+take_sample (struct migration *m)
+{
+  size_t i;
+
+  m->sample = (struct background_sample){ .at_us = 0 };
+  for (i = 0; i < m->disks.n; ++i)
+    if (m->disks.v[i].begun) {
+      m->sampling++;
+      control_send (m->disks.v[i].control, "status", NULL, NULL, 0, sampled,
+                    &m->disks.v[i]);
+    }
+}
+
+/* Nothing is left of it in other phases, the pause least of all. */
+static void
+let_go (struct migration *m, int64_t now_us)
+{
+  bucket_hold (&m->disks.bucket, false);
+  if (m->disks.bucket.ceiling != 0)
+    bucket_set_ceiling (&m->disks.bucket, 0, now_us);
+}
+
+void
+background_run (struct migration *m, int64_t now_us)
+{
+  if (m->phase != PHASE_BULK || m->disks.failure.stop != STOP_NO)
+    let_go (m, now_us);
+  else if (m->background.target > 0 && m->sampling == 0 &&
+           now_us >= m->background.next_us)
+    take_sample (m);
+}

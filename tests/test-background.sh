@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# The guest first: the copy rests now and then to see what it costs the guest,
+# but not where that was not asked for, nor where nobody is.  How much guests
+# keep is the unit test's affair, and the benchmark's.
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+requires nbdkit jq
+
+# What the copy reads, the guest cannot: both share so many bits a second.
+# start SIZE
+start ()
+{
+  rm -rf "$tmp/proxy.dir" "$tmp/guest.record" "$tmp/rate"
+  start_proxy proxy --filter=rate memory "$1" rate-file="$tmp/rate"
+  start_nbdkit destination memory "$1"
+  fill "$(uri proxy)" 100 > "$tmp/fill.out"
+  echo 64M > "$tmp/rate"
+}
+
+backs_off ()
+{
+  [ "$(event 'any(.event == "policy" and .decision == "background")')" = true ]
+}
+
+bulk_is_over ()
+{
+  [ "$(event 'map(select(.event == "phase")) | length > 1')" = true ]
+}
+
+# move SIZE BACKGROUND CONDITION: until that is so.
+move ()
+{
+  start "$1"
+  start_guest guest "$(uri proxy)" --depth 1 --kinds rw --initial "$pattern"
+  start_migrate --background="$2" --wait "$(uri proxy)" "$(uri destination)"
+  wait_for "$3"
+  "$nbdmigrate" cancel "$(uri proxy)"
+  expect_status 3 wait_bg migrator
+  stop_guest guest
+  end_bg proxy
+  end_bg destination
+}
+
+for bad in -1 101 half ''; do
+  expect_status 2 migrate "--background=$bad" nbd://a nbd://b
+done
+
+echo "-- a guest that loses much beside the copy"
+move 48M 100 backs_off
+grep 'without the copy: at most' "$tmp/migrator.log" || fail "not said"
+
+echo "-- not asked for"
+move 8M 0 bulk_is_over
+if backs_off; then fail "something was done for the guest"; fi
