@@ -10,14 +10,13 @@
 #define DEPTH_OF_SHARED_READS 16
 
 /* Measured: longer requests are slower where both are near, since they do not
- * fit a processor's cache; what they bring over a long line more of them bring,
- * too, if they may be in flight.
+ * fit a processor's cache.  What waits for a long line does not either, and of
+ * longer ones there are fewer to be woken for.
  */
 #define REQUEST_BYTES (256 * 1024)
+#define REQUEST_BYTES_FAR (1024 * 1024)
 #define REQUEST_BYTES_MAX (2 * 1024 * 1024)
-
-/* At least: TCP, the greeting, and two options. */
-#define ROUND_TRIPS_TO_CONNECT 4
+#define FAR_US 2000 /* a round trip */
 
 static uint64_t
 whole_blocks (const struct copier *c, uint64_t bytes)
@@ -81,7 +80,9 @@ copier_set_paces (struct copier *c)
   copier_set_source_pace (c);
   p.depth_max = o->depth ? o->depth : NBD_DEPTH_MAX;
   p.whole_depth = o->depth != 0;
-  p.distance_us = c->destination->connect_us / ROUND_TRIPS_TO_CONNECT;
+  p.distance_us = endpoint_distance_us (c->destination);
+  if (!o->request_bytes && p.distance_us >= FAR_US)
+    p.request_bytes = REQUEST_BYTES_FAR;
   pace_init (&c->to, &p);
   copier_set_lengths (c);
 }

@@ -195,6 +195,12 @@ copier_idle (const struct copier *c)
 }
 
 void
+copier_note_distance (struct copier *c)
+{
+  copier_set_paces (c);
+}
+
+void
 copier_note_loss (struct copier *c)
 {
   blank_forget (c);

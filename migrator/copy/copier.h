@@ -127,6 +127,9 @@ extern void copier_answer (struct copier *c, uint64_t ticket,
                            enum copier_said said, const struct extents *zero,
                            uint64_t end);
 
+/* Nothing is in flight, and more is known of how far the destination is. */
+extern void copier_note_distance (struct copier *c);
+
 /* A connection to the destination was lost: what it said may not hold. */
 extern void copier_note_loss (struct copier *c);
 

@@ -22,9 +22,9 @@
 /* To each server, of which as many are used as help. */
 #define CONNECTIONS 8
 #define CONNECTIONS_SHARED 2
-#define IN_FLIGHT_BYTES (32 * 1024 * 1024) /* all disks together */
+#define IN_FLIGHT_BYTES (56 * 1024 * 1024) /* all disks together */
 /* Free pieces may be too short. */
-#define BUFFER_BYTES (40 * 1024 * 1024)
+#define BUFFER_BYTES (64 * 1024 * 1024)
 #define MANY_DISKS 8
 #define RELAY_CONNECTIONS 4 /* that the proxy makes, if there is room */
 
@@ -87,6 +87,7 @@ open_source (struct disk *d)
                              &source_options, d->settings->cancel_fd, &why);
   if (d->source == NULL)
     return connect_failed (d, d->pair->source, "source", why);
+  d->source->is_here = true; /* where its control socket is */
   d->disk_bytes = d->source->disk_bytes;
   if (d->settings->options->control != NULL)
     d->control_path = strdup (d->settings->options->control);

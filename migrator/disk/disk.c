@@ -39,6 +39,9 @@ disk_start_pass (struct disk *d, enum pass_kind kind, bool checkpoints)
    * read (R17).
    */
   copier_compare_over_reader (d->copier, kind == PASS_VERIFY);
+  if (!d->began_to_copy)
+    copier_note_distance (d->copier);
+  d->began_to_copy = true;
   d->cursor = 0;
   d->taken_bytes = 0;
   d->swept = false;

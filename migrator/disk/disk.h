@@ -106,9 +106,10 @@ struct disk {
 
   /* The pass under way. */
   enum pass_kind pass_kind;
-  uint64_t cursor; /* where the next take begins */
-  bool swept;      /* the cursor has reached the end */
-  bool stopped;    /* nothing more is to be taken: disk_stop_taking */
+  bool began_to_copy; /* there was a pass */
+  uint64_t cursor;    /* where the next take begins */
+  bool swept;         /* the cursor has reached the end */
+  bool stopped;       /* nothing more is to be taken: disk_stop_taking */
   bool take_pending;
   uint64_t take_bytes;
   uint64_t taken_bytes; /* in this pass */

@@ -374,6 +374,7 @@ come_into_use (struct connection *c)
   c->asked_us = c->answered_us = loop_now_us ();
   c->tls = nbd_get_tls_negotiated (c->nbd) == 1;
   c->can_cache = nbd_can_cache (c->nbd) == 1;
+  c->can_fua = nbd_can_fua (c->nbd) == 1;
   c->can_status =
     nbd_can_meta_context (c->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) == 1;
 }
@@ -537,6 +538,13 @@ connection_oldest_us (const struct connection *c, bool probes)
 /* ---- requests ---------------------------------------------------------- */
 
 static void
+note_time (struct connection *c, int64_t us)
+{
+  if (connection_alive (c) && (c->quickest_us == 0 || us < c->quickest_us))
+    c->quickest_us = us > 0 ? us : 1;
+}
+
+static void
 run_ended (struct deferred *d)
 {
   struct io *io = (struct io *)d;
@@ -559,6 +567,7 @@ run_ended (struct deferred *d)
   }
   else if (io->started_us > c->asked_us)
     c->asked_us = io->started_us;
+  note_time (c, c->answered_us - io->started_us);
   io->ended (io);
 }
 
@@ -633,25 +642,53 @@ connection_cache (struct connection *c, struct io *io, uint32_t bytes,
   started (c, io, nbd_aio_cache (c->nbd, bytes, offset, cb, 0));
 }
 
-void
-connection_write (struct connection *c, struct io *io, const void *buf,
-                  uint32_t bytes, uint64_t offset)
+static void
+submit_write (struct connection *c, struct io *io, const void *buf,
+              uint32_t bytes, uint64_t offset, uint32_t flags)
 {
   const nbd_completion_callback cb = start (c, io, true);
 
   c->written = true;
-  started (c, io, nbd_aio_pwrite (c->nbd, buf, bytes, offset, cb, 0));
+  started (c, io, nbd_aio_pwrite (c->nbd, buf, bytes, offset, cb, flags));
+}
+
+void
+connection_write (struct connection *c, struct io *io, const void *buf,
+                  uint32_t bytes, uint64_t offset)
+{
+  submit_write (c, io, buf, bytes, offset, 0);
+}
+
+void
+connection_write_through (struct connection *c, struct io *io, const void *buf,
+                          uint32_t bytes, uint64_t offset)
+{
+  submit_write (c, io, buf, bytes, offset, LIBNBD_CMD_FLAG_FUA);
+}
+
+static void
+submit_zero (struct connection *c, struct io *io, uint64_t bytes,
+             uint64_t offset, uint32_t flags)
+{
+  const nbd_completion_callback cb = start (c, io, true);
+
+  assert (bytes <= NBD_ZERO_MAX);
+  c->written = true;
+  started (c, io, nbd_aio_zero (c->nbd, bytes, offset, cb, flags));
 }
 
 void
 connection_zero (struct connection *c, struct io *io, uint64_t bytes,
                  uint64_t offset)
 {
-  const nbd_completion_callback cb = start (c, io, true);
+  submit_zero (c, io, bytes, offset, 0);
+}
 
-  assert (bytes <= NBD_ZERO_MAX);
-  c->written = true;
-  started (c, io, nbd_aio_zero (c->nbd, bytes, offset, cb, 0));
+void
+connection_zero_through (struct connection *c, struct io *io, uint64_t bytes,
+                         uint64_t offset)
+{
+  submit_zero (c, io, bytes, offset, LIBNBD_CMD_FLAG_FUA);
 }
 
 void

@@ -55,9 +55,11 @@ struct connection {
   /* What the proxy sees of it (unanswered.h); NULL: nothing. */
   struct ledger_line *line, *next_line; /* the latter while it changes */
   int64_t slowest_us;                   /* of all answers to writes */
+  int64_t quickest_us;                  /* of all answers; 0: there is none */
   bool frozen;                          /* it broke: the line stays as it is */
   bool tls;
-  bool can_cache;  /* its server was asked, and takes connection_cache */
+  bool can_cache; /* its server was asked, and takes connection_cache */
+  bool can_fua;
   bool can_status; /* the same of base:allocation */
   bool left;       /* the proxy waits for the answers: it is not to be reset */
 };
@@ -142,6 +144,12 @@ extern void connection_write (struct connection *c, struct io *io,
                               const void *buf, uint32_t bytes, uint64_t offset);
 extern void connection_zero (struct connection *c, struct io *io,
                              uint64_t bytes, uint64_t offset);
+/* The same with FUA: flushed when they are answered.  Only if can_fua. */
+extern void connection_write_through (struct connection *c, struct io *io,
+                                      const void *buf, uint32_t bytes,
+                                      uint64_t offset);
+extern void connection_zero_through (struct connection *c, struct io *io,
+                                     uint64_t bytes, uint64_t offset);
 extern void connection_flush (struct connection *c, struct io *io);
 
 /* Block status; 'entries' is called with what the server said of one metadata

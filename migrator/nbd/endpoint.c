@@ -242,6 +242,25 @@ endpoint_widen (struct endpoint *e, struct loop *loop,
   return use == wanted->connections ? ENDPOINT_WIDENED : ENDPOINT_NOT_ADMITTED;
 }
 
+/* At least: TCP, the greeting, and two options. */
+#define ROUND_TRIPS_TO_CONNECT 4
+
+/* A busy machine makes a near server look far, but not each time. */
+int64_t
+endpoint_distance_us (const struct endpoint *e)
+{
+  int64_t us = e->connect_us / ROUND_TRIPS_TO_CONNECT;
+  unsigned i;
+
+  for (i = 0; i < e->nr_connections; ++i) {
+    const int64_t quickest_us = e->connections[i]->quickest_us;
+
+    if (quickest_us != 0 && quickest_us < us)
+      us = quickest_us;
+  }
+  return us;
+}
+
 bool
 endpoint_is_unix (const struct endpoint *e)
 {

@@ -36,6 +36,8 @@ struct endpoint {
   bool has_allocation; /* base:allocation was granted */
   bool has_depth;      /* so was the context asked for beside it */
 
+  bool is_here; /* its server runs on this host, for sure */
+
   int64_t connect_us; /* how long the first connection took */
   struct connection *connections[ENDPOINT_CONNECTIONS_MAX];
   unsigned nr_connections;
@@ -76,6 +78,9 @@ endpoint_widen (struct endpoint *e, struct loop *loop,
                 const struct connection_options *options,
                 const struct endpoint_wanted *wanted, int interrupt_fd,
                 char **why);
+
+/* How long a round trip to the server takes at most, as far as was seen. */
+extern int64_t endpoint_distance_us (const struct endpoint *e);
 
 /* Whether it is reached by a Unix socket. */
 extern bool endpoint_is_unix (const struct endpoint *e);

@@ -7,7 +7,7 @@
 /* What a good line carries: with a server so far away, as many requests
  * as are on their way then are begun with.
  */
-#define FIRST_BYTES_PER_SECOND 400e6
+#define FIRST_BYTES_PER_SECOND 1e9
 
 /* So many requests are begun with where that much is not on its way.  Over one
  * connection if it may be: a server that has the next request in its socket
