@@ -43,6 +43,34 @@ for ms in 5 50; do
   end_bg server
 done
 
+# Nothing is flushed by itself before the first data is written.
+echo "-- a mark is written and flushed in one round trip"
+start_nbdkit server --filter=log --filter=noextents memory $size \
+  logfile="$tmp/requests"
+must_migrate --finish=detach "$(uri proxy)" "$(uri server)"
+grep -aE ' (Write|Zero|Flush) id' "$tmp/requests" |
+  awk '/ Flush /{ print "flush" } !/ Flush /{ print /fua=1/ ? "through" : "write" }' |
+  uniq | head -n 2 | tr '\n' ' ' > "$tmp/order"
+[ "$(cat "$tmp/order")" = 'through write ' ] ||
+  fail "it began with: $(cat "$tmp/order")"
+end_bg server
+
+# An nbdkit before 1.34 ends with a client that dies while it waits for several
+# answers with data.  (It opens the disk late, as on a busy machine.)
+echo "-- a proxy answers one read at a time on a connection, however late it opens"
+end_bg proxy
+start_nbdkit proxy --filter=log --filter=delay --filter="$filter" memory $size \
+  migrate-dir="$tmp/late.dir" delay-open=40ms rdelay=5ms logfile="$tmp/reads"
+fill "$(uri proxy)" 60 > "$tmp/fill.out"
+start_nbdkit server memory $size
+must_migrate --finish=detach "$(uri proxy)" "$(uri server)"
+grep -aE ' (\.\.\.)?Read id' "$tmp/reads" |
+  sed -n 's/.* connection=\([0-9]*\) \(\.*\)Read .*/\1 \2/p' |
+  awk '{ n[$1] += $2 == "" ? 1 : -1; if (n[$1] > most) most = n[$1] }
+       END { print most + 0 }' > "$tmp/most"
+[ "$(cat "$tmp/most")" -eq 1 ] || fail "$(cat "$tmp/most") reads at a time"
+end_bg server
+
 echo "-- asked for"
 truncate -s $size "$tmp/server.img"
 start_late server

@@ -25,12 +25,14 @@ struct place {
   bool marked;                      /* until the old bytes are back */
   bool overwritten;                 /* by somebody else */
   bool leave;                       /* nothing is put back */
+  size_t others, own, own_end;      /* where among the reads */
   unsigned connection, connections; /* of the relay: to be asked, there are */
 };
 
 struct canary {
   struct disks *disks;
   struct place *v; /* one for each disk, in their order */
+  bool just_seen;  /* all marks, and nothing else was asked since */
   bool shut;       /* the gates; until they open by themselves: */
   int64_t until_us;
   bool missed; /* a deadline: rather not make guests wait again */

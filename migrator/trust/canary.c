@@ -111,8 +111,27 @@ fail_forgets (const struct place *p)
   return -1;
 }
 
+/* One write of a mark, or of what was there before; thin stays thin. */
+static void
+add_write (struct looks *writes, const struct place *p, bool mark)
+{
+  const struct endpoint *e = p->d->destination;
+  struct connection *over = e->connections[0];
+  const bool zero = !mark && e->can_zero && is_zero (p->before, p->bytes);
+
+  if (zero)
+    looks_add (writes, over->can_fua ? LOOK_ZERO_THROUGH : LOOK_ZERO, e, over,
+               p->offset, p->bytes, NULL);
+  else
+    looks_add (writes, over->can_fua ? LOOK_WRITE_THROUGH : LOOK_WRITE, e, over,
+               p->offset, p->bytes, mark ? p->mark : p->before);
+  if (!zero)
+    p->d->marked_bytes += p->bytes;
+}
+
 /* Write to all chosen places, and flush: what a server without multi-conn was
- * given over one connection need not be seen over others before.
+ * given over one connection need not be seen over others before.  With FUA that
+ * is one round trip.
  */
 static int
 write_all (struct canary *c, bool mark)
@@ -124,20 +143,13 @@ write_all (struct canary *c, bool mark)
   for (i = 0; i < c->disks->n; ++i) {
     struct place *p = &c->v[i];
     const struct endpoint *e = p->d->destination;
-    struct connection *over = e->connections[0];
 
     if (!(mark ? p->chosen : p->marked && !p->leave))
       continue;
     p->marked = true;
-    if (mark)
-      looks_add (&writes, LOOK_WRITE, e, over, p->offset, p->bytes, p->mark);
-    else if (e->can_zero && is_zero (p->before, p->bytes)) /* thin stays thin */
-      looks_add (&writes, LOOK_ZERO, e, over, p->offset, p->bytes, NULL);
-    else
-      looks_add (&writes, LOOK_WRITE, e, over, p->offset, p->bytes, p->before);
-    looks_add (&flushes, LOOK_FLUSH, e, over, 0, 0, NULL);
-    if (writes.v[writes.n - 1].kind == LOOK_WRITE)
-      p->d->marked_bytes += p->bytes;
+    add_write (&writes, p, mark);
+    if (!e->connections[0]->can_fua)
+      looks_add (&flushes, LOOK_FLUSH, e, e->connections[0], 0, 0, NULL);
   }
   result = looks_run (c->disks, &writes);
   if (looks_run (c->disks, &flushes) == -1)
@@ -203,6 +215,7 @@ leave_what_was_overwritten (struct canary *c)
   }
 }
 
+/* What was seen to be in its place just now is put back at once. */
 static void
 put_back (struct canary *c)
 {
@@ -210,7 +223,8 @@ put_back (struct canary *c)
   size_t i;
 
   shut_again (c);
-  leave_what_was_overwritten (c);
+  if (!c->just_seen)
+    leave_what_was_overwritten (c);
   done = write_all (c, false) == 0;
   for (i = 0; i < c->disks->n; ++i) {
     struct place *p = &c->v[i];
@@ -287,53 +301,77 @@ add_connections (struct looks *looks, const struct endpoint *e,
                NULL);
 }
 
-static int
-look_own (const struct canary *c, const struct place *p)
-{
-  CLEANUP_LOOKS struct looks looks = LOOKS_EMPTY;
-  size_t i;
-
-  add_connections (&looks, p->d->destination, p);
-  add_connections (&looks, p->d->reader, p);
-  if (looks_run (c->disks, &looks) == -1)
-    return -1;
-  for (i = 0; i < looks.n; ++i)
-    if (judge_own (c, p, looks.v[i].data, i == 0) == -1)
-      return -1;
-  return 0;
-}
-
 /* One connection to each of the others: that theirs are one disk is seen by
  * their own marks.
  */
-static int
-look_others (const struct canary *c, const struct place *p)
+static void
+add_others (struct looks *looks, const struct canary *c, const struct place *p)
 {
-  CLEANUP_LOOKS struct looks looks = LOOKS_EMPTY;
-  struct disks *disks = c->disks;
+  const struct disks *disks = c->disks;
   size_t i;
 
   for (i = 0; i < disks->n; ++i) {
     const struct disk *d = &disks->v[i];
 
     if (d != p->d && canary_fits (d->destination, p))
-      looks_add (&looks, LOOK_READ, d->destination, NULL, p->offset, p->bytes,
+      looks_add (looks, LOOK_READ, d->destination, NULL, p->offset, p->bytes,
                  NULL);
     if (canary_fits (d->source, p))
-      looks_add (&looks, LOOK_READ, d->source, NULL, p->offset, p->bytes, NULL);
+      looks_add (looks, LOOK_READ, d->source, NULL, p->offset, p->bytes, NULL);
   }
-  if (looks_run (disks, &looks) == -1)
-    return -1;
-  for (i = 0; i < looks.n; ++i) {
-    const struct endpoint *e = looks.v[i].where;
-    size_t k;
+}
 
-    if (memcmp (looks.v[i].data, p->id, MARK_BYTES) != 0)
+static int
+judge_others (const struct canary *c, const struct place *p,
+              const struct look *v, size_t n)
+{
+  struct disks *disks = c->disks;
+  size_t i, k;
+
+  for (i = 0; i < n; ++i) {
+    const struct endpoint *e = v[i].where;
+
+    if (memcmp (v[i].data, p->id, MARK_BYTES) != 0)
       continue;
     for (k = 0; k < disks->n; ++k)
       if (disks->v[k].source == e)
         return fail_same (disks, p, true, e->uri);
     return fail_same (disks, p, false, e->uri);
+  }
+  return 0;
+}
+
+/* What is read of all places, in one round trip. */
+static int
+look_all (const struct canary *c)
+{
+  CLEANUP_LOOKS struct looks looks = LOOKS_EMPTY;
+  size_t i, k;
+
+  for (i = 0; i < c->disks->n; ++i) {
+    struct place *p = &c->v[i];
+
+    if (!p->chosen)
+      continue;
+    p->others = looks.n;
+    add_others (&looks, c, p);
+    p->own = looks.n;
+    add_connections (&looks, p->d->destination, p);
+    add_connections (&looks, p->d->reader, p);
+    p->own_end = looks.n;
+  }
+  if (looks_run (c->disks, &looks) == -1)
+    return -1;
+  for (i = 0; i < c->disks->n; ++i) {
+    const struct place *p = &c->v[i];
+
+    if (!p->chosen)
+      continue;
+    if (judge_others (c, p, &looks.v[p->others], p->own - p->others) == -1)
+      return -1;
+    for (k = p->own; k < p->own_end; ++k)
+      if (judge_own (c, p, looks.v[k].data, k == p->own) == -1)
+        return -1;
   }
   return 0;
 }
@@ -386,6 +424,7 @@ look_over_relay (struct canary *c)
       if (c->v[i].d->answer.value == NULL)
         continue;
       asked = true;
+      c->just_seen = false;
       if (!relay_saw (&c->v[i]))
         return fail_differs (c->disks, &c->v[i], "the proxy's own connection");
     }
@@ -398,14 +437,9 @@ look_over_relay (struct canary *c)
 static int
 look (struct canary *c)
 {
-  size_t i;
-
-  for (i = 0; i < c->disks->n; ++i) {
-    const struct place *p = &c->v[i];
-
-    if (p->chosen && (look_others (c, p) == -1 || look_own (c, p) == -1))
-      return -1;
-  }
+  if (look_all (c) == -1)
+    return -1;
+  c->just_seen = true;
   return look_over_relay (c);
 }
 

@@ -12,8 +12,8 @@
  * several where each answer is long on its way.  (A server's end with a client
  * that is killed, see there, needs long answers.)
  */
-#define FAR_US 4000 /* to connect */
-#define FAR_DEPTH 16
+#define FAR_US 1000 /* a round trip */
+#define FAR_DEPTH 64
 #define SHORT_BYTES (64 * 1024)
 
 /* ---- adding ------------------------------------------------------------ */
@@ -91,7 +91,8 @@ ended (struct io *io)
 static unsigned
 depth_of (const struct look *b)
 {
-  return b->kind == LOOK_READ && b->where->connect_us >= FAR_US &&
+  return b->kind == LOOK_READ && !b->where->is_here &&
+             endpoint_distance_us (b->where) >= FAR_US &&
              b->buf_bytes <= SHORT_BYTES
            ? FAR_DEPTH
            : 1;
@@ -132,6 +133,12 @@ start (struct look *b, struct connection *c)
   case LOOK_FLUSH:
     connection_flush (c, &b->io);
     break;
+  case LOOK_WRITE_THROUGH:
+    connection_write_through (c, &b->io, b->data, b->bytes, b->offset);
+    break;
+  case LOOK_ZERO_THROUGH:
+    connection_zero_through (c, &b->io, b->bytes, b->offset);
+    break;
   }
 }
 
@@ -162,8 +169,10 @@ start_what_can (const struct disks *disks, struct looks *p)
 static int
 judge (struct disks *disks, const struct look *b)
 {
-  static const char *const words[] = { "reading", "writing to",
-                                       "writing zeroes to", "flushing" };
+  static const char *const words[] = {
+    "reading",  "writing to", "writing zeroes to",
+    "flushing", "writing to", "writing zeroes to"
+  };
   const struct io *io = &b->io;
 
   if (io->error == 0)

@@ -13,7 +13,15 @@
 
 struct disks;
 
-enum look_kind { LOOK_READ, LOOK_WRITE, LOOK_ZERO, LOOK_FLUSH };
+/* The last two: with FUA, if the connection 'over' can (can_fua). */
+enum look_kind {
+  LOOK_READ,
+  LOOK_WRITE,
+  LOOK_ZERO,
+  LOOK_FLUSH,
+  LOOK_WRITE_THROUGH,
+  LOOK_ZERO_THROUGH,
+};
 
 struct look {
   struct io io;
