@@ -15,14 +15,15 @@ declare -A filter=(
   [tracker]="base"
   [remote]="base"
   [relay]="base remote"
+  [mirror]="base remote"
   [state]="base gaps"
-  [export]="base tracker remote relay state"
-  [control]="base tracker remote relay state export"
-  [filter]="base gaps tracker remote relay state export control"
+  [export]="base tracker remote relay mirror state"
+  [control]="base tracker remote relay mirror state export"
+  [filter]="base gaps tracker remote relay mirror state export control"
 )
 
 # These folders are for any program: they know nothing of nbdkit.
-free_of_nbdkit="tracker remote relay"
+free_of_nbdkit="tracker remote relay mirror"
 
 # shellcheck disable=SC2034 # the same
 declare -A migrator=(

@@ -438,7 +438,7 @@ answered ()
 stop_talker ()
 {
   exec {talk_to}>&- {talk_from}<&-
-  wait_bg talker || :
+  [ -z "${pids[talker]:-}" ] || wait_bg talker || :
 }
 
 # ---- migrating -------------------------------------------------------------

@@ -74,5 +74,6 @@ extern command_function command_extents, command_distrust;
 extern command_function command_hold, command_release;
 extern command_function command_prepare, command_commit, command_rollback;
 extern command_function command_read_back, command_probe, command_throttle;
+extern command_function command_mirror;
 
 #endif /* NBDMIGRATE_CALL_H */

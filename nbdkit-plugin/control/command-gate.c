@@ -9,6 +9,7 @@
 #include "call.h"
 #include "cleanup.h"
 #include "base/config.h"
+#include "export/mirroring.h"
 #include "export/place.h"
 #include "export/owner.h"
 #include "relay/relay.h"
@@ -279,6 +280,7 @@ command_commit (struct call *call)
   if (tracker_commit_begin (e->tracker, token,
                             together ? config.max_gate_ms : 0) == -1)
     return fail_gate (call, "commit");
+  mirroring_disable (e);
   return record_new_owner (call, ends[i].owner, ends[i].end);
 }
 

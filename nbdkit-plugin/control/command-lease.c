@@ -6,6 +6,7 @@
 
 #include "call.h"
 #include "cleanup.h"
+#include "export/mirroring.h"
 #include "protocol.h"
 #include "session-sockets.h"
 
@@ -141,7 +142,21 @@ command_flush_begin (struct call *call)
   if (tracker_flush_begin (call->export->tracker, &epoch) == -1)
     return call_fail (call, "BadArgument",
                       "flush-begin: the flush before has not ended");
+  mirroring_flush_begin (call->export);
   return json_pack ("{s:I}", "epoch", (json_int_t)epoch);
+}
+
+/* R6: the proxy's own connections, flushed since flush-begin.  False after
+ * call_fail, or if nobody is there.
+ */
+static bool
+flush_mirror (struct call *call, bool *success)
+{
+  const bool flushed = mirroring_flush_wait (call->export, call_is_alive, call);
+
+  *success = *success && flushed;
+  call->gone = client_is_gone (call->client);
+  return !call->gone && call_is_session (call);
 }
 
 json_t *
@@ -153,6 +168,8 @@ command_flush_end (struct call *call)
 
   if (call_bool (call, "success", true, &success) == -1 ||
       call_u64 (call, "epoch", true, &epoch) == -1)
+    return NULL;
+  if (!flush_mirror (call, &success))
     return NULL;
   if (tracker_flush_end (call->export->tracker, success, epoch) == -1)
     return call_fail (call, "BadArgument",

@@ -9,6 +9,7 @@
 
 #include "call.h"
 #include "cleanup.h"
+#include "export/mirroring.h"
 #include "export/owner.h"
 #include "export/place.h"
 #include "relay/relay.h"
@@ -323,6 +324,7 @@ command_lost (struct call *call)
   const uint64_t epoch = tracker_lost (e->tracker);
   struct session_sockets sockets;
 
+  mirroring_lost (e);
   if (take_sockets (call, &sockets, NULL) == -1)
     return NULL;
   session_replace_sockets (e, &sockets);

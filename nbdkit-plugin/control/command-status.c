@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "call.h"
+#include "command-mirror.h"
 #include "cleanup.h"
 #include "uri.h"
 #include "base/clock.h"
@@ -167,8 +168,8 @@ session_status (struct export *e)
     "export", e->name, "id", e->id, "session", s->client != NULL, "place",
     place_is_remote (e) ? place_uri (e) : NULL, "source", s->source,
     "destination", s->destination, "last_end", record_end_name (s->last_end),
-    "old_connections", (int)s->old.n, "unanswered_ms",
-    (json_int_t)old_connections_age_ms (&s->old), "source_late_ms",
+    "old_connections", (int)session_sockets_late (e), "unanswered_ms",
+    (json_int_t)session_sockets_late_ms (e), "source_late_ms",
     (json_int_t)place_late_ms (e), "quiet_ms", (json_int_t)owner_quiet_ms (e),
     "progress", s->progress ? json_deep_copy (s->progress) : json_null (),
     "wishes", s->wishes ? json_deep_copy (s->wishes) : json_object ());
@@ -281,6 +282,7 @@ command_status (struct call *call)
       json_object_set_new (json, "throttle", throttle_status (e)) == -1 ||
       json_object_set_new (json, "guest_latency", latency_status (e)) == -1 ||
       json_object_set_new (json, "local_refusal", refusal_status (e)) == -1 ||
+      json_object_set_new (json, "mirror", mirror_status (e)) == -1 ||
       json_object_set_new (json, "guest", guest_status (e)) == -1) {
     json_decref (json);
     return NULL;

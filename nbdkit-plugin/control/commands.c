@@ -38,6 +38,7 @@ static const struct command {
   { "compare", command_compare, NEED_THE_SESSION },
   { "compared", command_compared, NEED_THE_SESSION },
   { "throttle", command_throttle, NEED_THE_SESSION },
+  { "mirror", command_mirror, NEED_THE_SESSION },
   { "hold", command_hold, NEED_THE_SESSION },
   { "release", command_release, NEED_THE_SESSION },
   { "prepare", command_prepare, NEED_THE_SESSION },

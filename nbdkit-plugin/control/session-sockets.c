@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "export/export.h"
+#include "export/mirroring.h"
 #include "session-sockets.h"
 
 /* A process that dies closes its sockets a little before it is dead. */
@@ -117,11 +118,27 @@ session_sockets_look (struct export *e)
   tracker_get_status (e->tracker, &t);
   if (t.quarantined_bytes == 0)
     old_connections_settle (&s->old);
-  if (s->old.n > 0)
+  if (s->old.n > 0 || mirroring_is_late (e))
     return true;
   if (!s->old.doubt)
     tracker_end_quarantine (e->tracker);
   return false;
+}
+
+size_t
+session_sockets_late (struct export *e)
+{
+  return e->session.old.n + mirroring_is_late (e);
+}
+
+uint64_t
+session_sockets_late_ms (struct export *e)
+{
+  const uint64_t old = old_connections_age_ms (&e->session.old);
+  struct mirroring_status s;
+
+  mirroring_get_status (e, &s);
+  return old > (uint64_t)s.mirror.late_ms ? old : (uint64_t)s.mirror.late_ms;
 }
 
 bool

@@ -32,6 +32,12 @@ extern void session_sockets_keep (struct export *e,
 extern void session_sockets_give_up (struct export *e,
                                      const struct session_sockets *keep);
 
+/* How many connections owe an answer to a write that nobody waits for, the
+ * mirror counting as one; and for how long, the oldest.
+ */
+extern size_t session_sockets_late (struct export *e);
+extern uint64_t session_sockets_late_ms (struct export *e);
+
 /* How long do the answers take?  What was never seen before is recorded, for
  * who restarts this proxy (R17).  Returns whether that is due.
  */

@@ -17,6 +17,7 @@
 #include "cleanup.h"
 #include "control.h"
 #include "export/allocation.h"
+#include "export/mirroring.h"
 #include "export/place.h"
 #include "export/export.h"
 #include "export/owner.h"
@@ -47,12 +48,14 @@ note_late_writes (struct export *e)
 {
   struct session *s = &e->session;
   struct tracker_status t;
+  bool late;
 
   tracker_get_status (e->tracker, &t);
+  late = t.quarantined_bytes > 0 || t.mirrored_in_flight > 0;
   if (s->past == PAST_NOTHING) {
-    if (t.quarantined_bytes > 0 || s->old.n > 0 || s->old.doubt)
+    if (late || s->old.n > 0 || s->old.doubt)
       owner_stay_quiet (e, quarantine_grace_ms (t.delay_ms));
-    s->late_elsewhere |= t.quarantined_bytes > 0;
+    s->late_elsewhere |= late;
     tracker_set_quarantined (e->tracker, false);
   }
   else if (s->late_elsewhere)
@@ -248,6 +251,7 @@ session_end (struct export *e)
   session_state_close_fds (s);
   tracker_end_session (e->tracker); /* R7 */
   throttle_set (&e->throttle, 0, 0);
+  mirroring_end (e);
   __atomic_store_n (&e->local.writer, 0, __ATOMIC_SEQ_CST);
   allocation_session_ended (e->allocation);
   shared_reads_end (&e->shared_reads);

@@ -19,6 +19,7 @@
 #include "allocation.h"
 #include "export.h"
 #include "kept.h"
+#include "mirroring.h"
 #include "owed.h"
 #include "place.h"
 #include "owner.h"
@@ -143,6 +144,7 @@ static void
 export_free (struct export *e)
 {
   allocation_free (e->allocation); /* it uses the others */
+  mirroring_free (e);              /* likewise */
   place_end (e);
   record_free (e->record);
   free (e->history_path);

@@ -44,6 +44,8 @@ struct guest_counters {
 #define ID_TEXT_SIZE 17 /* 16 hexadecimal digits and a 0 */
 
 struct allocation;
+struct mirror;
+struct mirror_flush;
 struct record_file;
 struct relay;
 
@@ -93,6 +95,11 @@ struct export
    * nor a request there.  Held for short times only.
    */
   pthread_mutex_t places_lock;
+
+  /* Written under the session lock and the places lock (mirroring.h). */
+  struct mirror *mirror;             /* or NULL */
+  struct mirror_flush *mirror_flush; /* under way, or NULL; session lock */
+  unsigned mirror_waiters;           /* for a flush; session lock */
 
   /* One client at a time tries to reach it, the others wait for the result. */
   pthread_mutex_t connect_lock;

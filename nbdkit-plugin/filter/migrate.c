@@ -22,6 +22,7 @@
 #include "cleanup.h"
 #include "base/config.h"
 #include "control/control.h"
+#include "export/mirroring.h"
 #include "export/place.h"
 #include "state/directory.h"
 #include "export/export.h"
@@ -79,6 +80,7 @@ wake_export (struct export *e, void *opaque)
   tracker_wake (e->tracker);
   throttle_stop (&e->throttle);
   place_stop_all (e);
+  mirroring_stop (e);
 }
 
 /* The server quits. */

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "base/clock.h"
+#include "export/mirroring.h"
 #include "export/place.h"
 #include "delay.h"
 #include "request.h"
@@ -139,7 +140,10 @@ enter (const struct io *io, struct tracker_request *req)
       note_held (io, req->held_us);
       if (check_route (io, &req->route) == 0)
         return 0;
-      tracker_leave (t, req);
+      if (req->mirrored)
+        tracker_leave_both (t, req, BOTH_FAILED);
+      else
+        tracker_leave (t, req);
       return -1;
     case TRACKER_FENCED:
       return fail_fenced (io);
@@ -151,14 +155,57 @@ enter (const struct io *io, struct tracker_request *req)
     }
 }
 
+/* R12: what a trim leaves may differ between the sides, and a zero that may be
+ * refused for being slow may be refused by one of them.
+ */
+static bool
+may_be_mirrored (const struct io *io)
+{
+  return io->type == IO_WRITE ||
+         (io->type == IO_ZERO && (io->flags & NBDKIT_FLAG_FAST_ZERO) == 0);
+}
+
+static struct mirror_write *
+begin_mirror (const struct io *io)
+{
+  return mirror_send (io->handle->export->mirror,
+                      io->type == IO_ZERO ? MIRROR_ZERO : MIRROR_WRITE,
+                      io->data, io->count, io->offset,
+                      (io->flags & NBDKIT_FLAG_MAY_TRIM) != 0);
+}
+
+static enum tracker_both
+outcome (enum mirror_result result, int r)
+{
+  return result == MIRROR_UNKNOWN          ? BOTH_UNKNOWN
+         : result == MIRROR_DONE && r == 0 ? BOTH_WRITTEN
+                                           : BOTH_FAILED;
+}
+
+/* R15: both at the same time, so that the guest waits for the slower one, and
+ * not for both in turn.  The answer is that of the side that serves it.
+ */
+static int
+change_both (const struct io *io, struct tracker_request *req)
+{
+  struct mirror_write *w = begin_mirror (io);
+  const int r = serve_at (io, req->route.place);
+  const enum mirror_result result = w ? mirror_wait (w) : MIRROR_FAILED;
+
+  tracker_leave_both (io->handle->export->tracker, req, outcome (result, r));
+  return r;
+}
+
 static int
 change (const struct io *io)
 {
-  struct tracker_request req = TRACKER_REQUEST_INIT;
+  struct tracker_request req = { .may_be_mirrored = may_be_mirrored (io) };
   int r;
 
   if (delay_change (io) == -1 || enter (io, &req) == -1)
     return -1;
+  if (req.mirrored)
+    return change_both (io, &req);
   r = serve_at (io, req.route.place);
   tracker_leave (io->handle->export->tracker, &req); /* R2 */
   return r;

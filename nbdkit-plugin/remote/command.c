@@ -22,6 +22,7 @@ batch_init (struct batch *b, uint64_t generation)
   b->n = 0;
   b->woken = false;
   b->waits = false;
+  b->sleeps = false;
   b->receives = false;
   b->receiver = NULL;
   b->sent = false;
@@ -144,7 +145,7 @@ batch_link (struct remote *m, struct batch *b, struct connection *only)
       b->silent = true;
       return;
     }
-    if (b->n == 1 && !cmd->ping) {
+    if (b->n == 1 && !cmd->ping && !b->sleeps) {
       b->receiver = c;
       __atomic_fetch_add (&c->waiters, 1, __ATOMIC_RELAXED);
     }
@@ -319,24 +320,25 @@ batch_sleep (struct batch *b)
     ;
 }
 
+/* In milliseconds of the monotonic clock. */
+static bool
+sleep_until (struct batch *b, int64_t until_ms)
+{
+  const struct timespec until = {
+    .tv_sec = until_ms / 1000,
+    .tv_nsec = until_ms % 1000 * 1000000,
+  };
+  int r = sem_trywait (&b->finished);
+
+  while (r == -1 && (errno == EAGAIN || errno == EINTR))
+    r = sem_clockwait (&b->finished, CLOCK_MONOTONIC, &until);
+  return r == 0;
+}
+
 bool
 batch_sleep_a_while (struct batch *b)
 {
-  struct timespec until;
-  int r;
-
-  if (sem_trywait (&b->finished) == 0)
-    return true;
-  clock_gettime (CLOCK_MONOTONIC, &until);
-  until.tv_nsec += REMOTE_SLICE_MS * 1000000;
-  if (until.tv_nsec >= 1000000000) {
-    ++until.tv_sec;
-    until.tv_nsec -= 1000000000;
-  }
-  do
-    r = sem_clockwait (&b->finished, CLOCK_MONOTONIC, &until);
-  while (r == -1 && errno == EINTR);
-  return r == 0;
+  return sleep_until (b, clock_ms () + REMOTE_SLICE_MS);
 }
 
 static void
@@ -394,14 +396,13 @@ batch_await (struct remote *m, struct batch *b)
   wait_finished (m, b, false);
 }
 
-int
-batch_wait (struct remote *m, struct batch *b)
+/* It is woken. */
+static int
+take_result (struct remote *m, struct batch *b)
 {
   int result = b->silent ? REMOTE_SILENT : REMOTE_LOST;
 
   if (b->sent) {
-    if (b->n > 0)
-      wait_finished (m, b, true);
     /* The connections may be gone: what was answered does not keep them.  The
      * lock also orders what the receiver did before what follows.
      */
@@ -414,4 +415,35 @@ batch_wait (struct remote *m, struct batch *b)
   b->receiver = NULL;
   b->result = 0;
   return result;
+}
+
+int
+batch_wait (struct remote *m, struct batch *b)
+{
+  if (b->sent && b->n > 0)
+    wait_finished (m, b, true);
+  return take_result (m, b);
+}
+
+bool
+batch_wait_until (struct remote *m, struct batch *b, int64_t until_ms,
+                  int *result)
+{
+  int64_t now = clock_ms ();
+
+  assert (b->receiver == NULL);
+  while (b->sent && b->n > 0) {
+    const bool is_last = until_ms - now < REMOTE_SLICE_MS;
+
+    if (sleep_until (b, is_last ? until_ms : now + REMOTE_SLICE_MS)) {
+      must_be_woken (b);
+      break;
+    }
+    if (is_last)
+      return false;
+    check_connections (m, b);
+    now = clock_ms ();
+  }
+  *result = take_result (m, b);
+  return true;
 }

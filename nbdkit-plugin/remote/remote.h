@@ -358,9 +358,11 @@ struct batch {
   struct batch *next_gathered;
   struct command commands[BATCH_MAX];
   unsigned n;
-  bool woken;                  /* atomic: all are answered */
-  bool waits;                  /* atomic: its thread may be made the receiver */
-  bool receives;               /* atomic: it was */
+  bool woken;    /* atomic: all are answered */
+  bool sleeps;   /* constant: its thread does something else before it waits, or
+                  * may stop waiting: it is never the receiver */
+  bool waits;    /* atomic: its thread may be made the receiver */
+  bool receives; /* atomic: it was */
   struct connection *receiver; /* L: whose; NULL: it waits only */
   bool sent;                   /* they have connections */
   bool silent;                 /* they have none, because all are silent */
@@ -389,6 +391,12 @@ extern struct command *batch_add (struct batch *b, enum command_kind kind,
 extern void batch_send (struct remote *m, struct batch *b,
                         struct connection *only);
 extern int batch_wait (struct remote *m, struct batch *b);
+
+/* The same for a batch that sleeps, no later than that; false: it is not over,
+ * and batch and data must stay as they are.
+ */
+extern bool batch_wait_until (struct remote *m, struct batch *b,
+                              int64_t until_ms, int *result);
 
 /* batch_wait, for one that was sent over connections in use, without any lock:
  * it is as its callback and the answers have left it.  Somebody else must call

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Guests' writes on both sides: on, off, and what 'status' tells (R12). */
+
+#include <errno.h>
+#include <inttypes.h>
+
+#include "call.h"
+#include "cleanup.h"
+#include "command-mirror.h"
+#include "export/mirroring.h"
+#include "uri.h"
+
+#define MAX_MS_DEFAULT 100
+#define MAX_MS_LIMIT 60000
+
+/* The answer is given at once; 'status' tells what becomes of it. */
+json_t *
+command_mirror (struct call *call)
+{
+  struct export *e = call->export;
+  uint64_t max_ms = MAX_MS_DEFAULT;
+  bool enabled;
+
+  if (call_bool (call, "enabled", true, &enabled) == -1 ||
+      call_u64 (call, "max_ms", false, &max_ms) == -1)
+    return NULL;
+  if (max_ms == 0 || max_ms > MAX_MS_LIMIT)
+    return call_fail (call, "BadArgument",
+                      "\"max_ms\": %" PRIu64 " must be from 1 to %d", max_ms,
+                      MAX_MS_LIMIT);
+  if (!enabled) {
+    mirroring_disable (e);
+    return json_object ();
+  }
+  if (e->session.last_end != RECORD_END_NONE)
+    return call_fail (call, "BadArgument",
+                      "mirror: the migration is committed already");
+  if (uri_is_local (e->session.destination))
+    return call_fail (call, "Unsupported",
+                      "mirror: guests' writes cannot go to the local image "
+                      "as well");
+  if (mirroring_enable (e, max_ms) == 0)
+    return json_object ();
+  if (errno == EBUSY)
+    return call_fail (call, "Busy",
+                      "mirror: a write that was mirrored in an earlier session "
+                      "is not answered yet, or was lost a moment ago");
+  return call_fail (call, "Failed", "mirror: no memory, or no thread");
+}
+
+json_t *
+mirror_status (struct export *e)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
+  struct mirroring_status s;
+  struct tracker_status t;
+
+  mirroring_get_status (e, &s);
+  tracker_get_status (e->tracker, &t);
+  return json_pack (
+    "{s:s, s:I, s:I, s:I, s:I, s:i, s:s?}", "state", s.state, "writes",
+    (json_int_t)t.mirrored, "bytes", (json_int_t)t.mirrored_bytes,
+    "not_mirrored_writes", (json_int_t)t.not_mirrored, "demotions",
+    (json_int_t)s.mirror.demotions, "unanswered", (int)s.mirror.unanswered,
+    "why", s.mirror.why[0] ? s.mirror.why : NULL);
+}
