@@ -4,16 +4,24 @@
 # A session in which guests' writes go to both sides, driven step by step: the
 # test is the migrator.  The destination is slow, hangs or fails on cue.  Sourced
 # after tests/functions.sh and tests/late.sh.
+# shellcheck disable=SC2034
 
 chunk=65536
 
 # start_mirror BYTES [ARGUMENT...]: proxy, destination (with these arguments) and
-# session; everything is copied.
+# session; everything is copied.  If they are there, they go on.
 start_mirror ()
 {
   local bytes=$1
 
   shift
+  if [ -n "${pids[proxy]:-}" ]; then
+    rm -f "$tmp"/destination.cue/{first,copied,rules}
+    : > "$tmp/destination.cue/log"
+    mirror_off
+    settle
+    return
+  fi
   rm -rf "$tmp/proxy.dir" "$tmp/destination.cue" "$tmp/guest.record"
   truncate -s 0 "$tmp/destination.img"
   truncate -s "$bytes" "$tmp/destination.img"
@@ -86,7 +94,7 @@ must_be_tracked ()
 # done_with ANSWER: the ranges of a lease have been copied.
 done_with ()
 {
-  talk done "{\"epoch\": $epoch, \"extents\": $(jq -c \
+  talk "done" "{\"epoch\": $epoch, \"extents\": $(jq -c \
     '.return.extents | map([.[0], .[1]])' <<< "$1")}"
 }
 

@@ -12,7 +12,9 @@
 # asked for comes in and what depends on nbdkit stays out.
 
 PLANTED_BUGS := mark_before_write clear_after_read forget_in_flight \
-                drop_failed_lease
+                drop_failed_lease mirror_no_conflict mirror_into_dirty \
+                mirror_into_leased mirror_overlapping mirror_early_reply \
+                mirror_forget_demoted
 PLANTED_MIGRATOR_BUGS := hold_one_by_one
 
 src_units   := $(wildcard tests/unit/test-*.c)
