@@ -15,6 +15,10 @@
  */
 #define FIRST_DEPTH 8
 
+/* Over a longer line one connection carries no more than its window. */
+#define FAR_US 1000
+#define FAR_CONNECTIONS 4
+
 /* Long enough to be more than chance, and for a distant server as long as all
  * that is in flight takes.
  */
@@ -87,13 +91,14 @@ first_depth (const struct pace_options *o)
 static void
 make_steps (struct pace *p, const struct pace_options *o)
 {
+  const bool far = o->distance_us >= FAR_US && !o->whole_depth;
   const unsigned depth = first_depth (o);
-  const unsigned connections = depth > 1 ? 1 : 2;
+  const unsigned connections = far ? FAR_CONNECTIONS : depth > 1 ? 1 : 2;
   struct pace_limits l = {
     .connections = o->all_connections || o->connections < connections
                      ? o->connections
                      : connections,
-    .depth = depth,
+    .depth = far ? (depth + 3) / FAR_CONNECTIONS : depth,
     .request_bytes = o->request_bytes,
   };
 
