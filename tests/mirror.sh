@@ -7,6 +7,7 @@
 # shellcheck disable=SC2034
 
 chunk=65536
+proxy_options=() # more of them
 
 # start_mirror BYTES [ARGUMENT...]: proxy, destination (with these arguments) and
 # session; everything is copied.  If they are there, they go on.
@@ -25,7 +26,7 @@ start_mirror ()
   rm -rf "$tmp/proxy.dir" "$tmp/destination.cue" "$tmp/guest.record"
   truncate -s 0 "$tmp/destination.img"
   truncate -s "$bytes" "$tmp/destination.img"
-  start_proxy proxy memory "$bytes" migrate-chunk=$chunk
+  start_proxy proxy memory "$bytes" migrate-chunk=$chunk "${proxy_options[@]}"
   start_late destination "$@"
   # Somebody has to open the export first.
   nbdinfo --size "$(uri proxy)" > "$tmp/size.out"
