@@ -627,13 +627,23 @@ chunks_put_back (struct chunks *c, const struct extents *e)
 
 /* R17: Q goes, but not without a flush: what was found equal may have been put
  * there by a late write, after the last flush had made an earlier late write of
- * other content durable.
+ * other content durable.  It stays where a guest has written meanwhile: that
+ * may have gone to both sides, and its own outcome be what is not known.
  */
 static void
 lift_quarantine (struct chunks *c, uint64_t first, uint64_t count)
 {
-  bitmap_or_range (&c->unflushed, &c->quarantined, first, count);
-  bitmap_clear (&c->quarantined, first, count);
+  const uint64_t end = first + count;
+  uint64_t clean_end;
+
+  for (uint64_t pos = first; pos < end;
+       pos = bitmap_next_clear (&c->dirty, clean_end)) {
+    clean_end = bitmap_next_set (&c->dirty, pos);
+    if (clean_end > end)
+      clean_end = end;
+    bitmap_or_range (&c->unflushed, &c->quarantined, pos, clean_end - pos);
+    bitmap_clear (&c->quarantined, pos, clean_end - pos);
+  }
 }
 
 void

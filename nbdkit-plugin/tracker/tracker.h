@@ -314,10 +314,11 @@ extern int tracker_compare (struct tracker *t, bool quarantined,
                             uint64_t *next);
 
 /* The end of such a lease.  Equal: L goes, Q becomes U (a late write may have
- * put there what was read, so it takes a flush).  Not equal: L becomes D, Q
- * stays; the ranges (chunks) that no guest request touched meanwhile are
- * appended to *wrong: there the destination truly differs.  -1 with errno
- * EINVAL as tracker_done, or ENOMEM: nothing has changed.
+ * put there what was read, so it takes a flush), but not where a guest has
+ * written meanwhile: that may itself be of unknown outcome.  Not equal: L
+ * becomes D, Q stays; the ranges (chunks) that no guest request touched
+ * meanwhile are appended to *wrong: there the destination truly differs.  -1
+ * with errno EINVAL as tracker_done, or ENOMEM: nothing has changed.
  */
 extern int tracker_compared (struct tracker *t, const struct extents *e,
                              bool equal, struct extents *wrong);

@@ -224,11 +224,13 @@ end_lease_step (struct chunks *c, struct model *m, uint64_t *rnd)
       ok &=
         extents_append (&expected, i * CHUNK, model_length (m, i), true) == 0;
     m->c[i].l = false;
-    m->c[i].u |= kind == 0 || kind == 5 || (kind == 3 && m->c[i].q);
+    const bool lifted = kind == 3 && m->c[i].q && !m->c[i].d;
+
+    m->c[i].u |= kind == 0 || kind == 5 || lifted;
     m->c[i].w &= (kind != 5 && kind != 6) || m->c[i].d;
     m->c[i].w |= kind == 4;
     m->c[i].d |= kind == 1 || kind == 2 || kind == 4 || kind == 6;
-    m->c[i].q = kind == 2 || (m->c[i].q && kind != 3);
+    m->c[i].q = kind == 2 || (m->c[i].q && !lifted);
   }
   return ok && same_extents (&wrong, &expected);
 }

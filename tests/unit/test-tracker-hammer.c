@@ -468,14 +468,16 @@ take_to_compare (struct lease *l, uint64_t cursor, uint64_t max_bytes,
 {
   uint64_t next;
 
-  /* The grace period, which is 0 here, is over. */
-  if (quarantined)
-    land_late_writes ();
   if (!lock_session ())
     return;
   l->quarantined = quarantined;
   expect ("compare", tracker_compare (t, quarantined, cursor, max_bytes, 8,
                                       &l->e, &next) == 0);
+  /* The grace period, which is 0 here, is over for what is quarantined; guests
+   * quarantine, too, so it must be so now, not only before.
+   */
+  if (quarantined)
+    land_late_writes ();
   if (l->e.n > 0)
     l->state = COMPARING;
 }

@@ -359,6 +359,35 @@ test_begin_over (void)
   finish (t);
 }
 
+/* A mirrored request whose outcome is not known, and that ends while its chunk
+ * is compared for an earlier one: what was found equal does not speak for it.
+ */
+static void
+test_unknown_while_compared (void)
+{
+  struct tracker *t = new_clean_session ();
+  struct tracker_request a = { .may_be_mirrored = true }, b = a;
+  struct extents e;
+
+  tracker_set_grace (t, 0);
+  tracker_mirror (t, 1);
+  enter (t, &a, 0, 1);
+  enter (t, &b, 1, 1);
+  CU_ASSERT_FATAL (a.mirrored && b.mirrored);
+  tracker_leave_both (t, &b, BOTH_UNKNOWN);
+  copy_all (t);
+  CU_ASSERT (bytes (t, 0, 0, 0, CHUNK));
+  e = compare_all (t, true);
+  CU_ASSERT (bytes (t, 0, CHUNK, 0, CHUNK));
+  tracker_leave_both (t, &a, BOTH_UNKNOWN);
+  CU_ASSERT_EQUAL (compared (t, 0, CHUNK, true, NULL), 0);
+  CU_ASSERT (bytes (t, CHUNK, 0, 0, CHUNK));
+  copy_all (t);
+  CU_ASSERT (bytes (t, 0, 0, 0, CHUNK)); /* and it is looked at once more */
+  extents_free (&e);
+  finish (t);
+}
+
 /* What is dirtied in vain is told apart from what is dirty for the first time,
  * and from what is dirty already.
  */
@@ -1791,6 +1820,7 @@ main (void)
     { "begin, resumed or not", test_begin },
     { "begin over a session that was not ended", test_begin_over },
     { "mark at the end (R2)", test_mark },
+    { "of unknown outcome while compared (R17)", test_unknown_while_compared },
     { "kinds of dirt", test_dirt },
     { "what is hot waits", test_hot },
     { "stop", test_stop },
