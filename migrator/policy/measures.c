@@ -356,10 +356,9 @@ consider_throttle (struct policy *p, const struct policy_snapshot *s)
     if (is_mirrored (p, s) && p->course.stale == 0)
       p->throttle_needed = false;
     else if (p->course.stale >= MEASURES_STALE_ROUNDS &&
-             s->dirty_rate < measures_copy_rate (s)) {
-      throttle_stricter (&p->throttle);
+             throttle_is_settled (&p->throttle, s->now_us) &&
+             throttle_stricter (&p->throttle))
       p->course.stale = 0;
-    }
   }
   else
     p->throttle_needed =

@@ -110,11 +110,19 @@ throttle_step (struct throttle *t, const struct throttle_input *in)
   return true;
 }
 
-void
+bool
+throttle_is_settled (const struct throttle *t, int64_t now_us)
+{
+  return now_us - t->stepped_us >= 2 * THROTTLE_STEP_US;
+}
+
+bool
 throttle_stricter (struct throttle *t)
 {
-  if (t->stricter < THROTTLE_STRICTER_MAX)
-    t->stricter++;
+  if (t->stricter == THROTTLE_STRICTER_MAX)
+    return false;
+  t->stricter++;
+  return true;
 }
 
 bool

@@ -65,8 +65,13 @@ struct throttle_input {
 /* Returns whether the limit has changed. */
 extern bool throttle_step (struct throttle *t, const struct throttle_input *in);
 
-/* A round did not shrink although the target was met: halve it. */
-extern void throttle_stricter (struct throttle *t);
+/* Whether the loop has come to rest, so that a round tells of its limit. */
+extern bool throttle_is_settled (const struct throttle *t, int64_t now_us);
+
+/* A round did not shrink in spite of that: halve the target.  False: it was so
+ * often enough.
+ */
+extern bool throttle_stricter (struct throttle *t);
 
 /* Whether nothing more can be had of it. */
 extern bool throttle_is_spent (const struct throttle *t, uint64_t floor);

@@ -117,6 +117,9 @@ test_tracking_suffices (void)
   u = plain ("steady, a half");
   u.write_mib = 12;
   check (&u, &e);
+  u = plain ("steady, two thirds");
+  u.write_mib = 17, u.disk_mib = 2048;
+  check (&u, &e);
   u = plain ("hot spot of 1 %, unlimited");
   u.write_mib = 400, u.span = 10;
   check (&u, &e);

@@ -252,6 +252,178 @@ test_simulated (void)
     CU_ASSERT_FALSE (simulate (&state, ratio));
 }
 
+/* ---- measures ---------------------------------------------------------- */
+
+/* What is asked for after so many rounds that each leave as much. */
+static struct policy_decision
+stuck (struct policy *p, struct policy_snapshot *s, unsigned rounds)
+{
+  struct policy_decision d = { .action = POLICY_ROUND };
+  unsigned i;
+
+  s->predicted_ms = 4000;
+  s->remaining_bytes = 1000 * MiB;
+  for (i = 0; i < rounds; ++i) {
+    s->now_us += 1000000;
+    d = policy_step (p, s);
+  }
+  return d;
+}
+
+static const struct policy_snapshot automatic = {
+  .max_pause_ms = MAX_PAUSE_MS,
+  .converge = CONVERGE_AUTO,
+  .throttle_floor = MiB,
+  .now_us = 1,
+  .bulk_end_us = 1,
+  .disk_bytes = 4096 * MiB,
+  .copy_rate = 250 * MiB,
+  .write_rate = 100 * MiB,
+};
+
+/* The first round after the bulk is the one that those after it are compared
+ * with; nothing else is known of the guest.
+ */
+static void
+test_mirror_begins (void)
+{
+  struct policy_snapshot s = automatic;
+  struct policy_decision d;
+  struct policy p;
+
+  policy_init (&p);
+  d = stuck (&p, &s, 2);
+  CU_ASSERT_FALSE (d.measures.mirror);
+  CU_ASSERT_EQUAL (d.nr_changes, 0);
+  d = stuck (&p, &s, 1);
+  CU_ASSERT_TRUE (d.measures.mirror);
+  CU_ASSERT_EQUAL (d.measures.throttle, 0);
+  CU_ASSERT_EQUAL (d.nr_changes, 1);
+  CU_ASSERT_STRING_EQUAL (d.changes[0].what, "mirror");
+  CU_ASSERT_PTR_NOT_NULL (strstr (d.changes[0].reason, "1000.0 MiB left"));
+}
+
+/* Where the outlook is bad as well, one such round is enough; where it was for
+ * long, none.
+ */
+static void
+test_mirror_begins_soon (void)
+{
+  struct policy_snapshot s = automatic;
+  struct policy_decision d;
+  struct policy p;
+
+  s.touch_rate = s.dirty_rate = s.redirty_rate = 600 * MiB;
+  s.guest_bytes = 4096 * MiB;
+  policy_init (&p);
+  CU_ASSERT_FALSE (stuck (&p, &s, 1).measures.mirror);
+  CU_ASSERT_TRUE (stuck (&p, &s, 1).measures.mirror);
+
+  s.now_us = 1;
+  policy_init (&p);
+  policy_beat (&p, &s);
+  s.now_us += POLICY_OUTRUN_US;
+  d = policy_beat (&p, &s);
+  CU_ASSERT_FALSE (d.measures.mirror); /* only at the end of a round */
+  CU_ASSERT_TRUE (stuck (&p, &s, 1).measures.mirror);
+}
+
+/* On, and in vain: then the throttle, too; and at last it is given up, also if
+ * that has no effect at all.
+ */
+static void
+test_mirror_in_vain (void)
+{
+  struct policy_snapshot s = automatic;
+  struct policy p;
+  unsigned rounds;
+
+  s.dirty_rate = s.touch_rate = s.redirty_rate = 600 * MiB;
+  s.guest_bytes = 4096 * MiB;
+  policy_init (&p);
+  stuck (&p, &s, 3);
+  s.mirror = MIRROR_ON;
+  CU_ASSERT_EQUAL (stuck (&p, &s, 2).measures.throttle, 0);
+  CU_ASSERT_TRUE (stuck (&p, &s, 3).measures.throttle > 0);
+  CU_ASSERT_TRUE (p.measures.mirror);
+  for (rounds = 0; rounds < 200; ++rounds)
+    if (stuck (&p, &s, 1).action == POLICY_GIVE_UP)
+      break;
+  CU_ASSERT_TRUE (rounds < 100);
+  CU_ASSERT_TRUE (p.measures.throttle >= MiB);
+}
+
+/* What --converge no longer allows ends at once. */
+static void
+test_converge_changes (void)
+{
+  struct policy_snapshot s = automatic;
+  struct policy_decision d;
+  struct policy p;
+
+  policy_init (&p);
+  CU_ASSERT_TRUE (stuck (&p, &s, 3).measures.mirror);
+  s.converge = CONVERGE_THROTTLE;
+  d = policy_beat (&p, &s);
+  CU_ASSERT_FALSE (d.measures.mirror);
+  CU_ASSERT_EQUAL (d.nr_changes, 1);
+  s.dirty_rate = s.touch_rate = 600 * MiB;
+  s.wait = true; /* nobody asks for the end */
+  CU_ASSERT_EQUAL (stuck (&p, &s, 6).measures.throttle, 0);
+  s.wait = false;
+  CU_ASSERT_TRUE (stuck (&p, &s, 6).measures.throttle > 0);
+  s.converge = CONVERGE_OFF;
+  d = policy_beat (&p, &s);
+  CU_ASSERT_EQUAL (d.measures.throttle, 0);
+  CU_ASSERT_EQUAL (d.nr_changes, 1);
+}
+
+/* A pause that fits waits for a moment that is as good as any of late, but not
+ * for ever.
+ */
+static void
+test_local_minimum (void)
+{
+  static const struct moment swings[] = {
+    { 100, 40 * MiB, false, POLICY_ROUND },
+    { 250, 100 * MiB, false, POLICY_ROUND },
+    { 180, 70 * MiB, false, POLICY_ROUND },
+    { 104, 41 * MiB, false, POLICY_PAUSE },
+  };
+  static const struct moment rises[] = {
+    { 100, 40 * MiB, false, POLICY_ROUND },
+    { 150, 60 * MiB, false, POLICY_ROUND },
+    { 160, 64 * MiB, false, POLICY_ROUND },
+    { 170, 68 * MiB, false, POLICY_ROUND },
+    { 180, 72 * MiB, false, POLICY_ROUND },
+    { 152, 61 * MiB, false, POLICY_PAUSE }, /* the first one is forgotten */
+  };
+  struct policy p;
+
+  policy_init (&p);
+  CHECK (&p, plain, swings);
+  policy_init (&p);
+  CHECK (&p, plain, rises);
+}
+
+/* What was missed has to fit more easily. */
+static void
+test_missed (void)
+{
+  struct policy_snapshot s = automatic;
+  struct policy p;
+
+  policy_init (&p);
+  p.missed = 4;
+  s.predicted_ms = 210; /* 315 with a half more */
+  s.remaining_bytes = MiB;
+  CU_ASSERT_EQUAL (policy_step (&p, &s).action, POLICY_ROUND);
+  CU_ASSERT_EQUAL (p.stage, POLICY_MEASURED); /* it does not fit */
+  s.converge = CONVERGE_OFF;
+  policy_step (&p, &s);
+  CU_ASSERT_EQUAL (p.stage, POLICY_SETTLES);
+}
+
 static void
 test_outrun (void)
 {
@@ -289,6 +461,12 @@ main (void)
     { "waiting is not given up", test_waits_for_ever },
     { "late writes, and reading back", test_reads_back },
     { "simulated guests", test_simulated },
+    { "mirror: after rounds that do not shrink", test_mirror_begins },
+    { "mirror: sooner with a bad outlook", test_mirror_begins_soon },
+    { "mirror: in vain", test_mirror_in_vain },
+    { "what is allowed changes", test_converge_changes },
+    { "a local minimum", test_local_minimum },
+    { "what was missed", test_missed },
     { "a guest that is too fast", test_outrun },
     CU_TEST_INFO_NULL,
   };
