@@ -58,8 +58,8 @@ is_idle (struct export *e)
 
   mirror_get_status (e->mirror, &m);
   tracker_get_status (e->tracker, &t);
-  return m.connections == 0 && t.mirrored_in_flight == 0 &&
-         e->mirror_waiters == 0 && !mirror_is_late (e->mirror);
+  return m.ended && t.mirrored_in_flight == 0 && e->mirror_waiters == 0 &&
+         !mirror_is_late (e->mirror);
 }
 
 static struct mirror *

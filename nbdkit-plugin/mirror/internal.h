@@ -49,6 +49,7 @@ struct mirror {
   bool wanted;     /* L: it is to be on */
   bool on;         /* L */
   bool over;       /* L: the session has ended */
+  bool ended;      /* L: so has the keeper */
   bool zeroes;     /* L: the destination takes what it is sent to zero */
   unsigned max_ms; /* L */
   uint64_t memory; /* L: bytes of what is under way */

@@ -237,8 +237,10 @@ mirror_keeper (void *opaque)
     look (m);
     close_lost (m);
     mirror_reap (m);
-    if (is_done (m))
+    if (is_done (m)) {
+      m->ended = true;
       return NULL;
+    }
     if (m->wanted && !m->on && !m->over && !m->remote.stopping)
       connect_all (m);
     else if (!remote_has_lost (&m->remote))

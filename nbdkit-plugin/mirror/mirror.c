@@ -172,8 +172,9 @@ mirror_lost (void *opaque, struct connection *c, bool again, const char *why)
     return;
   if (owes (c))
     m->options.user.lost (m->options.user.opaque);
-  mirror_demote (m, "a connection to the destination was lost: %s",
-                 why ? why : "it is closed");
+  if (!c->retired) /* otherwise it was given up */
+    mirror_demote (m, "a connection to the destination was lost: %s",
+                   why ? why : "it is closed");
   pthread_cond_broadcast (&m->remote.changed);
 }
 
@@ -264,6 +265,7 @@ mirror_get_status (struct mirror *m, struct mirror_status *s)
     .starting = m->wanted && !m->on,
     .on = m->on,
     .over = m->over,
+    .ended = m->ended,
     .unanswered = m->unanswered,
     .connections = m->remote.nr_connections,
     .late_ms = oldest_ms (m),

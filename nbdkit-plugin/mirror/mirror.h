@@ -135,6 +135,7 @@ extern void mirror_flush_abandon (struct mirror_flush *f);
 
 struct mirror_status {
   bool starting, on, over;
+  bool ended;          /* over, with no connection left */
   unsigned unanswered; /* writes that nobody waits for any more */
   unsigned connections;
   int64_t late_ms; /* since when the oldest of those is, or 0 */
