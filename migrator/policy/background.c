@@ -17,10 +17,11 @@
 #define EAGER_RESTS 12     /* the same, where too little is seen to judge */
 #define REQUESTS_MIN 4     /* in a stretch of copying: a guest is there */
 #define REQUESTS_JUDGED 20 /* in the rests that count */
-#define QUIET_KEPT 0.7
-#define BUSY_KEPT 0.5
+#define QUIET_KEPT 0.8
+#define BUSY_KEPT 0.6
 #define STEP_DOWN 0.25
 #define STEP_UP 1.5
+#define SMALL_STEP 1.33
 #define LIMIT_MIN (4.0 * 1024 * 1024) /* bytes per second */
 #define LOSS_MIN 0.01
 
@@ -51,6 +52,12 @@ add (struct background_rate *r, double kept, uint64_t requests, int64_t us)
   r->us = r->us * kept + (double)us;
 }
 
+static double
+between (double x, double least, double most)
+{
+  return x < least ? least : x > most ? most : x;
+}
+
 /* The loss grows about as the pace does: so far from the pace that was, within
  * the bounds of a step.
  */
@@ -58,15 +65,11 @@ static double
 next_limit (const struct background *b)
 {
   const double loss = 1 - b->share > LOSS_MIN ? 1 - b->share : LOSS_MIN;
-  double step = (1 - b->target) / loss;
+  const double step = (1 - b->target) / loss;
 
-  if (b->judged > EAGER) /* the machine is not as calm as that */
-    step = sqrt (step);
-  if (step < STEP_DOWN)
-    step = STEP_DOWN;
-  if (step > STEP_UP)
-    step = STEP_UP;
-  return b->pace * step;
+  if (b->judged > EAGER) /* chance must not swing it, nor have a direction */
+    return b->pace * between (sqrt (step), 1 / SMALL_STEP, SMALL_STEP);
+  return b->pace * between (step, STEP_DOWN, STEP_UP);
 }
 
 static void

@@ -17,6 +17,7 @@
 #
 #   guest  guest requests of 4 KiB through a proxy, when nothing is moved and
 #          while changes are tracked, against plain nbdkit
+#   background  what a guest keeps while the bulk is copied, by --background
 #   relay  guest IOPS and bandwidth after a pivot, against `nbdkit nbd`
 #   pause  the longest wait of a guest at a cut-over, idle and under three
 #          loads, against blockdev-mirror and job-complete of
@@ -41,7 +42,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tests/bench/rows.sh
 source "$here/rows.sh"
-parts=(guest relay pause converge scale)
+parts=(guest background relay pause converge scale)
 out=${OUT:-${BUILD:?the directory that make built into}/bench}
 mkdir -p "$out"
 
