@@ -8,7 +8,7 @@
 set -euo pipefail
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-.}/tests/functions.sh"
-requires nbdkit jq nbdcopy sha256sum
+requires nbdkit jq nbdcopy qemu-io sha256sum
 
 size=$((8 * 1024 * 1024 + 5 * 512))
 S=$(uri proxy) D=$(uri destination)
@@ -66,3 +66,15 @@ moves 4K 65536
 echo "-- longer than a chunk"
 start_all 64K memory $size
 moves 256K 262144
+
+echo "-- a chunk is no shorter than a block of the source"
+rm -rf "$tmp/proxy.dir"
+start_proxy proxy --filter=blocksize-policy memory $((1024 * 1024)) \
+  blocksize-minimum=64K blocksize-preferred=64K blocksize-maximum=1M \
+  blocksize-error-policy=error migrate-chunk=4K
+start_nbdkit destination memory $((1024 * 1024))
+qemu-io -f raw -c 'write -P 7 64k 128k' "$(uri proxy)" > "$tmp/qemu-io.out"
+must_migrate --finish=detach --verify --no-shared-memory --request-size=4K \
+  "$(uri proxy)" "$(uri destination)"
+[ "$(completed 'disks[0].chunk_bytes')" -eq 65536 ]
+same_content "$(uri proxy)" "$(uri destination)"

@@ -112,22 +112,38 @@ share (struct export *e, nbdkit_backend *backend, int readonly)
   return l->shared ? 0 : -1;
 }
 
+/* Whole chunks are read, so none is smaller than what can be. */
+static uint64_t
+chunk_bytes (const struct export *e, uint64_t disk_bytes, uint32_t minimum)
+{
+  const uint64_t chunk = config_chunk_bytes (disk_bytes);
+
+  if (minimum <= chunk)
+    return chunk;
+  nbdkit_debug ("migrate: export \"%s\": the plugin serves whole blocks of "
+                "%" PRIu32 " bytes: so long is a chunk, instead of %" PRIu64,
+                e->name, minimum, chunk);
+  return minimum;
+}
+
 int
 local_look (struct export *e, nbdkit_backend *backend, int readonly)
 {
   nbdkit_next *next = context_open (backend, readonly, e->name, 0);
+  uint32_t minimum = 0, preferred, maximum;
   int64_t size;
-  int multi_conn;
+  int multi_conn, r;
 
   if (next == NULL)
     return -1;
   size = next->get_size (next);
   multi_conn = next->can_multi_conn (next);
+  r = next->block_size (next, &minimum, &preferred, &maximum);
   context_close (next);
-  if (size == -1 || multi_conn == -1)
+  if (size == -1 || multi_conn == -1 || r == -1)
     return -1;
   e->disk_bytes = size;
-  e->chunk_bytes = config_chunk_bytes (size);
+  e->chunk_bytes = chunk_bytes (e, size, minimum);
   return multi_conn ? 0 : share (e, backend, readonly);
 }
 
