@@ -65,7 +65,7 @@ take_all ()
   talk take "{\"cursor\": 0, \"max_bytes\": $size}"
   talk status
   epoch=$(answered .return.epoch)
-  talk done "{\"extents\": [[0, $size]], \"epoch\": $epoch}"
+  talk "done" "{\"extents\": [[0, $size]], \"epoch\": $epoch}"
 }
 
 start_proxy proxy memory $size
@@ -97,8 +97,10 @@ echo "-- reads and flushes pass, and so does what waits when the limit goes"
 limit 1
 io writer 'write 0 4k' 'write 0 4k' 'write 0 4k' 'write 0 4k' 'write 0 4k'
 wait_for somebody_waits
-charged=$(throttle charged_bytes) delayed=$(throttle delayed_requests)
+charged=$(throttle charged_bytes)
 must_io 'read 0 16M' 'flush'
+[ $(($(throttle charged_bytes) - charged)) -le $((5 * 4096)) ] ||
+  fail "a read was charged"
 limit 0
 wait_bg writer || fail "the writer ended with exit status $?"
 nobody_waits || fail "$answer"
