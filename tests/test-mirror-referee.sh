@@ -46,9 +46,11 @@ both ()
 }
 
 # The guest's own pace ends the stall: its writes are not held up.
+# A busy machine may have it off before anybody has seen it on.
 stalled ()
 {
-  mirror_on 30
+  talk mirror '{"enabled": true, "max_ms": 30}'
+  wait_for is_tracked '.mirror.state != "starting"'
   copy_some
   n=$((n + 1))
   cue destination "write hold until=go$n count=$((1 + RANDOM % 4))" \
