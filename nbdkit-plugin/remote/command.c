@@ -18,7 +18,6 @@
 void
 batch_init (struct batch *b, uint64_t generation)
 {
-  sem_init (&b->finished, 0, 0);
   b->n = 0;
   b->woken = false;
   b->waits = false;
@@ -37,7 +36,7 @@ batch_init (struct batch *b, uint64_t generation)
 void
 batch_destroy (struct batch *b)
 {
-  sem_destroy (&b->finished);
+  assert (b->n == 0 || !b->sent || b->pending == 0);
 }
 
 struct command *
@@ -132,6 +131,8 @@ batch_link (struct remote *m, struct batch *b, struct connection *only)
   if (only != NULL ? only->lost || only->retired
                    : !m->up || m->generation != b->generation)
     return;
+  b->remote = m;
+  b->bit = UINT32_C (1) << (m->next_bit++ % 32);
   for (unsigned i = 0; i < b->n; ++i) {
     struct command *cmd = &b->commands[i];
     struct connection *c = only != NULL              ? only
@@ -250,14 +251,25 @@ remote_command_done (struct command *cmd, int error)
   return b;
 }
 
-/* Whoever waits returns, and the batch is gone, as soon as it is posted. */
+/* Whoever waits may return, and the batch be gone, from then on. */
+static uint32_t
+mark_woken (struct batch *b)
+{
+  const uint32_t bit = b->bit;
+
+  __atomic_store_n (&b->woken, true, __ATOMIC_RELEASE);
+  return bit;
+}
+
 void
 batch_wake (struct batch *b)
 {
+  struct remote *m;
+
   if (b == NULL)
     return;
-  __atomic_store_n (&b->woken, true, __ATOMIC_RELEASE);
-  sem_post (&b->finished);
+  m = b->remote;
+  bell_ring (&m->bell, mark_woken (b));
 }
 
 /* ---- Waking several together ------------------------------------------- */
@@ -274,23 +286,26 @@ static _Thread_local struct gathered *gathered;
 void
 batch_gather (struct gathered *g)
 {
-  if (g != NULL)
-    *g = (struct gathered){ NULL, NULL, 0 };
   gathered = g;
 }
 
 void
-batch_wake_gathered (struct gathered *g)
+batch_wake_gathered (struct remote *m, struct gathered *g, uint32_t bits)
 {
   struct batch *b = g->first;
 
-  *g = (struct gathered){ NULL, NULL, 0 };
+  g->first = NULL;
+  g->n = 0;
   while (b != NULL) {
     struct batch *next = b->next_gathered;
 
-    batch_wake (b);
+    bits |= mark_woken (b);
     b = next;
   }
+  if (g->own_answered)
+    mark_woken (g->own);
+  if (bits != 0)
+    bell_ring (&m->bell, bits);
 }
 
 void
@@ -298,58 +313,64 @@ batch_answered (struct batch *b)
 {
   if (b == NULL)
     return;
+  if (gathered != NULL && gathered->own == b) {
+    gathered->own_answered = true;
+    return;
+  }
   if (gathered == NULL || b->commands[0].length > GATHER_BYTES) {
     batch_wake (b);
     return;
   }
-  b->next_gathered = NULL;
-  if (gathered->first == NULL)
-    gathered->first = b;
-  else
-    gathered->last->next_gathered = b;
-  gathered->last = b;
+  b->next_gathered = gathered->first;
+  gathered->first = b;
   ++gathered->n;
 }
 
 /* ---- Waiting ----------------------------------------------------------- */
 
-void
-batch_sleep (struct batch *b)
-{
-  while (sem_wait (&b->finished) == -1 && errno == EINTR)
-    ;
-}
-
-/* In milliseconds of the monotonic clock. */
-static bool
-sleep_until (struct batch *b, int64_t until_ms)
-{
-  const struct timespec until = {
-    .tv_sec = until_ms / 1000,
-    .tv_nsec = until_ms % 1000 * 1000000,
-  };
-  int r = sem_trywait (&b->finished);
-
-  while (r == -1 && (errno == EAGAIN || errno == EINTR))
-    r = sem_clockwait (&b->finished, CLOCK_MONOTONIC, &until);
-  return r == 0;
-}
-
-bool
-batch_sleep_a_while (struct batch *b)
-{
-  return sleep_until (b, clock_ms () + REMOTE_SLICE_MS);
-}
-
 static void
-check_connections (struct remote *m, const struct batch *b)
+check_connections (const struct batch *b)
 {
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&m->lock);
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&b->remote->lock);
 
   for (unsigned i = 0; i < b->n; ++i) {
     if (!b->commands[i].done)
       connection_check (b->commands[i].connection, clock_ms ());
   }
+}
+
+static bool
+may_sleep (const struct batch *b)
+{
+  return !__atomic_load_n (&b->woken, __ATOMIC_ACQUIRE) &&
+         !__atomic_load_n (&b->receives, __ATOMIC_ACQUIRE);
+}
+
+/* In milliseconds of the monotonic clock; INT64_MAX: for any time.  False: it
+ * is that late.
+ */
+static bool
+sleep_until (struct batch *b, int64_t until_ms)
+{
+  struct bell *bell = &b->remote->bell;
+
+  for (;;) {
+    const uint32_t look = bell_look (bell);
+    const int64_t left = until_ms == INT64_MAX ? -1 : until_ms - clock_ms ();
+
+    if (!may_sleep (b))
+      return true;
+    if (left <= 0 && until_ms != INT64_MAX)
+      return false;
+    bell_wait (bell, look, b->bit, (int)left);
+  }
+}
+
+void
+batch_sleep (struct batch *b, bool checks)
+{
+  while (!sleep_until (b, checks ? clock_ms () + REMOTE_SLICE_MS : INT64_MAX))
+    check_connections (b);
 }
 
 /* This thread does not look at the connection any more. */
@@ -366,28 +387,16 @@ leave_connection (struct remote *m, struct connection *c)
   pthread_mutex_unlock (&m->lock);
 }
 
-/* The semaphore says so, too; but the thread sanitizer does not know
- * sem_clockwait.
- */
-static void
-must_be_woken (const struct batch *b)
-{
-  if (!__atomic_load_n (&b->woken, __ATOMIC_ACQUIRE))
-    abort ();
-}
-
 static void
 wait_finished (struct remote *m, struct batch *b, bool checks)
 {
-  if (b->receiver != NULL) {
+  if (b->receiver == NULL)
+    batch_sleep (b, checks);
+  else {
     receive_until_woken (b, checks);
     leave_connection (m, b->receiver);
   }
-  else {
-    while (!batch_sleep_a_while (b))
-      check_connections (m, b);
-  }
-  must_be_woken (b);
+  assert (__atomic_load_n (&b->woken, __ATOMIC_ACQUIRE));
 }
 
 void
@@ -435,13 +444,11 @@ batch_wait_until (struct remote *m, struct batch *b, int64_t until_ms,
   while (b->sent && b->n > 0) {
     const bool is_last = until_ms - now < REMOTE_SLICE_MS;
 
-    if (sleep_until (b, is_last ? until_ms : now + REMOTE_SLICE_MS)) {
-      must_be_woken (b);
+    if (sleep_until (b, is_last ? until_ms : now + REMOTE_SLICE_MS))
       break;
-    }
     if (is_last)
       return false;
-    check_connections (m, b);
+    check_connections (b);
     now = clock_ms ();
   }
   *result = take_result (m, b);

@@ -106,13 +106,13 @@ receive (struct connection *c)
 {
   struct receipt t;
 
-  receive_begin (c, &t);
+  receive_begin (c, NULL, &t);
   do
     receive_some (c, &t, -1);
   while (!connection_is_over (c) &&
          (receive_needs_io_thread (c) || t.answered.n > 0 || t.more));
   if (connection_is_over (c))
-    batch_wake_gathered (&t.answered);
+    batch_wake_gathered (c->remote, &t.answered, 0);
   else {
     __atomic_store_n (&c->io_receives, false, __ATOMIC_RELAXED);
     receive_end (c, &t);

@@ -88,28 +88,39 @@ keep_reason (struct connection *c)
   c->why = strdup (nbd_error_text (nbd_get_error ()));
 }
 
+/* The receiver that this thread is. */
+static _Thread_local struct receipt *receipt;
+
+void
+receive_begin (struct connection *c, struct batch *own, struct receipt *t)
+{
+  *t = (struct receipt){ .answered.own = own };
+  batch_gather (&t->answered);
+  receipt = t;
+  t->more = connection_send (c);
+}
+
 bool
 receive_some (struct connection *c, struct receipt *t, int timeout_ms)
 {
-  const bool only_look = t->more || t->answered.n > 0;
+  const struct gathered *g = &t->answered;
+  const bool only_look = t->more || g->n > 0 || g->own_answered;
   short events;
   const bool any = wait_for_event (c, only_look ? 0 : timeout_ms, &events);
 
-  if (!(events & POLLIN) || t->answered.n >= GATHER_MAX)
-    batch_wake_gathered (&t->answered);
+  if (!(events & POLLIN) || g->n >= GATHER_MAX) {
+    if (g->own_answered) {
+      t->complete = true;
+      return true;
+    }
+    batch_wake_gathered (c->remote, &t->answered, 0);
+  }
   t->more = connection_send (c);
   if (events & POLLIN)
     __atomic_store_n (&c->heard_ms, clock_ms (), __ATOMIC_RELAXED);
-  if (notify (c, events) == -1)
+  if (notify (c, events) == -1 && !t->left)
     keep_reason (c);
   return any || only_look;
-}
-
-void
-receive_begin (struct connection *c, struct receipt *t)
-{
-  batch_gather (&t->answered);
-  t->more = connection_send (c);
 }
 
 /* ---- Who receives ------------------------------------------------------ */
@@ -152,17 +163,17 @@ longest_waiting (const struct connection *c)
 }
 
 /* It exists as long as its command is not done, so for as long as the lock is
- * held.  L.
+ * held; its bit of the bell can be rung later.  L.
  */
-static void
+static uint32_t
 give_to (struct batch *b)
 {
   __atomic_store_n (&b->receives, true, __ATOMIC_RELEASE);
-  sem_post (&b->finished);
+  return b->bit;
 }
 
-/* L. */
-static void
+/* Returns the bits of the bell that are to be rung.  L. */
+static uint32_t
 pass_on (struct connection *c)
 {
   struct batch *b;
@@ -170,29 +181,45 @@ pass_on (struct connection *c)
   do {
     if (receive_needs_io_thread (c)) {
       give_to_io_thread (c);
-      return;
+      return 0;
     }
     b = longest_waiting (c);
-    if (b != NULL) {
-      give_to (b);
-      return;
-    }
+    if (b != NULL)
+      return give_to (b);
     __atomic_store_n (&c->receiving, false, __ATOMIC_SEQ_CST);
   } while (longest_waiting (c) != NULL && try_to_receive (c));
+  return 0;
+}
+
+/* Where nothing else is under way nothing has to be passed on, and that is
+ * known with the lock that is held for the answer.
+ */
+void
+receive_answered (struct connection *c, const struct batch *b)
+{
+  if (receipt == NULL || receipt->answered.own != b || c->in_flight > 0 ||
+      receive_needs_io_thread (c))
+    return;
+  receipt->left = true;
+  __atomic_store_n (&c->receiving, false, __ATOMIC_SEQ_CST);
 }
 
 void
 receive_end (struct connection *c, struct receipt *t)
 {
   struct remote *m = c->remote;
+  uint32_t bits = 0;
 
-  batch_wake_gathered (&t->answered);
   batch_gather (NULL);
-  pthread_mutex_lock (&m->lock);
-  if (connection_is_over (c)) /* it completes what libnbd has missed */
-    __atomic_store_n (&c->io_wanted, true, __ATOMIC_RELAXED);
-  pass_on (c);
-  pthread_mutex_unlock (&m->lock);
+  receipt = NULL;
+  if (!t->left) {
+    pthread_mutex_lock (&m->lock);
+    if (connection_is_over (c)) /* it completes what libnbd has missed */
+      __atomic_store_n (&c->io_wanted, true, __ATOMIC_RELAXED);
+    bits = pass_on (c);
+    pthread_mutex_unlock (&m->lock);
+  }
+  batch_wake_gathered (m, &t->answered, bits);
 }
 
 void
@@ -232,26 +259,16 @@ receive_own (struct connection *c, struct batch *b, bool checks)
   const int timeout_ms = checks ? REMOTE_SLICE_MS : -1;
   struct receipt t;
 
-  receive_begin (c, &t);
-  while (!is_woken (b) && !connection_is_over (c)) {
+  receive_begin (c, b, &t);
+  while (!t.complete && !t.left && !is_woken (b) && !connection_is_over (c)) {
     if (!receive_some (c, &t, timeout_ms) && checks)
       check (c);
   }
   receive_end (c, &t);
 }
 
-static void
-wait_for_post (struct connection *c, struct batch *b, bool checks)
-{
-  if (!checks)
-    batch_sleep (b);
-  else
-    while (!batch_sleep_a_while (b))
-      check (c);
-}
-
-/* What ends the waiting is the post that goes with 'woken'.  Before it there is
- * one whenever this thread was made the receiver.
+/* It may be made the receiver more than once: where one that leaves finds
+ * nobody else, before this one knows that its own answer has come.
  */
 void
 receive_until_woken (struct batch *b, bool checks)
@@ -259,13 +276,12 @@ receive_until_woken (struct batch *b, bool checks)
   struct connection *c = b->receiver;
 
   __atomic_store_n (&b->waits, true, __ATOMIC_SEQ_CST);
-  if (!is_woken (b) && try_to_receive (c)) {
-    __atomic_store_n (&b->waits, false, __ATOMIC_RELAXED);
+  if (!is_woken (b) && try_to_receive (c))
     receive_own (c, b, checks);
-  }
-  wait_for_post (c, b, checks);
-  while (__atomic_exchange_n (&b->receives, false, __ATOMIC_ACQ_REL)) {
+  for (;;) {
+    batch_sleep (b, checks);
+    if (!__atomic_exchange_n (&b->receives, false, __ATOMIC_ACQ_REL))
+      break;
     receive_own (c, b, checks);
-    wait_for_post (c, b, checks);
   }
 }

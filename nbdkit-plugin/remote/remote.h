@@ -32,13 +32,13 @@
 #define NBDMIGRATE_REMOTE_H
 
 #include <pthread.h>
-#include <semaphore.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <libnbd.h>
 
+#include "bell.h"
 #include "destination.h"
 
 #define REMOTE_CONNECTIONS_MAX 16
@@ -85,6 +85,8 @@ struct remote {
 
   pthread_mutex_t lock;
   pthread_cond_t changed; /* whatever a thread may wait for */
+  struct bell bell;       /* for those who wait for answers */
+  unsigned next_bit;      /* L */
 
   int64_t longest_ms;       /* L: that a command took, or was lost after */
   uint64_t piece_bytes;     /* atomic: of a request to zero or trim */
@@ -275,22 +277,27 @@ extern bool connection_send (struct connection *c);
 
 /* ---- receive.c --------------------------------------------------------- */
 
-/* Batches whose threads are to be woken together, oldest first. */
+/* Batches whose threads are to be woken together. */
 struct gathered {
-  struct batch *first, *last;
+  struct batch *first;
   unsigned n;
+  struct batch *own; /* of the thread that gathers; NULL: it has none */
+  bool own_answered;
 };
 
 /* What a receiver has to remember. */
 struct receipt {
   struct gathered answered;
-  bool more; /* to be sent */
+  bool more;     /* to be sent */
+  bool complete; /* its own answer is there, and no other */
+  bool left;     /* it is the receiver no more */
 };
 
 /* For the receiver only.  False: nothing came in that time (below 0: wait for
  * as long as it takes).  receive_end makes another thread the receiver.
  */
-extern void receive_begin (struct connection *c, struct receipt *t);
+extern void receive_begin (struct connection *c, struct batch *own,
+                           struct receipt *t);
 extern bool receive_some (struct connection *c, struct receipt *t,
                           int timeout_ms);
 extern void receive_end (struct connection *c, struct receipt *t);
@@ -303,6 +310,9 @@ extern void receive_by_io_thread (struct connection *c);
 extern void receive_to_the_end (struct connection *c);
 /* Whether there is something for it to do.  Without or with the lock. */
 extern bool receive_needs_io_thread (const struct connection *c);
+
+/* A batch has been answered, as libnbd says in this thread.  L. */
+extern void receive_answered (struct connection *c, const struct batch *b);
 
 /* For the thread that waits for a batch of one command. */
 extern void receive_until_woken (struct batch *b, bool checks);
@@ -354,7 +364,8 @@ struct command {
 
 /* Commands sent together by one thread, which waits for all of them. */
 struct batch {
-  sem_t finished; /* posted when pending reaches 0; receive.c */
+  struct remote *remote; /* when it is sent */
+  uint32_t bit;          /* of the bell */
   struct batch *next_gathered;
   struct command commands[BATCH_MAX];
   unsigned n;
@@ -422,14 +433,17 @@ extern void batch_wake (struct batch *b);
  * are the caller's, and must be woken soon.  NULL: no more.
  */
 extern void batch_gather (struct gathered *g);
-extern void batch_wake_gathered (struct gathered *g);
+/* And those that have these bits. */
+extern void batch_wake_gathered (struct remote *m, struct gathered *g,
+                                 uint32_t bits);
 
 /* Wake it, or gather it.  NULL: nothing. */
 extern void batch_answered (struct batch *b);
 
-/* Until a post; or no longer than a slice: false then. */
-extern void batch_sleep (struct batch *b);
-extern bool batch_sleep_a_while (struct batch *b);
+/* Until it is woken, or its thread made the receiver; 'checks': now and then
+ * lose the connections that the network does not reach.
+ */
+extern void batch_sleep (struct batch *b, bool checks);
 
 /* ---- transfer.c -------------------------------------------------------- */
 

@@ -32,11 +32,14 @@ static int
 completed (void *opaque, int *error)
 {
   struct command *cmd = opaque;
-  struct remote *m = cmd->connection->remote;
+  struct connection *c = cmd->connection;
+  struct remote *m = c->remote;
   struct batch *b;
 
   pthread_mutex_lock (&m->lock);
   b = remote_command_done (cmd, *error);
+  if (b != NULL)
+    receive_answered (c, b);
   pthread_mutex_unlock (&m->lock);
   batch_answered (b);
   return 1;
