@@ -10,10 +10,13 @@
 #include "base/clock.h"
 #include "remote.h"
 
-/* A connection takes so many commands before the next one is used: fewer
- * threads wake up, and fewer connections need a flush.
+/* A connection takes so many commands before the next one is used: answers come
+ * together, and fewer connections need a flush.  One with much data is worth
+ * many: it would hold up the others, and several threads can send and receive
+ * such ones at once, each over a connection of its own.
  */
 #define FILL_FIRST 16
+#define DATA_OF_ONE 16384
 
 void
 batch_init (struct batch *b, uint64_t generation)
@@ -65,6 +68,14 @@ is_write_type (enum command_kind kind)
 
 /* ---- Where to ---------------------------------------------------------- */
 
+static unsigned
+weight (const struct command *cmd)
+{
+  const bool has_data = cmd->kind == COMMAND_READ || cmd->kind == COMMAND_WRITE;
+
+  return 1 + (has_data ? cmd->length / DATA_OF_ONE : 0);
+}
+
 static struct connection *
 choose_connection (const struct remote *m, int64_t now)
 {
@@ -75,9 +86,9 @@ choose_connection (const struct remote *m, int64_t now)
 
     if (!connection_is_usable (c, now))
       continue;
-    if (c->in_flight < FILL_FIRST)
+    if (c->load < FILL_FIRST)
       return c;
-    if (best == NULL || c->in_flight < best->in_flight)
+    if (best == NULL || c->load < best->load)
       best = c;
   }
   return best;
@@ -114,6 +125,7 @@ link_command (struct command *cmd, struct connection *c, int64_t now)
   if (is_write_type (cmd->kind))
     ++c->writes;
   ++c->in_flight;
+  c->load += weight (cmd);
   __atomic_fetch_add (&c->users, 1, __ATOMIC_RELAXED);
   cmd->issued = true;
   ++cmd->batch->pending;
@@ -182,6 +194,7 @@ unlink_command (struct command *cmd)
   if (cmd->batch->receiver == NULL)
     __atomic_fetch_sub (&c->others, 1, __ATOMIC_RELAXED);
   --c->in_flight;
+  c->load -= weight (cmd);
   if (cmd->kind == COMMAND_FLUSH)
     --c->flushes;
   if (is_write_type (cmd->kind))

@@ -16,6 +16,7 @@
 #include "cleanup.h"
 #include "dial.h"
 #include "nbd-error.h"
+#include "socket-buffer.h"
 #include "socket-life.h"
 #include "tls.h"
 #include "socket-reset.h"
@@ -149,6 +150,7 @@ establish (struct connection *c, const struct attempt *a, char **text)
   if (c->fd == -1)
     return strerror (errno);
   socket_keep_alive (c->fd);
+  socket_send_more (c->fd);
   socket_reset_at_close (c->fd);
   destination_learn (c->nbd, &c->destination);
   return NULL;

@@ -210,6 +210,7 @@ struct connection {
   unsigned users;         /* atomic: commands that are linked and not sent yet,
                              and threads that may be inside libnbd */
   unsigned in_flight;     /* L */
+  unsigned load;          /* L: the same, where data counts, too */
   unsigned flushes;       /* L: of those in flight */
   unsigned writes;        /* L: of those in flight; zeroes and trims, too */
   unsigned others;        /* atomic; changes under L: of those in flight that
