@@ -47,7 +47,7 @@ has started disks:array disk_bytes:number finish:string max_pause_ms:number \
   rate:number
 events_are '.[0].disks | length == 1 and (.[0].source | type == "string") and
             (.[0].destination | type == "string") and
-            .[0].chunk_bytes == 65536 and .[0].resumed == false'
+            .[0].chunk_bytes == 4096 and .[0].resumed == false'
 has phase phase:string pass:number remaining_bytes:number
 has progress phase:string pass:number percent:number copied_bytes:number \
   remaining_bytes:number bytes_per_second:number \

@@ -37,7 +37,7 @@ stop_guest guest
 verify_final guest "$(uri proxy)"
 
 echo "-- a guest that adds to a pass, which the rate makes slow"
-start_proxy large memory 256M
+start_proxy large memory 256M migrate-chunk=64K
 start_nbdkit copy --filter=rate memory 256M rate=64M burstiness=0.05
 must_migrate --finish=detach "$(uri large)" "$(uri copy)"
 head -c 32M /dev/urandom | nbdcopy -- - "$(uri large)"

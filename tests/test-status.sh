@@ -49,7 +49,7 @@ echo "-- before"
 status_says "^place  *the proxy.s local image"
 status_is '.owner == "source" and .tracking == false and .session == false and
            .gate == "open" and .last_end == "none" and .progress == null and
-           .disk_bytes == '$size' and .chunk_bytes == 65536 and
+           .disk_bytes == '$size' and .chunk_bytes == 4096 and
            .dirty_bytes == 0 and (.id | test("^[0-9a-f]{16}$"))'
 
 is_copying ()

@@ -16,7 +16,7 @@ source "$SRCDIR/tests/disks.sh"
 requires nbdkit jq nbdcopy qemu-io sha256sum
 
 size=$((12 * 1024 * 1024 + 4321))
-chunk=65536
+chunk=4096
 S=$(uri proxy) D=$(uri destination)
 
 start_source ()

@@ -26,6 +26,7 @@
  */
 #define LOOKUP_BYTES_MIN (1024 * 1024)
 
+/* Shorter runs of zeroes in data are written as data: a request costs more. */
 #define ZERO_UNIT (64 * 1024)
 
 #define GRAIN 4096 /* what file systems allocate */
@@ -44,8 +45,7 @@ copier_new (struct loop *loop, struct endpoint *source,
   c->source = source;
   c->destination = destination;
   c->options = *options;
-  c->zero_unit =
-    options->chunk_bytes < ZERO_UNIT ? options->chunk_bytes : ZERO_UNIT;
+  c->zero_unit = ZERO_UNIT;
   if (c->zero_unit < destination->minimum_bytes)
     c->zero_unit = destination->minimum_bytes;
   if (c->zero_unit < source->minimum_bytes)

@@ -16,8 +16,18 @@
 
 #define CHUNK_MIN (UINT64_C (4) << 10)
 #define CHUNK_MAX (UINT64_C (64) << 20)
-#define CHUNK_DEFAULT (UINT64_C (64) << 10)
-#define CHUNKS_MAX (UINT64_C (1) << 24) /* unless the user sets the size */
+
+/* Unless the user sets the size: a small write makes a whole chunk travel
+ * again, so the smallest is best as long as the map of the chunks, of which
+ * each round of the copying goes through several, stays in a processor's caches
+ * (512 KiB a bitmap); then this size, until the map is as large as it may be.
+ */
+#define CHUNKS_SMALL (UINT64_C (1) << 22)
+#define CHUNK_USUAL (UINT64_C (64) << 10)
+#define CHUNKS_MAX (UINT64_C (1) << 24)
+
+_Static_assert(CHUNK_MIN <= CHUNK_USUAL && CHUNKS_SMALL <= CHUNKS_MAX,
+               "it only grows with the disk");
 
 #define MAX_GATE_LIMIT_MS (10 * 60 * 1000)
 #define RECONNECT_LIMIT_MS (24 * 60 * 60 * 1000)
@@ -33,7 +43,7 @@ const char config_help[] =
   "migrate-dir=<DIR>              (required) Directory of the control socket,\n"
   "                               made if it is not there.\n"
   "migrate-chunk=<SIZE>           Unit of tracking, a power of two from 4K to\n"
-  "                               64M (default 64K, more on huge disks).\n"
+  "                               64M (default 4K, more on large disks).\n"
   "migrate-max-gate=<DURATION>    Longest time that a guest may be made to\n"
   "                               wait (default 5s).\n"
   "migrate-named-exports=<BOOL>   Serve exports other than the default one:\n"
@@ -185,14 +195,22 @@ config_free (void)
   config.dir = config.control = NULL;
 }
 
+static bool
+needs_more (uint64_t disk_bytes, uint64_t chunk, uint64_t chunks)
+{
+  return disk_bytes > 0 && (disk_bytes - 1) / chunk >= chunks;
+}
+
 uint64_t
 config_chunk_bytes (uint64_t disk_bytes)
 {
-  uint64_t chunk = CHUNK_DEFAULT;
+  uint64_t chunk = CHUNK_MIN;
 
   if (config.chunk_bytes != 0)
     return config.chunk_bytes;
-  while ((disk_bytes - 1) / chunk >= CHUNKS_MAX && disk_bytes > 0)
+  while (chunk < CHUNK_USUAL && needs_more (disk_bytes, chunk, CHUNKS_SMALL))
+    chunk *= 2;
+  while (needs_more (disk_bytes, chunk, CHUNKS_MAX))
     chunk *= 2;
   return chunk;
 }
