@@ -23,6 +23,7 @@
 #define STEP_UP 1.5
 #define SMALL_STEP 1.33
 #define LIMIT_MIN (4.0 * 1024 * 1024) /* bytes per second */
+#define SLOWEST 64
 #define LOSS_MIN 0.01
 
 void
@@ -50,6 +51,12 @@ add (struct background_rate *r, double kept, uint64_t requests, int64_t us)
 {
   r->requests = r->requests * kept + (double)requests;
   r->us = r->us * kept + (double)us;
+}
+
+static double
+greater (double a, double b)
+{
+  return a > b ? a : b;
 }
 
 static double
@@ -92,7 +99,7 @@ judge (struct background *b)
   if (b->limit > 0 && b->pace * STEP_UP < b->limit && limit > b->limit)
     b->limit = 0; /* something else holds it up */
   else
-    b->limit = limit > LIMIT_MIN ? limit : LIMIT_MIN;
+    b->limit = greater (limit, greater (LIMIT_MIN, b->best / SLOWEST));
 }
 
 static void
@@ -128,6 +135,7 @@ note_copied (struct background *b, const struct background_sample *s)
   }
   add (&b->busy, BUSY_KEPT, requests, us);
   b->pace = us > 0 ? (double)(s->bytes - b->last.bytes) * 1e6 / us : 0;
+  b->best = greater (b->best, b->pace);
   go_on (b, BACKGROUND_SETTLES, s, SETTLE_US);
 }
 

@@ -48,6 +48,7 @@ struct background {
   struct background_sample last;
   struct background_rate quiet, busy;
   double pace;    /* of the copying beside which 'busy' was, bytes/second */
+  double best;    /* pace so far */
   uint64_t limit; /* bytes per second; 0: none */
   double share;   /* that guests kept last; 1: or nothing is known */
   unsigned judged, rests; /* how often */

@@ -102,11 +102,8 @@ call_command (struct call *call, const struct command *command)
     return command->function (call);
 
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&call->export->session.lock);
-  if (command->need == NEED_THE_SESSION) {
-    if (!call_is_session (call))
-      return NULL;
-    throttle_renew (&call->export->throttle, PROTOCOL_SILENCE_MS); /* R7 */
-  }
+  if (command->need == NEED_THE_SESSION && !call_is_session (call))
+    return NULL;
   return command->function (call);
 }
 

@@ -332,6 +332,8 @@ serve_line (struct client *c, const char *line)
   if (answer == NULL || protocol_send (c->fd, answer, NULL, 0) == -1)
     return false;
   c->last_line_ms = clock_ms ();
+  if (has_session (c))
+    throttle_renew (&c->export->throttle, PROTOCOL_SILENCE_MS); /* R7 */
   set_idle (c);
   return go_on;
 }

@@ -86,10 +86,10 @@ share_of (const struct guest *g, const struct run *r)
 }
 
 static const struct guest guests[] = {
-  { 30000, 0.8, 1, false, 0 },      { 30000, 0.8, 1, false, 0.5 },
-  { 10000, 0.95, 3, false, 0.3 },   { 10000, 0.95, 0.5, false, 0.3 },
-  { 3000, 0.6, 1, false, 0.2 },     { 300, 0.9, 1, false, 0.2 },
-  { 100000, 0.97, 10, false, 0.3 },
+  { 30000, 0.8, 1, false, 0 },     { 30000, 0.8, 1, false, 0.5 },
+  { 10000, 0.95, 3, false, 0.3 },  { 10000, 0.95, 0.5, false, 0.3 },
+  { 3000, 0.6, 1, false, 0.2 },    { 300, 0.9, 1, false, 0.2 },
+  { 100000, 0.97, 5, false, 0.3 },
 };
 
 #define NR_GUESTS (sizeof guests / sizeof guests[0])

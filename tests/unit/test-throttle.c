@@ -65,12 +65,17 @@ start (struct throttle *t, struct guest *guests, unsigned first_gives_up)
 }
 
 static void
-finish (struct throttle *t, struct guest *guests)
+join (struct guest *guests)
+{
+  for (unsigned i = 0; i < GUESTS; i++)
+    pthread_join (guests[i].thread, NULL);
+}
+
+static void
+finish (struct throttle *t)
 {
   struct throttle_status s;
 
-  for (unsigned i = 0; i < GUESTS; i++)
-    pthread_join (guests[i].thread, NULL);
   CU_ASSERT_PTR_NULL (t->bucket.first);
   throttle_get_status (t, &s);
   CU_ASSERT (s.delayed_requests > 0);
@@ -95,7 +100,8 @@ test_off (void)
   start (&t, guests, 0);
   wait_for (&waiting, GUESTS);
   throttle_set (&t, 0, 0);
-  finish (&t, guests);
+  join (guests);
+  finish (&t);
   CU_ASSERT_EQUAL (passed, GUESTS);
 }
 
@@ -110,11 +116,12 @@ test_lapse (void)
   start (&t, guests, 0);
   wait_for (&waiting, 1);
   throttle_renew (&t, 10);
-  finish (&t, guests);
+  join (guests);
   CU_ASSERT_EQUAL (passed, GUESTS);
   throttle_renew (&t, FOR_EVER); /* what is over does not come again */
   throttle_get_status (&t, &s);
   CU_ASSERT_EQUAL (s.rate, 0);
+  finish (&t);
 }
 
 /* Clients that are gone leave nothing behind. */
@@ -127,7 +134,8 @@ test_give_up (void)
   start (&t, guests, GUESTS / 2);
   wait_for (&given_up, GUESTS / 2);
   throttle_set (&t, 0, 0);
-  finish (&t, guests);
+  join (guests);
+  finish (&t);
   CU_ASSERT_EQUAL (passed, GUESTS / 2);
 }
 
