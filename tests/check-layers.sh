@@ -37,7 +37,7 @@ declare -A migrator=(
   [trust]="base nbd copy proxy disk disks"
   [show]="base"
   [run]="base policy nbd copy proxy disk disks trust show"
-  [cli]="base proxy show run"
+  [cli]="base policy proxy show run"
 )
 
 status=0

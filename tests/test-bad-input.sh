@@ -85,6 +85,16 @@ refused 2 --rate=12X -- --rate=12X "$S" "$D"
 refused 2 --rate=-5 -- --rate=-5 "$S" "$D"
 refused 2 --max-pause=300 -- --max-pause=300 "$S" "$D"
 refused 2 --max-pause=0 -- --max-pause=0 "$S" "$D"
+refused 2 --converge=never auto, mirror, throttle or off -- \
+  --converge=never "$S" "$D"
+refused 2 --max-pause-late=5 -- --max-pause-late=5 "$S" "$D"
+refused 2 --max-pause-late shorter -- --max-pause-late=10ms "$S" "$D"
+refused 2 --patience=soon -- --patience=soon "$S" "$D"
+refused 2 --throttle-floor=0 above 0 -- --throttle-floor=0 "$S" "$D"
+refused 2 --throttle-floor=x -- --throttle-floor=x "$S" "$D"
+refused 2 --policy=do explain -- --policy=do "$S" "$D"
+refused 2 converge=none auto, mirror, throttle or off -- \
+  set "$S" converge=none
 refused 2 --finish=handover local: -- --finish=handover "$S" local:
 refused 2 --connections=0 -- --connections=0 "$S" "$D"
 refused 2 --connections=x -- --connections=x "$S" "$D"

@@ -39,13 +39,18 @@ struct options {
   size_t nr_pairs;
   enum finish finish;
   uint64_t max_pause_ms;
-  unsigned background;    /* 0 to 100: how much the guest comes first */
-  uint64_t rate;          /* bytes per second of all disks, 0: unlimited */
-  unsigned connections;   /* to each side of a disk, 0: chosen */
-  unsigned depth;         /* requests in flight on one, 0: chosen */
-  int64_t sample_seed;    /* below 0: not given */
-  uint64_t request_bytes; /* 0: chosen */
-  bool shared_memory;     /* read through it, where that can be */
+  unsigned background;        /* 0 to 100: how much the guest comes first */
+  unsigned converge;          /* enum policy_converge */
+  uint64_t max_pause_late_ms; /* allowed after patience_ms; 0: not given */
+  uint64_t patience_ms;
+  uint64_t throttle_floor; /* bytes per second */
+  bool explain;            /* --policy=explain */
+  uint64_t rate;           /* bytes per second of all disks, 0: unlimited */
+  unsigned connections;    /* to each side of a disk, 0: chosen */
+  unsigned depth;          /* requests in flight on one, 0: chosen */
+  int64_t sample_seed;     /* below 0: not given */
+  uint64_t request_bytes;  /* 0: chosen */
+  bool shared_memory;      /* read through it, where that can be */
   bool destination_is_zero;
   bool restart;
   bool incremental;
@@ -88,5 +93,7 @@ extern char *options_uri (const char *what, const char *text);
 extern int options_bytes (const char *name, const char *text, uint64_t *bytes);
 extern int options_rate (const char *name, const char *text, uint64_t *bytes);
 extern int options_pause (const char *name, const char *text, uint64_t *ms);
+extern int options_converge (const char *name, const char *text,
+                             unsigned *converge);
 
 #endif /* NBDMIGRATE_OPTIONS_H */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/options.h"
+#include "policy/policy.h"
 #include "protocol.h"
 #include "base/say.h"
 #include "units.h"
@@ -40,6 +41,13 @@ static const char help[] =
   "  --wait                 once converged stay in sync until 'nbdmigrate "
   "finish'\n"
   "  --max-pause=DURATION   hard limit of the guest's pause [300ms]\n"
+  "  --max-pause-late=DURATION  the same after --patience [none]\n"
+  "  --patience=DURATION    how long --max-pause is tried [60s]\n"
+  "  --converge=HOW         against a guest that is too fast: auto, mirror\n"
+  "                         (its writes to the destination, too), throttle\n"
+  "                         (it, gently) or off (give up) [auto]\n"
+  "  --throttle-floor=SIZE  bytes per second that it may always write [1M]\n"
+  "  --policy=explain       only say what would be done to the guest\n"
   "  --rate=SIZE            bytes per second, all disks together [unlimited]\n"
   "  --background=N         0 to 100: how much the guest comes first while "
   "the\n"
@@ -66,8 +74,8 @@ static const char help[] =
   "  --help                 print this and exit\n"
   "  --version              print the version and exit\n"
   "\n"
-  "Keys of set: rate, max-pause.  Sizes: 64K, 1M, 1.5G.  Durations: 300ms, "
-  "2s.\n"
+  "Keys of set: rate, max-pause, converge.  Sizes: 64K, 1M, 1.5G.\n"
+  "Durations: 300ms, 2s.\n"
   "Exit status: 0 done, 1 failed, 2 usage, 3 cancelled, 4 did not converge,\n"
   "5 outcome unknown.  See nbdmigrate(1).\n";
 
@@ -79,6 +87,11 @@ enum {
   OPT_VERIFY,
   OPT_DIGEST,
   OPT_MAX_PAUSE,
+  OPT_MAX_PAUSE_LATE,
+  OPT_PATIENCE,
+  OPT_CONVERGE,
+  OPT_THROTTLE_FLOOR,
+  OPT_POLICY,
   OPT_RATE,
   OPT_CONNECTIONS,
   OPT_DEPTH,
@@ -100,6 +113,11 @@ static const struct option long_options[] = {
   { "finish", required_argument, NULL, OPT_FINISH },
   { "wait", no_argument, NULL, OPT_WAIT },
   { "max-pause", required_argument, NULL, OPT_MAX_PAUSE },
+  { "max-pause-late", required_argument, NULL, OPT_MAX_PAUSE_LATE },
+  { "patience", required_argument, NULL, OPT_PATIENCE },
+  { "converge", required_argument, NULL, OPT_CONVERGE },
+  { "throttle-floor", required_argument, NULL, OPT_THROTTLE_FLOOR },
+  { "policy", required_argument, NULL, OPT_POLICY },
   { "rate", required_argument, NULL, OPT_RATE },
   { "background", required_argument, NULL, OPT_BACKGROUND },
   { "connections", required_argument, NULL, OPT_CONNECTIONS },
@@ -178,6 +196,43 @@ options_pause (const char *name, const char *text, uint64_t *ms)
   say_usage ("%s=%s: this is not a duration above 0; write for example 300ms "
              "or 2s",
              name, text);
+  return -1;
+}
+
+int
+options_converge (const char *name, const char *text, unsigned *converge)
+{
+  enum policy_converge parsed;
+
+  if (policy_converge_parse (text, &parsed) == -1) {
+    say_usage ("%s=%s: it must be auto, mirror, throttle or off", name, text);
+    return -1;
+  }
+  *converge = parsed;
+  return 0;
+}
+
+static int
+parse_throttle_floor (struct options *o, const char *text)
+{
+  if (options_rate ("--throttle-floor", text, &o->throttle_floor) == -1)
+    return -1;
+  if (o->throttle_floor > 0)
+    return 0;
+  say_usage ("--throttle-floor=%s: no guest can live with that; it must be "
+             "above 0",
+             text);
+  return -1;
+}
+
+static int
+parse_policy (struct options *o, const char *text)
+{
+  if (strcmp (text, "explain") == 0) {
+    o->explain = true;
+    return 0;
+  }
+  say_usage ("--policy=%s: only explain is possible", text);
   return -1;
 }
 
@@ -278,6 +333,16 @@ parse_option (struct options *o, int opt, const char *text)
     return -1;
   case OPT_MAX_PAUSE:
     return options_pause ("--max-pause", text, &o->max_pause_ms);
+  case OPT_MAX_PAUSE_LATE:
+    return options_pause ("--max-pause-late", text, &o->max_pause_late_ms);
+  case OPT_PATIENCE:
+    return options_pause ("--patience", text, &o->patience_ms);
+  case OPT_CONVERGE:
+    return options_converge ("--converge", text, &o->converge);
+  case OPT_THROTTLE_FLOOR:
+    return parse_throttle_floor (o, text);
+  case OPT_POLICY:
+    return parse_policy (o, text);
   case OPT_RATE:
     return options_rate ("--rate", text, &o->rate);
   case OPT_BACKGROUND:
@@ -590,6 +655,11 @@ check_combination (const struct options *o)
                "writes to the destination at once");
     return -1;
   }
+  if (o->max_pause_late_ms > 0 && o->max_pause_late_ms < o->max_pause_ms) {
+    say_usage ("--max-pause-late is shorter than --max-pause; it is what is "
+               "allowed after --patience, so it must be longer");
+    return -1;
+  }
   if (o->restart && o->incremental) {
     say_usage ("--restart and --incremental contradict each other");
     return -1;
@@ -614,6 +684,9 @@ options_parse (struct options *o, int argc, char *argv[])
   *o = (struct options){ .finish = FINISH_PIVOT,
                          .max_pause_ms = 300,
                          .background = OPTIONS_BACKGROUND,
+                         .converge = CONVERGE_AUTO,
+                         .patience_ms = POLICY_PATIENCE_DEFAULT_MS,
+                         .throttle_floor = THROTTLE_FLOOR_DEFAULT,
                          .shared_memory = true,
                          .sample_seed = -1,
                          .bar = isatty (STDERR_FILENO),

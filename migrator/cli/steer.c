@@ -128,6 +128,7 @@ static int
 add_setting (json_t *wishes, const char *setting, uint64_t *max_pause_ms)
 {
   uint64_t value;
+  unsigned converge;
 
   if (strncmp (setting, "rate=", 5) == 0) {
     if (options_rate ("rate", setting + 5, &value) == -1)
@@ -140,7 +141,14 @@ add_setting (json_t *wishes, const char *setting, uint64_t *max_pause_ms)
     return add_once (wishes, "max_pause_ms",
                      json_integer ((json_int_t)*max_pause_ms), setting);
   }
-  say_usage ("set: '%s' is neither rate=SIZE nor max-pause=DURATION", setting);
+  if (strncmp (setting, "converge=", 9) == 0) {
+    if (options_converge ("converge", setting + 9, &converge) == -1)
+      return -1;
+    return add_once (wishes, "converge", json_string (setting + 9), setting);
+  }
+  say_usage ("set: '%s' is none of rate=SIZE, max-pause=DURATION and "
+             "converge=auto|mirror|throttle|off",
+             setting);
   return -1;
 }
 

@@ -90,6 +90,7 @@ struct copier {
   unsigned flushes_sent;
   bool flushing;     /* it waits for those, and for what writes back */
   uint64_t flush_us; /* the longest request of it */
+  uint64_t write_us; /* of a write of data, of late */
   bool flush_failed; /* any, ever */
   bool writing_back;
   uint64_t written_back_bytes; /* copied_bytes when it last began */

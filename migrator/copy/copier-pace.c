@@ -96,6 +96,12 @@ copier_is_full (const struct endpoint *e, const struct pace *p)
   return endpoint_in_flight (e) >= l->connections * l->depth;
 }
 
+uint64_t
+copier_write_us (const struct copier *c)
+{
+  return c->write_us;
+}
+
 void
 copier_get_limits (const struct copier *c, struct pace_limits *from,
                    struct pace_limits *to)

@@ -183,6 +183,9 @@ extern const char *copier_error (const struct copier *c);
 
 extern void copier_get_stats (const struct copier *c, struct copier_stats *s);
 
+/* How long a write takes of late, until it is answered; 0: none was yet. */
+extern uint64_t copier_write_us (const struct copier *c);
+
 /* What was found best so far: of the reads and of the writes. */
 extern void copier_get_limits (const struct copier *c, struct pace_limits *from,
                                struct pace_limits *to);

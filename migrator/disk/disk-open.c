@@ -211,6 +211,21 @@ check_attached (struct disk *d, const struct control_answer *a)
 }
 
 static int
+check_pause (struct disk *d, const char *option, uint64_t ms)
+{
+  char asked[UNITS_TEXT_MAX], allowed[UNITS_TEXT_MAX];
+
+  if (ms <= d->max_gate_ms)
+    return 0;
+  failure_note (d->settings->failure,
+                "%s of %s is above what the proxy of %s allows: %s "
+                "(migrate-max-gate)",
+                option, units_format_ms (asked, ms), d->pair->source,
+                units_format_ms (allowed, d->max_gate_ms));
+  return -1;
+}
+
+static int
 attach (struct disk *d)
 {
   CLEANUP_ANSWER struct control_answer a = { 0 };
@@ -227,17 +242,10 @@ attach (struct disk *d)
   }
   if (check_attached (d, &a) == -1)
     return -1;
-  if (d->settings->options->max_pause_ms > d->max_gate_ms) {
-    char asked[UNITS_TEXT_MAX], allowed[UNITS_TEXT_MAX];
-
-    failure_note (d->settings->failure,
-                  "--max-pause of %s is above what the proxy of %s allows: %s "
-                  "(migrate-max-gate)",
-                  units_format_ms (asked, d->settings->options->max_pause_ms),
-                  d->pair->source, units_format_ms (allowed, d->max_gate_ms));
+  if (check_pause (d, "--max-pause", d->settings->options->max_pause_ms) == -1)
     return -1;
-  }
-  return 0;
+  return check_pause (d, "--max-pause-late",
+                      d->settings->options->max_pause_late_ms);
 }
 
 /* ---- opening: the destination ------------------------------------------ */

@@ -44,6 +44,7 @@ disk_start_pass (struct disk *d, enum pass_kind kind, bool checkpoints)
   d->began_to_copy = true;
   d->cursor = 0;
   d->taken_bytes = 0;
+  d->new_round = checkpoints;
   d->swept = false;
   d->stopped = false;
   if (d->take_bytes == 0)
@@ -206,9 +207,12 @@ disk_feed (struct disk *d)
   }
   d->take_pending = true;
   control_send (d->control, "take",
-                json_pack ("{s:I, s:I}", "cursor", (json_int_t)d->cursor,
-                           "max_bytes", (json_int_t)next_take_bytes (d)),
+                json_pack ("{s:I, s:I, s:b, s:b}", "cursor",
+                           (json_int_t)d->cursor, "max_bytes",
+                           (json_int_t)next_take_bytes (d), "new_round",
+                           (int)d->new_round, "not_hot", (int)d->not_hot),
                 NULL, 0, taken, d);
+  d->new_round = false;
 }
 
 uint64_t
@@ -226,9 +230,37 @@ disk_ask_status (struct disk *d)
   d->told_bytes = d->reported_bytes;
 }
 
+static enum mirror_state
+parse_mirror_state (const char *text)
+{
+  if (text == NULL || strcmp (text, "off") == 0 || strcmp (text, "ending") == 0)
+    return MIRROR_OFF;
+  return strcmp (text, "on") == 0 ? MIRROR_ON : MIRROR_STARTING;
+}
+
+static void
+note_load (struct disk_load *l, const json_t *status)
+{
+  const json_t *mirror = json_object_get (status, "mirror");
+  const json_t *throttle = json_object_get (status, "throttle");
+
+  protocol_get_u64 (status, "changed_bytes_per_second", &l->write_rate);
+  protocol_get_u64 (status, "touched_bytes_per_second", &l->touch_rate);
+  protocol_get_u64 (status, "redirtied_bytes_per_second", &l->redirty_rate);
+  protocol_get_u64 (status, "guest_bytes", &l->guest_bytes);
+  protocol_get_u64 (status, "hot_bytes", &l->hot_bytes);
+  l->mirror =
+    parse_mirror_state (json_string_value (json_object_get (mirror, "state")));
+  if (mirror != NULL)
+    protocol_get_u64 (mirror, "demotions", &l->demotions);
+  if (throttle != NULL)
+    protocol_get_u64 (throttle, "bytes_per_second", &l->throttle);
+}
+
 void
 disk_note_status (struct disk *d, const json_t *status)
 {
+  note_load (&d->load, status);
   protocol_get_u64 (status, "remaining_bytes", &d->remaining_bytes);
   protocol_get_u64 (status, "quarantined_bytes", &d->quarantined_bytes);
   protocol_get_u64 (status, "quarantine_ms", &d->quarantine_ms);

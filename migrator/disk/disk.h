@@ -28,6 +28,7 @@
 #include "extents.h"
 #include "nbd/endpoint.h"
 #include "policy/bucket.h"
+#include "policy/mirror.h"
 #include "proxy/control.h"
 
 struct disks;
@@ -113,6 +114,8 @@ struct disk {
   bool take_pending;
   uint64_t take_bytes;
   uint64_t taken_bytes; /* in this pass */
+  bool new_round;       /* nothing was taken in it yet */
+  bool not_hot;         /* what guests write again and again is left dirty */
   bool checkpoints;     /* it goes on for long: flushes beside the copying */
 
   struct question {
@@ -169,6 +172,19 @@ struct disk {
   uint64_t unanswered_ms;   /* for how long */
   uint64_t source_late_ms;  /* a write may land at the source; 0: none can */
   uint64_t dirty_rate;      /* bytes per second */
+
+  /* What guests do, by the same status; bytes per second of late.  And what the
+   * filter was asked to do about them (run/guests.c).
+   */
+  struct disk_load {
+    uint64_t write_rate, touch_rate, redirty_rate;
+    uint64_t guest_bytes, hot_bytes;
+    enum mirror_state mirror;
+    uint64_t demotions, throttle;
+    bool mirror_asked, mirror_pending, mirror_refused;
+    bool throttle_pending;
+    uint64_t throttle_asked;
+  } load;
 
   /* A random choice of places that were copied as data; and what was found
    * there in the end.

@@ -9,6 +9,7 @@
 
 #include "cleanup.h"
 #include "show/events.h"
+#include "run/guests.h"
 #include "run/liveness.h"
 #include "run/migration.h"
 #include "run/heartbeat.h"
@@ -76,6 +77,7 @@ predict (struct migration *m)
     .round_trips_us = (uint64_t)(loop_now_us () - begin) * ROUND_TRIPS,
   };
   m->predicted_ms = forecast_pause_ms (&in);
+  m->overhead_us = in.flush_us + in.round_trips_us;
   return 0;
 }
 
@@ -362,12 +364,13 @@ stay_ready (struct migration *m)
 
 /* ---- decisions --------------------------------------------------------- */
 
-static struct policy_snapshot
-measured (const struct migration *m)
+struct policy_snapshot
+converge_measured (const struct migration *m)
 {
-  return (struct policy_snapshot){
+  const struct options *o = m->disks.options;
+  struct policy_snapshot s = {
     .predicted_ms = m->predicted_ms,
-    .max_pause_ms = m->disks.max_pause_ms,
+    .max_pause_ms = m->max_pause_ms,
     .remaining_bytes = pass_remaining (m),
     .unverified_bytes = pass_unverified (m),
     .quarantined_bytes = pass_quarantined (m),
@@ -376,9 +379,35 @@ measured (const struct migration *m)
     .wait = m->wait,
     .finish_wished = m->finish_wished,
     .ready = m->phase == PHASE_READY,
-    .verify = m->disks.options->verify,
+    .verify = o->verify,
     .missed = m->missed,
+    .converge = m->converge,
+    .explain = o->explain,
+    .max_pause_late_ms = o->max_pause_late_ms,
+    .patience_ms = o->patience_ms,
+    .throttle_floor = o->throttle_floor,
+    .now_us = loop_now_us (),
+    .bulk_end_us = m->bulk_end_us,
+    .overhead_us = m->overhead_us,
+    .copy_rate = meter_bandwidth (&m->meter),
+    .pace = meter_pace (&m->meter),
   };
+
+  guests_measure (m, &s);
+  return s;
+}
+
+void
+converge_beat (struct migration *m)
+{
+  struct policy_snapshot s;
+  struct policy_decision d;
+
+  if (!m->rounds.on || m->disks.failure.stop != STOP_NO)
+    return;
+  s = converge_measured (m);
+  d = policy_beat (&m->policy, &s);
+  guests_apply (m, &d);
 }
 
 /* While it stays in sync it decides so again and again. */
@@ -440,12 +469,16 @@ converge (struct migration *m)
   int status = -1;
 
   rounds_go (m);
-  if (!rounds_wait_first (m) || dirty_round (m) == -1)
+  if (!rounds_wait_first (m))
+    return EXIT_FAILED;
+  m->bulk_end_us = loop_now_us ();
+  if (dirty_round (m) == -1)
     return EXIT_FAILED;
   while (status == -1 && m->disks.failure.stop == STOP_NO) {
-    const struct policy_snapshot s = measured (m);
+    const struct policy_snapshot s = converge_measured (m);
     const struct policy_decision d = policy_step (&m->policy, &s);
 
+    guests_apply (m, &d);
     tell (m, &d, &s);
     note_long_flush (m);
     status = carry_out (m, &d);

@@ -4,7 +4,15 @@
 #ifndef NBDMIGRATE_CONVERGE_H
 #define NBDMIGRATE_CONVERGE_H
 
+#include "policy/policy.h"
+
 struct migration;
+
+/* What the policy looks at, now; and what it says between two rounds, carried
+ * out.
+ */
+extern struct policy_snapshot converge_measured (const struct migration *m);
+extern void converge_beat (struct migration *m);
 
 /* Rounds and cut-overs until one succeeds, the bulk pass first.  Returns the
  * exit status; EXIT_FAILED also when m->disks.failure says that it was

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 #include "cleanup.h"
+#include "run/converge.h"
 #include "run/heartbeat.h"
 #include "run/measure.h"
 #include "run/migration.h"
@@ -46,9 +47,18 @@ wish_max_pause (struct migration *m, uint64_t max_pause_ms)
     }
   if (max_pause_ms == 0)
     return;
-  m->disks.max_pause_ms = max_pause_ms;
+  m->max_pause_ms = m->disks.max_pause_ms = max_pause_ms;
   policy_forget_misses (&m->policy);
   say_info ("the pause may now be %s long", text);
+}
+
+static void
+wish_converge (struct migration *m, const char *name)
+{
+  if (name == NULL || policy_converge_parse (name, &m->converge) == -1)
+    return; /* the filter lets only these names pass */
+  policy_forget_forecast (&m->policy);
+  say_info ("against a guest that is too fast: converge=%s", name);
 }
 
 static void
@@ -73,6 +83,7 @@ take_wishes (struct migration *m, json_t *wishes)
   }
   if (protocol_get_u64 (wishes, "max_pause_ms", &value) == 1)
     wish_max_pause (m, value);
+  wish_converge (m, json_string_value (json_object_get (wishes, "converge")));
   wish_finish (m, json_string_value (json_object_get (wishes, "finish")));
   if (json_is_true (json_object_get (wishes, "cancel")) &&
       m->disks.failure.stop == STOP_NO) {
@@ -148,6 +159,7 @@ heartbeat (struct migration *m)
   }
   if (m->phase != PHASE_CONNECT) /* not before 'started' */
     event_progress (progress);
+  converge_beat (m);
 }
 
 void

@@ -656,6 +656,9 @@ migrate (const struct options *options)
 {
   struct migration m = {
     .wait = options->wait,
+    .max_pause_ms = options->max_pause_ms,
+    .converge = options->converge,
+    .measures = { .max_pause_ms = options->max_pause_ms },
     .predicted_ms = FORECAST_NEVER,
     .started_us = loop_now_us (),
   };

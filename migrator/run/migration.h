@@ -3,6 +3,7 @@
  *
  *   migrate.c              start and end, and what is said then
  *   converge.c             what the policy decides, carried out
+ *   guests.c               the measures against guests that are too fast
  *   rounds.c               copying, round after round
  *   pass.c                 what stops it: a pass of another kind, a flush
  *   liveness.c             whether the destinations answer
@@ -46,6 +47,8 @@ struct migration {
   bool wait;
   bool finish_wished; /* 'nbdmigrate finish' came: finish_wish is the mode */
   enum finish finish_wish;
+  uint64_t max_pause_ms; /* disks.max_pause_ms may be --max-pause-late */
+  enum policy_converge converge;
 
   enum phase phase;
   unsigned passes; /* that copied something, the bulk pass included */
@@ -53,12 +56,15 @@ struct migration {
   struct rounds rounds;
   uint64_t behind_bytes; /* dirty, but left to the next pass */
   struct policy policy;
+  struct policy_measures measures; /* that were decided last */
   bool sampled;          /* evidence_copied, for the cut-over to come */
   bool missed;           /* the pause was tried just now, in vain */
   uint64_t flush_us;     /* the latest flush of all destinations */
   bool long_flush_said;  /* since it was ready last */
   uint64_t predicted_ms; /* the pause, FORECAST_NEVER if not known */
+  uint64_t overhead_us;  /* of it: the flush, and round trips */
   int64_t started_us;    /* monotonic */
+  int64_t bulk_end_us;   /* the same; 0: it has not ended */
   int64_t next_heartbeat_us;
   unsigned publishing; /* heartbeats not yet answered */
   int64_t next_show_us;

@@ -151,8 +151,10 @@ pass_begin (struct migration *m, enum pass_kind kind, bool checkpoints)
                                : kind == PASS_VERIFY ? pass_unverified (m)
                                                      : pass_quarantined (m));
   m->behind_bytes = 0;
-  for (i = 0; i < m->disks.n; ++i)
+  for (i = 0; i < m->disks.n; ++i) {
+    m->disks.v[i].not_hot = checkpoints && m->measures.hot_last;
     disk_start_pass (&m->disks.v[i], kind, checkpoints);
+  }
 }
 
 bool

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "run/converge.h"
 #include "run/liveness.h"
 #include "run/migration.h"
 #include "run/pass.h"
@@ -202,6 +203,27 @@ note_shared_memory (struct snapshot *s, const struct migration *m)
   }
 }
 
+static void
+note_guests (struct snapshot *s, const struct migration *m)
+{
+  static const char *const states[] = {
+    [MIRROR_OFF] = "off",
+    [MIRROR_STARTING] = "starting",
+    [MIRROR_ON] = "on",
+  };
+  static const char *const verdicts[] = {
+    [FORECAST_UNKNOWN] = "unknown",
+    [FORECAST_CONVERGES] = "converges",
+    [FORECAST_DIVERGES] = "diverges",
+  };
+  const struct policy_snapshot p = converge_measured (m);
+
+  s->converge = policy_converge_name (p.converge);
+  s->mirror = states[p.mirror];
+  s->throttle = p.throttle;
+  s->outlook = verdicts[policy_outlook (&p).verdict];
+}
+
 struct snapshot
 snapshot_of (struct migration *m)
 {
@@ -242,6 +264,7 @@ snapshot_of (struct migration *m)
   note_late (&s, m);
   note_shared_memory (&s, m);
   note_limits (&s, m);
+  note_guests (&s, m);
   return s;
 }
 

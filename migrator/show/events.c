@@ -138,6 +138,15 @@ event_policy (const char *decision, const char *reason)
 }
 
 void
+event_measure (const char *what, const char *reason, bool would)
+{
+  if (enabled)
+    emit (OUTPUT_LINE, "policy",
+          json_pack ("{s:s, s:s, s:b}", "decision", what, "reason", reason,
+                     "explained_only", (int)would));
+}
+
+void
 event_decision (const char *decision, const char *reason,
                 uint64_t predicted_pause_ms, uint64_t max_pause_ms,
                 uint64_t remaining_bytes)

@@ -25,6 +25,9 @@ extern void event_progress (json_t *progress);
 extern void event_policy (const char *decision, const char *reason);
 
 /* The same of what to do next, with what was measured (snapshot.h). */
+/* A measure against guests that are too fast; or it would be taken. */
+extern void event_measure (const char *what, const char *reason, bool would);
+
 extern void event_decision (const char *decision, const char *reason,
                             uint64_t predicted_pause_ms, uint64_t max_pause_ms,
                             uint64_t remaining_bytes);

@@ -176,6 +176,23 @@ note_late (struct line *l, const json_t *p)
               (number (p, "late_ms") + 999) / 1000);
 }
 
+/* What is done to the guest. */
+static void
+note_guests (struct line *l, const json_t *p)
+{
+  const char *mirror = json_string_value (json_object_get (p, "mirror"));
+  const uint64_t limit = number (p, "throttle");
+  char text[UNITS_TEXT_MAX];
+
+  if (l->note[0] != '\0')
+    return;
+  if (limit > 0)
+    snprintf (l->note, sizeof l->note, " guest limited to %s/s",
+              brief (text, limit));
+  else if (mirror != NULL && strcmp (mirror, "on") == 0)
+    snprintf (l->note, sizeof l->note, " mirroring");
+}
+
 static void
 fill_line (struct line *l, const json_t *p, const char *phase)
 {
@@ -196,6 +213,7 @@ fill_line (struct line *l, const json_t *p, const char *phase)
   note_silence (l, p);
   if (is_phase (p, "dirty") || waits (p))
     note_late (l, p);
+  note_guests (l, p);
 }
 
 static unsigned

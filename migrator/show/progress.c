@@ -77,28 +77,41 @@ add_limits (json_t *progress, const struct snapshot *s)
   return progress;
 }
 
+static json_t *
+add_guests (json_t *progress, const struct snapshot *s)
+{
+  json_object_set_new (progress, "converge", json_string (s->converge));
+  json_object_set_new (progress, "mirror", json_string (s->mirror));
+  json_object_set_new (progress, "throttle",
+                       json_integer ((json_int_t)s->throttle));
+  json_object_set_new (progress, "outlook", json_string (s->outlook));
+  return progress;
+}
+
 json_t *
 progress_json (const struct snapshot *s)
 {
-  return add_limits (
-    add_shared_memory (
-      add_late (
-        json_pack (
-          "{s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:s, "
-          "s:b, s:I, "
-          "s:I, s:I, s:s?, s:I}",
-          "phase", s->phase, "pass", (int)s->pass, "percent", (int)s->percent,
-          "pass_bytes", (json_int_t)s->pass_bytes, "pass_total_bytes",
-          (json_int_t)s->pass_total_bytes, "copied_bytes",
-          (json_int_t)s->copied_bytes, "bytes_per_second",
-          (json_int_t)s->bytes_per_second, "dirty_bytes_per_second",
-          (json_int_t)s->dirty_bytes_per_second, "remaining_bytes",
-          (json_int_t)s->remaining_bytes, "predicted_pause_ms",
-          or_null (s->predicted_pause_ms), "eta_ms", or_null (s->eta_ms),
-          "finish", s->finish, "wait", (int)s->wait, "max_pause_ms",
-          (json_int_t)s->max_pause_ms, "rate", (json_int_t)s->rate,
-          "disk_count", (json_int_t)s->nr_disks, "silent", s->silent,
-          "silent_ms", (json_int_t)s->silent_ms),
+  return add_guests (
+    add_limits (
+      add_shared_memory (
+        add_late (
+          json_pack (
+            "{s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:s, "
+            "s:b, s:I, "
+            "s:I, s:I, s:s?, s:I}",
+            "phase", s->phase, "pass", (int)s->pass, "percent", (int)s->percent,
+            "pass_bytes", (json_int_t)s->pass_bytes, "pass_total_bytes",
+            (json_int_t)s->pass_total_bytes, "copied_bytes",
+            (json_int_t)s->copied_bytes, "bytes_per_second",
+            (json_int_t)s->bytes_per_second, "dirty_bytes_per_second",
+            (json_int_t)s->dirty_bytes_per_second, "remaining_bytes",
+            (json_int_t)s->remaining_bytes, "predicted_pause_ms",
+            or_null (s->predicted_pause_ms), "eta_ms", or_null (s->eta_ms),
+            "finish", s->finish, "wait", (int)s->wait, "max_pause_ms",
+            (json_int_t)s->max_pause_ms, "rate", (json_int_t)s->rate,
+            "disk_count", (json_int_t)s->nr_disks, "silent", s->silent,
+            "silent_ms", (json_int_t)s->silent_ms),
+          s),
         s),
       s),
     s);

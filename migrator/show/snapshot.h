@@ -45,6 +45,13 @@ struct snapshot {
   bool shared_memory;            /* the source is read through it */
   const char *not_shared_memory; /* if not: why, or NULL: not known yet */
 
+  /* Against guests that write faster than is copied: what may be done, and what
+   * is: "off", "starting" or "on"; bytes per second of all disks, 0: no limit.
+   * And what the load of late comes to: "unknown", "converges" or "diverges".
+   */
+  const char *converge, *mirror, *outlook;
+  uint64_t throttle;
+
   const char *silent; /* which side does not answer, or NULL */
   uint64_t silent_ms;
 

@@ -293,7 +293,7 @@ command_status (struct call *call)
 /* ---- wish -------------------------------------------------------------- */
 
 static const char *const wish_names[] = { "rate", "max_pause_ms", "finish",
-                                          "cancel" };
+                                          "converge", "cancel" };
 #define NR_WISHES (sizeof wish_names / sizeof wish_names[0])
 
 /* What nobody would read is not accepted in silence. */
@@ -318,6 +318,25 @@ check_names (struct call *call)
 }
 
 static int
+check_converge (struct call *call)
+{
+  static const char *const names[] = { "auto", "mirror", "throttle", "off" };
+  const char *name;
+
+  if (call_string (call, "converge", false, &name) == -1)
+    return -1;
+  for (size_t i = 0; name && i < sizeof names / sizeof names[0]; i++)
+    if (strcmp (name, names[i]) == 0)
+      return 0;
+  if (name)
+    call_fail (call, "BadArgument",
+               "\"converge\" must be auto, mirror, throttle or off, not "
+               "\"%.40s\"",
+               name);
+  return name ? -1 : 0;
+}
+
+static int
 check_wishes (struct call *call)
 {
   const char *finish;
@@ -327,7 +346,7 @@ check_wishes (struct call *call)
   if (check_names (call) == -1 ||
       call_u64 (call, "rate", false, &number) == -1 ||
       call_u64 (call, "max_pause_ms", false, &number) == -1 ||
-      call_finish (call, false, &finish) == -1 ||
+      call_finish (call, false, &finish) == -1 || check_converge (call) == -1 ||
       call_bool (call, "cancel", false, &cancel) == -1)
     return -1;
   if (!cancel)

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include <string.h>
+
+#include "base/say.h"
+#include "disks/drive.h"
+#include "run/guests.h"
+#include "run/migration.h"
+#include "show/events.h"
+
+/* ---- how it is --------------------------------------------------------- */
+
+/* The worst of all disks. */
+static enum mirror_state
+mirror_state (const struct migration *m)
+{
+  enum mirror_state worst = MIRROR_ON;
+  size_t i;
+
+  for (i = 0; i < m->disks.n; ++i)
+    if (m->disks.v[i].load.mirror < worst)
+      worst = m->disks.v[i].load.mirror;
+  return m->disks.n > 0 ? worst : MIRROR_OFF;
+}
+
+void
+guests_measure (const struct migration *m, struct policy_snapshot *s)
+{
+  size_t i;
+
+  s->mirror = mirror_state (m);
+  for (i = 0; i < m->disks.n; ++i) {
+    const struct disk_load *l = &m->disks.v[i].load;
+    const struct copier *copier = m->disks.v[i].copier;
+    const uint64_t us = copier ? copier_write_us (copier) : 0;
+
+    s->disk_bytes += m->disks.v[i].disk_bytes;
+    s->write_rate += l->write_rate;
+    s->touch_rate += l->touch_rate;
+    s->dirty_rate += m->disks.v[i].dirty_rate;
+    s->redirty_rate += l->redirty_rate;
+    s->guest_bytes += l->guest_bytes;
+    s->hot_bytes += l->hot_bytes;
+    s->demotions += (unsigned)l->demotions;
+    s->throttle += l->throttle;
+    s->mirror_refused |= l->mirror_refused;
+    if (us > s->destination_us)
+      s->destination_us = us;
+  }
+}
+
+/* ---- mirror ------------------------------------------------------------ */
+
+/* It is asked for again if it is still wanted: something of an earlier session
+ * may have to be answered first (Busy), or a wish came between.
+ */
+static void
+mirror_answered (void *opaque, const struct control_answer *a)
+{
+  struct disk *d = opaque;
+
+  d->load.mirror_pending = false;
+  if (a->value != NULL)
+    return;
+  d->load.mirror_asked = false;
+  d->load.mirror_refused =
+    a->error_class == NULL || strcmp (a->error_class, "Busy") != 0;
+}
+
+static void
+ask_mirror (struct disk *d, const struct policy_measures *measures)
+{
+  if (d->load.mirror_pending || d->load.mirror_asked == measures->mirror ||
+      (measures->mirror && d->load.mirror_refused))
+    return;
+  d->load.mirror_pending = true;
+  d->load.mirror_asked = measures->mirror;
+  control_send (d->control, "mirror",
+                json_pack ("{s:b, s:I}", "enabled", (int)measures->mirror,
+                           "max_ms", (json_int_t)measures->mirror_wait_ms),
+                NULL, 0, mirror_answered, d);
+}
+
+/* ---- throttle ---------------------------------------------------------- */
+
+static void
+throttle_answered (void *opaque, const struct control_answer *a)
+{
+  struct disk *d = opaque;
+
+  d->load.throttle_pending = false;
+  if (a->value == NULL)
+    d->load.throttle_asked = 0;
+}
+
+/* A disk's part is as large as what its guest writes, and each gets a quarter
+ * of an equal part at least, so that one that begins to write can be seen to.
+ */
+static uint64_t
+share_of (const struct migration *m, const struct disk *d, uint64_t limit)
+{
+  const double n = (double)m->disks.n;
+  double sum = 0, part;
+  size_t i;
+
+  for (i = 0; i < m->disks.n; ++i)
+    sum += (double)m->disks.v[i].load.write_rate;
+  part = sum > 0 ? (double)d->load.write_rate / sum : 1 / n;
+  part = part * 0.75 + 0.25 / n;
+  return 1 + (uint64_t)((double)limit * part);
+}
+
+static void
+ask_throttle (struct migration *m, struct disk *d, uint64_t limit)
+{
+  const uint64_t share = limit > 0 ? share_of (m, d, limit) : 0;
+
+  if (d->load.throttle_pending || d->load.throttle_asked == share)
+    return;
+  d->load.throttle_pending = true;
+  d->load.throttle_asked = share;
+  control_send (d->control, "throttle",
+                json_pack ("{s:I}", "bytes_per_second", (json_int_t)share),
+                NULL, 0, throttle_answered, d);
+}
+
+/* ---- all of it --------------------------------------------------------- */
+
+static void
+tell (const struct policy_change *c)
+{
+  event_measure (c->what, c->reason, c->would);
+  say_info ("%s%s", c->would ? "it would be so now: " : "", c->reason);
+}
+
+void
+guests_apply (struct migration *m, const struct policy_decision *d)
+{
+  unsigned c;
+  size_t i;
+
+  for (c = 0; c < d->nr_changes; ++c)
+    tell (&d->changes[c]);
+  m->measures = d->measures;
+  m->disks.max_pause_ms = d->measures.max_pause_ms;
+  for (i = 0; i < m->disks.n; ++i)
+    if (disk_is_connected (&m->disks.v[i]) && m->disks.v[i].begun) {
+      ask_mirror (&m->disks.v[i], &d->measures);
+      ask_throttle (m, &m->disks.v[i], d->measures.throttle);
+    }
+}
