@@ -134,7 +134,8 @@ event_policy (const char *decision, const char *reason)
 {
   if (enabled)
     emit (OUTPUT_LINE, "policy",
-          json_pack ("{s:s, s:s}", "decision", decision, "reason", reason));
+          json_pack ("{s:s, s:s, s:b}", "decision", decision, "reason", reason,
+                     "explained_only", 0));
 }
 
 void
@@ -157,8 +158,9 @@ event_decision (const char *decision, const char *reason,
 
   if (enabled)
     emit (OUTPUT_LINE, "policy",
-          json_pack ("{s:s, s:s, s:O, s:I, s:I}", "decision", decision,
-                     "reason", reason, "predicted_pause_ms", ms, "max_pause_ms",
+          json_pack ("{s:s, s:s, s:b, s:O, s:I, s:I}", "decision", decision,
+                     "reason", reason, "explained_only", 0,
+                     "predicted_pause_ms", ms, "max_pause_ms",
                      (json_int_t)max_pause_ms, "remaining_bytes",
                      (json_int_t)remaining_bytes));
   json_decref (ms);
