@@ -51,4 +51,6 @@ gnuplot -e "dir='$out/pause.data'; picture='$out/pause.svg'" \
   -e "loads='$(jq -r '.loads | join(" ")' "$out/pause.json")'" \
   -e "programs='$(jq -r '.programs | join(" ")' "$out/pause.json")'" \
   "$here/report-pause.gnuplot"
+# It can be put beside docs/performance.md as it is.
+sed -i '1a <!-- SPDX-License-Identifier: BSD-3-Clause -->' "$out/pause.svg"
 echo "(picture: $out/pause.svg)"
