@@ -74,7 +74,7 @@ start_nbdkit destination --filter=rate memory $size rate=256M burstiness=0.05
 fill "$(uri proxy)" 100
 start_guest guest "$(uri proxy)" --initial "$pattern" --rate 8M --depth 4
 # So the copy is slower than the guest, and the destination is not.
-start_migrate --wait --finish=detach --converge=mirror --rate=16M \
+start_migrate --wait --finish=detach --converge=mirror --rate=4M \
   --background=0 --max-pause=80ms "$(uri proxy)" "$(uri destination)"
 mirror_is ()
 {
