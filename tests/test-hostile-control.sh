@@ -75,7 +75,8 @@ refused_as BadArgument attach '{"export": 5}'
 talk attach '{"export": "", "unknown member": [1, 2, 3]}'
 refused_as SessionBusy begin '{"destination": "nbd://localhost/"}'
 for command in "take" "done" failed flush-begin flush-end compare compared \
-               hold release mirror throttle prepare commit rollback publish lost end; do
+               hold release mirror throttle prepare commit rollback publish \
+               lost end; do
   refused_as NoSession $command '{}'
 done
 refused_as BadArgument wish '{"rate": -1}'
