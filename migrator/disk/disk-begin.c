@@ -76,17 +76,20 @@ promise (const struct disk *d)
 /* The filter gets our sockets to the destination, so that it can make sure that
  * nothing of ours is sent after the session's end (R7), and the ledger of them,
  * which tells what may still be carried out then (R17).  How many descriptors;
- * *ledger_fd is closed by the caller, or -1: it does without.
+ * *ledger_fd is closed by the caller, or -1: it does without.  Less than 0: one
+ * of the connections was closed.
  */
-static unsigned
+static int
 prepare_sockets (struct disk *d, int fds[], int *ledger_fd)
 {
   struct endpoint *e = d->destination;
   unsigned i;
 
+  for (i = 0; i < e->nr_connections; ++i)
+    if ((fds[i] = connection_socket (e->connections[i])) == -1)
+      return -1;
   d->ledger = ledger_create (ledger_fd);
   for (i = 0; i < e->nr_connections; ++i) {
-    fds[i] = e->connections[i]->sock;
     socket_reset_at_close (fds[i]);
     if (d->ledger != NULL)
       e->connections[i]->line = &d->ledger->lines[i];
@@ -116,10 +119,17 @@ disk_begin (struct disk *d)
   const struct options *o = d->settings->options;
   CLEANUP_FREE char *promised = promise (d);
   int fds[ENDPOINT_CONNECTIONS_MAX + 2], ledger_fd;
-  unsigned n = prepare_sockets (d, fds, &ledger_fd);
-  const bool shared = prepare_memory (d, &fds[n]);
+  const int n = prepare_sockets (d, fds, &ledger_fd);
+  bool shared;
 
-  n += shared;
+  if (n < 0) {
+    failure_note (d->settings->failure,
+                  "starting the migration of %s: %s has closed a connection; "
+                  "run it again",
+                  d->pair->source, d->pair->destination);
+    return;
+  }
+  shared = prepare_memory (d, &fds[n]);
   d->beginning = true;
   control_send (d->control, "begin",
                 json_pack ("{s:s, s:s, s:b, s:b, s:b}", "destination",
@@ -127,7 +137,7 @@ disk_begin (struct disk *d)
                            promised ? promised : "no memory", "restart",
                            o->restart, "incremental", o->incremental,
                            "shared_memory", shared),
-                fds, n, begun, d);
+                fds, n + shared, begun, d);
   if (ledger_fd != -1)
     close (ledger_fd);
 }

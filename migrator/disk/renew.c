@@ -96,25 +96,47 @@ told (void *opaque, const struct control_answer *a)
   change_ledger (d);
 }
 
+/* Those in use, and the one that has come as number nr_connections. */
+static struct connection *
+connection_at (const struct disk *d, unsigned i)
+{
+  const struct endpoint *e = d->destination;
+
+  return i < e->nr_connections ? e->connections[i] : d->renewal.coming;
+}
+
+/* Whether all have a socket.  (The number of one that was closed is that of the
+ * next file that is opened.)
+ */
+static bool
+get_sockets (const struct disk *d, int fds[])
+{
+  unsigned i;
+
+  for (i = 0; i <= d->destination->nr_connections; ++i)
+    if ((fds[i] = connection_socket (connection_at (d, i))) == -1)
+      return false;
+  return true;
+}
+
 /* R6a, R7: the filter gets all sockets and a ledger of them, and forgets the
- * ones that it had.
+ * ones that it had.  If one was closed meanwhile, not in this round: in the
+ * next it is known what was lost with it.
  */
 static void
 tell (struct disk *d)
 {
   struct renewal *r = &d->renewal;
-  const struct endpoint *e = d->destination;
   int fds[ENDPOINT_CONNECTIONS_MAX + 1], ledger_fd;
   unsigned i;
 
+  if (!get_sockets (d, fds))
+    return;
   r->ledger = ledger_create (&ledger_fd);
-  for (i = 0; i <= e->nr_connections; ++i) {
-    struct connection *c =
-      i < e->nr_connections ? e->connections[i] : r->coming;
-
-    fds[i] = c->sock;
+  for (i = 0; i <= d->destination->nr_connections; ++i) {
     socket_reset_at_close (fds[i]);
-    unanswered_begin_change (c, r->ledger ? &r->ledger->lines[i] : NULL);
+    unanswered_begin_change (connection_at (d, i),
+                             r->ledger ? &r->ledger->lines[i] : NULL);
   }
   if (r->ledger != NULL)
     fds[i++] = ledger_fd;
@@ -131,7 +153,11 @@ watch_attempt (struct disk *d, struct endpoint *e, struct renewal *r,
 {
   char *why;
 
-  if (connection_has_come (r->coming)) {
+  if (!connection_alive (r->coming)) {
+    note_why (r, strdup (r->coming->why));
+    give_up_attempt (r, now_us);
+  }
+  else if (connection_has_come (r->coming)) {
     if (!endpoint_matches (d->destination, r->coming, &disk_more_options, &why))
       failure_note (d->settings->failure, "connecting to %s again: %s",
                     d->pair->destination, why ? why : "no memory");
@@ -139,11 +165,6 @@ watch_attempt (struct disk *d, struct endpoint *e, struct renewal *r,
       tell (d);
     else
       use (e, r);
-    return;
-  }
-  if (!connection_alive (r->coming)) {
-    note_why (r, strdup (r->coming->why));
-    give_up_attempt (r, now_us);
   }
   else if (connection_is_resolving (r->coming))
     r->begun_us = now_us;

@@ -50,6 +50,12 @@ connection_alive (const struct connection *c)
   return c->why == NULL;
 }
 
+int
+connection_socket (const struct connection *c)
+{
+  return is_broken (c->nbd) ? -1 : c->sock;
+}
+
 bool
 connection_holds_nothing (const struct connection *c)
 {

@@ -38,7 +38,7 @@ struct connection {
   struct watch watch;
   struct loop *loop;
   struct nbd_handle *nbd;
-  int sock; /* for shutting down; owned by nbd */
+  int sock; /* owned by nbd, which may have closed it: connection_socket */
   unsigned in_flight;
   struct io *ios;      /* the requests in flight */
   int64_t answered_us; /* when the last one ended */
@@ -109,6 +109,12 @@ extern bool connection_is_resolving (const struct connection *c);
 extern void connection_close (struct connection *c);
 
 extern bool connection_alive (const struct connection *c);
+
+/* Its socket, to be handed on; -1: libnbd has closed it.  So it does at once
+ * where a request meets a server that is gone, while the connection counts as
+ * alive until the loop has run.
+ */
+extern int connection_socket (const struct connection *c);
 
 /* Nothing is in flight, and all that was written was flushed: nothing is lost
  * with it.
