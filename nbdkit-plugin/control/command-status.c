@@ -321,7 +321,7 @@ static int
 check_converge (struct call *call)
 {
   static const char *const names[] = { "auto", "mirror", "throttle", "off" };
-  const char *name;
+  const char *name = NULL;
 
   if (call_string (call, "converge", false, &name) == -1)
     return -1;
