@@ -741,6 +741,13 @@ chunks_lost (struct chunks *c)
   move_all (&c->dirty, &c->flushing);
 }
 
+void
+chunks_mirror_lost (struct chunks *c)
+{
+  chunks_lost (c);
+  bitmap_or (&c->dirty, &c->leased);
+}
+
 bool
 chunks_interrupt (struct chunks *c)
 {

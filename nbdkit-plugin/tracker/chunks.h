@@ -142,6 +142,8 @@ extern int chunks_differ (struct chunks *c, const struct extents *e,
 extern void chunks_flush_begin (struct chunks *c);
 extern void chunks_flush_end (struct chunks *c, bool success);
 extern void chunks_lost (struct chunks *c);
+/* The same, and what is leased stays so, and is dirty. */
+extern void chunks_mirror_lost (struct chunks *c);
 
 /* The session is gone (R7).  True if a chunk was quarantined. */
 extern bool chunks_interrupt (struct chunks *c);

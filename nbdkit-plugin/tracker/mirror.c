@@ -82,5 +82,5 @@ tracker_mirror_lost (struct tracker *t)
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
   tracker_apply_deadline (t);
   inflight_conflict (&t->in_flight);
-  chunks_lost (&t->chunks);
+  chunks_mirror_lost (&t->chunks);
 }

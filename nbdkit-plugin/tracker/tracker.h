@@ -221,9 +221,10 @@ extern bool tracker_is_tracking (struct tracker *t);
  */
 extern void tracker_mirror (struct tracker *t, uint32_t block_bytes);
 
-/* What was mirrored and not flushed may be gone: U and F become D, and what is
- * under way comes into conflict (R6a).  The epoch stays: what was copied over
- * other connections is proven by flushes of theirs, or is lost with them.
+/* What was written and not flushed may be gone: U and F become D, and what is
+ * under way comes into conflict (R6a).  So does what is leased, which becomes D
+ * as well: it may have been acknowledged already, and a server that could not
+ * write it out says so only once, here.  So the epoch can stay.
  */
 extern void tracker_mirror_lost (struct tracker *t);
 

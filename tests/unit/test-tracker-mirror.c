@@ -317,6 +317,26 @@ test_losses (void)
   tracker_free (t);
 }
 
+/* A server that cannot write out what it has acknowledged says so once, and
+ * that may be to the mirror, before the migrator has said "done".
+ */
+static void
+test_loss_under_lease (void)
+{
+  struct tracker *t = new_mirror ();
+
+  tracker_mirror (t, 0);
+  CU_ASSERT_FALSE (goes_to_both (t, 0, 2));
+
+  CLEANUP_EXTENTS struct extents e = lease (t, false);
+
+  tracker_mirror_lost (t);
+  CU_ASSERT_EQUAL (tracker_done (t, &e, tracker_epoch (t)), 0);
+  flush (t);
+  CU_ASSERT_EQUAL (status (t).dirty_bytes, CHUNK);
+  tracker_free (t);
+}
+
 /* It has ended before the flush was asked for, or after. */
 static void
 test_flush (void)
@@ -412,6 +432,7 @@ main (void)
     { "a lease in between", test_take_conflicts },
     { "a comparison in between", test_compare_conflicts },
     { "losses in between", test_losses },
+    { "a loss while something is leased", test_loss_under_lease },
     { "flushes", test_flush },
     { "the session ends", test_session_ends },
     { "a commit ends it", test_commit },
