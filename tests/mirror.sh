@@ -26,7 +26,8 @@ start_mirror ()
   rm -rf "$tmp/proxy.dir" "$tmp/destination.cue" "$tmp/guest.record"
   truncate -s 0 "$tmp/destination.img"
   truncate -s "$bytes" "$tmp/destination.img"
-  start_proxy proxy memory "$bytes" migrate-chunk=$chunk "${proxy_options[@]}"
+  start_proxy proxy memory "$bytes" migrate-chunk=$chunk \
+    migrate-max-gate=60s "${proxy_options[@]}"
   start_late destination "$@"
   # Somebody has to open the export first.
   nbdinfo --size "$(uri proxy)" > "$tmp/size.out"

@@ -17,7 +17,6 @@ requires nbdkit nbdcopy jq nbdinfo
 
 RANDOM=$((seed % 32768))
 chunks=64
-proxy_options=(migrate-max-gate=60s)
 start_mirror $((chunks * chunk))
 start_guest guest "$(uri proxy)" --depth 16 --connections 2 --cells 512 \
   --rate 512K

@@ -171,8 +171,12 @@ start_late destination volatile=1
 stop_mirror
 
 echo "-- not without multi-conn"
+proxy_options=(migrate-max-gate=2s)
 start_mirror $chunk multi-conn=0
 talk mirror '{"enabled": true}'
 wait_for mirror_is off
 must_be_tracked '.mirror.why | test("multi-conn")'
+echo "   nor may a guest wait longer than at the gate"
+ask mirror '{"enabled": true, "max_ms": 2001}'
+[[ $answer == *migrate-max-gate* ]] || fail "not refused: $answer"
 stop_mirror

@@ -181,7 +181,8 @@ struct disk {
     uint64_t guest_bytes, hot_bytes;
     enum mirror_state mirror;
     uint64_t demotions, throttle;
-    bool mirror_asked, mirror_pending, mirror_refused;
+    uint64_t mirror_asked_ms; /* how long a guest waits for it; 0: off */
+    bool mirror_pending, mirror_refused;
     bool throttle_pending;
     uint64_t throttle_asked;
   } load;

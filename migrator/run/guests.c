@@ -62,7 +62,7 @@ mirror_answered (void *opaque, const struct control_answer *a)
   d->load.mirror_pending = false;
   if (a->value != NULL)
     return;
-  d->load.mirror_asked = false;
+  d->load.mirror_asked_ms = 0;
   d->load.mirror_refused =
     a->error_class == NULL || strcmp (a->error_class, "Busy") != 0;
 }
@@ -70,11 +70,13 @@ mirror_answered (void *opaque, const struct control_answer *a)
 static void
 ask_mirror (struct disk *d, const struct policy_measures *measures)
 {
-  if (d->load.mirror_pending || d->load.mirror_asked == measures->mirror ||
+  const uint64_t wait_ms = measures->mirror ? measures->mirror_wait_ms : 0;
+
+  if (d->load.mirror_pending || d->load.mirror_asked_ms == wait_ms ||
       (measures->mirror && d->load.mirror_refused))
     return;
   d->load.mirror_pending = true;
-  d->load.mirror_asked = measures->mirror;
+  d->load.mirror_asked_ms = wait_ms;
   control_send (d->control, "mirror",
                 json_pack ("{s:b, s:I}", "enabled", (int)measures->mirror,
                            "max_ms", (json_int_t)measures->mirror_wait_ms),

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 
+#include "base/config.h"
 #include "call.h"
 #include "cleanup.h"
 #include "command-mirror.h"
@@ -11,27 +12,36 @@
 #include "uri.h"
 
 #define MAX_MS_DEFAULT 100
-#define MAX_MS_LIMIT 60000
 
-/* The answer is given at once; 'status' tells what becomes of it. */
+static unsigned
+default_ms (void)
+{
+  return config.max_gate_ms < MAX_MS_DEFAULT ? config.max_gate_ms
+                                             : MAX_MS_DEFAULT;
+}
+
+/* No session has a guest wait for longer than migrate-max-gate (R8).  The
+ * answer is given at once; 'status' tells what becomes of it.
+ */
 json_t *
 command_mirror (struct call *call)
 {
   struct export *e = call->export;
-  uint64_t max_ms = MAX_MS_DEFAULT;
+  uint64_t max_ms = default_ms ();
   bool enabled;
 
   if (call_bool (call, "enabled", true, &enabled) == -1 ||
       call_u64 (call, "max_ms", false, &max_ms) == -1)
     return NULL;
-  if (max_ms == 0 || max_ms > MAX_MS_LIMIT)
-    return call_fail (call, "BadArgument",
-                      "\"max_ms\": %" PRIu64 " must be from 1 to %d", max_ms,
-                      MAX_MS_LIMIT);
   if (!enabled) {
     mirroring_disable (e);
     return json_object ();
   }
+  if (max_ms == 0 || max_ms > config.max_gate_ms)
+    return call_fail (call, "BadArgument",
+                      "\"max_ms\": %" PRIu64 " must be from 1 to %u "
+                      "(migrate-max-gate)",
+                      max_ms, config.max_gate_ms);
   if (e->session.last_end != RECORD_END_NONE)
     return call_fail (call, "BadArgument",
                       "mirror: the migration is committed already");
