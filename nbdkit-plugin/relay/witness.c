@@ -4,8 +4,13 @@
 
 #include "witness.h"
 
-/* While all places are taken, one is given to every so many'th write. */
+/* While all places are taken, one is given away after so many writes. */
 #define EVERY 16
+
+/* Of those that were flushed, so many are not given away: what takes their
+ * places proves nothing before it is flushed.
+ */
+#define FLUSHED_LEAST (WITNESSES - 4)
 
 static bool
 overlaps (const struct witness *p, uint64_t offset, uint64_t length)
@@ -46,8 +51,31 @@ is_zero (const uint8_t *p, size_t length)
   return p[0] == 0 && memcmp (p, p + 1, length - 1) == 0;
 }
 
+static unsigned
+count_flushed (const struct witnesses *w)
+{
+  unsigned n = 0;
+
+  for (size_t i = 0; i < WITNESSES; ++i)
+    n += w->v[i].length > 0 && w->v[i].flushed;
+  return n;
+}
+
+/* There is one. */
+static struct witness *
+next_flushed (struct witnesses *w)
+{
+  struct witness *p;
+
+  do
+    p = &w->v[w->next++ % WITNESSES];
+  while (!p->flushed);
+  return p;
+}
+
 /* A free place; with none, now and then one that was flushed, so that what is
- * remembered is not all of the first minutes.  NULL: no place.
+ * remembered is not all of the first minutes.  NULL: no place.  (Many writes
+ * may be answered while none begins.)
  */
 static struct witness *
 find_place (struct witnesses *w)
@@ -56,13 +84,10 @@ find_place (struct witnesses *w)
     if (w->v[i].length == 0)
       return &w->v[i];
   }
-  if (w->writes % EVERY == 0) {
-    struct witness *const p = &w->v[w->next++ % WITNESSES];
-
-    if (p->flushed)
-      return p;
-  }
-  return NULL;
+  if (w->writes - w->given_away < EVERY || count_flushed (w) <= FLUSHED_LEAST)
+    return NULL;
+  w->given_away = w->writes;
+  return next_flushed (w);
 }
 
 /* The first whole blocks of a range; NULL: there is nothing to be taken. */

@@ -42,8 +42,9 @@ struct witness {
 
 struct witnesses {
   struct witness v[WITNESSES];
-  uint64_t writes; /* begun so far */
-  unsigned next;   /* the place that is taken when all are full */
+  uint64_t writes;     /* begun so far */
+  uint64_t given_away; /* 'writes' when a place was, with all of them full */
+  unsigned next;       /* the place that is, if it was flushed */
   bool trimmed;
   bool failed;            /* a write or a flush */
   bool not_ours;          /* others write there */

@@ -115,6 +115,29 @@ test_many (void)
     CU_ASSERT (list[i].offset > 100 * 512);
 }
 
+/* While a flush is under way, and also when many writes are answered at once:
+ * what is taken proves nothing yet, what it would take the place of does.
+ */
+static void
+test_not_given_away (void)
+{
+  start ();
+  for (uint64_t i = 0; i < WITNESSES; ++i)
+    write_at (i * 512, 512);
+  flush ();
+  CU_ASSERT_EQUAL (witness_list (&w, list), WITNESSES);
+  for (uint64_t round = 1; round <= 20; ++round) {
+    for (uint64_t i = 0; i < 16; ++i)
+      witness_forget (&w, (round * 16 + i) * 512, 512);
+    for (uint64_t i = 0; i < 16; ++i)
+      witness_written (&w, data, (round * 16 + i) * 512, 512, 512);
+    CU_ASSERT (witness_list (&w, list) >= (round == 1 ? WITNESSES - 1 : 12));
+  }
+  CU_ASSERT (witness_list (&w, list) < WITNESSES);
+  flush ();
+  CU_ASSERT_EQUAL (witness_list (&w, list), WITNESSES);
+}
+
 static void
 test_reads (void)
 {
@@ -205,6 +228,7 @@ main (void)
     { "overwritten", test_overwritten },
     { "what is not taken", test_not_taken },
     { "more than there is room for", test_many },
+    { "what was flushed is not given away", test_not_given_away },
     { "what was read", test_reads },
     { "what was read after a failure", test_reads_after_a_failure },
     { "others write there", test_not_ours },
