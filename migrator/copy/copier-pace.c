@@ -6,8 +6,11 @@
 #include "copy/copier-internal.h"
 #include "nbd-limits.h"
 
-/* As many as nbdkit carries out at once. */
-#define DEPTH_OF_SHARED_READS 16
+/* Half of what nbdkit carries out at once: the fewer answers are on their way
+ * when a client dies, the less likely nbdkit before 1.34 ends with it
+ * (copier-run.c).
+ */
+#define DEPTH_OF_SHARED_READS 8
 
 /* Measured: longer requests are slower where both are near, since they do not
  * fit a processor's cache.  What waits for a long line does not either, and of

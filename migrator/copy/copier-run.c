@@ -9,7 +9,11 @@
  * Of answers that carry data there is one in flight on a connection: nbdkit
  * before 1.34 aborts when a client dies with several of them outstanding, or
  * while the parts of one are being sent, and the proxy is what holds the
- * guest's disk (DEPTH_OF_READS).  Answers to writes do no harm.
+ * guest's disk (DEPTH_OF_READS).  With answers that carry none it is rare, but
+ * not impossible: one thread has to begin to send while another one finds the
+ * client gone.  Measured with answers that all come at the same time: 29 of 60
+ * clients that died with 16 reads outstanding, 12 of 500 with 16 reads into
+ * shared memory, 2 of 500 with 8 of these.
  */
 
 #include <limits.h>
