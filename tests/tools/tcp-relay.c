@@ -22,7 +22,8 @@
  *               1.34)
  *   refuse      close new clients at once; pass ends it
  *   latency=MS  each byte takes so long, each way
- *   idle=MS     close connections on which nothing came for so long; 0: none
+ *   idle=MS     close connections on which nothing came for so long and that
+ *               wait for no answer; 0: none
  */
 
 #include <errno.h>
@@ -78,6 +79,7 @@ struct pair {
   int client, server;
   struct way up, down;
   int64_t heard_ms;
+  bool asked; /* what came last came from the client: it is not answered */
 };
 
 static struct pair pairs[PAIRS_MAX];
@@ -217,6 +219,7 @@ way_take (struct pair *p, struct way *w)
     return;
   }
   p->heard_ms = now_ms ();
+  p->asked = w == &p->up;
   if (mode == DROP)
     p->dropped = true;
   if (p->dropped || w->to == -1) {
@@ -335,7 +338,8 @@ look_after (struct pair *p)
 {
   if (p->client != -1 && mode == PASS && p->dropped)
     pair_cut (p, true);
-  if (p->client != -1 && idle_ms > 0 && now_ms () - p->heard_ms >= idle_ms) {
+  if (p->client != -1 && idle_ms > 0 && !p->asked &&
+      now_ms () - p->heard_ms >= idle_ms) {
     pair_cut (p, false);
     say ("idle");
   }
