@@ -69,6 +69,7 @@ ledger_read (const struct ledger_line *line)
     .slowest_us = __atomic_load_n (&line->slowest_us, __ATOMIC_ACQUIRE),
     .requests = __atomic_load_n (&line->requests, __ATOMIC_ACQUIRE),
     .whole = __atomic_load_n (&line->whole, __ATOMIC_ACQUIRE),
+    .framed = __atomic_load_n (&line->framed, __ATOMIC_ACQUIRE),
   };
 }
 
@@ -79,4 +80,5 @@ ledger_write (struct ledger_line *line, const struct ledger_line *value)
   __atomic_store_n (&line->slowest_us, value->slowest_us, __ATOMIC_RELEASE);
   __atomic_store_n (&line->requests, value->requests, __ATOMIC_RELEASE);
   __atomic_store_n (&line->whole, value->whole, __ATOMIC_RELEASE);
+  __atomic_store_n (&line->framed, value->framed, __ATOMIC_RELEASE);
 }

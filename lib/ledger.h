@@ -4,8 +4,9 @@
  *
  * When a session ends, in whatever way, the filter holds duplicates of the
  * sockets; the ledger tells it on which of them a write is still owed an
- * answer, for how long, and whether the request has left the process as a whole
- * (R17). A line a socket, in the order in which they were sent.
+ * answer, for how long, whether the request has left the process as a whole,
+ * and whether the answers can be counted (R17). A line a socket, in the order
+ * in which they were sent.
  *
  * One thread of nbdmigrate writes a line; the filter reads it, at any time.
  * What the filter reads may be anything: it is a measure of patience, and no
@@ -27,6 +28,9 @@ struct ledger_line {
   int64_t slowest_us; /* how long the slowest answer to a write took */
   uint32_t requests;  /* in flight, reads and flushes included */
   uint32_t whole;     /* 1: the kernel has all bytes of them */
+  uint32_t framed;    /* 1: what comes next is the beginning of a reply, and
+                         replies say themselves how long they are */
+  uint32_t unused;    /* 0 */
 };
 
 struct ledger {

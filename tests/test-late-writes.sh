@@ -104,13 +104,24 @@ goes_on ()
   reads 0x4e "$(uri proxy)" || fail "the guest's write is gone"
 }
 
+# Others are in flight with it, and are answered after the migrator's end.
+others_have ()
+{
+  late_has slow "write [1-9][0-9]* .* $1\$"
+}
+
 for server in nbdkit qemu-nbd; do
   echo "-- $server is slow, the migrator is killed"
   start_disks $server
+  qemu-io -f raw -c 'write -P 0x53 0 8M' "$(uri proxy)" > "$tmp/qemu-io.out"
+  cue slow 'write hold until=now at=0' 'write hold until=others least=65536'
   start_migrate "$(uri proxy)" "$destination"
   wait_for write_has came
+  wait_for others_have came
   crash_bg migrator
   wait_for session_is_over
+  go slow others
+  wait_for others_have answered
   goes_on
   stop_disks
 done

@@ -379,6 +379,7 @@ come_into_use (struct connection *c)
   socket_send_more (c->sock);
   c->asked_us = c->answered_us = loop_now_us ();
   c->tls = nbd_get_tls_negotiated (c->nbd) == 1;
+  c->framed = !c->tls && nbd_get_structured_replies_negotiated (c->nbd) == 1;
   c->can_cache = nbd_can_cache (c->nbd) == 1;
   c->can_fua = nbd_can_fua (c->nbd) == 1;
   c->can_status =

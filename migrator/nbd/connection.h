@@ -58,6 +58,7 @@ struct connection {
   int64_t quickest_us;                  /* of all answers; 0: there is none */
   bool frozen;                          /* it broke: the line stays as it is */
   bool tls;
+  bool framed;    /* replies say themselves how long they are */
   bool can_cache; /* its server was asked, and takes connection_cache */
   bool can_fua;
   bool can_status; /* the same of base:allocation */

@@ -19,9 +19,13 @@ count (const struct connection *c, struct ledger_line *line)
 }
 
 static void
-write_line (struct connection *c, bool whole)
+write_line (struct connection *c, bool whole, bool framed)
 {
-  struct ledger_line line = { .slowest_us = c->slowest_us, .whole = whole };
+  struct ledger_line line = {
+    .slowest_us = c->slowest_us,
+    .whole = whole,
+    .framed = framed,
+  };
 
   count (c, &line);
   if (c->frozen)
@@ -35,14 +39,17 @@ write_line (struct connection *c, bool whole)
 void
 unanswered_begin (struct connection *c)
 {
-  write_line (c, false);
+  write_line (c, false, false);
 }
 
 void
 unanswered_end (struct connection *c)
 {
-  write_line (
-    c, (nbd_aio_get_direction (c->nbd) & LIBNBD_AIO_DIRECTION_WRITE) == 0);
+  const bool whole =
+    (nbd_aio_get_direction (c->nbd) & LIBNBD_AIO_DIRECTION_WRITE) == 0;
+
+  /* libnbd is ready between two replies, and takes no byte more than one. */
+  write_line (c, whole, c->framed && nbd_aio_is_ready (c->nbd) == 1);
 }
 
 void
@@ -53,7 +60,7 @@ unanswered_note_answer (struct connection *c, struct io *io)
   io->answered = true;
   if (io->writes && us > c->slowest_us)
     c->slowest_us = us;
-  write_line (c, false);
+  write_line (c, false, false);
 }
 
 void

@@ -73,7 +73,9 @@ watch (struct old_connections *o, int fd, const struct ledger_line *line,
     .fd = fd,
     .since_us = line->since_us,
     .one_answer = line->requests == 1,
+    .framed = line->framed && line->requests > 0,
     .shut = shut,
+    .replies.owed = line->requests,
   };
 }
 
@@ -106,21 +108,36 @@ old_connections_add (struct old_connections *o, int fd,
 
 enum fate { FATE_WAITS, FATE_ANSWERED, FATE_GONE };
 
+/* Something has come.  Whether it completes the answers to all that was asked.
+ */
+static bool
+is_answered (struct old_connection *c, const uint8_t *bytes, size_t n)
+{
+  if (c->framed) {
+    c->framed = reply_reader_take (&c->replies, bytes, n);
+    if (c->framed)
+      return c->replies.owed == 0;
+  }
+  else if (c->one_answer)
+    return true;
+  /* Nobody sends more: the server closes when it has done all that it was asked
+   * for.
+   */
+  if (!c->shut)
+    shutdown (c->fd, SHUT_WR);
+  c->shut = true;
+  return false;
+}
+
 static enum fate
 fate_of (struct old_connection *c)
 {
-  char buf[4096];
+  uint8_t buf[4096];
   ssize_t n;
 
   while ((n = recv (c->fd, buf, sizeof buf, MSG_DONTWAIT)) > 0) {
-    if (c->one_answer)
+    if (is_answered (c, buf, (size_t)n))
       return FATE_ANSWERED;
-    /* Something was, and nobody sends more: the server closes when it has done
-     * all that it was asked for.
-     */
-    if (!c->shut)
-      shutdown (c->fd, SHUT_WR);
-    c->shut = true;
   }
   if (n == 0 || (errno != EAGAIN && errno != EINTR))
     return FATE_GONE;

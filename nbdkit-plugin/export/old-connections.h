@@ -13,7 +13,9 @@
  * its requests are known to have left nbdmigrate as a whole and nobody is left
  * who could send more.  Then it stays open for the answer, since there are
  * servers (qemu-nbd) that close their side at once when ours is shut, and write
- * afterwards.  If the network is away the kernel gives up after a while.
+ * afterwards.  Where the answers to several requests cannot be counted (with
+ * TLS, or if half of one was taken) it is shut when something has come.  If the
+ * network is away the kernel gives up after a while.
  *
  * A Unix socket has no queue of its own: what was written to it is in that of
  * the peer, which will read it before it sees the end, whatever we do.
@@ -29,6 +31,7 @@
 #include <stdint.h>
 
 #include "ledger.h"
+#include "reply-reader.h"
 
 #define OLD_CONNECTIONS_MAX (2 * PROTOCOL_FDS_MAX)
 
@@ -37,7 +40,9 @@ struct old_connections {
     int fd;
     int64_t since_us; /* when its oldest unanswered write was begun */
     bool one_answer;  /* any byte that comes is the answer to all that is */
+    bool framed;      /* 'replies' tells when all answers have come */
     bool shut;        /* for writing */
+    struct reply_reader replies;
   } v[OLD_CONNECTIONS_MAX];
   size_t n;
 

@@ -12,7 +12,7 @@
 static void
 test_shared (void)
 {
-  const struct ledger_line value = { 5, 7, 3, 1 };
+  const struct ledger_line value = { 5, 7, 3, 1, 1, 0 };
   const struct ledger *seen;
   struct ledger_line line;
   struct ledger *l;

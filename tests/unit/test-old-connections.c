@@ -73,13 +73,13 @@ look (uint64_t *delay_ms)
 static struct ledger_line
 one_write (bool whole)
 {
-  return (struct ledger_line){ ago_us (5000000), 0, 1, whole };
+  return (struct ledger_line){ ago_us (5000000), 0, 1, whole, 0, 0 };
 }
 
 static void
 test_answered (void)
 {
-  const struct ledger_line nothing = { 0, 99, 1, 1 };
+  const struct ledger_line nothing = { 0, 99, 1, 1, 0, 0 };
   struct ledger_line line = one_write (true);
   uint64_t delay;
   int v[2];
@@ -175,6 +175,71 @@ test_several (void)
   old_connections_settle (&old);
 }
 
+/* From the NBD protocol: a reply to a write, and one to a read, of two chunks.
+ * The first has an offset and 20 bytes that look like a reply, the second
+ * (done) has no data.
+ */
+static const uint8_t simple[16] = { 0x67, 0x44, 0x66, 0x98 };
+static const uint8_t chunks[] = {
+  0x66, 0x8e, 0x33, 0xef, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 28,
+  0,    0,    0,    0,    0, 0, 0, 0, /* offset */
+  0x67, 0x44, 0x66, 0x98, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+  0x66, 0x8e, 0x33, 0xef, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+};
+
+/* They are counted; other answers do not make qemu-nbd close. */
+static void
+test_counted (void)
+{
+  struct ledger_line line = one_write (true);
+  uint64_t delay;
+  int v[2];
+
+  line.requests = 3;
+  line.framed = 1;
+  unix_pair (v);
+  old_connections_add (&old, v[0], &line, true);
+  for (size_t i = 0; i < sizeof chunks; i++) {
+    CU_ASSERT_EQUAL (send (v[1], chunks + i, 1, 0), 1);
+    CU_ASSERT_FALSE (look (&delay));
+  }
+  CU_ASSERT_EQUAL (send (v[1], simple, sizeof simple, 0), sizeof simple);
+  CU_ASSERT_EQUAL (send (v[1], chunks, 30, 0), 30);
+  CU_ASSERT_FALSE (look (&delay));
+  CU_ASSERT_FALSE (is_shut (v[1]));
+  CU_ASSERT_EQUAL (old.n, 1);
+  CU_ASSERT_EQUAL (send (v[1], chunks + 30, sizeof chunks - 30, 0),
+                   sizeof chunks - 30);
+  CU_ASSERT (look (&delay));
+  CU_ASSERT (delay >= 5000);
+  CU_ASSERT_EQUAL (old.n, 0);
+  CU_ASSERT_FALSE (old.doubt);
+  close (v[1]);
+}
+
+/* What cannot be counted: wait for the end. */
+static void
+test_no_replies (void)
+{
+  struct ledger_line line = one_write (true);
+  uint64_t delay;
+  int v[2];
+
+  line.requests = 2;
+  line.framed = 1;
+  unix_pair (v);
+  old_connections_add (&old, v[0], &line, true);
+  CU_ASSERT_EQUAL (send (v[1], simple + 1, 15, 0), 15);
+  CU_ASSERT_EQUAL (send (v[1], simple, sizeof simple, 0), sizeof simple);
+  CU_ASSERT_FALSE (look (&delay));
+  CU_ASSERT (is_shut (v[1]));
+  CU_ASSERT_EQUAL (old.n, 1);
+  close (v[1]);
+  CU_ASSERT (look (&delay));
+  CU_ASSERT (old.doubt);
+  old_connections_settle (&old);
+}
+
 /* What waits in the queue does not follow. */
 static void
 test_queue (void)
@@ -237,6 +302,8 @@ main (void)
     { "gone without an answer", test_gone },
     { "shut where more could follow", test_shut },
     { "several answers", test_several },
+    { "answers are counted", test_counted },
+    { "no replies", test_no_replies },
     { "the queue of a TCP socket", test_queue },
     { "too many", test_many },
     CU_TEST_INFO_NULL,
