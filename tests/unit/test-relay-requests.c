@@ -144,30 +144,37 @@ test_connections (void)
 
 #define MIB 1048576
 
-/* The longest and the last request to zero in nbdkit's log, in bytes. */
+/* The longest request to zero in nbdkit's log and the first that is not as long
+ * as the first of all (0: none), in bytes.
+ */
 static void
-read_log (const char *path, uint64_t *longest, uint64_t *last)
+read_log (const char *path, uint64_t *longest, uint64_t *other)
 {
   FILE *fp = fopen (path, "r");
+  uint64_t first = 0, bytes;
   char line[512];
 
   CU_ASSERT_PTR_NOT_NULL_FATAL (fp);
-  *longest = *last = 0;
+  *longest = *other = 0;
   while (fgets (line, sizeof line, fp) != NULL) {
     const char *count = strstr (line, "count=0x");
 
     if (strstr (line, " Zero id=") == NULL || count == NULL)
       continue;
-    *last = strtoull (count + strlen ("count="), NULL, 16);
-    if (*last > *longest)
-      *longest = *last;
+    bytes = strtoull (count + strlen ("count="), NULL, 16);
+    if (first == 0)
+      first = bytes;
+    if (*other == 0 && bytes != first)
+      *other = bytes;
+    if (bytes > *longest)
+      *longest = bytes;
   }
   fclose (fp);
 }
 
 static void
 zero_all (uint64_t bytes, unsigned ms_per_mib, uint64_t *longest,
-          uint64_t *last)
+          uint64_t *other)
 {
   struct relay_options o = RELAY_OPTIONS_DEFAULT;
   uint8_t *back = malloc (bytes);
@@ -190,7 +197,7 @@ zero_all (uint64_t bytes, unsigned ms_per_mib, uint64_t *longest,
   CU_ASSERT (back[0] == 0 && memcmp (back, back + 1, bytes - 1) == 0);
   relay_close (r);
   server_stop (&s, SIGTERM);
-  read_log (log, longest, last);
+  read_log (log, longest, other);
   unlink (log);
   server_destroy (&s);
   free (back);
@@ -202,12 +209,13 @@ zero_all (uint64_t bytes, unsigned ms_per_mib, uint64_t *longest,
 static void
 test_pieces (void)
 {
-  uint64_t longest, last;
+  uint64_t longest, other;
 
-  zero_all (12 * MIB, 160, &longest, &last);
+  /* How far it goes down depends on how busy this machine is. */
+  zero_all (12 * MIB, 160, &longest, &other);
   CU_ASSERT_EQUAL (longest, 4 * MIB);
-  CU_ASSERT_EQUAL (last, 2 * MIB);
-  zero_all (64 * MIB, 0, &longest, &last);
+  CU_ASSERT_EQUAL (other, 2 * MIB);
+  zero_all (64 * MIB, 0, &longest, &other);
   CU_ASSERT (longest >= 8 * MIB);
 }
 
