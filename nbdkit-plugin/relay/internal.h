@@ -75,6 +75,7 @@ struct relay {
   bool has_witnesses;         /* atomic: no more are taken of reads */
   unsigned witness_reads;     /* L: reads that were asked for one */
   bool is_stranger;           /* the keeper's: it was said that it does not */
+  bool is_unknown;            /* the keeper's: or that that is not known */
   unsigned range_waiters;     /* L */
   bool replay_unknown;        /* the keeper's: a replay was lost on the way */
   bool restoring;             /* L: the rest of an earlier one is in the log */
@@ -240,12 +241,20 @@ extern void relay_wake_watcher (struct relay *r);
 
 /* ---- recognise.c ------------------------------------------------------- */
 
-/* Before a connection is used: 0 if what is there is the disk, as far as that
- * can be known, ESTALE if it does not hold what it must ('*offset'), or
- * REMOTE_LOST.
+/* By what. */
+struct recognition {
+  size_t remembered, read; /* pieces */
+  int error;               /* of the first that was not read; 0: none */
+  uint64_t offset;         /* of one that differs */
+};
+
+/* Before a connection is used: 0 if what is there is the disk: all that could
+ * be read is as remembered, and that is something if anything is remembered.
+ * ESTALE if it does not hold what it must, EAGAIN if that cannot be known now,
+ * or REMOTE_LOST.
  */
 extern int relay_recognise (struct relay *r, struct connection *c,
-                            uint64_t *offset);
+                            struct recognition *k);
 
 /* ---- keeper.c ---------------------------------------------------------- */
 

@@ -58,7 +58,7 @@ come_up (struct relay *r, struct connection *c)
   r->remote.destination = c->destination;
   r->remote.up = true;
   r->up_ms = clock_ms ();
-  r->is_stranger = false;
+  r->is_stranger = r->is_unknown = false;
   free (r->lost_why);
   r->lost_why = NULL;
   range_lock_suspects_until (&r->ranges, r->up_ms + relay_grace_ms (r));
@@ -101,42 +101,80 @@ connect_again (struct relay *r, char **why)
   return c;
 }
 
-/* Not if it lacks what was flushed: an empty image, another one, a disk of the
- * client's own.  To serve that would undo what the guest was told is durable
- * (R13).
- */
-static bool
-is_the_disk (struct relay *r, struct connection *c)
+static void
+say_stranger (struct relay *r, const struct recognition *k)
 {
-  uint64_t offset = 0;
-
-  if (relay_recognise (r, c, &offset) != ESTALE)
-    return true;
   if (!r->is_stranger)
     relay_notice (r,
                   "what is there now does not hold what was flushed before it "
                   "was lost (at offset %" PRIu64 "): it is not used.  Bring "
                   "the disk back, or say with \"nbdmigrate reopen\" where it "
                   "is; to go on with what is there, %sstart the proxy again",
-                  offset,
+                  k->offset,
                   r->restoring ? "move the kept writes away (migrate-dir) and "
                                : "");
   r->is_stranger = true;
-  return false;
+}
+
+static void
+say_unknown (struct relay *r, const struct recognition *k)
+{
+  if (!r->is_unknown)
+    relay_notice (r,
+                  "whether what is there now holds what was flushed before it "
+                  "was lost is not known: of %zu pieces that are remembered "
+                  "%zu could be read%s%s.  It is not used yet, and asked again",
+                  k->remembered, k->read, k->error != 0 ? ": " : "",
+                  k->error != 0 ? strerror (k->error) : "");
+  r->is_unknown = true;
+}
+
+/* NULL, or why it is not to be used.  Not if it lacks what was flushed: an
+ * empty image, another one, a disk of the client's own.  To serve that would
+ * undo what the guest was told is durable (R13).
+ */
+static const char *
+not_the_disk (struct relay *r, struct connection *c)
+{
+  struct recognition k;
+
+  switch (relay_recognise (r, c, &k)) {
+  case 0:
+    return NULL;
+  case ESTALE:
+    say_stranger (r, &k);
+    return "what is there does not hold what was flushed";
+  case EAGAIN:
+    say_unknown (r, &k);
+    return "whether what is there holds what was flushed is not known";
+  default:
+    return "it was lost again while it was looked at";
+  }
+}
+
+/* Have it at work, if it is the disk.  NULL, or why not. */
+static const char *
+start_the_disk (struct relay *r, struct connection *c)
+{
+  if (connection_start (c) == -1)
+    return "no thread for its connection";
+  return not_the_disk (r, c);
 }
 
 /* One attempt.  -1: *why (NULL: no memory). */
 static int
 try_to_come_back (struct relay *r, char **why)
 {
+  const char *refusal;
   struct connection *c;
 
   *why = NULL;
   c = connect_again (r, why);
   if (c == NULL)
     return -1;
-  if (connection_start (c) == -1 || !is_the_disk (r, c)) {
-    *why = strdup ("what is there does not hold what was flushed");
+  refusal = start_the_disk (r, c);
+  if (refusal != NULL) {
+    *why = strdup (refusal);
     connection_close (c);
     return -1;
   }
@@ -364,7 +402,7 @@ open_one_more (struct keeper *k)
 
   pthread_mutex_unlock (&r->remote.lock);
   c = uri == NULL ? NULL : remote_connect (&r->remote, &attempt, &why);
-  if (c != NULL && (connection_start (c) == -1 || !is_the_disk (r, c))) {
+  if (c != NULL && start_the_disk (r, c) != NULL) {
     connection_close (c);
     c = NULL;
   }

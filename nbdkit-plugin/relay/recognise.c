@@ -4,7 +4,6 @@
  */
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "internal.h"
@@ -37,49 +36,98 @@ is_current (struct relay *r, const struct witness *p)
   return found;
 }
 
-/* The first that differs and must not, or NULL. */
-static const struct witness *
-find_stranger (struct relay *r, const struct witness *v,
-               uint8_t (*read)[WITNESS_BYTES], const bool *asked, size_t n)
+struct piece {
+  struct witness witness;
+  uint8_t read[WITNESS_BYTES];
+  int error; /* it was not read */
+};
+
+static bool
+is_equal (const struct piece *p)
 {
+  return memcmp (p->read, p->witness.data, p->witness.length) == 0;
+}
+
+static size_t
+list_pieces (struct relay *r, struct piece *v)
+{
+  struct witness list[WITNESSES];
+  size_t n;
+
+  pthread_mutex_lock (&r->remote.lock);
+  n = witness_list (&r->witnesses, list);
+  pthread_mutex_unlock (&r->remote.lock);
+  for (size_t i = 0; i < n; ++i)
+    v[i].witness = list[i];
+  return n;
+}
+
+/* 0 or REMOTE_LOST.  Each has its own outcome: an error says nothing about
+ * whose disk it is.
+ */
+static int
+read_pieces (struct relay *r, struct connection *c, struct piece *v, size_t n)
+{
+  const struct command *asked[WITNESSES] = { NULL };
+  struct batch b;
+  int result;
+
+  batch_init (&b, 0);
   for (size_t i = 0; i < n; ++i) {
-    if (asked[i] && memcmp (v[i].data, read[i], v[i].length) != 0 &&
-        is_current (r, &v[i]))
-      return &v[i];
+    const struct witness *const w = &v[i].witness;
+
+    if (can_read (&c->destination, w))
+      asked[i] =
+        batch_add (&b, COMMAND_READ, 0, w->offset, w->length, v[i].read);
   }
-  return NULL;
+  if (b.n == 0)
+    result = 0;
+  else {
+    batch_send (&r->remote, &b, c);
+    result = batch_wait (&r->remote, &b);
+  }
+  for (size_t i = 0; i < n; ++i)
+    v[i].error = asked[i] != NULL ? asked[i]->error : EINVAL;
+  batch_destroy (&b);
+  return result < 0 ? REMOTE_LOST : 0;
+}
+
+/* Whether all that were read are as they must be, and there is one. */
+static int
+compare (struct relay *r, const struct piece *v, size_t n,
+         struct recognition *k)
+{
+  size_t equal = 0;
+
+  for (size_t i = 0; i < n; ++i) {
+    const struct piece *const p = &v[i];
+
+    if (p->error != 0) {
+      if (k->error == 0)
+        k->error = p->error;
+      continue;
+    }
+    k->read++;
+    if (is_equal (p))
+      equal++;
+    else if (is_current (r, &p->witness)) {
+      k->offset = p->witness.offset;
+      return ESTALE;
+    }
+  }
+  return equal > 0 ? 0 : EAGAIN;
 }
 
 int
-relay_recognise (struct relay *r, struct connection *c, uint64_t *offset)
+relay_recognise (struct relay *r, struct connection *c, struct recognition *k)
 {
-  struct witness v[WITNESSES];
-  uint8_t read[WITNESSES][WITNESS_BYTES];
-  bool asked[WITNESSES] = { false };
-  const struct witness *stranger;
-  struct batch b;
-  size_t n;
-  int result;
+  struct piece v[WITNESSES];
+  const size_t n = list_pieces (r, v);
 
-  pthread_mutex_lock (&r->remote.lock);
-  n = witness_list (&r->witnesses, v);
-  pthread_mutex_unlock (&r->remote.lock);
-  batch_init (&b, 0);
-  for (size_t i = 0; i < n; ++i) {
-    asked[i] = can_read (&c->destination, &v[i]);
-    if (asked[i])
-      batch_add (&b, COMMAND_READ, 0, v[i].offset, v[i].length, read[i]);
-  }
-  if (b.n > 0)
-    batch_send (&r->remote, &b, c);
-  result = b.n > 0 ? batch_wait (&r->remote, &b) : 0;
-  batch_destroy (&b);
-  /* An error of the server's says nothing about whose disk it is. */
-  if (result != 0)
-    return result == REMOTE_LOST ? REMOTE_LOST : 0;
-  stranger = find_stranger (r, v, read, asked, n);
-  if (stranger == NULL)
+  *k = (struct recognition){ .remembered = n };
+  if (n == 0)
     return 0;
-  *offset = stranger->offset;
-  return ESTALE;
+  if (read_pieces (r, c, v, n) != 0)
+    return REMOTE_LOST;
+  return compare (r, v, n, k);
 }

@@ -252,6 +252,7 @@ remote_command_done (struct command *cmd, int error)
   if (cmd->kind == COMMAND_FLUSH && error == 0 && cmd->offset > c->flushed)
     c->flushed = cmd->offset;
   unlink_command (cmd);
+  cmd->error = means_lost (error) ? REMOTE_LOST : error;
   cmd->done = true;
   if (c->retired && c->writes == 0 && !c->lost)
     remote_lose (c, NULL);

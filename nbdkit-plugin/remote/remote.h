@@ -359,6 +359,7 @@ struct command {
   bool issued; /* L: libnbd may have got it */
   bool ping;   /* nobody waits for it */
   bool done;   /* L */
+  int error;   /* L: when done: 0, an errno, or REMOTE_LOST */
 };
 
 #define BATCH_MAX 16

@@ -505,6 +505,134 @@ test_read_after_takeover (void)
   server_destroy (&s);
 }
 
+static void
+note_unknown (void *opaque, const char *text)
+{
+  if (strstr (text, "pieces that are remembered 0 could be read: Input/"))
+    __atomic_store_n ((bool *)opaque, true, __ATOMIC_SEQ_CST);
+}
+
+static bool
+file_is_zero (const struct server *s)
+{
+  uint8_t file[FILE_BYTES];
+
+  server_read_file (s, file, sizeof file);
+  return file[0] == 0 && memcmp (file, file + 1, sizeof file - 1) == 0;
+}
+
+static void
+wait_until_set (const bool *flag)
+{
+  unsigned tries = SERVER_TRIES;
+
+  while (!__atomic_load_n (flag, __ATOMIC_SEQ_CST) && --tries > 0)
+    server_pause ();
+  CU_ASSERT_NOT_EQUAL (tries, 0);
+}
+
+/* Some pieces are flushed, one write is not. */
+static void
+write_pieces (struct relay *r)
+{
+  uint8_t block[4096];
+
+  for (unsigned i = 0; i <= 16; ++i) {
+    if (i == 16)
+      expect_flush (r, NULL, 0);
+    memset (block, i + 1, sizeof block);
+    CU_ASSERT_EQUAL (
+      relay_write (r, block, sizeof block, i * sizeof block, 0, NULL), 0);
+  }
+}
+
+static uint8_t *
+take_away (const struct server *s)
+{
+  uint8_t *image = malloc (FILE_BYTES);
+
+  server_read_file (s, image, FILE_BYTES);
+  CU_ASSERT_EQUAL (truncate (s->file, 0), 0);
+  CU_ASSERT_EQUAL (truncate (s->file, FILE_BYTES), 0);
+  return image;
+}
+
+static void
+bring_back (const struct server *s, uint8_t *image)
+{
+  const int fd = open (s->file, O_WRONLY | O_CLOEXEC);
+
+  CU_ASSERT_EQUAL (write (fd, image, FILE_BYTES), FILE_BYTES);
+  close (fd);
+  free (image);
+}
+
+static void
+wait_until_read_from (const char *log)
+{
+  char command[128];
+  unsigned tries = SERVER_TRIES;
+
+  snprintf (command, sizeof command, "grep -q ' Read ' %s", log);
+  while (system (command) != 0 && --tries > 0)
+    server_pause ();
+  CU_ASSERT_NOT_EQUAL (tries, 0);
+}
+
+/* An empty disk in its place whose reads fail, and that is gone in the midst of
+ * them: neither is taken for the disk.  Nor is the disk itself before it can be
+ * read.
+ */
+static void
+test_not_read (void)
+{
+  struct relay_options o = new_options ();
+  char fails[128], hangs[256], log[64], broken[64];
+  bool is_unknown = false;
+  struct server s;
+  struct relay *r;
+  uint8_t *image;
+
+  o.notice = note_unknown;
+  o.opaque = &is_unknown;
+  server_init (&s, FILE_BYTES, FILL);
+  snprintf (log, sizeof log, "%.40s/log", s.dir);
+  snprintf (broken, sizeof broken, "%.40s/broken", s.dir);
+  snprintf (fails, sizeof fails,
+            "--filter=error error-pread-rate=100%% error-file=%s", broken);
+  snprintf (hangs, sizeof hangs,
+            "--filter=log logfile=%s --filter=delay rdelay=3600", log);
+  close (open (broken, O_WRONLY | O_CREAT, 0600));
+  server_start (&s, NULL);
+  r = open_relay (&s, &o);
+  write_pieces (r);
+  server_stop (&s, SIGKILL);
+  wait_until_lost (r, 1);
+  image = take_away (&s);
+
+  server_start (&s, fails);
+  wait_until_set (&is_unknown);
+  CU_ASSERT_FALSE (status_of (r).up);
+  server_stop (&s, SIGKILL);
+  CU_ASSERT (file_is_zero (&s));
+
+  server_start (&s, hangs);
+  wait_until_read_from (log);
+  server_stop (&s, SIGKILL);
+  CU_ASSERT (file_is_zero (&s));
+
+  bring_back (&s, image);
+  server_start (&s, fails);
+  CU_ASSERT_FALSE (status_of (r).up);
+  unlink (broken);
+  wait_until_up (r, true);
+  expect_byte (r, 1);
+  CU_ASSERT_EQUAL (status_of (r).replayed_writes, 1);
+  relay_close (r);
+  unlink (log);
+  server_destroy (&s);
+}
+
 /* ---- Away for too long ------------------------------------------------- */
 
 static void
@@ -1261,6 +1389,7 @@ main (void)
     { "read after a failed flush", test_read_after_failed_flush },
     { "written by others", test_written_by_others },
     { "read after a takeover", test_read_after_takeover },
+    { "cannot be recognised", test_not_read },
     { "away for too long", test_away },
     { "became unfit", test_unfit },
     { "a slow write is waited for", test_slow_write },
