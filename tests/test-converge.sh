@@ -47,6 +47,15 @@ must_have_status "$(uri proxy)" '.throttle.bytes_per_second == 0 and
   .throttle.delayed_requests == 0'
 guest_goes_on guest
 
+echo "-- no mirror without multi-conn"
+start_nbdkit alone --filter=rate --filter=multi-conn memory $size rate=64M \
+  burstiness=0.05 multi-conn-mode=disable
+expect_status 4 migrate --converge=mirror --finish=detach --max-pause=50ms \
+  "$(uri proxy)" "$(uri alone)"
+grep -q 'does not announce multi-conn' "$tmp/migrate.log"
+guest_goes_on guest
+end_bg alone
+
 echo "-- the throttle, and a second disk that is quiet"
 start_proxy quiet memory 1M
 start_nbdkit elsewhere memory 1M

@@ -116,7 +116,7 @@ struct policy_snapshot {
   /* In force, as the filters say. */
   enum mirror_state mirror; /* MIRROR_ON: on all disks */
   unsigned demotions;       /* of this session, the sum over the disks */
-  bool mirror_refused;      /* 'mirror' was answered with Unsupported */
+  bool mirror_refused;      /* 'mirror' cannot be had */
   uint64_t mirror_rate;     /* bytes per second that were mirrored */
   uint64_t throttle;        /* bytes per second, 0: none */
 };

@@ -299,8 +299,12 @@ say_not_converged (struct migration *m, const char *what)
                 units_format_ms (flush, m->flush_us / 1000)) == -1)
     reason = NULL;
   event_policy ("give-up", reason ? reason : what);
-  failure_note (&m->disks.failure, "it does not converge; %s",
-                reason ? reason : what);
+  failure_note (&m->disks.failure, "it does not converge; %s%s",
+                reason ? reason : what,
+                m->converge == CONVERGE_MIRROR && !guests_can_be_mirrored (m)
+                  ? "; guests' writes cannot be mirrored to a destination that "
+                    "does not announce multi-conn"
+                  : "");
 }
 
 /* Before the pause, which has no time for it; once, as long as nobody waits

@@ -23,6 +23,25 @@ mirror_state (const struct migration *m)
   return m->disks.n > 0 ? worst : MIRROR_OFF;
 }
 
+/* Over several connections at once: R12.  The filter would refuse it. */
+static bool
+can_be_mirrored (const struct migration *m, size_t i)
+{
+  return m->disks.v[i].destination == NULL ||
+         m->disks.v[i].destination->multi_conn;
+}
+
+bool
+guests_can_be_mirrored (const struct migration *m)
+{
+  size_t i;
+
+  for (i = 0; i < m->disks.n; ++i)
+    if (!can_be_mirrored (m, i))
+      return false;
+  return true;
+}
+
 void
 guests_measure (const struct migration *m, struct policy_snapshot *s)
 {
@@ -43,7 +62,7 @@ guests_measure (const struct migration *m, struct policy_snapshot *s)
     s->hot_bytes += l->hot_bytes;
     s->demotions += (unsigned)l->demotions;
     s->throttle += l->throttle;
-    s->mirror_refused |= l->mirror_refused;
+    s->mirror_refused |= l->mirror_refused || !can_be_mirrored (m, i);
     if (us > s->destination_us)
       s->destination_us = us;
   }

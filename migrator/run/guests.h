@@ -19,6 +19,9 @@ struct migration;
 extern void guests_measure (const struct migration *m,
                             struct policy_snapshot *s);
 
+/* Whether all destinations announce what it takes. */
+extern bool guests_can_be_mirrored (const struct migration *m);
+
 /* Bring about what was decided, and tell what of it is new. */
 extern void guests_apply (struct migration *m, const struct policy_decision *d);
 
