@@ -213,6 +213,9 @@ end_bg moved
 
 echo "-- killed, without the cost of durable records"
 begin start_proxy proxy file "$tmp/source" migrate-state-sync=false
+# nbdkit before 1.34 may end when its client is killed with answers on their way.
+end_bg destination
+start_qemu_nbd destination -f raw -e 16 "$tmp/destination"
 end_bg guest
 rm "$tmp/guest.record"
 start_guest guest "$(uri proxy)" --initial any --expect-disconnect
