@@ -118,6 +118,17 @@ is_alone (const struct background *b, uint64_t requests)
   return b->target == 0 || (requests < REQUESTS_MIN && b->limit == 0);
 }
 
+/* Bytes a second; 0 also where more was given back than was taken. */
+static double
+pace_of (const struct background *b, const struct background_sample *s)
+{
+  const int64_t us = s->at_us - b->last.at_us;
+
+  if (us <= 0 || s->bytes < b->last.bytes)
+    return 0;
+  return (double)(s->bytes - b->last.bytes) * 1e6 / us;
+}
+
 /* The stretch of copying is over once a guest was seen.  There may be one that
  * hardly gets anything done, so it is waited for.
  */
@@ -134,7 +145,7 @@ note_copied (struct background *b, const struct background_sample *s)
     return;
   }
   add (&b->busy, BUSY_KEPT, requests, us);
-  b->pace = us > 0 ? (double)(s->bytes - b->last.bytes) * 1e6 / us : 0;
+  b->pace = pace_of (b, s);
   b->best = greater (b->best, b->pace);
   go_on (b, BACKGROUND_SETTLES, s, SETTLE_US);
 }

@@ -24,11 +24,11 @@
 
 #define BACKGROUND_MAX 100
 
-/* Sums that only grow. */
+/* Sums since the beginning. */
 struct background_sample {
   int64_t at_us;     /* monotonic, when it was taken */
   uint64_t requests; /* of guests */
-  uint64_t bytes;    /* that the copy has moved */
+  uint64_t bytes;    /* that the copy has moved; some are given back */
 };
 
 /* Requests in a time; what is longer ago counts for less. */

@@ -20,7 +20,7 @@ struct bucket {
   int64_t level;    /* bytes that may be taken; negative: debt */
   int64_t last_us;  /* when level was brought up to date */
   uint64_t takes;   /* how often something was taken */
-  uint64_t taken;   /* bytes, ever */
+  uint64_t taken;   /* bytes, without what was given back */
 };
 
 extern void bucket_init (struct bucket *b, uint64_t rate, int64_t now_us);

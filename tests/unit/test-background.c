@@ -211,6 +211,29 @@ test_floor (void)
   CU_ASSERT (r.bytes >= 3 * MiB * 10);
 }
 
+/* What was read as data and is zero is given back, maybe in the next stretch,
+ * and then more than was taken there: that is no pace.
+ */
+static void
+test_given_back (void)
+{
+  struct background_sample s = { .at_us = 1000000, .bytes = 64 * MiB };
+  struct background b;
+  unsigned i;
+
+  background_init (&b, DEFAULT);
+  background_note (&b, &s);
+  for (i = 0; i < 30; ++i) {
+    s.at_us = b.next_us;
+    s.requests += background_rests (&b) ? 300 : 60;
+    s.bytes -= MiB;
+    background_note (&b, &s);
+    CU_ASSERT (b.pace == 0 && b.best == 0);
+  }
+  CU_ASSERT (b.share < 1);
+  CU_ASSERT_EQUAL (b.limit, 0);
+}
+
 int
 main (void)
 {
@@ -221,6 +244,7 @@ main (void)
     { "not asked for", test_off },
     { "a guest that leaves", test_leaves },
     { "the copy goes on", test_floor },
+    { "bytes that are given back", test_given_back },
     CU_TEST_INFO_NULL,
   };
 
