@@ -104,6 +104,19 @@ must_migrate --finish=detach "$S" "$D"
 cmp "$tmp/source" "$tmp/copy"
 end_bg destination
 
+# It may be told only once of what could not be kept (R6).
+echo "-- that flush fails"
+start_again
+truncate -s 0 "$tmp/copy"
+truncate -s $size "$tmp/copy"
+start_nbdkit destination "$BUILD/tests/nbdkit-lossy-plugin.so" \
+  file="$tmp/copy" fail-flush=1
+expect_status 1 migrate --finish=detach "$S" "$D"
+grep -q 'flushing .*: the server answered' "$tmp/migrate.log"
+must_migrate --finish=detach "$S" "$D"
+same_content "$S" "$D"
+end_bg destination
+
 echo "-- it does not say, with an error"
 start_again
 head -c $size /dev/urandom > "$tmp/copy"

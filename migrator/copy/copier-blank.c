@@ -366,9 +366,10 @@ put_question (struct window *w, struct connection *conn)
 static void
 flushed (struct io *io)
 {
-  struct blank *b = ((struct flush *)io)->c->blank;
+  struct flush *f = (struct flush *)io;
+  struct blank *b = f->c->blank;
 
-  b->in_flight--;
+  flush_beside_ended (f);
   if (b->state == BLANK_FLUSHED)
     b->state = io->error == 0 ? BLANK_ASKS : BLANK_OFF;
 }
@@ -395,10 +396,9 @@ static void
 flush_first (struct blank *b, struct connection *conn)
 {
   b->state = BLANK_FLUSHED;
-  b->in_flight++;
   b->flush.c = b->c;
   b->flush.io.ended = flushed;
-  connection_flush (conn, &b->flush.io);
+  flush_beside (&b->flush, conn);
 }
 
 /* Whether anything was sent. */

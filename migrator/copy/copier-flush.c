@@ -32,7 +32,7 @@ note_flush (struct flush *f)
 static bool
 some_flush_pending (const struct copier *c)
 {
-  return c->flushes > 0 || c->writing_back;
+  return c->flushes > 0 || c->flushes_beside > 0;
 }
 
 static void
@@ -50,14 +50,27 @@ flush_ended (struct io *io)
   small_free (&f->c->smalls, f);
 }
 
+void
+flush_beside (struct flush *f, struct connection *conn)
+{
+  f->c->flushes_beside++;
+  connection_flush (conn, &f->io);
+}
+
+void
+flush_beside_ended (struct flush *f)
+{
+  note_flush (f);
+  f->c->flushes_beside--;
+  f->c->flushing &= some_flush_pending (f->c);
+}
+
 static void
 write_back_ended (struct io *io)
 {
   struct flush *f = (struct flush *)io;
 
-  note_flush (f);
-  f->c->writing_back = false;
-  f->c->flushing &= some_flush_pending (f->c);
+  flush_beside_ended (f);
   small_free (&f->c->smalls, f);
 }
 
@@ -115,17 +128,14 @@ feed_flushes (struct copier *c)
   return progress;
 }
 
-/* This flush proves nothing and is not reported: 'written' stays.  But it can
- * be the one that is told of a failure, so a flush that counts waits for it,
- * too.
- */
+/* Not reported: 'written' stays. */
 void
 start_write_back (struct copier *c)
 {
   struct connection *conn = endpoint_idle (c->destination, UINT_MAX, UINT_MAX);
   struct flush *f;
 
-  if (c->flushing || c->writing_back || conn == NULL ||
+  if (c->flushing || c->flushes_beside > 0 || conn == NULL ||
       c->destination->nr_connections == 1 ||
       c->stats.copied_bytes - c->written_back_bytes < WRITE_BACK_BYTES)
     return;
@@ -135,8 +145,7 @@ start_write_back (struct copier *c)
   f->c = c;
   f->io.ended = write_back_ended;
   c->written_back_bytes = c->stats.copied_bytes;
-  c->writing_back = true;
-  connection_flush (conn, &f->io);
+  flush_beside (f, conn);
 }
 
 void

@@ -88,11 +88,11 @@ struct copier {
   struct copier_stats stats;
   unsigned flushes; /* due or under way, of the one that counts */
   unsigned flushes_sent;
-  bool flushing;     /* it waits for those, and for what writes back */
+  bool flushing;     /* it waits for those, and for those beside */
   uint64_t flush_us; /* the longest request of it */
   uint64_t write_us; /* of a write of data, of late */
   bool flush_failed; /* any, ever */
-  bool writing_back;
+  unsigned flushes_beside;
   uint64_t written_back_bytes; /* copied_bytes when it last began */
   char *error;
 };
@@ -160,6 +160,12 @@ extern bool copier_is_full (const struct endpoint *e, const struct pace *p);
 /* Send what is due; whether that was anything. */
 extern bool feed_flushes (struct copier *c);
 extern void start_write_back (struct copier *c);
+
+/* One that proves nothing; its 'ended' is to call the other.  It can be the one
+ * that is told of a failure (R6), so a flush that counts waits for it.
+ */
+extern void flush_beside (struct flush *f, struct connection *conn);
+extern void flush_beside_ended (struct flush *f);
 
 /* copier.c */
 extern void copier_stop_sharing (struct copier *c, const char *why);

@@ -191,7 +191,7 @@ copier_has_ended_all (const struct copier *c)
 bool
 copier_idle (const struct copier *c)
 {
-  return copier_has_ended_all (c) && !c->writing_back && !blank_busy (c);
+  return copier_has_ended_all (c) && c->flushes_beside == 0 && !blank_busy (c);
 }
 
 void
