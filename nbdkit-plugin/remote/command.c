@@ -226,9 +226,17 @@ remote_command_done (struct command *cmd, int error)
   struct connection *c = cmd->connection;
   struct remote *m = c->remote;
   struct batch *b = cmd->batch;
+  const bool answered = cmd->issued && !means_lost (error);
 
   if (cmd->done)
     return NULL;
+  if (cmd->ping && !answered)
+    ++m->pings_lost;
+  if (answered) {
+    note_delay (m, cmd, __atomic_load_n (&c->heard_ms, __ATOMIC_RELAXED));
+    if (cmd->sent_ms > c->proved_ms)
+      c->proved_ms = cmd->sent_ms;
+  }
   if (means_lost (error)) {
     /* So old it was, and not answered yet. */
     note_delay (m, cmd, clock_ms ());
@@ -236,16 +244,9 @@ remote_command_done (struct command *cmd, int error)
     b->result = REMOTE_LOST;
     if (is_write_type (cmd->kind) && cmd->issued)
       b->unknown = true;
-    if (cmd->ping)
-      ++m->pings_lost;
   }
-  else {
-    note_delay (m, cmd, __atomic_load_n (&c->heard_ms, __ATOMIC_RELAXED));
-    if (cmd->sent_ms > c->proved_ms)
-      c->proved_ms = cmd->sent_ms;
-    if (error != 0 && b->result == 0)
-      b->result = error;
-  }
+  else if (error != 0 && b->result == 0)
+    b->result = error;
   if (is_write_type (cmd->kind))
     ++c->acknowledged;
   /* A flush carries in 'offset' what it covers. */

@@ -424,8 +424,9 @@ extern void batch_link (struct remote *m, struct batch *b,
                         struct connection *only);
 extern void batch_issue (struct batch *b);
 
-/* The command has been answered, or never will be (ENOTCONN).  L.  If it was
- * the last one of its batch, the batch: batch_wake it, without the lock.
+/* The command has been answered, or never will be (ENOTCONN), or libnbd has not
+ * taken it ('issued').  L.  If it was the last one of its batch, the batch:
+ * batch_wake it, without the lock.
  */
 extern struct batch *remote_command_done (struct command *cmd, int error)
   __attribute__ ((warn_unused_result));
