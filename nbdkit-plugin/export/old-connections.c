@@ -63,17 +63,20 @@ make_room (struct old_connections *o)
   o->doubt = true;
 }
 
+/* With somebody left who can send, and receive, there may be more requests than
+ * the line says, and its bytes need not be where it says: then no answer tells.
+ */
 static void
 watch (struct old_connections *o, int fd, const struct ledger_line *line,
-       bool shut)
+       bool alone, bool shut)
 {
   socket_keep_alive (fd);
   make_room (o);
   o->v[o->n++] = (struct old_connection){
     .fd = fd,
     .since_us = line->since_us,
-    .one_answer = line->requests == 1,
-    .framed = line->framed && line->requests > 0,
+    .one_answer = alone && line->requests == 1,
+    .framed = alone && line->framed && line->requests > 0,
     .shut = shut,
     .replies.owed = line->requests,
   };
@@ -89,14 +92,14 @@ old_connections_add (struct old_connections *o, int fd,
     return 0;
   }
   if (alone && line->whole)
-    watch (o, fd, line, false);
+    watch (o, fd, line, true, false);
   else if (has_unsent (fd)) {
     drop (fd);
     o->doubt = true; /* the peer may have had it all, and not said so yet */
   }
   else {
     shutdown (fd, SHUT_WR);
-    watch (o, fd, line, true);
+    watch (o, fd, line, alone, true);
   }
 
   const uint64_t age = age_ms (line->since_us);

@@ -153,12 +153,26 @@ test_shut (void)
   }
 }
 
-/* Bytes that may be something else than the answer: wait for the end. */
+/* What has come tells nothing: only the end is waited for. */
+static void
+expect_wait_for_end (int peer)
+{
+  uint64_t delay;
+
+  CU_ASSERT_FALSE (look (&delay));
+  CU_ASSERT (is_shut (peer));
+  CU_ASSERT_EQUAL (old.n, 1);
+  close (peer);
+  CU_ASSERT (look (&delay));
+  CU_ASSERT (old.doubt);
+  old_connections_settle (&old);
+}
+
+/* Bytes that may be something else than the answer. */
 static void
 test_several (void)
 {
   struct ledger_line line = one_write (true);
-  uint64_t delay;
   int v[2];
 
   line.requests = 2;
@@ -166,13 +180,7 @@ test_several (void)
   old_connections_add (&old, v[0], &line, true);
   CU_ASSERT_FALSE (is_shut (v[1]));
   CU_ASSERT_EQUAL (send (v[1], "answer", 6, 0), 6);
-  CU_ASSERT_FALSE (look (&delay));
-  CU_ASSERT (is_shut (v[1]));
-  CU_ASSERT_EQUAL (old.n, 1);
-  close (v[1]);
-  CU_ASSERT (look (&delay));
-  CU_ASSERT (old.doubt);
-  old_connections_settle (&old);
+  expect_wait_for_end (v[1]);
 }
 
 /* From the NBD protocol: a reply to a write, and one to a read, of two chunks.
@@ -217,12 +225,11 @@ test_counted (void)
   close (v[1]);
 }
 
-/* What cannot be counted: wait for the end. */
+/* What cannot be counted. */
 static void
 test_no_replies (void)
 {
   struct ledger_line line = one_write (true);
-  uint64_t delay;
   int v[2];
 
   line.requests = 2;
@@ -231,13 +238,23 @@ test_no_replies (void)
   old_connections_add (&old, v[0], &line, true);
   CU_ASSERT_EQUAL (send (v[1], simple + 1, 15, 0), 15);
   CU_ASSERT_EQUAL (send (v[1], simple, sizeof simple, 0), sizeof simple);
-  CU_ASSERT_FALSE (look (&delay));
-  CU_ASSERT (is_shut (v[1]));
-  CU_ASSERT_EQUAL (old.n, 1);
-  close (v[1]);
-  CU_ASSERT (look (&delay));
-  CU_ASSERT (old.doubt);
-  old_connections_settle (&old);
+  expect_wait_for_end (v[1]);
+}
+
+/* Somebody may have sent more after the line was read. */
+static void
+test_not_alone (void)
+{
+  for (unsigned framed = 0; framed < 2; framed++) {
+    struct ledger_line line = one_write (true);
+    int v[2];
+
+    line.framed = framed;
+    unix_pair (v);
+    old_connections_add (&old, v[0], &line, false);
+    CU_ASSERT_EQUAL (send (v[1], simple, sizeof simple, 0), sizeof simple);
+    expect_wait_for_end (v[1]);
+  }
 }
 
 /* What waits in the queue does not follow. */
@@ -304,6 +321,7 @@ main (void)
     { "several answers", test_several },
     { "answers are counted", test_counted },
     { "no replies", test_no_replies },
+    { "somebody who may have sent more", test_not_alone },
     { "the queue of a TCP socket", test_queue },
     { "too many", test_many },
     CU_TEST_INFO_NULL,
