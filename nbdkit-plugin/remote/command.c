@@ -461,9 +461,9 @@ batch_wait_until (struct remote *m, struct batch *b, int64_t until_ms,
 
     if (sleep_until (b, is_last ? until_ms : now + REMOTE_SLICE_MS))
       break;
+    check_connections (b); /* also where each wait is shorter than a slice */
     if (is_last)
       return false;
-    check_connections (b);
     now = clock_ms ();
   }
   *result = take_result (m, b);
