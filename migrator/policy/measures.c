@@ -74,8 +74,6 @@ measures_copy_rate (const struct policy_snapshot *s)
 {
   uint64_t speed = s->copy_rate;
 
-  if (s->background_percent > 0)
-    speed = speed / 100 * s->background_percent;
   if (s->rate > 0 && s->rate < speed)
     speed = s->rate;
   return speed > s->pace ? speed : s->pace;

@@ -357,6 +357,7 @@ const char *
 policy_needed (const struct policy *p, const struct policy_snapshot *s,
                char text[POLICY_REASON_MAX])
 {
+  const uint64_t limit_ms = measures_max_pause_ms (p, s);
   char pause[UNITS_TEXT_MAX] = "an unknown time", limit[UNITS_TEXT_MAX];
   char dirty[UNITS_TEXT_MAX], speed[UNITS_TEXT_MAX];
   const uint64_t best = p->forecast.best_ms < s->predicted_ms
@@ -364,12 +365,13 @@ policy_needed (const struct policy *p, const struct policy_snapshot *s,
                           : s->predicted_ms;
 
   if (best != FORECAST_NEVER)
-    units_format_ms (pause,
-                     best > s->max_pause_ms ? best : 2 * s->max_pause_ms);
+    units_format_ms (pause, best > limit_ms ? best : 2 * limit_ms);
   snprintf (text, POLICY_REASON_MAX,
-            "a pause of about %s would have been needed, --max-pause is %s; "
+            "a pause of about %s would have been needed, %s is %s; "
             "%s/s become dirty anew, the copy runs at %s/s",
-            pause, units_format_ms (limit, s->max_pause_ms),
+            pause,
+            limit_ms > s->max_pause_ms ? "--max-pause-late" : "--max-pause",
+            units_format_ms (limit, limit_ms),
             units_format_bytes (dirty, s->dirty_rate),
             units_format_bytes (speed, measures_copy_rate (s)));
   return text;

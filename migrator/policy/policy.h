@@ -106,18 +106,13 @@ struct policy_snapshot {
    * neither 'rate' nor backing off for guests held it up (meter_bandwidth).
    */
   uint64_t copy_rate;
-  uint64_t pace; /* by the clock, zeroes and all (meter_pace) */
-  /* So much of it is left when it backs off for guests, in hundredths; 0: it
-   * does not.
-   */
-  unsigned background_percent;
+  uint64_t pace;           /* by the clock, zeroes and all (meter_pace) */
   uint64_t destination_us; /* until a write of the copy is answered, of late */
 
   /* In force, as the filters say. */
   enum mirror_state mirror; /* MIRROR_ON: on all disks */
   unsigned demotions;       /* of this session, the sum over the disks */
   bool mirror_refused;      /* 'mirror' cannot be had */
-  uint64_t mirror_rate;     /* bytes per second that were mirrored */
   uint64_t throttle;        /* bytes per second, 0: none */
 };
 
@@ -225,8 +220,8 @@ extern struct policy_decision policy_beat (struct policy *p,
 /* What the load of late comes to, for progress, status and events. */
 extern struct forecast_outlook policy_outlook (const struct policy_snapshot *s);
 
-/* What giving up would have needed, or what the load would need now, with
- * figures: a longer pause, a faster copy, a slower guest.  Returns 'text'.
+/* What giving up would have needed, with figures: a longer pause, a faster
+ * copy, a slower guest.  Returns 'text'.
  */
 extern const char *policy_needed (const struct policy *p,
                                   const struct policy_snapshot *s,

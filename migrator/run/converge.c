@@ -277,25 +277,14 @@ note_long_flush (struct migration *m)
 }
 
 static void
-say_not_converged (struct migration *m, const char *what)
+say_not_converged (struct migration *m, const struct policy_snapshot *s,
+                   const char *what)
 {
-  char needed[UNITS_TEXT_MAX] = "an unknown time", limit[UNITS_TEXT_MAX];
-  char dirty[UNITS_TEXT_MAX], speed[UNITS_TEXT_MAX], flush[UNITS_TEXT_MAX];
-  const uint64_t best = m->policy.forecast.best_ms < m->predicted_ms
-                          ? m->policy.forecast.best_ms
-                          : m->predicted_ms;
+  char needed[POLICY_REASON_MAX], flush[UNITS_TEXT_MAX];
   CLEANUP_FREE char *reason = NULL;
 
-  if (best != FORECAST_NEVER)
-    units_format_ms (
-      needed, best > m->disks.max_pause_ms ? best : 2 * m->disks.max_pause_ms);
-  if (asprintf (&reason,
-                "%s: a pause of about %s would have been needed, --max-pause "
-                "is %s; %s/s become dirty anew, the copy runs at %s/s, a flush "
-                "of the destination takes %s",
-                what, needed, units_format_ms (limit, m->disks.max_pause_ms),
-                units_format_bytes (dirty, pass_dirty_rate (m)),
-                units_format_bytes (speed, meter_bandwidth (&m->meter)),
+  if (asprintf (&reason, "%s: %s, a flush of the destination takes %s", what,
+                policy_needed (&m->policy, s, needed),
                 units_format_ms (flush, m->flush_us / 1000)) == -1)
     reason = NULL;
   event_policy ("give-up", reason ? reason : what);
@@ -437,7 +426,8 @@ read_back (struct migration *m)
 
 /* -1 to go on, otherwise the exit status. */
 static int
-carry_out (struct migration *m, const struct policy_decision *d)
+carry_out (struct migration *m, const struct policy_decision *d,
+           const struct policy_snapshot *s)
 {
   int result = 0;
 
@@ -461,7 +451,7 @@ carry_out (struct migration *m, const struct policy_decision *d)
   case POLICY_PAUSE:
     return try_cut_over (m);
   case POLICY_GIVE_UP:
-    say_not_converged (m, d->reason);
+    say_not_converged (m, s, d->reason);
     return EXIT_NOT_CONVERGED;
   }
   return result == -1 ? EXIT_FAILED : -1;
@@ -485,7 +475,7 @@ converge (struct migration *m)
     guests_apply (m, &d);
     tell (m, &d, &s);
     note_long_flush (m);
-    status = carry_out (m, &d);
+    status = carry_out (m, &d, &s);
   }
   return status == -1 ? EXIT_FAILED : status;
 }

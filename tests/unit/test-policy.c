@@ -102,10 +102,24 @@ test_gives_up (void)
     { 4000, 1100 * MiB, false, POLICY_ROUND },
     { 4000, 1100 * MiB, false, POLICY_GIVE_UP },
   };
+  struct policy_snapshot s = plain;
+  char text[POLICY_REASON_MAX];
   struct policy p;
 
   policy_init (&p);
   CHECK (&p, plain, trace);
+  s.predicted_ms = 4000;
+  policy_needed (&p, &s, text);
+  CU_ASSERT_PTR_NOT_NULL (strstr (text, "about 3.9 s would have been needed"));
+  CU_ASSERT_PTR_NOT_NULL (strstr (text, "--max-pause is 300 ms;"));
+  /* The limit that was in force at the end. */
+  s.max_pause_late_ms = 900;
+  s.bulk_end_us = s.now_us = 1;
+  policy_init (&p);
+  CHECK (&p, s, trace);
+  s.predicted_ms = 4000;
+  policy_needed (&p, &s, text);
+  CU_ASSERT_PTR_NOT_NULL (strstr (text, "--max-pause-late is 900 ms;"));
 }
 
 /* Ten in a row; a longer --max-pause counts anew. */
