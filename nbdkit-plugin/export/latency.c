@@ -120,7 +120,18 @@ subtract (struct latency_sums *sums, const struct latency_sums *before)
     to[i] -= from[i];
 }
 
-/* The lock must be held for the two below. */
+/* The lock must be held for the three below. */
+
+/* Who has read the clock first may come last. */
+static int64_t
+not_before_newest (const struct latency *l, int64_t now_ms)
+{
+  const unsigned newest = (l->copies - 1) % LATENCY_SLOTS;
+
+  return l->copies > 0 && now_ms < l->slots[newest].at_ms
+           ? l->slots[newest].at_ms
+           : now_ms;
+}
 
 static void
 keep_copy (struct latency *l, int64_t now_ms, const struct latency_sums *sums)
@@ -153,9 +164,10 @@ latency_get_status (struct latency *l, int64_t now_ms, struct latency_status *s)
   struct latency_sums all, late;
   unsigned from;
 
-  sum_lanes (l, &all);
-  late = all;
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&l->lock);
+  sum_lanes (l, &all); /* with the lock: no copy has more */
+  late = all;
+  now_ms = not_before_newest (l, now_ms);
   keep_copy (l, now_ms, &all);
   from = find_copy (l, now_ms);
   subtract (&late, &l->slots[from].sums);

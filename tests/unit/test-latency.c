@@ -110,6 +110,24 @@ test_window (void)
   free (l);
 }
 
+/* Who looks read the clock before somebody else who was faster. */
+static void
+test_late_look (void)
+{
+  struct latency *l = aligned_alloc (LANE_BYTES, sizeof *l);
+  struct latency_status s;
+
+  CU_ASSERT_PTR_NOT_NULL_FATAL (l);
+  latency_init (l);
+  latency_get_status (l, 1000, &s);
+  latency_add (l, LATENCY_READ, 100, &none);
+  latency_get_status (l, 999, &s);
+  CU_ASSERT_EQUAL (s.window_ms, 0);
+  CU_ASSERT_EQUAL (s.kinds[LATENCY_READ].requests, 1);
+  latency_destroy (l);
+  free (l);
+}
+
 int
 main (void)
 {
@@ -117,6 +135,7 @@ main (void)
     { "against sorted times", test_random },
     { "longer than any bucket", test_long },
     { "of late", test_window },
+    { "a look that comes late", test_late_look },
     CU_TEST_INFO_NULL,
   };
 
