@@ -23,9 +23,10 @@
  * sends again; who mirrors gives up.
  *
  * One lock, remote.lock, guards all that is marked L below, and what the user
- * keeps beside it.  It is never held in a call to libnbd: a completion callback
- * runs with the handle's lock held and takes remote.lock, so the order is
- * handle, then remote.
+ * keeps beside it.  It is never held in a call to libnbd that takes the
+ * handle's lock (nbd_aio_is_dead and its like do not): a completion callback
+ * runs with that held and takes remote.lock, so the order is handle, then
+ * remote.
  */
 
 #ifndef NBDMIGRATE_REMOTE_H
