@@ -6,68 +6,18 @@
  * destination has two bytes.
  */
 
-#include <stdbool.h>
-
-#include "tracker/tracker.h"
+#include "tracker-session.h"
 #include "unit.h"
 
-#define CHUNK UINT64_C (64)
-#define DISK (4 * CHUNK + 10)
 #define BLOCK 2
-#define MANY 100
-
-static struct tracker_status
-status (struct tracker *t)
-{
-  struct tracker_status s;
-
-  tracker_get_status (t, &s);
-  return s;
-}
-
-static void
-flush (struct tracker *t)
-{
-  uint64_t epoch = 0;
-
-  CU_ASSERT_EQUAL (tracker_flush_begin (t, &epoch), 0);
-  CU_ASSERT_EQUAL (tracker_flush_end (t, true, epoch), 0);
-}
-
-/* Lease what is dirty, or compare what is clean, of all chunks. */
-static struct extents
-lease (struct tracker *t, bool compare)
-{
-  struct extents e = EXTENTS_EMPTY;
-  uint64_t next;
-
-  CU_ASSERT_EQUAL (
-    compare ? tracker_compare (t, false, 0, UINT64_MAX, MANY, &e, &next)
-            : tracker_take (t, 0, UINT64_MAX, MANY, &e, &next),
-    0);
-  return e;
-}
-
-static void
-copy_all (struct tracker *t)
-{
-  CLEANUP_EXTENTS struct extents e = lease (t, false);
-
-  CU_ASSERT_EQUAL (tracker_done (t, &e, tracker_epoch (t)), 0);
-  flush (t);
-}
 
 /* Everything is clean, and mirroring is on. */
 static struct tracker *
 new_mirror (void)
 {
-  struct tracker *t = tracker_new (DISK, CHUNK, OWNER_SOURCE);
+  struct tracker *t = new_clean_session ();
 
-  CU_ASSERT_PTR_NOT_NULL_FATAL (t);
   tracker_set_grace (t, 0);
-  tracker_begin (t, false, true);
-  CU_ASSERT (tracker_wait_settled (t, 0));
-  copy_all (t);
   tracker_mirror (t, BLOCK);
   return t;
 }
@@ -114,7 +64,7 @@ test_clean (void)
   CU_ASSERT_EQUAL (status (t).unflushed_bytes, DISK);
   CU_ASSERT_EQUAL (status (t).mirrored, 1);
   CU_ASSERT_EQUAL (status (t).mirrored_bytes, DISK);
-  flush (t);
+  flush (t, true);
   CU_ASSERT_EQUAL (status (t).unflushed_bytes, 0);
   CU_ASSERT (goes_to_both (t, CHUNK - 2, 4));
   CU_ASSERT_EQUAL (status (t).unflushed_bytes, 2 * CHUNK);
@@ -158,7 +108,7 @@ test_states (void)
   tracker_mirror (t, BLOCK);
   CU_ASSERT_FALSE (goes_to_both (t, 4, 2));
   CU_ASSERT_FALSE (goes_to_both (t, 4, CHUNK)); /* one of two is */
-  e = lease (t, false);                         /* both are leased */
+  e = take_all (t);                             /* both are leased */
   CU_ASSERT_FALSE (goes_to_both (t, CHUNK, 2));
   CU_ASSERT (goes_to_both (t, 2 * CHUNK, 2));
   CU_ASSERT_EQUAL (tracker_failed (t, &e, true), 0);
@@ -261,7 +211,7 @@ test_take_conflicts (void)
   tracker_mirror (t, 0);
   enter (t, &b, 2, 2); /* makes the chunk dirty */
   leave (t, &b, BOTH_WRITTEN);
-  e = lease (t, false);
+  e = take_all (t);
   CU_ASSERT_EQUAL (e.n, 1);
   CU_ASSERT_EQUAL (status (t).dirty_bytes, 0);
   CU_ASSERT_EQUAL (tracker_done (t, &e, tracker_epoch (t)), 0);
@@ -281,7 +231,7 @@ test_compare_conflicts (void)
   struct tracker_request a;
 
   enter (t, &a, 0, 2);
-  e = lease (t, true);
+  e = compare_all (t, false);
   expect_conflict (t, &a);
   CU_ASSERT_EQUAL (tracker_compared (t, &e, false, &wrong), 0);
   /* The rest differs by itself. */
@@ -328,11 +278,11 @@ test_loss_under_lease (void)
   tracker_mirror (t, 0);
   CU_ASSERT_FALSE (goes_to_both (t, 0, 2));
 
-  CLEANUP_EXTENTS struct extents e = lease (t, false);
+  CLEANUP_EXTENTS struct extents e = take_all (t);
 
   tracker_mirror_lost (t);
   CU_ASSERT_EQUAL (tracker_done (t, &e, tracker_epoch (t)), 0);
-  flush (t);
+  flush (t, true);
   CU_ASSERT_EQUAL (status (t).dirty_bytes, CHUNK);
   tracker_free (t);
 }
@@ -412,7 +362,7 @@ test_drain (void)
   leave (t, &a, BOTH_WRITTEN);
   CU_ASSERT_EQUAL (tracker_wait_drained (t, token, 0), DRAIN_DONE);
   CU_ASSERT_EQUAL (tracker_commit_begin (t, token, 0), -1); /* unflushed */
-  flush (t);
+  flush (t, true);
   CU_ASSERT_EQUAL (tracker_commit_begin (t, token, 0), 0);
   tracker_commit_end (t, true, OWNER_DESTINATION);
   tracker_stop (t);
