@@ -104,9 +104,10 @@ first (int argc, char *argv[], char *envp[])
 END
   cat > "$bin/nbdkit" <<END
 #!/bin/sh
-# nbdkit and its plugins leak a little when they end.
+# nbdkit and its plugins leak a little when they end.  What a test has loaded
+# stays, after the runtime, which has to be the first.
 ASAN_OPTIONS="\$ASAN_OPTIONS:detect_leaks=0" \\
-LD_PRELOAD='$lib $bin/first.so' exec $nbdkit "\$@"
+LD_PRELOAD="$lib $bin/first.so \${LD_PRELOAD:-}" exec $nbdkit "\$@"
 END
   chmod +x "$bin/nbdkit"
   export PATH="$bin:$PATH"

@@ -67,6 +67,8 @@ $(bin_plugins): $(B)/tests/nbdkit-%-plugin.so: $(B)/obj/tests/plugins/%.o \
 	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared -o $@ $^ \
 	  $(call pkg_libs,libnbd jansson gnutls)
 
+# Loaded into shells on the way to what is tested, too: never with a sanitizer.
+$(bin_preload): SAN :=
 $(bin_preload): $(B)/tests/%-preload.so: $(B)/obj/tests/preload/%.o
 	@mkdir -p $(@D)
 	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared -o $@ $^ -ldl
