@@ -338,7 +338,7 @@ look_after (struct pair *p)
 {
   if (p->client != -1 && mode == PASS && p->dropped)
     pair_cut (p, true);
-  if (p->client != -1 && idle_ms > 0 && !p->asked &&
+  if (p->client != -1 && idle_ms > 0 && !p->asked && !p->up.ended &&
       now_ms () - p->heard_ms >= idle_ms) {
     pair_cut (p, false);
     say ("idle");
