@@ -195,6 +195,7 @@ start_crashing history before 4 # the renaming
 touch "$tmp/arm"
 expect_status 1 copy_to first
 expect_status 137 wait_bg proxy
+: > "$dir/lock" # as above
 cp "$dir/.new-history" "$tmp/left-behind"
 exports=(.new-history history state)
 mkdir "$tmp/disks"
