@@ -125,6 +125,19 @@ must_migrate --finish=detach "$S" "$D"
 cmp "$tmp/source" "$tmp/copy"
 end_bg destination
 
+echo "-- it does not say for long: all is copied before it does"
+start_again
+head -c $size /dev/urandom > "$tmp/copy"
+touch "$tmp/silent"
+start_liar extents="while [ -e $tmp/silent ]; do sleep 0.1; done
+                    echo 0 $size zero"
+start_migrate --finish=detach "$S" "$D"
+wait_for cmp -s "$tmp/source" "$tmp/copy"
+rm "$tmp/silent"
+wait_bg migrator
+cmp "$tmp/source" "$tmp/copy"
+end_bg destination
+
 echo "-- it says so of what is not"
 start_again
 head -c $size /dev/urandom > "$tmp/copy"

@@ -14,7 +14,8 @@
  * read, many at first; one that is not zero, and it is never asked again, and
  * what was left out is copied.  What the samples before the cut-over and
  * --verify look at is all that was left out, too.  An answer that is short, odd
- * or an error makes data of the range, which is zeroed then.
+ * or an error makes data of the range, which is zeroed then; for one that does
+ * not come nothing waits for long.
  */
 
 #include <assert.h>
@@ -40,6 +41,11 @@
 #define SAMPLES_MANY 8
 #define SAMPLES_FEW 1
 #define SAMPLES_ARE_MANY 64
+
+/* So long what is ready may wait for what is known of a window; then nothing is
+ * asked any more.
+ */
+#define ANSWER_US (INT64_C (10) * 1000000)
 
 enum stage {
   WINDOW_ASK,     /* to be asked about */
@@ -90,8 +96,7 @@ struct blank {
   unsigned nr_windows, ahead;
   uint64_t next; /* where the next one begins */
   unsigned samples;
-  unsigned in_flight; /* requests, also of forgotten windows */
-  bool waits;         /* for the answer about what is next to be copied */
+  int64_t waits_us; /* since when what is ready waits for one; 0: it does not */
 };
 
 struct blank *
@@ -171,7 +176,12 @@ blank_forget (struct copier *c)
 bool
 blank_busy (const struct copier *c)
 {
-  return c->blank->in_flight > 0;
+  const struct window *w;
+
+  for (w = c->blank->first; w != NULL; w = w->next)
+    if (w->stage == WINDOW_ASKED || w->stage == WINDOW_SAMPLED)
+      return true;
+  return false;
 }
 
 static void
@@ -250,7 +260,6 @@ look_ended (struct io *io)
   struct look *l = (struct look *)io;
   struct window *w = l->w;
 
-  w->c->blank->in_flight--;
   w->unread |= io->error != 0;
   if (is_wrong (l))
     w->wrong = l->sample.offset;
@@ -279,7 +288,6 @@ look (struct window *w, struct connection *conn)
     return false;
   }
   l->io.ended = look_ended;
-  w->c->blank->in_flight++;
   connection_read (conn, &l->io, l->sample.block, (uint32_t)w->c->grain,
                    l->sample.offset);
   return true;
@@ -338,7 +346,6 @@ answered (struct io *io)
   struct window *w = (struct window *)io;
   struct blank *b = w->c->blank;
 
-  b->in_flight--;
   if (w->forgotten)
     window_free (w);
   else if (io->error != 0 && !io->lost)
@@ -359,7 +366,6 @@ put_question (struct window *w, struct connection *conn)
   w->sio.io.ended = answered;
   w->sio.entries = store;
   w->sio.opaque = w;
-  w->c->blank->in_flight++;
   connection_block_status (conn, &w->sio, w->end - w->at, w->at);
 }
 
@@ -497,6 +503,19 @@ decide (struct copier *c, uint64_t bytes, bool zero)
     abort (); /* a leased range must not be forgotten */
 }
 
+static void
+wait_for_window (struct blank *b)
+{
+  const int64_t now_us = loop_now_us ();
+
+  if (b->waits_us == 0 && b->ahead < AHEAD_MAX)
+    b->ahead *= 2;
+  if (b->waits_us == 0)
+    b->waits_us = now_us;
+  else if (now_us - b->waits_us > ANSWER_US)
+    turn_off (b);
+}
+
 /* Whether it is known what to do with the first of what is ready. */
 static bool
 look_at_first (struct copier *c)
@@ -510,12 +529,10 @@ look_at_first (struct copier *c)
     return false;
   move_to (b, offset);
   if (b->first == NULL || b->first->stage != WINDOW_KNOWN) {
-    if (!b->waits && b->ahead < AHEAD_MAX)
-      b->ahead *= 2;
-    b->waits = true;
+    wait_for_window (b);
     return false;
   }
-  b->waits = false;
+  b->waits_us = 0;
   bytes = run_at (b->first, offset, &zero);
   decide (c, bytes, zero);
   return true;
@@ -528,6 +545,8 @@ blank_run (struct copier *c)
   struct connection *conn;
   bool progress = false;
 
+  if (!is_in_question (c))
+    b->waits_us = 0;
   if (b->state == BLANK_OFF || (b->first == NULL && !is_in_question (c)))
     return false;
   conn = free_connection (c);

@@ -263,7 +263,7 @@ extern bool blank_waits (const struct copier *c);
 extern bool blank_covers (const struct copier *c, uint64_t offset,
                           uint64_t length);
 
-/* An answer will come. */
+/* An answer is waited for. */
 extern bool blank_busy (const struct copier *c);
 
 /* Nothing that the destination has said holds any more. */
