@@ -233,7 +233,7 @@ read_source (struct op *op, struct connection *conn)
     connection_cache (conn, &op->io, length, op->offset);
     return;
   }
-  /* Its answer carries data, see copier.c; this is rare. */
+  /* Its answer carries data, see copier-run.c; this is rare. */
   other = endpoint_idle (c->source, UINT_MAX, 1);
   if (other != NULL)
     conn = other;

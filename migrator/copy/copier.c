@@ -1,16 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Queue and scheduling of the copy engine.
- *
- * Bytes in flight bound it, and at each side how many requests are in flight
- * over how many connections, which policy/pace.c finds.  What is read goes
- * ahead of what is written by a little only, so that it is still in the
- * processor's cache then.
- *
- * Of answers that carry data there is one in flight on a connection: nbdkit
- * before 1.34 aborts when a client dies with several of them outstanding, or
- * while the parts of one are being sent, and the proxy is what holds the
- * guest's disk.  Answers to writes do no harm.
- */
+/* What the caller of the copy engine says and asks (copier.h). */
 
 #include <errno.h>
 #include <inttypes.h>
