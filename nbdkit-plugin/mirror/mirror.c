@@ -267,7 +267,6 @@ mirror_get_status (struct mirror *m, struct mirror_status *s)
     .over = m->over,
     .ended = m->ended,
     .unanswered = m->unanswered,
-    .connections = m->remote.nr_connections,
     .late_ms = oldest_ms (m),
     .demotions = m->demotions,
   };
