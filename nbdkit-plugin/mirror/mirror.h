@@ -137,7 +137,7 @@ struct mirror_status {
   bool starting, on, over;
   bool ended;          /* over, with no connection left */
   unsigned unanswered; /* writes that nobody waits for any more */
-  int64_t late_ms; /* since when the oldest of those is, or 0 */
+  int64_t late_ms;     /* since when the oldest of those is, or 0 */
   uint64_t demotions;
   char why[256]; /* it went off; "": it did not */
 };
