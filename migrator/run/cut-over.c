@@ -34,12 +34,17 @@ commit_arguments (struct disk *d)
                     d->disks->n > 1);
 }
 
+/* The commit has put an end to what was done about the guest: it is asked for
+ * anew.
+ */
 static void
 rolled_back (void *opaque, const struct control_answer *a)
 {
   struct disk *d = opaque;
 
   d->reports_pending--;
+  d->load.mirror_asked_ms = 0;
+  d->load.throttle_asked = 0;
   if (a->value != NULL)
     d->outcome = OUTCOME_REFUSED;
   else
