@@ -8,8 +8,8 @@
 # something where nothing was forgotten; and what the crash left behind does no
 # harm, not to an export either whose name looks like it.
 #
-# The steps are those of tests/preload/crash.c, which does not go with a
-# sanitizer.  Power failures it does not show, but the order of the steps.
+# The steps are those of tests/preload/crash.c.  Power failures it does not show,
+# but the order of the steps.
 #
 # timeout: 240
 

@@ -10,8 +10,6 @@ set -euo pipefail
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-.}/tests/functions.sh"
 requires nbdkit nbdinfo jq
-# The steps are held up by a library that is loaded first, as a sanitizer's is.
-[ -z "${SANITIZER:-}" ] || skip "not with a sanitizer"
 
 size=$((1024 * 1024))
 dir=$tmp/proxy.dir
