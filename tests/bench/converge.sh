@@ -17,18 +17,5 @@ set -euo pipefail
 
 # shellcheck source=tests/bench/move.sh
 source "${SRCDIR:-.}/tests/bench/move.sh"
-out=${OUT:-$BUILD/bench}
-mkdir -p "$out"
-runs=$out/converge.jsonl
-rounds=${ROUNDS:-3}
-read -r -a loads <<< "${LOADS:-random-20 random-60 random sequential hot}"
-# shellcheck disable=SC2086 # words
-installed ${PROGRAMS:-nbdmigrate mirror-write-blocking}
-
-echo "== converge: $rounds moves by ${programs[*]} under ${loads[*]}"
-[ -n "${ADD:-}" ] || rm -f "$runs"
-prepare_disk "${SIZE:-2G}"
-for ((round = 0; round < rounds; round++)); do
-  measure_round "$round" "$runs"
-done
-"$SRCDIR/tests/bench/report-converge.sh" "$out"
+measure_part converge "moves by" 3 "${SIZE:-2G}" \
+  "random-20 random-60 random sequential hot"

@@ -170,3 +170,22 @@ measure_round ()
     done
   done
 }
+
+# measure_part NAME WHAT ROUNDS SIZE LOADS: all of it, and its report (its script
+# says with which variables).
+measure_part ()
+{
+  local out=${OUT:-$BUILD/bench} rounds=${ROUNDS:-$3} loads round
+
+  mkdir -p "$out"
+  read -r -a loads <<< "${LOADS:-$5}"
+  # shellcheck disable=SC2086 # words
+  installed ${PROGRAMS:-nbdmigrate mirror-write-blocking}
+  echo "== $1: $rounds $2 ${programs[*]} under ${loads[*]}"
+  [ -n "${ADD:-}" ] || rm -f "$out/$1.jsonl"
+  prepare_disk "$4"
+  for ((round = 0; round < rounds; round++)); do
+    measure_round "$round" "$out/$1.jsonl"
+  done
+  "$SRCDIR/tests/bench/report-$1.sh" "$out"
+}

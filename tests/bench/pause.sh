@@ -19,18 +19,5 @@ set -euo pipefail
 
 # shellcheck source=tests/bench/move.sh
 source "${SRCDIR:-.}/tests/bench/move.sh"
-out=${OUT:-$BUILD/bench}
-mkdir -p "$out"
-runs=$out/pause.jsonl
-rounds=${ROUNDS:-5}
-read -r -a loads <<< "${LOADS:-idle random-20 random-60 sequential}"
-# shellcheck disable=SC2086 # words
-installed ${PROGRAMS:-nbdmigrate mirror-write-blocking}
-
-echo "== pause: $rounds cut-overs of ${programs[*]} under ${loads[*]}"
-[ -n "${ADD:-}" ] || rm -f "$runs"
-prepare_disk "${PAUSE_SIZE:-256M}"
-for ((round = 0; round < rounds; round++)); do
-  measure_round "$round" "$runs"
-done
-"$SRCDIR/tests/bench/report-pause.sh" "$out"
+measure_part pause "cut-overs of" 5 "${PAUSE_SIZE:-256M}" \
+  "idle random-20 random-60 sequential"
