@@ -55,6 +55,17 @@ start_again ()
   start_proxy proxy file "$tmp/source"
 }
 
+# copy_over_data EXTENTS: the destination is full, and says that of itself.
+copy_over_data ()
+{
+  start_again
+  head -c $size /dev/urandom > "$tmp/copy"
+  start_liar extents="$1"
+  must_migrate --finish=detach "$S" "$D"
+  cmp "$tmp/source" "$tmp/copy"
+  end_bg destination
+}
+
 truncate -s $size "$tmp/source"
 for at in 0 2 3 4 7; do
   head -c 200000 /dev/urandom |
@@ -118,12 +129,7 @@ same_content "$S" "$D"
 end_bg destination
 
 echo "-- it does not say, with an error"
-start_again
-head -c $size /dev/urandom > "$tmp/copy"
-start_liar extents='echo EIO no >&2; exit 1'
-must_migrate --finish=detach "$S" "$D"
-cmp "$tmp/source" "$tmp/copy"
-end_bg destination
+copy_over_data 'echo EIO no >&2; exit 1'
 
 echo "-- it does not say for long: all is copied before it does"
 start_again
@@ -139,14 +145,9 @@ cmp "$tmp/source" "$tmp/copy"
 end_bg destination
 
 echo "-- it says so of what is not"
-start_again
-head -c $size /dev/urandom > "$tmp/copy"
-start_liar extents="echo 0 $size zero"
-must_migrate --finish=detach "$S" "$D"
-cmp "$tmp/source" "$tmp/copy"
+copy_over_data "echo 0 $size zero"
 grep -q 'what the destination .* says of zeroes is wrong' "$tmp/migrate.log"
 grep -q '"copy-all"' "$tmp/events"
-end_bg destination
 
 echo "-- of a little, which no sample finds, but --verify; then it is not asked"
 start_again
