@@ -55,7 +55,8 @@ has progress phase:string pass:number percent:number copied_bytes:number \
   wait:boolean disk_count:number
 events_are 'map(select(.event == "progress")) |
             all((.wait | not) and .disk_count == 1)'
-has pause begin_time:number end_time:number pause_ms:number result:string
+has pause begin_time:number end_time:number pause_ms:number result:string \
+  steps_ms:object remaining_bytes:number
 has completed "${common[@]}"
 events_are '.[0].event == "started" and .[-1].event == "completed"'
 events_are '[.[] | select(.event == "phase").phase] |
@@ -67,6 +68,10 @@ events_are '(.[-1].passes) as $n | map(select(.event == "phase"))[-1].pass == $n
 events_are 'map(select(.event == "pause"))[-1] |
             .result == "committed" and .begin_time <= .end_time and
             .pause_ms <= (.end_time - .begin_time) * 1000 + 1'
+events_are 'map(select(.event == "pause"))[-1] |
+            (.steps_ms | keys_unsorted) ==
+              ["hold", "copy", "flush", "check", "commit", "release"] and
+            (.pause_ms - (.steps_ms | add) | fabs) < 0.01'
 # shellcheck disable=SC2016
 events_are '(map(select(.event == "pause"))[-1].pause_ms) as $pause |
             map(select(.event == "completed"))[-1].pause_ms == $pause'

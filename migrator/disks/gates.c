@@ -5,6 +5,7 @@
 
 #include "disks/drive.h"
 #include "disks/gates.h"
+#include "protocol.h"
 
 static json_t *
 hold_arguments (struct disk *d)
@@ -13,7 +14,7 @@ hold_arguments (struct disk *d)
 }
 
 static void
-note_tokens (struct disks *disks)
+note_holds (struct disks *disks)
 {
   size_t i;
 
@@ -24,6 +25,8 @@ note_tokens (struct disks *disks)
 
     free (d->token);
     d->token = token ? strdup (token) : NULL;
+    protocol_get_u64 (d->answer.value, "remaining_bytes", &d->remaining_bytes);
+    d->told_bytes = d->copied_bytes; /* nothing is under way */
   }
 }
 
@@ -70,10 +73,10 @@ gates_shut (struct disks *disks)
   const struct disk *d;
 
   if (drive_ask_all (disks, "hold", hold_arguments) == 0) {
-    note_tokens (disks);
+    note_holds (disks);
     return GATES_SHUT;
   }
-  note_tokens (disks);
+  note_holds (disks);
   d = drive_refused (disks);
   if (drive_refused_with (d, "GateExpired"))
     return GATES_MISSED;

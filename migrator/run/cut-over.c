@@ -165,6 +165,30 @@ settle (struct migration *m)
 
 /* ---- in the pause ------------------------------------------------------ */
 
+static void
+begin_pause (struct migration *m)
+{
+  m->pause = (struct pause){ .begin_time = event_now () };
+  m->pause_begun_us = m->step_begun_us = loop_now_us ();
+}
+
+/* What was done since the last step counts for this one. */
+static void
+end_step (struct migration *m, enum pause_step step)
+{
+  const int64_t now_us = loop_now_us ();
+
+  m->pause.steps_ms[step] += (double)(now_us - m->step_begun_us) / 1000;
+  m->step_begun_us = now_us;
+}
+
+static void
+end_pause (struct migration *m)
+{
+  end_step (m, PAUSE_RELEASE);
+  m->pause.ms = (double)(m->step_begun_us - m->pause_begun_us) / 1000;
+}
+
 /* What somebody wished in the pause counts, as it was accepted.  An answer with
  * wishes may be under way; what the filters have then they tell when they are
  * asked to commit.
@@ -180,25 +204,44 @@ look_at_wishes (struct migration *m)
                                                                : CUT_DONE;
 }
 
-/* Everything that the destinations lack, with the gates shut. */
 static enum cut_over
-copy_rest (struct migration *m, int64_t deadline_us)
+interrupted (const struct migration *m)
 {
-  if (!pass_run (m, PASS_COPY, deadline_us))
-    return m->disks.failure.stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
-  if (pass_flush (m) == -1)
-    return CUT_FAILED;
+  return m->disks.failure.stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
+}
+
+/* What may have been written late, and with --verify what was not read back
+ * yet.
+ */
+static enum cut_over
+check_rest (struct migration *m, int64_t deadline_us)
+{
   if (pass_quarantined (m) > 0) {
     if (!pass_run (m, PASS_QUARANTINE, deadline_us))
-      return m->disks.failure.stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
+      return interrupted (m);
     if (pass_flush (m) == -1 || pass_refresh (m) == -1)
       return CUT_FAILED;
     if (pass_remaining (m) > 0 || pass_quarantined (m) > 0)
       return CUT_MISSED;
   }
   if (pass_unverified (m) > 0 && !pass_run (m, PASS_VERIFY, deadline_us))
-    return m->disks.failure.stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
+    return interrupted (m);
   return m->disks.failure.stop == STOP_CANCELLED ? CUT_MISSED : CUT_DONE;
+}
+
+/* Everything that the destinations lack, with the gates shut. */
+static enum cut_over
+copy_rest (struct migration *m, int64_t deadline_us)
+{
+  const bool copied = pass_run (m, PASS_COPY, deadline_us);
+  int flushed;
+
+  end_step (m, PAUSE_COPY);
+  if (!copied)
+    return interrupted (m);
+  flushed = pass_flush (m);
+  end_step (m, PAUSE_FLUSH);
+  return flushed == -1 ? CUT_FAILED : check_rest (m, deadline_us);
 }
 
 static void
@@ -235,35 +278,48 @@ shut (struct migration *m)
   abort ();
 }
 
+/* With the gates shut. */
+static enum cut_over
+cut_over_shut (struct migration *m, int64_t deadline_us)
+{
+  enum cut_over result;
+
+  obey_rate (m, false);
+  result = copy_rest (m, deadline_us);
+  if (result == CUT_DONE)
+    result = look_at_wishes (m);
+  if (result == CUT_DONE && is_too_late (m, deadline_us))
+    result = CUT_MISSED;
+  end_step (m, PAUSE_CHECK);
+  if (result == CUT_DONE)
+    result = commit_all (m);
+  end_step (m, PAUSE_COMMIT);
+  obey_rate (m, true);
+  return result;
+}
+
 static enum cut_over
 cut_over_together (struct migration *m)
 {
   const int64_t deadline_us =
     loop_now_us () + (int64_t)m->disks.max_pause_ms * 1000;
-  const double begin_time = event_now ();
-  const int64_t begin_us = loop_now_us ();
   enum cut_over result;
 
   m->phase = PHASE_FINAL;
   m->disks.in_pause = true;
+  begin_pause (m);
   result = shut (m);
-  if (result == CUT_DONE) {
-    obey_rate (m, false);
-    result = copy_rest (m, deadline_us);
-    if (result == CUT_DONE)
-      result = look_at_wishes (m);
-    if (result == CUT_DONE && is_too_late (m, deadline_us))
-      result = CUT_MISSED;
-    if (result == CUT_DONE)
-      result = commit_all (m);
-    obey_rate (m, true);
-  }
+  end_step (m, PAUSE_HOLD);
+  m->pause.remaining_bytes = pass_remaining (m);
+  if (result == CUT_DONE)
+    result = cut_over_shut (m, deadline_us);
   gates_open (&m->disks);
-  m->pause_ms = (double)(loop_now_us () - begin_us) / 1000;
+  end_pause (m);
   if (result == CUT_UNKNOWN)
     result = settle (m);
   m->disks.in_pause = false;
-  event_pause (begin_time, m->pause_ms, result == CUT_DONE);
+  m->pause.committed = result == CUT_DONE;
+  event_pause (&m->pause);
   return result;
 }
 

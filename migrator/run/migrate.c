@@ -388,7 +388,7 @@ say_summary (const struct migration *m)
             m->passes == 1 ? "" : "es",
             units_format_ms (duration,
                              (uint64_t)(loop_now_us () - m->started_us) / 1000),
-            m->pause_ms);
+            m->pause.ms);
   for (i = 0; i < m->disks.n; ++i)
     if (m->disks.v[i].digest[0] != '\0')
       say_info ("SHA-256 of %s: %s", m->disks.v[i].pair->destination,

@@ -25,6 +25,7 @@
 #include "policy/meter.h"
 #include "policy/policy.h"
 #include "run/rounds.h"
+#include "show/events.h"
 
 enum phase {
   PHASE_CONNECT,
@@ -68,10 +69,11 @@ struct migration {
   int64_t next_heartbeat_us;
   unsigned publishing; /* heartbeats not yet answered */
   int64_t next_show_us;
-  bool committing; /* asked for, on whichever disk */
-  bool complete;   /* cut over: only a digest can be missing */
-  bool forget;     /* cancelled by request: stop tracking, too */
-  double pause_ms; /* of the cut-over, as the guest saw it */
+  bool committing;    /* asked for, on whichever disk */
+  bool complete;      /* cut over: only a digest can be missing */
+  bool forget;        /* cancelled by request: stop tracking, too */
+  struct pause pause; /* the latest */
+  int64_t pause_begun_us, step_begun_us; /* of it */
 
   struct background background;
   struct background_sample sample; /* as far as it has come */

@@ -247,7 +247,7 @@ snapshot_of (struct migration *m)
     .dirty_bytes_per_second = pass_dirty_rate (m),
     .remaining_bytes = cut_over ? 0 : pass_remaining (m),
     .predicted_pause_ms =
-      cut_over ? (uint64_t)m->pause_ms + 1 : predicted_ms (m),
+      cut_over ? (uint64_t)m->pause.ms + 1 : predicted_ms (m),
     .eta_ms = late   ? FORECAST_NEVER
               : over ? 0
                      : eta_ms (m),
@@ -314,7 +314,7 @@ account_of (const struct migration *m)
     .disks = calloc (m->disks.n + 1, sizeof *a.disks),
     .sample_seed = m->disks.sample_seed,
     .passes = m->passes,
-    .pause_ms = m->pause_ms,
+    .pause_ms = m->pause.ms,
     .duration_ms = (uint64_t)(loop_now_us () - m->started_us) / 1000,
     .finish = finish_name (m->disks.finish),
     .max_pause_ms = m->disks.max_pause_ms,

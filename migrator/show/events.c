@@ -166,16 +166,28 @@ event_decision (const char *decision, const char *reason,
   json_decref (ms);
 }
 
+static json_t *
+steps_json (const struct pause *p)
+{
+  return json_pack (
+    "{s:f, s:f, s:f, s:f, s:f, s:f}", "hold", p->steps_ms[PAUSE_HOLD], "copy",
+    p->steps_ms[PAUSE_COPY], "flush", p->steps_ms[PAUSE_FLUSH], "check",
+    p->steps_ms[PAUSE_CHECK], "commit", p->steps_ms[PAUSE_COMMIT], "release",
+    p->steps_ms[PAUSE_RELEASE]);
+}
+
 /* The pause lies between these times, also when they are rounded. */
 void
-event_pause (double begin_time, double pause_ms, bool committed)
+event_pause (const struct pause *p)
 {
   if (enabled)
     emit (OUTPUT_LINE, "pause",
-          json_pack ("{s:f, s:f, s:f, s:s}", "begin_time",
-                     floor (begin_time * PER_SECOND) / PER_SECOND, "end_time",
-                     ceil (event_now () * PER_SECOND) / PER_SECOND, "pause_ms",
-                     pause_ms, "result", committed ? "committed" : "expired"));
+          json_pack ("{s:f, s:f, s:f, s:o, s:I, s:s}", "begin_time",
+                     floor (p->begin_time * PER_SECOND) / PER_SECOND,
+                     "end_time", ceil (event_now () * PER_SECOND) / PER_SECOND,
+                     "pause_ms", p->ms, "steps_ms", steps_json (p),
+                     "remaining_bytes", (json_int_t)p->remaining_bytes,
+                     "result", p->committed ? "committed" : "expired"));
 }
 
 /* What both ends of a migration tell. */

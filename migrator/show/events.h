@@ -31,7 +31,27 @@ extern void event_measure (const char *what, const char *reason, bool would);
 extern void event_decision (const char *decision, const char *reason,
                             uint64_t predicted_pause_ms, uint64_t max_pause_ms,
                             uint64_t remaining_bytes);
-extern void event_pause (double begin_time, double pause_ms, bool committed);
+
+/* What the time of a pause goes into, in this order. */
+enum pause_step {
+  PAUSE_HOLD, /* shut the gates, until nothing is in flight behind them */
+  PAUSE_COPY, /* what is dirty */
+  PAUSE_FLUSH,
+  PAUSE_CHECK, /* read back, and look at wishes */
+  PAUSE_COMMIT,
+  PAUSE_RELEASE,
+};
+#define PAUSE_STEPS (PAUSE_RELEASE + 1)
+
+struct pause {
+  double begin_time; /* event_now */
+  double ms;
+  double steps_ms[PAUSE_STEPS];
+  uint64_t remaining_bytes; /* when the gates were shut */
+  bool committed;
+};
+
+extern void event_pause (const struct pause *p);
 extern void event_completed (const struct account *a);
 extern void event_failed (const struct account *a, int status, const char *why);
 

@@ -12,6 +12,8 @@
 #
 # The guest times its own requests (tests/tools/guest-load), and in the end all
 # blocks of the destination are looked at.
+#
+# OPTIONS='...' are more options of nbdmigrate.
 
 TMPDIR=${BENCH_DIR:-/dev/shm}
 [ -d "$TMPDIR" ] || TMPDIR=/var/tmp
@@ -76,7 +78,8 @@ run_mover ()
   local status=0
 
   if [ "$1" = nbdmigrate ]; then
-    migrate "$(uri proxy)" "$(uri destination)" || status=$?
+    # shellcheck disable=SC2086 # words
+    migrate ${OPTIONS:-} "$(uri proxy)" "$(uri destination)" || status=$?
     asked=$(event 'map(select(.event == "pause")) | first.begin_time // 0')
   else
     # More than that is never sent in vain.
@@ -135,12 +138,24 @@ move_once ()
   wait_bg load || [ $ended = false ] || fail "$program: $(cat "$tmp/load.out")"
   jq -c --arg program "$program" --arg load "$2" --argjson ended $ended \
     --argjson sent "$bytes" --argjson disk "$disk_bytes" \
+    --argjson pauses "$(tried_pauses "$program")" \
     '{load: $load, program: $program, ended: $ended, disk_bytes: $disk,
-      sent_bytes: $sent, request_bytes: (.bytes / .requests)} +
+      sent_bytes: $sent, request_bytes: (.bytes / .requests),
+      pauses: $pauses} +
      (.windows | map({key: .name, value: .}) | from_entries)' \
     "$tmp/load.out" > "$tmp/move.json"
   end_bg proxy
   end_bg destination
+}
+
+# tried_pauses PROGRAM: what nbdmigrate tells of them (its event "pause").
+tried_pauses ()
+{
+  if [ "$1" = nbdmigrate ]; then
+    event 'map(select(.event == "pause")) | tojson'
+  else
+    echo '[]'
+  fi
 }
 
 # windows BEGIN END ASKED
