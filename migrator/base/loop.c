@@ -12,7 +12,7 @@
 void
 loop_init (struct loop *l)
 {
-  *l = (struct loop){ .last = &l->first };
+  *l = (struct loop){ .last = &l->first, .wake_us = INT64_MAX };
 }
 
 void
@@ -123,6 +123,32 @@ poll_failed (struct loop *l)
   return -1;
 }
 
+void
+loop_wake_at (struct loop *l, int64_t us)
+{
+  if (us < l->wake_us)
+    l->wake_us = us;
+}
+
+/* How long to wait, as something is to be done then at the latest. */
+static int
+wait_ms (struct loop *l, int timeout_ms)
+{
+  const int64_t wake_us = l->wake_us;
+  int64_t left_us;
+
+  l->wake_us = INT64_MAX;
+  if (l->first != NULL || wake_us == 0)
+    return 0;
+  if (wake_us == INT64_MAX)
+    return timeout_ms;
+  left_us = wake_us - loop_now_us ();
+  if (left_us <= 0)
+    return 0;
+  return (left_us + 999) / 1000 < timeout_ms ? (int)((left_us + 999) / 1000)
+                                             : timeout_ms;
+}
+
 int
 loop_run_once (struct loop *l, int timeout_ms)
 {
@@ -139,7 +165,7 @@ loop_run_once (struct loop *l, int timeout_ms)
     l->pollfds[i] =
       (struct pollfd){ .fd = w->events ? w->fd : -1, .events = w->events };
   }
-  r = poll (l->pollfds, n, l->first != NULL ? 0 : timeout_ms);
+  r = poll (l->pollfds, n, wait_ms (l, timeout_ms));
   if (r == -1 && errno != EINTR)
     return poll_failed (l);
   if (r > 0)

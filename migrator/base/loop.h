@@ -35,6 +35,7 @@ struct loop {
   size_t nr_watches;
   size_t allocated;
   struct deferred *first, **last;
+  int64_t wake_us; /* see loop_wake_at */
 };
 
 extern void loop_init (struct loop *l);
@@ -49,6 +50,12 @@ extern void loop_defer (struct loop *l, struct deferred *d);
 
 /* Not any more: it is about to be freed. */
 extern void loop_undefer (struct loop *l, struct deferred *d);
+
+/* There is something to do at this time (of loop_now_us; 0: now) although
+ * nothing may become ready: the next wait is over then.  The earliest one
+ * counts, for that wait only.
+ */
+extern void loop_wake_at (struct loop *l, int64_t us);
 
 /* Wait for at most timeout_ms (not at all if work was deferred) and serve what
  * is ready.  -1 with errno set if poll failed.

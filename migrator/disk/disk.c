@@ -165,6 +165,7 @@ compare_more (struct disk *d)
   if (d->pass_kind == PASS_VERIFY &&
       !next_unverified (d, &cursor, &max_bytes)) {
     d->swept = true;
+    loop_wake_at (d->settings->loop, 0); /* somebody waits for that */
     return;
   }
   d->take_pending = true;
@@ -440,7 +441,7 @@ disk_report (struct disk *d)
   const int64_t now = loop_now_us ();
 
   if (d->reports_pending > 0 ||
-      (now < d->next_report_us && !copier_idle (d->copier)))
+      (now < d->next_report_us && !copier_has_ended_all (d->copier)))
     return;
   d->next_report_us = now + REPORT_US;
   d->reported_bytes = d->copied_bytes;

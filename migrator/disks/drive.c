@@ -26,6 +26,15 @@ answer_timeout_us (const struct disks *disks)
            : ANSWER_TIMEOUT_US;
 }
 
+/* What waits for the copying need not wait any more. */
+static void
+fail_copying (struct disk *d, const char *error)
+{
+  if (d->disks->failure.stop == STOP_NO)
+    loop_wake_at (&d->disks->loop, 0);
+  failure_note (&d->disks->failure, "%s", error);
+}
+
 static void
 run_disk (struct disk *d, int64_t now)
 {
@@ -37,7 +46,7 @@ run_disk (struct disk *d, int64_t now)
   copier_run (d->copier);
   error = copier_error (d->copier);
   if (error != NULL)
-    failure_note (&d->disks->failure, "%s", error);
+    fail_copying (d, error);
   disk_report (d);
   checkpoint_run (d, now);
 }

@@ -73,11 +73,16 @@ rounds_run (struct migration *m, int64_t now_us)
   pass_watch_guest (m);
   if (m->phase == PHASE_READY)
     liveness_check (m);
-  if (r->under_way && is_over (m))
+  if (r->under_way && is_over (m)) {
     end (m);
-  if (!r->under_way && m->disks.failure.stop == STOP_NO &&
-      (r->due || now_us - r->begun_us >= pace_us))
+    loop_wake_at (&m->disks.loop, 0); /* somebody waits for that */
+  }
+  if (r->under_way || m->disks.failure.stop != STOP_NO)
+    return;
+  if (r->due || now_us - r->begun_us >= pace_us)
     begin (m, now_us);
+  else
+    loop_wake_at (&m->disks.loop, r->begun_us + pace_us);
 }
 
 /* ---- on and off -------------------------------------------------------- */
