@@ -43,7 +43,7 @@ start_disks ()
   for way; do
     start_qemu_nbd "$way" -f raw -e 16 "$(uri slow)"
   done
-  cue slow 'write hold until=now at=0'
+  cue slow 'write hold until=now at=0 least=8192'
   qemu-io -f raw -c 'write -P 0x53 0 64k' "$(uri proxy)" > "$tmp/qemu-io.out"
   start_migrate "$(uri proxy)" "$(uri "${1:-slow}")"
   wait_for write_has came
