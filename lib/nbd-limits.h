@@ -15,6 +15,7 @@
 #ifndef NBDMIGRATE_NBD_LIMITS_H
 #define NBDMIGRATE_NBD_LIMITS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* What servers are to accept where they state no maximum (NBD protocol, "Block
@@ -31,6 +32,17 @@
 /* Of a question for block status: whole chunks of any size. */
 #define NBD_STATUS_MAX (UINT64_C (1984) << 20)
 
+/* The largest minimum block that a server may ask for (NBD protocol, "Block
+ * size constraints"), a power of two.
+ */
+#define NBD_MINIMUM_MAX UINT32_C (65536)
+
+static inline bool
+nbd_minimum_is_valid (uint64_t bytes)
+{
+  return bytes > 0 && bytes <= NBD_MINIMUM_MAX && (bytes & (bytes - 1)) == 0;
+}
+
 /* Requests in flight on a connection, at most.  Servers carry out sixteen of
  * them at once or fewer, but more can be on their way.
  */
@@ -41,6 +53,9 @@ _Static_assert(NBD_ZERO_MAX <= UINT32_C (64) << 20 &&
                "some servers zero no more than 64 MiB of a request");
 _Static_assert(NBD_STATUS_MAX < UINT64_C (2) << 30,
                "some servers fail at 2 GiB");
+_Static_assert(NBD_ZERO_MAX_UNSTATED % NBD_MINIMUM_MAX == 0 &&
+                 NBD_ZERO_MAX % NBD_MINIMUM_MAX == 0,
+               "requests are whole blocks");
 
 /* Of one request to write zeroes, or to trim, to a server that states this
  * maximum of a request with data; 0: it states none.

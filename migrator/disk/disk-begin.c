@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The session of one disk: its beginning, and the end of all about the disk. */
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,24 @@ note_sharing (struct disk *d, const json_t *answer)
   copier_share (d->copier, shared, d->not_shared);
 }
 
+/* Whether the proxy tracks in chunks of the size that was asked for (R19). */
+static bool
+has_chunks (struct disk *d, const json_t *answer)
+{
+  uint64_t bytes = 0;
+
+  if (protocol_get_u64 (answer, "chunk_bytes", &bytes) == 1 &&
+      bytes == d->chunk_bytes)
+    return true;
+  failure_note (d->settings->failure,
+                "starting the migration of %s: its proxy tracks in chunks of "
+                "%" PRIu64 " bytes, not of %" PRIu64
+                " as the destination %s needs; use the nbdmigrate that came "
+                "with the proxy's filter",
+                d->pair->source, bytes, d->chunk_bytes, d->pair->destination);
+  return false;
+}
+
 static void
 begun (void *opaque, const struct control_answer *a)
 {
@@ -40,7 +59,7 @@ begun (void *opaque, const struct control_answer *a)
                   d->pair->source, a->desc);
     return;
   }
-  d->begun = true;
+  d->begun = has_chunks (d, a->value);
   d->resumed = json_is_true (json_object_get (a->value, "resumed"));
   past = json_string_value (json_object_get (a->value, "past"));
   d->past_unknown = past != NULL && strcmp (past, "unknown") == 0;
@@ -132,8 +151,9 @@ disk_begin (struct disk *d)
   shared = prepare_memory (d, &fds[n]);
   d->beginning = true;
   control_send (d->control, "begin",
-                json_pack ("{s:s, s:s, s:b, s:b, s:b}", "destination",
-                           d->pair->destination, "promise",
+                json_pack ("{s:s, s:I, s:s, s:b, s:b, s:b}", "destination",
+                           d->pair->destination, "block_bytes",
+                           (json_int_t)d->destination->minimum_bytes, "promise",
                            promised ? promised : "no memory", "restart",
                            o->restart, "incremental", o->incremental,
                            "shared_memory", shared),

@@ -13,6 +13,7 @@
 #include "announcement.h"
 #include "cleanup.h"
 #include "disk/disk.h"
+#include "nbd-limits.h"
 #include "protocol.h"
 #include "proxy/proxy.h"
 #include "base/say.h"
@@ -279,10 +280,11 @@ check_size (struct disk *d)
   if (e->disk_bytes < needed)
     return refuse_destination (d, "its minimum block does not divide the "
                                   "disk's end, which could not be written");
-  if (e->minimum_bytes > d->chunk_bytes)
-    return refuse_destination (d, "its minimum block is larger than a chunk; "
-                                  "start the proxy with a larger "
-                                  "migrate-chunk");
+  if (!nbd_minimum_is_valid (block))
+    return refuse_destination (d, "its minimum block is no power of two of at "
+                                  "most 64 KiB, as the NBD protocol demands");
+  if (block > d->chunk_bytes) /* R19: 'begin' asks for it */
+    d->chunk_bytes = block;
   if (e->disk_bytes > d->disk_bytes)
     say_info ("the destination %s is larger than the source: its last %" PRIu64
               " bytes stay untouched",

@@ -12,6 +12,7 @@
 #include "export/mirroring.h"
 #include "export/owner.h"
 #include "export/place.h"
+#include "nbd-limits.h"
 #include "relay/relay.h"
 #include "uri.h"
 #include "session.h"
@@ -238,32 +239,45 @@ share_memory (struct call *call, int fd, struct begun *begun)
   begun->shared = begun->shared_why == NULL;
 }
 
+/* The destination of the session, as the client describes it. */
+static int
+get_destination (struct call *call, struct session_request *request)
+{
+  if (call_string (call, "destination", true, &request->destination) == -1 ||
+      call_u64 (call, "block_bytes", false, &request->block_bytes) == -1)
+    return -1;
+  if (!uri_is_nbd (request->destination) &&
+      !uri_is_local (request->destination))
+    call_fail (call, "BadArgument", "\"destination\": %s is no NBD URI",
+               request->destination);
+  else if (strlen (request->destination) > DESTINATION_MAX)
+    call_fail (call, "BadArgument", "\"destination\" is longer than %d bytes",
+               DESTINATION_MAX);
+  else if (!nbd_minimum_is_valid (request->block_bytes))
+    call_fail (call, "BadArgument",
+               "\"block_bytes\": %llu is no minimum block of an NBD server, "
+               "which is a power of two of at most %u",
+               (unsigned long long)request->block_bytes, NBD_MINIMUM_MAX);
+  else
+    return 0;
+  return -1;
+}
+
 /* Check the arguments and make the client the session. */
 static int
 begin_session (struct call *call, struct begun *begun)
 {
-  struct session_request request = { .promise = "" };
+  struct session_request request = { .promise = "", .block_bytes = 1 };
   struct session_sockets sockets;
   CLEANUP_CLOSE int memory = -1;
   bool shared = false;
 
-  if (call_string (call, "destination", true, &request.destination) == -1 ||
+  if (get_destination (call, &request) == -1 ||
       call_string (call, "promise", false, &request.promise) == -1 ||
       call_bool (call, "restart", false, &request.restart) == -1 ||
       call_bool (call, "incremental", false, &request.incremental) == -1 ||
       call_bool (call, "shared_memory", false, &shared) == -1)
     return -1;
-  if (!uri_is_nbd (request.destination) &&
-      !uri_is_local (request.destination)) {
-    call_fail (call, "BadArgument", "\"destination\": %s is no NBD URI",
-               request.destination);
-    return -1;
-  }
-  if (strlen (request.destination) > DESTINATION_MAX) {
-    call_fail (call, "BadArgument", "\"destination\" is longer than %d bytes",
-               DESTINATION_MAX);
-    return -1;
-  }
   if (!may_begin (call, request.destination))
     return -1;
   if (take_sockets (call, &sockets, shared ? &memory : NULL) == -1)
@@ -306,12 +320,12 @@ command_begin (struct call *call)
   if (begin_session (call, &begun) == -1 || !wait_settled (call))
     return NULL;
   tracker_get_status (e->tracker, &s);
-  return json_pack ("{s:b, s:s, s:I, s:I, s:I, s:b, s:s?}", "resumed",
-                    (int)begun.resumed, "past", past_name (e->session.past),
-                    "epoch", (json_int_t)s.epoch, "dirty_bytes",
-                    (json_int_t)s.dirty_bytes, "remaining_bytes",
-                    (json_int_t)s.remaining_bytes, "shared_memory",
-                    (int)begun.shared, "shared_memory_why", begun.shared_why);
+  return json_pack (
+    "{s:b, s:s, s:I, s:I, s:I, s:I, s:b, s:s?}", "resumed", (int)begun.resumed,
+    "past", past_name (e->session.past), "epoch", (json_int_t)s.epoch,
+    "chunk_bytes", (json_int_t)s.chunk_bytes, "dirty_bytes",
+    (json_int_t)s.dirty_bytes, "remaining_bytes", (json_int_t)s.remaining_bytes,
+    "shared_memory", (int)begun.shared, "shared_memory_why", begun.shared_why);
 }
 
 /* R6a: the epoch first.  Whatever fails after that, what was copied and not

@@ -179,12 +179,16 @@ session_begin (struct export *e, struct client *client,
   struct session *s = &e->session;
   const bool same =
     s->destination && strcmp (s->destination, request->destination) == 0;
+  const uint64_t chunk_bytes = e->chunk_bytes > request->block_bytes
+                                 ? e->chunk_bytes
+                                 : request->block_bytes; /* R19 */
   char *destination = strdup (request->destination);
   char *promise = strdup (request->promise);
   bool resume;
 
   session_sockets_keep (e, sockets);
-  if (destination == NULL || promise == NULL) {
+  if (destination == NULL || promise == NULL ||
+      tracker_set_chunk (e->tracker, chunk_bytes) == -1) {
     free (destination);
     free (promise);
     session_sockets_give_up (e, NULL);

@@ -28,6 +28,7 @@ struct session_request {
   const char *destination; /* URI */
   const char *promise;     /* "": none */
   bool restart, incremental;
+  uint64_t block_bytes; /* of the destination: no chunk is smaller (R19) */
 };
 
 /* The session lock must be held when you call any function below this line. */

@@ -68,7 +68,6 @@ new_mirror (struct export *e)
   struct mirror_options options = {
     .uri = e->session.destination,
     .disk_bytes = e->disk_bytes,
-    .chunk_bytes = e->chunk_bytes,
     .unheard_ms = config.network_timeout_ms,
     .peer_bytes = sizeof options.peer,
     .user = { .set = set, .lost = lost, .delayed = delayed, .opaque = e },

@@ -38,7 +38,6 @@ options_for (struct export *e, const char *uri)
   nbdkit_debug ("migrate: export \"%s\": connecting to %s", e->name, uri);
   owed_make_room (e);
   options.disk_bytes = e->disk_bytes;
-  options.chunk_bytes = e->chunk_bytes;
   options.reconnect_ms = config.reconnect_ms;
   options.request_limit_ms = config.request_timeout_ms;
   options.unheard_ms = config.network_timeout_ms;

@@ -37,7 +37,6 @@ mirror_new (const struct mirror_options *options)
   struct mirror *m = calloc (1, sizeof *m);
   const struct remote_options remote_options = {
     .disk_bytes = options->disk_bytes,
-    .chunk_bytes = options->chunk_bytes,
     .silent_ms = SILENT_MS,
     .unheard_ms = options->unheard_ms,
   };

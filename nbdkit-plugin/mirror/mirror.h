@@ -53,8 +53,7 @@ struct mirror_user {
 struct mirror_options {
   const char *uri;
   uint64_t disk_bytes;
-  uint64_t chunk_bytes; /* a larger minimum block is refused (R19) */
-  unsigned unheard_ms;  /* a connection is lost after so long (remote.h) */
+  unsigned unheard_ms; /* a connection is lost after so long (remote.h) */
   /* Where the migrator's connections lead to; 0 bytes: not known. */
   struct sockaddr_storage peer;
   socklen_t peer_bytes;

@@ -41,7 +41,6 @@ new_relay (const char *uri, const struct relay_options *options)
   struct relay *r = calloc (1, sizeof *r);
   const struct remote_options remote_options = {
     .disk_bytes = options->disk_bytes,
-    .chunk_bytes = options->chunk_bytes,
     .silent_ms = options->silent_ms,
     .unheard_ms = options->unheard_ms,
   };

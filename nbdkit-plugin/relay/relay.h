@@ -41,7 +41,6 @@ struct relay;
 
 struct relay_options {
   uint64_t disk_bytes;
-  uint64_t chunk_bytes; /* a larger minimum block is refused (R19); 0: any */
   unsigned connections; /* at most, and one without multi-conn */
   unsigned connect_ms;  /* for one attempt to connect */
   unsigned reconnect_ms;

@@ -174,8 +174,7 @@ remote_connect (struct remote *m, const struct attempt *a, char **why)
       *why = NULL;
     goto error;
   }
-  if (destination_check (&c->destination, m->options.disk_bytes,
-                         m->options.chunk_bytes, why) == -1)
+  if (destination_check (&c->destination, m->options.disk_bytes, why) == -1)
     goto error;
   return c;
 

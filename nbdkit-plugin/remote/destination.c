@@ -10,12 +10,6 @@
 #include "nbd-limits.h"
 #include "destination.h"
 
-#define MINIMUM_LIMIT 65536 /* what servers are to ask for */
-
-_Static_assert(NBD_ZERO_MAX_UNSTATED % MINIMUM_LIMIT == 0 &&
-                 NBD_ZERO_MAX % MINIMUM_LIMIT == 0,
-               "requests are whole blocks");
-
 static void
 learn_peer (struct nbd_handle *nbd, struct remote_peer *peer)
 {
@@ -73,8 +67,7 @@ refuse (char **why, const char *fmt, ...)
 }
 
 int
-destination_check (const struct destination *d, uint64_t disk_bytes,
-                   uint64_t chunk_bytes, char **why)
+destination_check (const struct destination *d, uint64_t disk_bytes, char **why)
 {
   const uint64_t reachable = d->bytes - d->bytes % d->minimum;
 
@@ -89,17 +82,11 @@ destination_check (const struct destination *d, uint64_t disk_bytes,
                    "large",
                    (unsigned long long)d->bytes,
                    (unsigned long long)disk_bytes);
-  if ((d->minimum & (d->minimum - 1)) != 0 || d->minimum > MINIMUM_LIMIT ||
-      d->maximum < d->minimum)
+  if (!nbd_minimum_is_valid (d->minimum) || d->maximum < d->minimum)
     return refuse (why,
                    "its block size constraints make no sense (minimum %u, "
                    "maximum %u bytes)",
                    d->minimum, d->maximum);
-  if (chunk_bytes != 0 && d->minimum > chunk_bytes)
-    return refuse (why,
-                   "its minimum block of %u bytes is larger than the chunk of "
-                   "%llu: give migrate-chunk=%u or more",
-                   d->minimum, (unsigned long long)chunk_bytes, d->minimum);
   if (reachable < disk_bytes)
     return refuse (why,
                    "with its minimum block of %u bytes only %llu of the disk's "

@@ -35,6 +35,6 @@ extern void destination_learn (struct nbd_handle *nbd, struct destination *d);
  * to do; the caller frees it (NULL: no memory).
  */
 extern int destination_check (const struct destination *d, uint64_t disk_bytes,
-                              uint64_t chunk_bytes, char **why);
+                              char **why);
 
 #endif /* NBDMIGRATE_REMOTE_DESTINATION_H */

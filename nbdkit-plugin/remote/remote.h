@@ -56,7 +56,6 @@ struct connection;
 
 struct remote_options {
   uint64_t disk_bytes;
-  uint64_t chunk_bytes; /* a larger minimum block is refused; 0: any */
   /* A connection with something in flight (other than a flush) over which
    * nothing came for so long is silent: nothing else is sent on it.
    */

@@ -88,6 +88,49 @@ chunks_destroy (struct chunks *c)
   bitmap_destroy (&c->hot);
 }
 
+/* dst |= src, of chunks of another size: what any part of a chunk had. */
+static void
+spread (const struct chunks *to, struct bitmap *dst, const struct chunks *from,
+        const struct bitmap *src)
+{
+  uint64_t end;
+
+  for (uint64_t pos = bitmap_next_set (src, 0); pos < from->n;
+       pos = bitmap_next_set (src, end)) {
+    end = bitmap_next_clear (src, pos);
+
+    const uint64_t first = offset_of (from, pos) >> to->shift;
+    const uint64_t stop = chunks_for (to, offset_of (from, end));
+
+    bitmap_set (dst, first, stop - first);
+  }
+}
+
+/* R19: no lease has a part of a block of the destination. */
+int
+chunks_resize (struct chunks *c, uint64_t chunk_bytes)
+{
+  struct chunks to;
+
+  assert (c->leased.set == 0);
+  if (chunk_bytes == chunk_bytes_of (c))
+    return 0;
+  if (chunks_init (&to, c->disk_bytes, chunk_bytes) == -1)
+    return -1;
+  spread (&to, &to.dirty, c, &c->dirty);
+  spread (&to, &to.unflushed, c, &c->unflushed);
+  spread (&to, &to.flushing, c, &c->flushing);
+  spread (&to, &to.quarantined, c, &c->quarantined);
+  spread (&to, &to.written, c, &c->written);
+  spread (&to, &to.guest, c, &c->guest);
+  spread (&to, &to.round, c, &c->round);
+  spread (&to, &to.last_round, c, &c->last_round);
+  spread (&to, &to.hot, c, &c->hot);
+  chunks_destroy (c);
+  *c = to;
+  return 0;
+}
+
 /* The bytes of so many chunks, with the last one or not: all others are whole.
  */
 static uint64_t

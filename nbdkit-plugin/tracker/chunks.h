@@ -46,6 +46,11 @@ extern int chunks_init (struct chunks *c, uint64_t disk_bytes,
                         uint64_t chunk_bytes);
 extern void chunks_destroy (struct chunks *c);
 
+/* Chunks of another size, the same errors; nothing may be leased.  A chunk has
+ * what any part of it had: all bits say that something may be so.
+ */
+extern int chunks_resize (struct chunks *c, uint64_t chunk_bytes);
+
 /* The bytes of the chunks in one of the bitmaps, cut at the disk's end. */
 extern uint64_t chunks_bytes (const struct chunks *c, const struct bitmap *b);
 

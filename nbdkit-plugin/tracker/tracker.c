@@ -137,6 +137,14 @@ wait_commit_over (struct tracker *t)
     pthread_cond_wait (&t->progress, &t->lock);
 }
 
+int
+tracker_set_chunk (struct tracker *t, uint64_t chunk_bytes)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  wait_commit_over (t);
+  return chunks_resize (&t->chunks, chunk_bytes);
+}
+
 bool
 tracker_begin (struct tracker *t, bool resume, bool same_destination)
 {

@@ -177,6 +177,13 @@ extern void tracker_wake (struct tracker *t);
 
 /* ---- Tracking ---------------------------------------------------------- */
 
+/* Chunks of another size (a power of two) from now on: a session is to begin
+ * whose destination takes no smaller writes (R19).  What was known of the disk
+ * stays known as well as the larger of both sizes allows.  No session may be
+ * there.  -1 with errno ENOMEM or EINVAL: nothing has changed.
+ */
+extern int tracker_set_chunk (struct tracker *t, uint64_t chunk_bytes);
+
 /* Start a session's tracking (R1).  With 'resume' the dirty bits go on from
  * what an earlier session left, otherwise everything becomes dirty.
  * Returns whether it is a resumption: not if tracking was off, whatever was

@@ -543,6 +543,80 @@ test_large (void)
   chunks_destroy (&c);
 }
 
+/* A chunk of 'size' bytes has what any chunk of 'old_size' in it had. */
+static bool
+has_spread (const struct bitmap *b, uint64_t size, const struct bitmap *old,
+            uint64_t old_size)
+{
+  for (uint64_t i = 0; i < b->bits; i++) {
+    bool any = false;
+
+    for (uint64_t k = 0; k < old->bits; k++)
+      any |= k * old_size < (i + 1) * size && i * size < (k + 1) * old_size &&
+             bitmap_test (old, k);
+    if (bitmap_test (b, i) != any)
+      return false;
+  }
+  return true;
+}
+
+static void
+set_some (struct bitmap *b, uint64_t *rnd)
+{
+  for (uint64_t i = unit_random (rnd, 4); i < b->bits;
+       i += 1 + unit_random (rnd, 9))
+    bitmap_set (b, i, 1);
+}
+
+/* From CHUNK to 'size' and back. */
+static void
+resize_step (uint64_t disk, uint64_t size, uint64_t *rnd)
+{
+  struct chunks old, c;
+  struct bitmap *const olds[] = {
+    &old.dirty, &old.unflushed, &old.flushing,   &old.quarantined, &old.written,
+    &old.guest, &old.round,     &old.last_round, &old.hot
+  };
+  struct bitmap *const news[] = { &c.dirty,       &c.unflushed,  &c.flushing,
+                                  &c.quarantined, &c.written,    &c.guest,
+                                  &c.round,       &c.last_round, &c.hot };
+
+  CU_ASSERT_EQUAL_FATAL (chunks_init (&old, disk, CHUNK), 0);
+  CU_ASSERT_EQUAL_FATAL (chunks_init (&c, disk, CHUNK), 0);
+  for (unsigned i = 0; i < sizeof olds / sizeof olds[0]; i++) {
+    set_some (olds[i], rnd);
+    bitmap_or (news[i], olds[i]);
+  }
+  CU_ASSERT_EQUAL (chunks_resize (&c, size), 0);
+  CU_ASSERT_EQUAL (c.n, (disk + size - 1) / size);
+  CU_ASSERT_EQUAL (c.disk_bytes, disk);
+  for (unsigned i = 0; i < sizeof olds / sizeof olds[0]; i++)
+    CU_ASSERT (has_spread (news[i], size, olds[i], CHUNK));
+  CU_ASSERT (chunks_bytes (&c, &c.dirty) >= chunks_bytes (&old, &old.dirty) ||
+             size < CHUNK);
+  chunks_destroy (&c);
+  chunks_destroy (&old);
+}
+
+static void
+test_resize (void)
+{
+  uint64_t rnd = unit_seed ();
+
+  for (uint64_t size = 1; size <= 64 * CHUNK; size *= 2)
+    for (unsigned i = 0; i < 20; i++)
+      resize_step (unit_random (&rnd, 200 * CHUNK), size, &rnd);
+
+  struct chunks c;
+
+  CU_ASSERT_EQUAL_FATAL (chunks_init (&c, 100, CHUNK), 0);
+  chunks_mark (&c, 20, 1);
+  CU_ASSERT_EQUAL (chunks_resize (&c, 48), -1);
+  CU_ASSERT_EQUAL (errno, EINVAL);
+  CU_ASSERT_EQUAL (chunks_bytes (&c, &c.dirty), CHUNK);
+  chunks_destroy (&c);
+}
+
 int
 main (void)
 {
@@ -551,6 +625,7 @@ main (void)
     { "ranges that are not leased chunks", test_bad_ranges },
     { "2^24 chunks", test_large },
     { "random calls against a model", test_random },
+    { "chunks of another size", test_resize },
     { "without what the guest has touched", test_untouched },
     CU_TEST_INFO_NULL,
   };

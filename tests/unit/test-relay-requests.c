@@ -35,7 +35,6 @@ run_against (const char *args)
   server_init (&s, FILE_BYTES, FILL);
   server_start (&s, args);
   o.disk_bytes = DISK_BYTES;
-  o.chunk_bytes = 65536;
   o.log_bytes = 1024 * 1024;
   r = relay_open (s.uri, &o, NULL, &why);
   CU_ASSERT_PTR_NOT_NULL_FATAL (r);
@@ -231,7 +230,6 @@ expect_refusal (const char *uri, const char *part)
   char *why;
 
   o.disk_bytes = FILE_BYTES;
-  o.chunk_bytes = 65536;
   o.connect_ms = 500;
   CU_ASSERT_PTR_NULL (relay_open (uri, &o, NULL, &why));
   CU_ASSERT_PTR_NOT_NULL_FATAL (why);

@@ -14,11 +14,10 @@ static const struct destination good = {
 };
 
 static void
-expect (const struct destination *d, uint64_t disk_bytes, uint64_t chunk_bytes,
-        const char *part)
+expect (const struct destination *d, uint64_t disk_bytes, const char *part)
 {
   char *why = NULL;
-  const int r = destination_check (d, disk_bytes, chunk_bytes, &why);
+  const int r = destination_check (d, disk_bytes, &why);
 
   CU_ASSERT_EQUAL (r, part == NULL ? 0 : -1);
   CU_ASSERT ((part == NULL) == (why == NULL));
@@ -31,27 +30,26 @@ test_check (void)
 {
   struct destination d = good;
 
-  expect (&d, 1048576, 65536, NULL);
-  expect (&d, 1048575, 65536, NULL); /* its last block can be reached */
-  expect (&d, 0, 0, NULL);
-  expect (&d, 1048577, 65536, "1048577");
-  expect (&d, 1048576, 2048, "4096");
+  expect (&d, 1048576, NULL);
+  expect (&d, 1048575, NULL); /* its last block can be reached */
+  expect (&d, 0, NULL);
+  expect (&d, 1048577, "1048577");
   d.bytes = 1048576 + 511;
-  expect (&d, 1048577, 65536, "can be reached");
+  expect (&d, 1048577, "can be reached");
   d = good;
   d.read_only = true;
-  expect (&d, 1, 65536, "read-only");
+  expect (&d, 1, "read-only");
   d = good;
   d.can_flush = false;
-  expect (&d, 1, 65536, "flush");
+  expect (&d, 1, "flush");
   d = good;
   d.minimum = 3000;
-  expect (&d, 1, 65536, "3000");
+  expect (&d, 1, "3000");
   d.minimum = 131072;
-  expect (&d, 1, 1048576, "131072");
+  expect (&d, 1, "131072");
   d = good;
   d.maximum = 0;
-  expect (&d, 1, 65536, "make no sense");
+  expect (&d, 1, "make no sense");
 }
 
 int

@@ -129,6 +129,46 @@ test_new (void)
   tracker_free (NULL);
 }
 
+/* A request is under way while the chunks become larger, and smaller again.
+ */
+static void
+test_set_chunk (void)
+{
+  struct tracker *t = new_clean_session ();
+  struct tracker_request a = TRACKER_REQUEST_INIT, b = TRACKER_REQUEST_INIT;
+  struct extents e;
+
+  enter (t, &a, CHUNK - 1, 1);
+  enter (t, &b, 2 * CHUNK, 1);
+  tracker_end_session (t);
+  CU_ASSERT_EQUAL (tracker_set_chunk (t, 0), -1);
+  CU_ASSERT_EQUAL (errno, EINVAL);
+  CU_ASSERT_EQUAL (tracker_set_chunk (t, 2 * CHUNK), 0);
+  CU_ASSERT_EQUAL (status (t).chunk_bytes, 2 * CHUNK);
+  CU_ASSERT (tracker_begin (t, true, true));
+  CU_ASSERT (tracker_wait_settled (t, 0));
+  CU_ASSERT_EQUAL (status (t).in_flight_requests, 2);
+  tracker_leave (t, &a);
+  CU_ASSERT (bytes (t, 2 * CHUNK, 0, 0, 0));
+  e = take_all (t);
+  CU_ASSERT_EQUAL (e.n, 1);
+  CU_ASSERT_EQUAL (e.v[0].offset, 0);
+  CU_ASSERT_EQUAL (e.v[0].length, 2 * CHUNK);
+  /* No part of a lease that the destination could not write. */
+  e.v[0].length = CHUNK;
+  CU_ASSERT_EQUAL (tracker_done (t, &e, tracker_epoch (t)), -1);
+  e.v[0].length = 2 * CHUNK;
+  CU_ASSERT_EQUAL (tracker_done (t, &e, tracker_epoch (t)), 0);
+  extents_free (&e);
+  tracker_end_session (t);
+  CU_ASSERT_EQUAL (tracker_set_chunk (t, CHUNK), 0);
+  CU_ASSERT (tracker_begin (t, true, true));
+  CU_ASSERT (bytes (t, 2 * CHUNK, 0, 0, 0)); /* was not flushed */
+  tracker_leave (t, &b);
+  CU_ASSERT (bytes (t, 3 * CHUNK, 0, 0, 0));
+  tracker_free (t);
+}
+
 static void
 test_untracked (void)
 {
@@ -1733,6 +1773,7 @@ main (void)
     { "fenced and unknown owner", test_not_served },
     { "settle (R1)", test_settle },
     { "begin, resumed or not", test_begin },
+    { "chunks of another size (R19)", test_set_chunk },
     { "begin over a session that was not ended", test_begin_over },
     { "mark at the end (R2)", test_mark },
     { "of unknown outcome while compared (R17)", test_unknown_while_compared },
