@@ -15,6 +15,7 @@
 #include "copy/copier.h"
 #include "copy/small.h"
 #include "extents.h"
+#include "policy/fastest.h"
 #include "policy/pace.h"
 
 enum segment_kind {
@@ -88,10 +89,10 @@ struct copier {
   struct copier_stats stats;
   unsigned flushes; /* due or under way, of the one that counts */
   unsigned flushes_sent;
-  bool flushing;     /* it waits for those, and for those beside */
-  uint64_t flush_us; /* the longest request of it */
-  uint64_t write_us; /* of a write of data, of late */
-  bool flush_failed; /* any, ever */
+  bool flushing;         /* it waits for those, and for those beside */
+  uint64_t flush_us;     /* the longest request of it */
+  struct fastest writes; /* of data */
+  bool flush_failed;     /* any, ever */
   unsigned flushes_beside;
   uint64_t written_back_bytes; /* copied_bytes when it last began */
   char *error;

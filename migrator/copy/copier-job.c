@@ -131,9 +131,7 @@ note_pace (struct copier *c, const struct op *op)
   else if (op->kind == OP_WRITE || op->kind == OP_ZERO)
     pace_ended (&c->to, op->begin_us, now, work, c->to_full);
   if (op->kind == OP_WRITE)
-    c->write_us = c->write_us == 0
-                    ? (uint64_t)(now - op->begin_us)
-                    : (7 * c->write_us + (uint64_t)(now - op->begin_us)) / 8;
+    fastest_note (&c->writes, now - op->begin_us);
 }
 
 bool

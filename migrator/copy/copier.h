@@ -183,7 +183,12 @@ extern const char *copier_error (const struct copier *c);
 
 extern void copier_get_stats (const struct copier *c, struct copier_stats *s);
 
-/* How long a write takes of late, until it is answered; 0: none was yet. */
+/* Another pass begins. */
+extern void copier_begin_pass (struct copier *c);
+
+/* What a write takes at the destination: the fastest one of this pass and the
+ * one before.  0: none was yet.
+ */
 extern uint64_t copier_write_us (const struct copier *c);
 
 /* What was found best so far: of the reads and of the writes. */

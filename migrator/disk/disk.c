@@ -39,6 +39,7 @@ disk_start_pass (struct disk *d, enum pass_kind kind, bool checkpoints)
    * read (R17).
    */
   copier_compare_over_reader (d->copier, kind == PASS_VERIFY);
+  copier_begin_pass (d->copier);
   if (!d->began_to_copy)
     copier_note_distance (d->copier);
   d->began_to_copy = true;
