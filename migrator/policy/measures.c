@@ -162,6 +162,16 @@ tell_failure (const struct policy *p, const struct policy_snapshot *s,
           MS ((uint64_t)(p->mirror.not_before_us - s->now_us) / 1000));
 }
 
+/* Nothing else would tell why it is not begun. */
+static void
+tell_slow (const struct policy_snapshot *s, struct policy_decision *d)
+{
+  tell (s, d, "mirror",
+        "guests' writes are not mirrored now: the fastest write of the copy "
+        "took the destination %s, and a guest would wait for %s at most",
+        MS (s->destination_us / 1000), MS (mirror_wait_ms (s->max_pause_ms)));
+}
+
 static void
 note_mirror (struct policy *p, const struct policy_snapshot *s,
              struct policy_decision *d)
@@ -335,7 +345,8 @@ consider_mirror (struct policy *p, const struct policy_snapshot *s,
     begin_mirror (p, s, d);
     break;
   case MIRROR_SLOW:
-    p->slow_rounds++;
+    if (p->slow_rounds++ == 0)
+      tell_slow (s, d);
     break;
   case MIRROR_LATER:
   case MIRROR_CANNOT:

@@ -24,6 +24,16 @@ back_off (struct mirror *m, int64_t now_us)
   m->not_before_us = now_us + wait_us;
 }
 
+static void
+note_on (struct mirror *m, int64_t now_us)
+{
+  m->asked_us = now_us;
+  if (m->on_since_us == 0)
+    m->on_since_us = now_us;
+  else if (now_us - m->on_since_us >= MIRROR_GOOD_US)
+    m->failures = 0;
+}
+
 /* Two disks that are demoted at once are one failure. */
 bool
 mirror_note (struct mirror *m, const struct mirror_input *in)
@@ -37,7 +47,7 @@ mirror_note (struct mirror *m, const struct mirror_input *in)
   if (!m->wanted)
     return false;
   if (in->state == MIRROR_ON)
-    m->asked_us = in->now_us;
+    note_on (m, in->now_us);
   if (!demoted && !stuck && !m->refused)
     return false;
   m->failures++;
@@ -63,6 +73,7 @@ mirror_begin (struct mirror *m, int64_t now_us)
 {
   m->wanted = true;
   m->asked_us = now_us;
+  m->on_since_us = 0;
 }
 
 void

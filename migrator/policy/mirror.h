@@ -28,7 +28,8 @@ enum mirror_state {
 #define MIRROR_WAIT_MIN_MS 10
 #define MIRROR_WAIT_MAX_MS 100
 
-/* It is not begun when a write of the copy takes longer than this part of it.
+/* It is not begun when even the fastest write of the copy takes longer than
+ * this part of it.
  */
 #define MIRROR_SLOW_DIVISOR 2
 
@@ -39,15 +40,19 @@ enum mirror_state {
 #define MIRROR_AGAIN_FACTOR 2
 #define MIRROR_DEMOTIONS_MAX 5
 
+/* What went before is forgotten once it was on for so long. */
+#define MIRROR_GOOD_US (INT64_C (60) * 1000000)
+
 /* Starting (connections to the destination) may take so long. */
 #define MIRROR_START_US (INT64_C (15) * 1000000)
 
 struct mirror {
   bool wanted;
-  bool refused;       /* a filter cannot: not asked again */
-  unsigned demotions; /* seen */
-  unsigned failures;  /* demotions, and starts that came to nothing */
-  int64_t asked_us;   /* when it was asked for, or last on */
+  bool refused;        /* a filter cannot: not asked again */
+  unsigned demotions;  /* seen */
+  unsigned failures;   /* demotions, and starts that came to nothing */
+  int64_t asked_us;    /* when it was asked for, or last on */
+  int64_t on_since_us; /* 0: it has not been, since it was asked for */
   int64_t not_before_us;
 };
 
@@ -55,7 +60,7 @@ struct mirror_input {
   enum mirror_state state;
   unsigned demotions; /* of this session, the sum over the disks */
   bool refused;
-  uint64_t destination_us; /* a write of the copy, of late; 0: not known */
+  uint64_t destination_us; /* a write takes there; 0: not known */
   uint64_t max_pause_ms;
   int64_t now_us;
 };

@@ -71,6 +71,14 @@ policy_forget_forecast (struct policy *p)
   p->outrun_said = false;
 }
 
+void
+policy_forget_failures (struct policy *p)
+{
+  p->mirror.failures = 0;
+  p->mirror.not_before_us = 0;
+  p->slow_rounds = 0;
+}
+
 /* What missed its deadline takes longer than it was thought to. */
 static uint64_t
 expected_ms (const struct policy *p, const struct policy_snapshot *s)

@@ -107,7 +107,7 @@ struct policy_snapshot {
    */
   uint64_t copy_rate;
   uint64_t pace;           /* by the clock, zeroes and all (meter_pace) */
-  uint64_t destination_us; /* until a write of the copy is answered, of late */
+  uint64_t destination_us; /* the fastest write of the copy, of late */
 
   /* In force, as the filters say. */
   enum mirror_state mirror; /* MIRROR_ON: on all disks */
@@ -206,6 +206,9 @@ extern void policy_init (struct policy *p);
 /* Somebody has changed what the pause or the copy may cost. */
 extern void policy_forget_misses (struct policy *p);
 extern void policy_forget_forecast (struct policy *p);
+
+/* Somebody has said anew what may be done: what failed is tried again. */
+extern void policy_forget_failures (struct policy *p);
 
 /* At the end of a round, and once the last decision was carried out. */
 extern struct policy_decision policy_step (struct policy *p,

@@ -58,6 +58,7 @@ wish_converge (struct migration *m, const char *name)
   if (name == NULL || policy_converge_parse (name, &m->converge) == -1)
     return; /* the filter lets only these names pass */
   policy_forget_forecast (&m->policy);
+  policy_forget_failures (&m->policy);
   say_info ("against a guest that is too fast: converge=%s", name);
 }
 

@@ -188,6 +188,34 @@ test_demotions (void)
   CU_ASSERT_EQUAL (mirror_judge (&m, &in), MIRROR_CANNOT);
 }
 
+/* Failures count together only if they come together. */
+static void
+test_good_again (void)
+{
+  struct mirror_input in = { .max_pause_ms = 300, .now_us = 1 };
+  struct mirror m = { 0 };
+  unsigned i;
+
+  for (i = 0; i < 2 * MIRROR_DEMOTIONS_MAX; ++i) {
+    mirror_begin (&m, in.now_us);
+    in.state = MIRROR_ON;
+    CU_ASSERT_FALSE (mirror_note (&m, &in));
+    in.now_us += MIRROR_GOOD_US;
+    CU_ASSERT_FALSE (mirror_note (&m, &in));
+    in.state = MIRROR_OFF;
+    in.demotions++;
+    CU_ASSERT_TRUE (mirror_note (&m, &in));
+    in.now_us += MIRROR_AGAIN_US;
+    CU_ASSERT_EQUAL (mirror_judge (&m, &in), MIRROR_MAY);
+  }
+  in.state = MIRROR_ON; /* not for what it was on before */
+  mirror_begin (&m, in.now_us);
+  CU_ASSERT_FALSE (mirror_note (&m, &in));
+  in.now_us += MIRROR_GOOD_US - 1;
+  CU_ASSERT_FALSE (mirror_note (&m, &in));
+  CU_ASSERT_EQUAL (m.failures, 1);
+}
+
 static void
 test_no_start (void)
 {
@@ -234,6 +262,7 @@ main (void)
     { "throttle: a step at a time", test_in_time },
     { "mirror: how long it is waited", test_wait_ms },
     { "mirror: demotions", test_demotions },
+    { "mirror: good again", test_good_again },
     { "mirror: it does not start", test_no_start },
     { "mirror: it cannot be had", test_cannot },
     CU_TEST_INFO_NULL,

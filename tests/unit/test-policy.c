@@ -342,6 +342,58 @@ test_mirror_begins_soon (void)
   CU_ASSERT_TRUE (stuck (&p, &s, 1).measures.mirror);
 }
 
+/* To a destination that is too slow it is not begun, and that is said once as
+ * long as it is so.
+ */
+static void
+test_mirror_slow (void)
+{
+  struct policy_snapshot s = automatic;
+  struct policy_decision d;
+  struct policy p;
+
+  s.destination_us = 51000;
+  policy_init (&p);
+  d = stuck (&p, &s, 3);
+  CU_ASSERT_FALSE (d.measures.mirror);
+  CU_ASSERT_EQUAL (d.nr_changes, 1);
+  CU_ASSERT_PTR_NOT_NULL (strstr (d.changes[0].reason, "51 ms"));
+  CU_ASSERT_PTR_NOT_NULL (strstr (d.changes[0].reason, "100 ms"));
+  CU_ASSERT_EQUAL (stuck (&p, &s, 1).nr_changes, 0);
+  s.destination_us = 49000;
+  CU_ASSERT_TRUE (stuck (&p, &s, 1).measures.mirror);
+}
+
+/* Whether the mirror is asked for within so many rounds. */
+static bool
+is_mirrored_within (struct policy *p, struct policy_snapshot *s,
+                    unsigned rounds)
+{
+  while (rounds-- > 0)
+    if (stuck (p, s, 1).measures.mirror)
+      return true;
+  return false;
+}
+
+/* Whoever says anew what is allowed wants it to be tried anew. */
+static void
+test_mirror_wished_again (void)
+{
+  struct policy_snapshot s = automatic;
+  struct policy p;
+  unsigned i;
+
+  policy_init (&p);
+  for (i = 0; i < MIRROR_DEMOTIONS_MAX; ++i) {
+    CU_ASSERT_TRUE (is_mirrored_within (&p, &s, 60));
+    s.demotions++;
+    policy_beat (&p, &s);
+  }
+  CU_ASSERT_FALSE (is_mirrored_within (&p, &s, 60));
+  policy_forget_failures (&p);
+  CU_ASSERT_TRUE (is_mirrored_within (&p, &s, 3));
+}
+
 /* On, and in vain: then the throttle, too; and at last it is given up, also if
  * that has no effect at all.
  */
@@ -477,6 +529,8 @@ main (void)
     { "simulated guests", test_simulated },
     { "mirror: after rounds that do not shrink", test_mirror_begins },
     { "mirror: sooner with a bad outlook", test_mirror_begins_soon },
+    { "mirror: not where it is too slow", test_mirror_slow },
+    { "mirror: wished again", test_mirror_wished_again },
     { "mirror: in vain", test_mirror_in_vain },
     { "what is allowed changes", test_converge_changes },
     { "a local minimum", test_local_minimum },
