@@ -72,35 +72,3 @@ must_migrate "${common[@]}"
 verify_cut guest "$(uri destination)"
 guest_goes_on guest
 stop_guest guest
-end_bg proxy
-end_bg destination
-
-echo "-- the mirror, which comes and goes as is wished"
-rm -r "$tmp/proxy.dir" "$tmp/guest.record"
-size=$((24 * 1024 * 1024))
-start_proxy proxy memory $size
-start_nbdkit destination --filter=rate memory $size rate=256M burstiness=0.05
-fill "$(uri proxy)" 100
-start_guest guest "$(uri proxy)" --initial "$pattern" --rate 8M --depth 4
-# So the copy is slower than the guest, and the destination is not.
-start_migrate --wait --finish=detach --converge=mirror --rate=4M \
-  --background=0 --max-pause=80ms "$(uri proxy)" "$(uri destination)"
-mirror_is ()
-{
-  has_status "$(uri proxy)" ".mirror.state == \"$1\"" && return
-  is_running "${pids[migrator]}" || fail "the migrator ended"
-  return 1
-}
-wait_for mirror_is on
-is_told mirror 'go to the destination as well'
-wait_for has_status "$(uri proxy)" '.progress.mirror == "on"'
-"$nbdmigrate" set "$(uri proxy)" converge=off
-wait_for mirror_is off
-"$nbdmigrate" set "$(uri proxy)" converge=mirror rate=4M
-wait_for mirror_is on
-"$nbdmigrate" set "$(uri proxy)" rate=0
-"$nbdmigrate" finish "$(uri proxy)"
-wait_bg migrator || fail "the migrator ended with exit status $?"
-verify_cut guest "$(uri destination)"
-guest_goes_on guest
-must_have_status "$(uri proxy)" '.mirror.state == "off"'
