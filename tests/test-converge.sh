@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
-# timeout: 150
+# timeout: 240
 #
 # A guest that writes faster than the destination takes it: the migration ends
 # all the same, with its writes mirrored or slowed down, and says so; of two

@@ -10,6 +10,8 @@
 # Each bound says where it comes from.  It is for what a change of the code could
 # make of it (a fault for each page, a flush for each request), and well above
 # what was seen: some of these counts still depend on who is faster.
+#
+# timeout: 120
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh

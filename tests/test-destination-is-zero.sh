@@ -5,6 +5,8 @@
 # that promise covers no chunk that an earlier pass or run may have written to:
 # copy, kill, trim, run again (R18); also if the destination is called by another
 # name then, was not the last one, or nobody remembers it.
+#
+# timeout: 120
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh

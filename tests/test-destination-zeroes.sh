@@ -4,6 +4,8 @@
 # A hole is not written where the destination says that it reads as zeroes.  It
 # is asked about what nothing was written to (R18), after a flush, and not
 # believed: samples are read, and --verify reads what was left out, too.
+#
+# timeout: 120
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh

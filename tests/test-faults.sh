@@ -4,6 +4,8 @@
 # Errors of the destination, and of the source, in each pass: exit status 1
 # with the server's own error, the guest goes on on its source, and once the
 # fault is gone the next run gives a right copy.
+#
+# timeout: 120
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh

@@ -11,7 +11,7 @@
 # The steps are those of tests/preload/crash.c.  Power failures it does not show,
 # but the order of the steps.
 #
-# timeout: 240
+# timeout: 360
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh

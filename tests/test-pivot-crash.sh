@@ -9,7 +9,7 @@
 # The steps are the calls that touch the state file (tests/preload/crash.c).
 # Power failures are the unit test's business (test-record).
 #
-# timeout: 120
+# timeout: 240
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh

@@ -6,7 +6,7 @@
 # block sizes.  All that was acknowledged is on the destination, and nothing
 # that came after the pause is on the source.
 #
-# timeout: 120
+# timeout: 180
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
-# timeout: 120
+# timeout: 180
 #
 # Guests' writes on both sides, with what can come in between (R12, R17): the
 # filter keeps both sides equal, and one with a rule broken on purpose does not.
