@@ -13,8 +13,9 @@
  *       56      8  export id
  *       64     32  SHA-256 of the export's name
  *       96      4  length of the destination's URI
- *      100      4  longest delay of a destination, milliseconds
- *      104    148  reserved, 0
+ *      100      4  longest delay at the destination, milliseconds
+ *      104      4  the same at a remote source
+ *      108    144  reserved, 0
  *      252      4  length of the source's URI, 0: it is the local one
  *      256   2048  destination's URI
  *     2304   1760  source's URI
@@ -49,6 +50,7 @@ enum {
   AT_NAME_DIGEST = 64,
   AT_URI_LENGTH = 96,
   AT_DELAY = 100,
+  AT_SOURCE_DELAY = 104,
   AT_SOURCE_LENGTH = 252,
   AT_URI = 256,
   AT_SOURCE = AT_URI + RECORD_URI_MAX,
@@ -141,6 +143,7 @@ slot_encode (const struct slot *slot, unsigned number,
   memcpy (bytes + AT_NAME_DIGEST, name_digest, RECORD_DIGEST_BYTES);
   put32 (bytes + AT_URI_LENGTH, uri_length);
   put32 (bytes + AT_DELAY, rec->delay_ms);
+  put32 (bytes + AT_SOURCE_DELAY, rec->source_delay_ms);
   memcpy (bytes + AT_URI, rec->destination, uri_length);
   put32 (bytes + AT_SOURCE_LENGTH, source_length);
   memcpy (bytes + AT_SOURCE, rec->source, source_length);
@@ -169,6 +172,7 @@ decode_record (const uint8_t *bytes, struct slot *slot)
   rec->chunk_bytes = get64 (bytes + AT_CHUNK_BYTES);
   rec->export_id = get64 (bytes + AT_EXPORT_ID);
   rec->delay_ms = get32 (bytes + AT_DELAY);
+  rec->source_delay_ms = get32 (bytes + AT_SOURCE_DELAY);
   memcpy (rec->destination, bytes + AT_URI, uri_length);
   memcpy (rec->source, bytes + AT_SOURCE, source_length);
   if (strlen (rec->destination) != uri_length ||

@@ -47,8 +47,10 @@ struct record {
   uint64_t disk_bytes;
   uint64_t chunk_bytes;
   uint64_t export_id;
-  uint32_t
-    delay_ms; /* the longest of a destination's answers, as far as known */
+  /* The longest that a write took, as far as known, in milliseconds: at the
+   * destination, and at a remote source.
+   */
+  uint32_t delay_ms, source_delay_ms;
   char destination[RECORD_URI_MAX + 1]; /* "" if there is none */
   char source[RECORD_SOURCE_MAX + 1];   /* "" if it is the local one */
 };

@@ -5,7 +5,8 @@
 # land (R17): by its lock file, as one that is killed does.  Then nothing is copied
 # before the grace is over, however the last session ended; and if not, no guest
 # waits.  And a destination at a new address, which may be an earlier one, is met
-# after the grace only.
+# after the grace only.  The grace follows the delays that were seen at the server
+# in question, by whoever has seen them.
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
@@ -200,3 +201,39 @@ mkdir "$dir/.new-kept"
 end_bg proxy
 grep -q 'could not be kept' "$tmp/proxy.log"
 ! lock_is_empty || fail "nothing is left, it says"
+rmdir "$dir/.new-kept"
+
+echo "-- and for as long as it was seen to take before, in the copy and by the relay"
+rm -rf "$dir" "$tmp/slow.img"
+truncate -s 8M "$tmp/slow.img"
+late_forget slow
+start_late slow
+start_it
+write_some
+cue slow 'write late ms=1500 at=0 count=1'
+must_migrate "$(uri proxy)" "$(uri slow)"
+must_have_status "$(uri proxy)" '.relay.longest_answer_ms >= 1500'
+crash_bg proxy
+first_client
+must_wait
+must_have_status "$dir" '.relay.longest_answer_ms >= 1500'
+cue slow 'write hold until=now at=0 count=1'
+start_bg guest qemu-io -f raw -c 'write -P 0x53 0 64k' "$(uri proxy)"
+wait_for says 'ms for a request'
+crash_bg proxy
+wait_bg guest || : # it was cut off
+go slow now
+first_client
+must_have_status "$dir" '.relay.longest_answer_ms >= 3000'
+
+echo "-- which says nothing of another server"
+truncate -s 8M "$tmp/next.img"
+start_late next
+cue next 'write hold until=next at=0'
+start_migrate "$(uri proxy)" "$(uri next)"
+wait_for late_has next 'write 0 .* came$'
+crash_bg migrator
+wait_for session_is_over
+must_have_status "$dir" '.quarantined_bytes > 0 and .quarantine_ms <= 2000'
+go next next
+stop_disks next

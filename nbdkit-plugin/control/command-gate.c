@@ -13,6 +13,7 @@
 #include "export/place.h"
 #include "export/owner.h"
 #include "relay/relay.h"
+#include "session-sockets.h"
 #include "uri.h"
 
 #define SLICE_MS 50 /* of a wait: how often the peer is looked at */
@@ -172,8 +173,11 @@ record_new_owner (struct call *call, enum owner owner, enum record_end end)
   switch (outcome) {
   case OWNER_RECORDED:
     e->session.last_end = end;
-    if (owner == OWNER_DESTINATION && place_destination (e) != NULL)
+    if (owner == OWNER_DESTINATION && place_destination (e) != NULL) {
       relay_set_owner (place_destination (e), true);
+      relay_note_delay (place_destination (e),
+                        place_delay_ms (e, OWNER_DESTINATION));
+    }
     tracker_commit_end (e->tracker, true, owner);
     throttle_set (&e->throttle, 0, 0); /* there is nothing to keep up with */
     return answer_owner (call);
@@ -281,6 +285,7 @@ command_commit (struct call *call)
                             together ? config.max_gate_ms : 0) == -1)
     return fail_gate (call, "commit");
   mirroring_disable (e);
+  session_sockets_note_delays (e);
   return record_new_owner (call, ends[i].owner, ends[i].end);
 }
 

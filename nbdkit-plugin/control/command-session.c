@@ -369,21 +369,6 @@ keep_progress (struct call *call)
   return 0;
 }
 
-/* Not while a guest may wait for it, and not over what a commit has recorded.
- */
-static void
-record_delays (struct export *e)
-{
-  struct tracker_status t;
-
-  if (!session_sockets_note_delays (e) ||
-      e->session.last_end != RECORD_END_NONE)
-    return;
-  tracker_get_status (e->tracker, &t);
-  if (t.gate == GATE_OPEN && t.owner == OWNER_SOURCE)
-    owner_record (e, OWNER_SOURCE, RECORD_END_INTERRUPTED);
-}
-
 json_t *
 command_publish (struct call *call)
 {
@@ -392,7 +377,8 @@ command_publish (struct call *call)
 
   if (keep_progress (call) == -1)
     return NULL;
-  record_delays (call->export);
+  if (session_sockets_note_delays (call->export))
+    owner_update_delay (call->export);
   wishes = s->wishes ? s->wishes : json_object ();
   s->wishes = NULL; /* handed over once */
   return json_pack ("{s:o}", "wishes", wishes);

@@ -44,22 +44,36 @@ is_done_writing (struct export *e)
  * address: the usual time is waited for before anything is copied.
  */
 static void
-note_late_writes (struct export *e)
+note_late_writes (struct export *e, const struct tracker_status *t)
 {
   struct session *s = &e->session;
-  struct tracker_status t;
-  bool late;
+  const bool late = t->quarantined_bytes > 0 || t->mirrored_in_flight > 0;
 
-  tracker_get_status (e->tracker, &t);
-  late = t.quarantined_bytes > 0 || t.mirrored_in_flight > 0;
   if (s->past == PAST_NOTHING) {
     if (late || s->old.n > 0 || s->old.doubt)
-      owner_stay_quiet (e, quarantine_grace_ms (t.delay_ms));
+      owner_stay_quiet (e, quarantine_grace_ms (t->delay_ms));
     s->late_elsewhere |= late;
     tracker_set_quarantined (e->tracker, false);
   }
   else if (s->late_elsewhere)
     tracker_set_quarantined (e->tracker, true);
+}
+
+/* How slow one server was says nothing of another one, whose late writes would
+ * be waited for for as long.  It is remembered of those where something may
+ * still land, for whoever comes back to one of them.
+ */
+static void
+note_delays (struct export *e, const struct tracker_status *t)
+{
+  struct session *s = &e->session;
+  const bool late = s->late_elsewhere || t->quarantined_bytes > 0 ||
+                    s->old.n > 0 || s->old.doubt;
+
+  if (late && t->delay_ms > s->elsewhere_delay_ms)
+    s->elsewhere_delay_ms = t->delay_ms;
+  tracker_set_delay (
+    e->tracker, late && s->past == PAST_UNKNOWN ? s->elsewhere_delay_ms : 0);
 }
 
 /* R18: W stays right only for the destination it was kept for.  It is cleared
@@ -69,14 +83,17 @@ static void
 note_destination (struct export *e)
 {
   struct session *s = &e->session;
+  struct tracker_status t;
 
+  tracker_get_status (e->tracker, &t);
   s->past = history_meet (&s->history, s->destination, s->fds, s->nr_fds);
   if (s->past == PAST_NOTHING && uri_is_local (s->destination))
     s->past = PAST_UNKNOWN; /* the guest has written there */
   if (s->past != PAST_LATEST) {
     s->latest_in_use = false;
     tracker_set_written (e->tracker, s->past == PAST_UNKNOWN);
-    note_late_writes (e);
+    note_late_writes (e, &t);
+    note_delays (e, &t);
   }
   else if (s->latest_in_use)
     s->past = PAST_UNKNOWN;
@@ -145,6 +162,8 @@ note_before (struct export *e)
     .last_end = s->last_end,
     .source_place = tracker_place (e->tracker, OWNER_SOURCE),
     .destination_place = tracker_place (e->tracker, OWNER_DESTINATION),
+    .delay_ms = place_delay_ms (e, OWNER_DESTINATION),
+    .source_delay_ms = s->source_delay_ms,
   };
   if (copy_text (&s->before.source, s->source) == -1 ||
       copy_text (&s->before.destination, s->destination) == -1)
@@ -158,6 +177,7 @@ promote (struct export *e, const char *destination)
   struct session *s = &e->session;
 
   if (tracker_owner (e->tracker) == OWNER_DESTINATION) {
+    s->source_delay_ms = place_delay_ms (e, OWNER_DESTINATION);
     tracker_promote (e->tracker);
     free (s->source);
     s->source = s->destination;
@@ -300,6 +320,8 @@ take_back (struct export *e)
   const struct session_before *b = &s->before;
 
   swap_texts (s);
+  tracker_set_delay (e->tracker, b->delay_ms);
+  s->source_delay_ms = b->source_delay_ms;
   if (owner_record (e, b->owner, b->last_end) != OWNER_RECORDED) {
     swap_texts (s);
     return;

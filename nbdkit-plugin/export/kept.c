@@ -22,8 +22,11 @@
  */
 #define GENERATIONS_AHEAD 2
 
-/* After a process that did not end cleanly: what it had sent may still land. */
-#define UNCLEAN_GRACE_MS 2000
+/* After a process that did not end cleanly, what it had sent may still land.
+ * So long all requests wait; to send something again as long as R17 has it, and
+ * new writes likewise (relay_options.takes_over).
+ */
+#define UNCLEAN_GRACE_MS QUARANTINE_GRACE_MS
 
 int
 kept_init (struct export *e)
@@ -155,13 +158,16 @@ make_entries (struct kept_rest *k)
 
 /* How long what the process before this one had sent may still take to land. */
 static unsigned
-grace_ms (const struct kept *k)
+grace_ms (const struct kept *k, unsigned delay_ms)
 {
   const int64_t unclean = directory_unclean_ms ();
+  const int64_t grace = k->nr_entries > 0
+                          ? (int64_t)quarantine_grace_ms (delay_ms)
+                          : UNCLEAN_GRACE_MS;
   int64_t left = 0;
 
   if (unclean != 0)
-    left = unclean + UNCLEAN_GRACE_MS - clock_ms ();
+    left = unclean + grace - clock_ms ();
   if (left < 0)
     left = 0;
   return left > k->grace_ms ? (unsigned)left : k->grace_ms;
@@ -194,7 +200,7 @@ kept_load (struct export *e, const char *uri, struct kept_rest *k,
   k->rest = (struct relay_rest){
     .entries = k->entries,
     .nr_entries = k->file.kept.nr_entries,
-    .grace_ms = grace_ms (&k->file.kept),
+    .grace_ms = grace_ms (&k->file.kept, options->delay_ms),
   };
   if (k->file.kept.uri != NULL || k->rest.grace_ms > 0)
     options->rest = &k->rest;

@@ -26,10 +26,10 @@ struct kept_rest {
   struct relay_entry *entries;
 };
 
-/* Fill it and the options.  -1: what is kept cannot be used, so nobody may be
- * served from there; *why says what it is and what to do (the caller frees it;
- * NULL: no memory).  The guests' next flush fails then, even if it is moved
- * away.  Blocks for file I/O.
+/* Fill it and the options, whose delay_ms is known.  -1: what is kept cannot be
+ * used, so nobody may be served from there; *why says what it is and what to do
+ * (the caller frees it; NULL: no memory).  The guests' next flush fails then,
+ * even if it is moved away.  Blocks for file I/O.
  */
 extern int kept_load (struct export *e, const char *uri, struct kept_rest *k,
                       struct relay_options *options, char **why);

@@ -15,6 +15,7 @@
 #include "state/history-file.h"
 #include "other-record.h"
 #include "owner.h"
+#include "place.h"
 #include "record.h"
 #include "uri.h"
 #include "state-file.h"
@@ -70,6 +71,7 @@ adopt (struct export *e, const struct record *rec)
   e->recorded_bytes = rec->disk_bytes;
   s->last_end = rec->last_end;
   e->recorded_delay_ms = rec->delay_ms;
+  s->source_delay_ms = rec->source_delay_ms;
   /* R17: what an earlier session has sent, to this destination or another one,
    * may still land, and what would tell where was in memory.  A short while is
    * waited for before anything is copied; if a destination was seen to be
@@ -187,16 +189,45 @@ owner_record_history (struct export *e)
   return -1;
 }
 
-/* It is limited by the tracker. */
+/* Also of earlier destinations where something may still land: the next process
+ * will not know which they were.
+ */
 static uint32_t
 delay_ms (struct export *e)
 {
+  const uint64_t ms = place_delay_ms (e, OWNER_DESTINATION);
+  const uint64_t elsewhere_ms = e->session.elsewhere_delay_ms;
+  const uint64_t longest_ms = ms > elsewhere_ms ? ms : elsewhere_ms;
+
+  return longest_ms < UINT32_MAX ? longest_ms : UINT32_MAX;
+}
+
+static uint32_t
+source_delay_ms (struct export *e)
+{
+  const uint64_t ms = place_delay_ms (e, OWNER_SOURCE);
+
+  return ms < UINT32_MAX ? ms : UINT32_MAX;
+}
+
+/* Not while a guest may wait for it, and not over what a commit has recorded.
+ */
+bool
+owner_update_delay (struct export *e)
+{
+  const struct session *s = &e->session;
   struct tracker_status t;
 
-  if (e->tracker == NULL)
-    return e->recorded_delay_ms;
   tracker_get_status (e->tracker, &t);
-  return t.delay_ms;
+  if (t.gate != GATE_OPEN || t.owner == OWNER_UNKNOWN)
+    return false;
+  if (s->client == NULL)
+    owner_record (e, t.owner, s->last_end);
+  else if (t.owner == OWNER_SOURCE && s->last_end == RECORD_END_NONE)
+    owner_record (e, OWNER_SOURCE, RECORD_END_INTERRUPTED);
+  else
+    return false;
+  return true;
 }
 
 void
@@ -219,6 +250,7 @@ owner_record (struct export *e, enum owner owner, enum record_end end)
     .chunk_bytes = e->chunk_bytes,
     .export_id = strtoull (e->id, NULL, 16),
     .delay_ms = delay_ms (e),
+    .source_delay_ms = source_delay_ms (e),
   };
   const char *destination = e->session.destination;
   CLEANUP_FREE char *why = NULL;

@@ -55,6 +55,11 @@ extern bool owner_stay_quiet (struct export *e, uint64_t grace_ms);
 /* How much of that is left. */
 extern uint64_t owner_quiet_ms (const struct export *e);
 
+/* A delay has grown: have it in the record.  False: it cannot be written just
+ * now.
+ */
+extern bool owner_update_delay (struct export *e);
+
 /* At the end: how long old connections have not answered, for the next process.
  */
 extern void owner_record_delay (struct export *e);

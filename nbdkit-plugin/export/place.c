@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 #include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -9,6 +11,7 @@
 #include "base/config.h"
 #include "kept.h"
 #include "owed.h"
+#include "owner.h"
 #include "place.h"
 #include "state/directory.h"
 
@@ -18,6 +21,24 @@ notice (void *opaque, const char *text)
   const struct export *e = opaque;
 
   nbdkit_error ("migrate: export \"%s\": %s", e->name, text);
+}
+
+/* Whoever has the session lock may be about to close this relay. */
+static bool
+delayed (void *opaque, uint64_t ms)
+{
+  struct export *e = opaque;
+  bool done;
+
+  if (pthread_mutex_trylock (&e->session.lock) != 0)
+    return false;
+  done = owner_update_delay (e);
+  pthread_mutex_unlock (&e->session.lock);
+  if (done)
+    nbdkit_debug ("migrate: export \"%s\": its server took %" PRIu64
+                  " ms for a request",
+                  e->name, ms);
+  return done;
 }
 
 /* The guest has gone, or the server is quitting. */
@@ -42,6 +63,7 @@ options_for (struct export *e, const char *uri)
   options.request_limit_ms = config.request_timeout_ms;
   options.unheard_ms = config.network_timeout_ms;
   options.notice = notice;
+  options.delayed = delayed;
   options.opaque = e;
   options.owed = &e->owed;
   return options;
@@ -57,6 +79,23 @@ place_connect (struct export *e, const char *uri,
                                   : NULL;
 }
 
+/* The disk is in one of the two places; nobody may know in which. */
+static unsigned
+delay_here_ms (struct export *e)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
+  const enum owner owner = tracker_owner (e->tracker);
+  uint64_t ms = 0, source_ms = 0;
+
+  if (owner == OWNER_DESTINATION || owner == OWNER_UNKNOWN)
+    ms = place_delay_ms (e, OWNER_DESTINATION);
+  if (owner != OWNER_DESTINATION)
+    source_ms = place_delay_ms (e, OWNER_SOURCE);
+  if (source_ms > ms)
+    ms = source_ms;
+  return ms < UINT_MAX ? ms : UINT_MAX;
+}
+
 struct relay *
 place_resume (struct export *e, const char *uri,
               const struct relay_waiter *waiter, char **why)
@@ -65,6 +104,7 @@ place_resume (struct export *e, const char *uri,
   struct relay *relay;
   struct kept_rest k;
 
+  options.delay_ms = delay_here_ms (e);
   if (kept_load (e, uri, &k, &options, why) == -1)
     return NULL;
   options.takes_over =
@@ -186,6 +226,24 @@ struct relay *
 place_destination (struct export *e)
 {
   return e->places[tracker_place (e->tracker, OWNER_DESTINATION)].relay;
+}
+
+uint64_t
+place_delay_ms (struct export *e, enum owner role)
+{
+  struct relay *relay = e->places[tracker_place (e->tracker, role)].relay;
+  struct relay_status r = { .longest_answer_ms = 0 };
+  uint64_t ms = e->session.source_delay_ms;
+  struct tracker_status t;
+
+  if (role == OWNER_DESTINATION) {
+    tracker_get_status (e->tracker, &t);
+    ms = t.delay_ms;
+  }
+  if (relay != NULL)
+    relay_get_status (relay, &r);
+  return (uint64_t)r.longest_answer_ms > ms ? (uint64_t)r.longest_answer_ms
+                                            : ms;
 }
 
 uint64_t

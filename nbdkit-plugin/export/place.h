@@ -96,6 +96,11 @@ extern struct relay *place_destination (struct export *e);
  */
 extern uint64_t place_late_ms (struct export *e);
 
+/* The longest that a request was seen to take at the place of the source or of
+ * the destination (R17); 0: nothing is known.  The session lock is held.
+ */
+extern uint64_t place_delay_ms (struct export *e, enum owner role);
+
 /* A remote place that the source is not in. */
 extern unsigned place_free (struct export *e);
 

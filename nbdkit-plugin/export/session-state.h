@@ -30,6 +30,7 @@ struct session_before {
   enum record_end last_end;
   unsigned source_place, destination_place;
   char *source, *destination;
+  uint64_t delay_ms, source_delay_ms;
 };
 
 struct session {
@@ -46,6 +47,12 @@ struct session {
   /* What sessions that are over left unanswered (R17). */
   struct old_connections old;
   bool late_elsewhere; /* that of another destination than the latest */
+
+  /* The longest delays that were seen at other servers than the destination,
+   * whose the tracker has (R17): at earlier destinations where something may
+   * still land, and at a remote source.
+   */
+  uint64_t elsewhere_delay_ms, source_delay_ms;
 
   /* How the latest session ended; while there is one, what its commit has
    * made of it, or RECORD_END_NONE.

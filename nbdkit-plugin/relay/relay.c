@@ -55,6 +55,7 @@ new_relay (const char *uri, const struct relay_options *options)
   pthread_cond_init (&r->job, NULL);
   range_lock_init (&r->ranges, 1);
   r->options = *options;
+  r->remote.longest_ms = options->delay_ms;
   if (r->options.connections < 1)
     r->options.connections = 1;
   if (r->options.connections > REMOTE_CONNECTIONS_MAX)
@@ -247,6 +248,15 @@ relay_close (struct relay *r)
 }
 
 void
+relay_note_delay (struct relay *r, uint64_t ms)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->remote.lock);
+
+  if (r->remote.longest_ms < (int64_t)ms)
+    r->remote.longest_ms = ms;
+}
+
+void
 relay_get_status (struct relay *r, struct relay_status *s)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->remote.lock);
@@ -259,7 +269,7 @@ relay_get_status (struct relay *r, struct relay_status *s)
     .requests_in_flight = remote_in_flight (&r->remote),
     .silent_ms = remote_silent_ms (&r->remote, clock_ms ()),
     .oldest_request_ms = oldest_ms (r),
-    .longest_answer_ms = r->remote.longest_ms,
+    .longest_answer_ms = remote_longest_ms (&r->remote),
     .losses = r->losses,
     .replayed_writes = r->replayed,
     .own_flushes = r->own_flushes,

@@ -55,6 +55,7 @@ struct relay_options {
    * that is more (R17): overlapping writes wait.
    */
   unsigned grace_ms;
+  unsigned delay_ms; /* the longest that was seen there before, by anybody */
   /* Another process was the relay before: what it had sent may land in any
    * place, so all writes wait for the grace (R17).
    */
@@ -73,6 +74,14 @@ struct relay_options {
   /* Gets the errors that acknowledged writes may be lost; outlives the relay.
    */
   struct owed_error *owed;
+
+  /* A request took so long, or has not been answered for so long, and that is
+   * at least twice as much as was told before: the next process has to know, if
+   * this one is killed (R17).  False: tell it again in a second.  Called
+   * without a lock; may block as long as a sync takes, but not for who closes
+   * the relay. May be NULL.
+   */
+  bool (*delayed) (void *opaque, uint64_t ms);
 
   /* Told about losses and returns, one line without newline; may be NULL.
    * Called by the relay's own threads.
@@ -171,6 +180,9 @@ extern int relay_move (struct relay *r, const char *uri,
  * writes are sent again there.  (Nothing happens if it is not held.)
  */
 extern void relay_unhold (struct relay *r, bool moved);
+
+/* Somebody else has seen a request take so long there (R17). */
+extern void relay_note_delay (struct relay *r, uint64_t ms);
 
 /* Whether the guest owns the destination.  If it does not, others may change
  * what is there, and what the relay remembers of it is forgotten (witness.h).

@@ -4,7 +4,8 @@
  *
  * A server that is silent is shown and asked for a sign of life; nothing else
  * follows from silence (R17).  A relay that is idle has what it wrote flushed,
- * so that nothing is at stake any more, and gives its memory back.
+ * so that nothing is at stake any more, and gives its memory back.  How slow
+ * the server was at its slowest is told to the user, who remembers it.
  */
 
 #include <time.h>
@@ -22,6 +23,7 @@ struct watcher {
   struct relay *relay;
   bool said;             /* that something is unanswered */
   int64_t late_since_ms; /* when that was sent */
+  int64_t delay_ms;      /* the longest that was told, or was known before */
   uint64_t acknowledged; /* writes at the last tick */
   unsigned quiet_ticks;  /* since when that has not changed */
 };
@@ -69,6 +71,24 @@ tell (struct watcher *w, int64_t now)
   else if (r->remote.up)
     relay_notice_locked (r, "all requests are answered again, after %lld ms",
                          (long long)(now - w->late_since_ms));
+}
+
+/* R17: it is not to be known by this process only.  L; released meanwhile. */
+static void
+tell_delay (struct watcher *w)
+{
+  struct relay *r = w->relay;
+  const int64_t ms = remote_longest_ms (&r->remote);
+  bool told;
+
+  if (r->options.delayed == NULL || 2 * ms < r->options.grace_ms ||
+      ms < 2 * w->delay_ms)
+    return;
+  pthread_mutex_unlock (&r->remote.lock);
+  told = r->options.delayed (r->options.opaque, (uint64_t)ms);
+  pthread_mutex_lock (&r->remote.lock);
+  if (told)
+    w->delay_ms = ms;
 }
 
 /* Whether the server lives that left something unanswered for so long: also
@@ -147,8 +167,8 @@ sleep_a_while (struct watcher *w)
 void *
 relay_watcher (void *opaque)
 {
-  struct watcher w = { .relay = opaque };
-  struct relay *r = w.relay;
+  struct relay *r = opaque;
+  struct watcher w = { .relay = r, .delay_ms = r->options.delay_ms };
 
   pthread_mutex_lock (&r->remote.lock);
   while (!r->remote.stopping) {
@@ -159,6 +179,7 @@ relay_watcher (void *opaque)
       look_after_log (&w);
     }
     tell (&w, clock_ms ());
+    tell_delay (&w);
   }
   pthread_mutex_unlock (&r->remote.lock);
   return NULL;

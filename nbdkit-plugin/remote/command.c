@@ -211,6 +211,20 @@ note_delay (struct remote *m, const struct command *cmd, int64_t now)
     m->longest_ms = now - cmd->sent_ms;
 }
 
+int64_t
+remote_longest_ms (struct remote *m)
+{
+  const int64_t now = clock_ms ();
+
+  for (unsigned i = 0; i < m->nr_connections; ++i) {
+    const struct command *cmd = m->connections[i]->first;
+
+    for (; cmd != NULL; cmd = cmd->next)
+      note_delay (m, cmd, now);
+  }
+  return m->longest_ms;
+}
+
 /* A server that is shutting down says so before it closes: that is a loss, and
  * no answer to the request.
  */

@@ -88,7 +88,8 @@ struct remote {
   struct bell bell;       /* for those who wait for answers */
   unsigned next_bit;      /* L */
 
-  int64_t longest_ms;       /* L: that a command took, or was lost after */
+  int64_t longest_ms;       /* L: that a command took, or was lost after; or
+                               that the user has seen */
   uint64_t piece_bytes;     /* atomic: of a request to zero or trim */
   unsigned silence_waiters; /* L: threads that wait for one not silent */
   uint64_t pings_lost;      /* L: count of those that were never answered */
@@ -131,6 +132,9 @@ struct command;
  * NULL: there is none.  L.
  */
 extern const struct command *remote_oldest (const struct remote *m);
+
+/* The longest that a command took, or has taken until now.  L. */
+extern int64_t remote_longest_ms (struct remote *m);
 
 /* Lose the connections in use that the network does not reach any more, and all
  * of them when it is time to stop.  L.

@@ -135,6 +135,13 @@ tracker_note_delay (struct tracker *t, uint64_t ms)
 }
 
 void
+tracker_set_delay (struct tracker *t, uint64_t ms)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  t->delay_ms = ms > DELAY_MAX_MS ? DELAY_MAX_MS : ms;
+}
+
+void
 tracker_renew_quarantine (struct tracker *t)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);

@@ -297,6 +297,9 @@ extern uint64_t tracker_epoch (struct tracker *t);
  */
 extern void tracker_note_delay (struct tracker *t, uint64_t ms);
 
+/* It is another destination, whose longest delay was that, or 0. */
+extern void tracker_set_delay (struct tracker *t, uint64_t ms);
+
 /* What may still land may do so from now on: the grace of all that is in Q
  * begins anew.
  */
@@ -420,7 +423,7 @@ struct tracker_status {
   uint64_t unflushed_bytes; /* U and F */
   uint64_t quarantined_bytes;
   uint64_t quarantine_ms;   /* how long until those may be read back */
-  uint64_t delay_ms;        /* the longest that was noted */
+  uint64_t delay_ms;        /* the longest that was noted of this destination */
   uint64_t remaining_bytes; /* D + L + in flight (R9), at most the disk */
   uint64_t in_flight_bytes;
   uint64_t in_flight_requests;

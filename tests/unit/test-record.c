@@ -153,6 +153,7 @@ make_record (enum owner owner)
     .chunk_bytes = 65536,
     .export_id = 0x0123456789abcdef,
     .delay_ms = 61000,
+    .source_delay_ms = 7000,
   };
 
   if (owner == OWNER_DESTINATION)
@@ -369,6 +370,7 @@ test_round_trip (void)
   CU_ASSERT_EQUAL (out.chunk_bytes, 65536);
   CU_ASSERT_EQUAL (out.export_id, 0x0123456789abcdef);
   CU_ASSERT_EQUAL (out.delay_ms, 61000);
+  CU_ASSERT_EQUAL (out.source_delay_ms, 7000);
   CU_ASSERT_STRING_EQUAL (out.destination, rec.destination);
   CU_ASSERT_STRING_EQUAL (out.source, rec.source);
   for (enum owner owner = OWNER_SOURCE; owner <= OWNER_FENCED; owner++) {
