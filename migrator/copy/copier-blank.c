@@ -76,7 +76,7 @@ struct window {
 struct look {
   struct io io;
   struct window *w;
-  struct sample sample;
+  uint64_t offset;
   char block[];
 };
 
@@ -234,8 +234,8 @@ is_wrong (const struct look *l)
 {
   struct copier *c = l->w->c;
 
-  return l->io.error == 0 && !sample_is_zero (c, &l->sample) &&
-         l->sample.offset >= c->begun_end;
+  return l->io.error == 0 && !sample_is_zero (c, l->block) &&
+         l->offset >= c->begun_end;
 }
 
 /* All of them have been read. */
@@ -262,7 +262,7 @@ look_ended (struct io *io)
 
   w->unread |= io->error != 0;
   if (is_wrong (l))
-    w->wrong = l->sample.offset;
+    w->wrong = l->offset;
   small_free (&w->c->smalls, l);
   if (--w->samples > 0)
     return;
@@ -281,15 +281,12 @@ look (struct window *w, struct connection *conn)
   if (l == NULL)
     return false;
   l->w = w;
-  l->sample.left = 1;
-  l->sample.block = l->block;
-  if (!sample_choose (w->c, &l->sample, &w->zero)) {
+  if (!sample_choose (w->c, &w->zero, &l->offset)) {
     small_free (&w->c->smalls, l);
     return false;
   }
   l->io.ended = look_ended;
-  connection_read (conn, &l->io, l->sample.block, (uint32_t)w->c->grain,
-                   l->sample.offset);
+  connection_read (conn, &l->io, l->block, (uint32_t)w->c->grain, l->offset);
   return true;
 }
 

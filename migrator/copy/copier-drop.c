@@ -50,7 +50,7 @@ copier_give_back (struct copier *c, uint64_t data_bytes)
   uint64_t data = 0, from = 0;
   bool some;
 
-  if (c->lookup != NULL || copier_backlog (c) <= data_bytes)
+  if (c->lookups != NULL || copier_backlog (c) <= data_bytes)
     return UINT64_MAX;
   for (s = c->ready.first; s != NULL && data <= data_bytes; s = s->next)
     if (s->kind == SEGMENT_DATA) {
@@ -85,7 +85,7 @@ void
 copier_drop_queue (struct copier *c)
 {
   drop_unsent (c);
-  lookup_drop (c);
+  lookups_drop (c);
   drop (c, &c->unknown);
   drop (c, &c->ready);
 }

@@ -66,9 +66,10 @@ struct copier {
   struct pace from, to;               /* of the reads and of the writes */
   bool from_full, to_full;            /* the limits of those are reached */
   struct part *parts[COPIER_PARTS];
-  struct queue unknown;  /* to be asked about */
-  struct queue ready;    /* kind known */
-  struct lookup *lookup; /* the one that is under way, or NULL */
+  struct queue unknown;   /* to be asked about */
+  struct queue ready;     /* kind known */
+  struct lookup *lookups; /* under way, in the order of their segments */
+  unsigned nr_lookups, lookups_max;
   struct blank *blank;
   uint64_t begun_end; /* nothing behind it was begun by now */
   uint64_t tickets;   /* of questions so far */
@@ -124,11 +125,24 @@ struct op {
   struct op *next;
 };
 
-/* A block that is read to see whether it is zero. */
-struct sample {
-  unsigned left; /* to be chosen */
-  uint64_t offset;
-  char *block; /* as long as a grain; owned by the lookup */
+#define SAMPLES_MAX 8
+
+/* Blocks that are read at the source to see whether they are zero. */
+struct samples {
+  struct copier *c;
+  struct sample {
+    struct io io;
+    struct samples *all;
+    uint64_t offset;
+    char *block; /* as long as a grain */
+    struct shared_slot *slot;
+    enum { SAMPLE_WAITS, SAMPLE_ASKED, SAMPLE_ENDED } state;
+    bool in_use; /* by the proxy, which may still read into the block */
+    bool zero;
+  } v[SAMPLES_MAX];
+  unsigned n, in_flight;
+  bool failed;                        /* one could not be read */
+  void (*paused) (struct samples *s); /* nothing is in flight any more */
 };
 
 static inline uint64_t
@@ -169,7 +183,23 @@ extern void flush_beside (struct flush *f, struct connection *conn);
 extern void flush_beside_ended (struct flush *f);
 
 /* copier.c */
-extern void copier_stop_sharing (struct copier *c, const char *why);
+
+/* Read a leased range of the source, by way of the shared memory if that can
+ * be: then the slot, to be given to the other function when it has ended.
+ */
+extern struct shared_slot *
+copier_read_source (struct copier *c, struct connection *conn, struct io *io,
+                    char *buf, uint32_t length, uint64_t offset);
+
+/* False: the proxy has not read it, and that is known to be all; so it is to be
+ * read once more, over the connection, as everything is from now on.  *in_use:
+ * the proxy may still read into the buffer; io has failed then.
+ */
+extern bool copier_collect (struct copier *c, struct shared_slot *slot,
+                            struct io *io, bool *in_use);
+
+/* The server is alive, and will not do it that way. */
+extern bool copier_was_refused (const struct io *io);
 extern void copier_fail (struct copier *c, const char *what,
                          const struct endpoint *where, uint64_t offset,
                          uint64_t length, const struct io *io);
@@ -225,27 +255,41 @@ extern bool can_zero (const struct copier *c);
  */
 extern struct endpoint *lookup_endpoint (const struct copier *c, bool touched);
 
-/* Begin with the first unknown segment; there must be no lookup. */
+/* Begin with the first unknown segment. */
 extern void lookup_start (struct copier *c);
 
-/* Do what it can do now; whether that was anything. */
-extern bool lookup_run (struct copier *c);
+/* Whether one more may begin. */
+extern bool lookup_may_start (const struct copier *c);
 
-/* Give it up: its segment ends as COPY_FAILED at once. */
-extern void lookup_drop (struct copier *c);
+/* Do what they can do now; whether that was anything. */
+extern bool lookups_run (struct copier *c);
+
+/* Give them up: their segments end as COPY_FAILED at once. */
+extern void lookups_drop (struct copier *c);
 
 /* copier-sample.c */
 
-/* Begin with what is said to be zero. */
-extern void sample_begin (const struct copier *c, struct sample *s,
-                          const struct extents *e);
-
-/* Choose the next block to be read; false: there is none. */
-extern bool sample_choose (struct copier *c, struct sample *s,
+/* Choose some of what is said to be zero.  's->paused' stays as it is. */
+extern void samples_begin (struct copier *c, struct samples *s,
                            const struct extents *e);
 
-/* Whether what was read is. */
-extern bool sample_is_zero (struct copier *c, const struct sample *s);
+/* Send what can be sent; whether that was anything. */
+extern bool samples_run (struct samples *s);
+
+/* All of them. */
+extern bool samples_are_read (struct samples *s);
+
+/* Nothing may be in flight. */
+extern void samples_end (struct samples *s);
+
+/* Choose one block; false: that one is not in one of the ranges, which must
+ * not be empty.
+ */
+extern bool sample_choose (struct copier *c, const struct extents *e,
+                           uint64_t *offset);
+
+/* Whether what was read is zero, which is counted. */
+extern bool sample_is_zero (struct copier *c, const char *block);
 
 /* copier-blank.c.  NULL: no memory. */
 extern struct blank *blank_new (struct copier *c);

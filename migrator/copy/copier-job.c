@@ -8,14 +8,13 @@
  * that safe (R4, R19).
  */
 
-#include <limits.h>
 #include <assert.h>
+#include <limits.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "copy/copier-internal.h"
-#include "shared-memory.h"
 #include "zero-align.h"
 
 enum stage { STAGE_READ, STAGE_WRITE };
@@ -140,36 +139,18 @@ can_zero (const struct copier *c)
   return c->destination->can_zero && c->zero_align != ZERO_ALIGN_NEVER;
 }
 
-/* The server is alive, and will not do it that way. */
-static bool
-was_refused (const struct io *io)
-{
-  return !io->lost && (io->error == EINVAL || io->error == EOPNOTSUPP);
-}
-
-/* Take up what the proxy has read.  False: it has not, and that is known to be
- * all; so it is read over the connection, as everything is from now on.
- */
+/* Take up what the proxy has read.  False: it is to be read once more. */
 static bool
 collect (struct op *op)
 {
   struct copier *c = op->job->c;
-  const enum shared_state state = shared_memory_collect (op->slot);
+  struct shared_slot *slot = op->slot;
 
   op->slot = NULL;
-  if (state == SHARED_POSTED && (op->io.error == 0 || was_refused (&op->io))) {
-    copier_stop_sharing (c,
-                         "a filter above the migrate filter, or a process in "
-                         "between, answers instead");
-    op_queue_append (&c->source_ops, op);
-    return false;
-  }
-  if (state == SHARED_TAKEN) {
-    op->job->in_use = true;
-    if (op->io.error == 0)
-      op->io.error = EBUSY;
-  }
-  return true;
+  if (copier_collect (c, slot, &op->io, &op->job->in_use))
+    return true;
+  op_queue_append (&c->source_ops, op);
+  return false;
 }
 
 static void
@@ -182,7 +163,7 @@ op_ended (struct io *io)
 
   if (op->slot != NULL && !collect (op))
     return;
-  if (op->kind == OP_ZERO && was_refused (io))
+  if (op->kind == OP_ZERO && copier_was_refused (io))
     zero_otherwise (op);
   else if (io->error != 0) {
     job->failed = true;
@@ -217,27 +198,6 @@ op_give_up (struct op *op)
     job_advance (job);
 }
 
-/* By way of the shared memory, if that can be (R3: the chunks are leased). */
-static void
-read_source (struct op *op, struct connection *conn)
-{
-  const struct copier *c = op->job->c;
-  const uint32_t length = (uint32_t)op->length;
-  struct connection *other;
-
-  if (c->shared && conn->can_cache)
-    op->slot = buffers_post (c->buffers, op->offset, length, op->buf);
-  if (op->slot != NULL) {
-    connection_cache (conn, &op->io, length, op->offset);
-    return;
-  }
-  /* Its answer carries data, see copier-run.c; this is rare. */
-  other = endpoint_idle (c->source, UINT_MAX, 1);
-  if (other != NULL)
-    conn = other;
-  connection_read (conn, &op->io, op->buf, length, op->offset);
-}
-
 void
 op_submit (struct op *op, struct connection *conn)
 {
@@ -245,7 +205,8 @@ op_submit (struct op *op, struct connection *conn)
   op->begin_us = loop_now_us ();
   switch (op->kind) {
   case OP_READ_SOURCE:
-    read_source (op, conn);
+    op->slot = copier_read_source (op->job->c, conn, &op->io, op->buf,
+                                   (uint32_t)op->length, op->offset);
     break;
   case OP_READ_DESTINATION:
   case OP_READ_BACK:

@@ -258,12 +258,12 @@ feed_lookups (struct copier *c)
   }
 
   /* Stay ahead of the copying, but not far: what is known gets old. */
-  if (c->lookup == NULL && c->unknown.first != NULL && c->error == NULL &&
-      c->ready.bytes <= 16 * c->copy_bytes) {
+  while (c->unknown.first != NULL && c->error == NULL && lookup_may_start (c) &&
+         c->ready.bytes <= 16 * c->copy_bytes) {
     lookup_start (c);
     progress = true;
   }
-  return lookup_run (c) || progress;
+  return lookups_run (c) || progress;
 }
 
 /* Requests that no connection is left for would wait for ever. */

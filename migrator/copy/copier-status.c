@@ -8,8 +8,12 @@
  *
  * The owner of the source is asked by the copier's owner (copier_ask), or if
  * that is not possible by block status at the source; the base always by block
- * status.  One range at a time: a lookup goes through the stages below, each of
- * which waits for a connection or an answer.
+ * status.  A lookup, of one range, goes through the stages below, each of which
+ * waits for a connection or an answer.
+ *
+ * One question at a time is put.  Where there is little data, as the latest
+ * answers told, the next one is put while the samples of the one before are
+ * read; the ranges are passed on in their order all the same.
  *
  * What is said to be zero at the source is read at a few places before it is
  * believed (copier-sample.c).  A guest may have written there meanwhile, so
@@ -33,20 +37,22 @@
  */
 #define DEPTH_TOP 1
 
+/* Under way at once.  Each has up to NBD_STATUS_MAX leased. */
+#define LOOKUPS_MAX 4
+
 enum stage {
-  STAGE_FLUSH,       /* the source, once, before it is asked by block status */
-  STAGE_FLUSHED,     /* an answer will come */
-  STAGE_ASK,         /* to be asked */
-  STAGE_ASKED,       /* an answer will come */
-  STAGE_SAMPLE,      /* a block to be read */
-  STAGE_SAMPLED,     /* an answer will come */
-  STAGE_ASK_AGAIN,   /* about that block */
-  STAGE_ASKED_AGAIN, /* an answer will come */
+  STAGE_FLUSH,   /* the source, once, before it is asked by block status */
+  STAGE_FLUSHED, /* an answer will come */
+  STAGE_ASK,     /* to be asked */
+  STAGE_ASKED,   /* an answer will come */
+  STAGE_SAMPLE,  /* blocks are read, or to be read */
+  STAGE_KNOWN,   /* waits for those in front of it */
 };
 
 struct lookup {
-  struct status_io sio; /* of block status or of the block's read */
+  struct status_io sio; /* of block status and of the flush */
   struct copier *c;
+  struct lookup *next;
   enum stage stage;
   struct segment segment; /* what it is about */
   struct endpoint *asked; /* who is asked by block status; NULL: the owner */
@@ -57,7 +63,9 @@ struct lookup {
   uint64_t end;          /* how far the answer reaches */
   struct extents answer; /* to the present question */
   uint64_t answer_end;
-  struct sample sample;
+  struct samples samples;
+  unsigned judged; /* so many of them were as they should be */
+  bool again;      /* asked about is the next one */
 };
 
 struct endpoint *
@@ -75,10 +83,15 @@ limit_of (const struct lookup *l)
 static void
 lookup_free (struct lookup *l)
 {
-  l->c->lookup = NULL;
+  struct lookup **p = &l->c->lookups;
+
+  while (*p != l)
+    p = &(*p)->next;
+  *p = l->next;
+  l->c->nr_lookups--;
+  samples_end (&l->samples);
   extents_free (&l->there);
   extents_free (&l->answer);
-  free (l->sample.block);
   free (l);
 }
 
@@ -150,21 +163,60 @@ classify (const struct lookup *l)
   return r.end;
 }
 
+/* Nobody is to be asked, and what was said is not believed. */
+static bool
+is_distrusted (const struct lookup *l)
+{
+  return l->c->distrusted && !l->from_base;
+}
+
+/* All of it is data. */
+static void
+note_all_data (struct lookup *l)
+{
+  extents_clear (&l->there);
+  l->end = limit_of (l);
+  l->again = false;
+  l->stage = STAGE_KNOWN;
+}
+
+/* Where there was little data several at once are worth their leases. */
+static void
+note_data (struct copier *c, const struct lookup *l)
+{
+  const uint64_t limit = limit_of (l);
+  const uint64_t bytes = (l->end < limit ? l->end : limit) - l->segment.offset;
+
+  c->lookups_max =
+    !l->from_base && extents_bytes (&l->there) > bytes / 2 ? LOOKUPS_MAX : 1;
+}
+
+/* Pass on what is known; what the answer did not reach is asked about next, in
+ * front of all others.
+ */
 static void
 finish (struct lookup *l)
 {
   struct copier *c = l->c;
   const uint64_t limit = limit_of (l);
-  const uint64_t end = classify (l);
+  uint64_t end;
 
-  if (end < limit && queue_prepend (&c->unknown, end, limit - end, SEGMENT_DATA,
-                                    l->segment.touched) == -1)
-    abort ();
+  if (is_distrusted (l)) /* since it was asked */
+    note_all_data (l);
+  samples_end (&l->samples);
+  note_data (c, l);
+  end = classify (l);
   if (l->end > limit && !l->from_base) {
     c->data_begin = limit;
     c->data_end = l->end;
   }
-  lookup_free (l);
+  if (end >= limit) {
+    lookup_free (l);
+    return;
+  }
+  l->segment.offset = end;
+  l->segment.length = limit - end;
+  l->stage = STAGE_ASK;
 }
 
 /* A server may say more than it was asked for. */
@@ -175,41 +227,6 @@ cut_at (struct extents *e, uint64_t limit)
     e->n--;
   if (e->n > 0 && e->v[e->n - 1].length > limit - e->v[e->n - 1].offset)
     e->v[e->n - 1].length = limit - e->v[e->n - 1].offset;
-}
-
-/* All of it is data. */
-static void
-finish_as_data (struct lookup *l)
-{
-  extents_clear (&l->there);
-  l->end = limit_of (l);
-  finish (l);
-}
-
-/* ---- the samples ------------------------------------------------------- */
-
-static void
-next_sample (struct lookup *l)
-{
-  if (!l->from_base && sample_choose (l->c, &l->sample, &l->there))
-    l->stage = STAGE_SAMPLE;
-  else
-    finish (l);
-}
-
-static void
-sampled (struct io *io)
-{
-  struct lookup *l = (struct lookup *)io;
-
-  if (l->abandoned)
-    lookup_free (l);
-  else if (io->error != 0) /* to be read as data, which says more */
-    finish_as_data (l);
-  else if (sample_is_zero (l->c, &l->sample))
-    next_sample (l);
-  else
-    l->stage = STAGE_ASK_AGAIN;
 }
 
 static bool
@@ -224,32 +241,82 @@ is_in (const struct extents *e, uint64_t offset, uint64_t length)
   return false;
 }
 
+/* ---- the samples ------------------------------------------------------- */
+
+/* All of them have been read: where one is not zero, it is asked again. */
+static void
+judge_samples (struct lookup *l)
+{
+  struct samples *s = &l->samples;
+
+  while (l->judged < s->n && s->v[l->judged].zero)
+    l->judged++;
+  if (s->failed) /* to be read as data, which says more */
+    note_all_data (l);
+  else {
+    l->again = l->judged < s->n;
+    l->stage = l->again ? STAGE_ASK : STAGE_KNOWN;
+  }
+}
+
+static void
+samples_paused (struct samples *s)
+{
+  struct lookup *l =
+    (struct lookup *)((char *)s - offsetof (struct lookup, samples));
+
+  if (l->abandoned)
+    lookup_free (l);
+  else if (samples_are_read (s))
+    judge_samples (l);
+}
+
+static void
+begin_samples (struct lookup *l)
+{
+  l->judged = 0;
+  l->stage = STAGE_SAMPLE;
+  if (!l->from_base)
+    samples_begin (l->c, &l->samples, &l->there);
+  if (samples_are_read (&l->samples)) /* there are none */
+    judge_samples (l);
+}
+
 /* ---- questions and answers --------------------------------------------- */
+
+/* The answer about a sample that is not zero has come. */
+static void
+answered_again (struct lookup *l)
+{
+  const struct sample *p = &l->samples.v[l->judged];
+
+  if (is_in (&l->answer, p->offset, l->c->grain)) {
+    copier_distrust (l->c, p->offset);
+    note_all_data (l);
+    return;
+  }
+  l->judged++; /* a guest has written there */
+  judge_samples (l);
+}
 
 /* The answer to the present question has come; without one all is data. */
 static void
 answered (struct lookup *l, bool known)
 {
-  struct copier *c = l->c;
-
   if (l->abandoned)
     lookup_free (l);
   else if (!known)
-    finish_as_data (l);
-  else if (l->stage == STAGE_ASKED) {
+    note_all_data (l);
+  else if (l->again)
+    answered_again (l);
+  else {
+    extents_free (&l->there);
     l->there = l->answer;
     l->end = l->answer_end;
     l->answer = EXTENTS_EMPTY;
     cut_at (&l->there, limit_of (l));
-    sample_begin (c, &l->sample, &l->there);
-    next_sample (l);
+    begin_samples (l);
   }
-  else if (is_in (&l->answer, l->sample.offset, c->grain)) {
-    copier_distrust (c, l->sample.offset);
-    finish_as_data (l);
-  }
-  else
-    next_sample (l); /* a guest has written there */
 }
 
 static void
@@ -301,7 +368,7 @@ flush_ended (struct io *io)
   if (l->abandoned)
     lookup_free (l);
   else if (io->error != 0)
-    finish_as_data (l);
+    note_all_data (l);
   else
     l->stage = STAGE_ASK;
 }
@@ -327,11 +394,13 @@ static bool
 put_question (struct lookup *l)
 {
   struct copier *c = l->c;
-  const bool again = l->stage == STAGE_ASK_AGAIN;
-  const uint64_t offset = again ? l->sample.offset : l->segment.offset;
-  const uint64_t length = again ? c->grain : l->segment.length;
+  const uint64_t offset =
+    l->again ? l->samples.v[l->judged].offset : l->segment.offset;
+  const uint64_t length = l->again ? c->grain : l->segment.length;
   struct connection *conn = NULL;
 
+  if (l->asked == NULL && c->options.ask == NULL)
+    l->asked = c->source;
   if (l->asked != NULL) {
     conn = endpoint_free_connection (l->asked);
     if (conn == NULL)
@@ -339,7 +408,7 @@ put_question (struct lookup *l)
   }
   extents_clear (&l->answer);
   l->answer_end = 0;
-  l->stage = again ? STAGE_ASKED_AGAIN : STAGE_ASKED;
+  l->stage = STAGE_ASKED;
   if (l->asked == NULL) {
     l->ticket = ++c->tickets;
     c->options.ask (c->options.opaque, l->ticket, offset, length);
@@ -353,35 +422,37 @@ put_question (struct lookup *l)
 }
 
 static bool
-read_sample (struct lookup *l)
+is_asking (const struct lookup *l)
 {
-  struct connection *conn = endpoint_free_connection (l->c->source);
+  return l->stage == STAGE_FLUSH || l->stage == STAGE_FLUSHED ||
+         l->stage == STAGE_ASKED;
+}
 
-  if (conn == NULL)
-    return false;
-  l->stage = STAGE_SAMPLED;
-  l->sio.io.ended = sampled;
-  connection_read (conn, &l->sio.io, l->sample.block, l->c->grain,
-                   l->sample.offset);
-  return true;
+/* Whose question it is, or NULL. */
+static struct lookup *
+find_asking (const struct copier *c)
+{
+  struct lookup *l;
+
+  for (l = c->lookups; l != NULL; l = l->next)
+    if (is_asking (l))
+      return l;
+  return NULL;
 }
 
 void
 copier_answer (struct copier *c, uint64_t ticket, enum copier_said said,
                const struct extents *zero, uint64_t end)
 {
-  struct lookup *l = c->lookup;
+  struct lookup *l = find_asking (c);
   size_t i;
 
-  if (l == NULL || l->asked != NULL || l->ticket != ticket ||
-      (l->stage != STAGE_ASKED && l->stage != STAGE_ASKED_AGAIN))
+  if (l == NULL || l->asked != NULL || l->ticket != ticket)
     return; /* nobody waits for it any more */
   if (said == COPIER_SAID_ASK_THE_SOURCE) {
     c->options.ask = NULL;
     l->asked = c->source;
-    l->stage = l->stage == STAGE_ASKED_AGAIN ? STAGE_ASK_AGAIN
-               : c->source->can_flush        ? STAGE_FLUSH
-                                             : STAGE_ASK;
+    l->stage = c->source->can_flush ? STAGE_FLUSH : STAGE_ASK;
     return;
   }
   if (said == COPIER_SAID_ZERO)
@@ -395,61 +466,91 @@ copier_answer (struct copier *c, uint64_t ticket, enum copier_said said,
 
 /* ---- for the scheduler ------------------------------------------------- */
 
+bool
+lookup_may_start (const struct copier *c)
+{
+  return c->nr_lookups < c->lookups_max &&
+         (c->lookups == NULL || !c->lookups->abandoned);
+}
+
 void
 lookup_start (struct copier *c)
 {
-  struct lookup *l = calloc (1, sizeof *l);
+  struct lookup *l = calloc (1, sizeof *l), **last = &c->lookups;
   struct endpoint *e;
 
   if (l == NULL)
-    abort (); /* a few dozen bytes; there is no way on from here */
+    abort (); /* about a kilobyte; there is no way on from here */
   l->c = c;
   l->stage = STAGE_ASK;
+  l->samples.c = c;
+  l->samples.paused = samples_paused;
   l->segment = queue_cut (&c->unknown, NBD_STATUS_MAX);
   e = lookup_endpoint (c, l->segment.touched);
   l->from_base = e == c->options.base;
   l->asked = l->from_base || c->options.ask == NULL ? e : NULL;
-  c->lookup = l;
+  while (*last != NULL)
+    last = &(*last)->next;
+  *last = l;
+  c->nr_lookups++;
 }
 
-bool
-lookup_run (struct copier *c)
+static bool
+run (struct lookup *l)
 {
-  struct lookup *l = c->lookup;
-
-  if (l == NULL || l->abandoned)
-    return false;
   switch (l->stage) {
   case STAGE_FLUSH:
     return flush_source (l);
   case STAGE_ASK:
-  case STAGE_ASK_AGAIN:
-    return put_question (l);
+    if (!is_distrusted (l))
+      return find_asking (l->c) == NULL && put_question (l);
+    note_all_data (l);
+    return true;
   case STAGE_SAMPLE:
-    return read_sample (l);
+    return samples_run (&l->samples);
   case STAGE_FLUSHED:
   case STAGE_ASKED:
-  case STAGE_SAMPLED:
-  case STAGE_ASKED_AGAIN:
+  case STAGE_KNOWN:
     return false;
   }
   abort ();
 }
 
-void
-lookup_drop (struct copier *c)
+bool
+lookups_run (struct copier *c)
 {
-  struct lookup *l = c->lookup;
-  bool at_a_server;
+  struct lookup *l;
+  bool progress = false;
 
-  if (l == NULL || l->abandoned)
+  for (l = c->lookups; l != NULL; l = l->next)
+    progress |= !l->abandoned && run (l);
+  while (c->lookups != NULL && c->lookups->stage == STAGE_KNOWN) {
+    finish (c->lookups);
+    progress = true;
+  }
+  return progress;
+}
+
+static void
+lookup_drop (struct lookup *l)
+{
+  if (l->abandoned)
     return;
-  copier_ended_range (c, l->segment.offset, l->segment.length, COPY_FAILED);
-  at_a_server = l->stage == STAGE_FLUSHED || l->stage == STAGE_SAMPLED ||
-                (l->asked != NULL &&
-                 (l->stage == STAGE_ASKED || l->stage == STAGE_ASKED_AGAIN));
-  if (at_a_server)
+  copier_ended_range (l->c, l->segment.offset, l->segment.length, COPY_FAILED);
+  if (l->samples.in_flight > 0 || l->stage == STAGE_FLUSHED ||
+      (l->asked != NULL && l->stage == STAGE_ASKED))
     l->abandoned = true;
   else
     lookup_free (l);
+}
+
+void
+lookups_drop (struct copier *c)
+{
+  struct lookup *l, *next;
+
+  for (l = c->lookups; l != NULL; l = next) {
+    next = l->next;
+    lookup_drop (l);
+  }
 }

@@ -3,11 +3,13 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "copy/copier-internal.h"
+#include "shared-memory.h"
 #include "zero-align.h"
 
 /* Ranges shorter than this are read without asking: a question costs as much
@@ -51,6 +53,7 @@ copier_new (struct loop *loop, struct endpoint *source,
   c->destination_ops.last = &c->destination_ops.first;
   c->reader_ops.last = &c->reader_ops.first;
   c->obey_rate = true;
+  c->lookups_max = 1;
   c->zero_bytes_max = destination->zero_maximum_bytes;
   c->zero_align = ZERO_ALIGN_ANY;
   c->random = options->sample_seed;
@@ -69,8 +72,7 @@ copier_free (struct copier *c)
     return;
   queue_free (&c->unknown);
   queue_free (&c->ready);
-  if (c->lookup != NULL)
-    lookup_drop (c);
+  lookups_drop (c);
   blank_free (c->blank);
   small_free_all (&c->smalls);
   copier_free_parts (c);
@@ -99,14 +101,59 @@ copier_share (struct copier *c, bool shared, const char *why)
 /* In the middle of the copying.  From now on answers of the source carry data:
  * as few of them are in flight as if it had been so from the beginning.
  */
-void
-copier_stop_sharing (struct copier *c, const char *why)
+static void
+stop_sharing (struct copier *c, const char *why)
 {
   if (!c->shared)
     return;
   c->shared = false;
   c->not_shared = why;
   copier_set_source_pace (c);
+}
+
+bool
+copier_was_refused (const struct io *io)
+{
+  return !io->lost && (io->error == EINVAL || io->error == EOPNOTSUPP);
+}
+
+/* R3: the chunks are leased. */
+struct shared_slot *
+copier_read_source (struct copier *c, struct connection *conn, struct io *io,
+                    char *buf, uint32_t length, uint64_t offset)
+{
+  struct shared_slot *slot = NULL;
+  struct connection *other;
+
+  if (c->shared && conn->can_cache)
+    slot = buffers_post (c->buffers, offset, length, buf);
+  if (slot != NULL) {
+    connection_cache (conn, io, length, offset);
+    return slot;
+  }
+  /* Its answer carries data, see copier-run.c; this is rare. */
+  other = endpoint_idle (c->source, UINT_MAX, 1);
+  connection_read (other != NULL ? other : conn, io, buf, length, offset);
+  return NULL;
+}
+
+bool
+copier_collect (struct copier *c, struct shared_slot *slot, struct io *io,
+                bool *in_use)
+{
+  const enum shared_state state = shared_memory_collect (slot);
+
+  if (state == SHARED_POSTED && (io->error == 0 || copier_was_refused (io))) {
+    stop_sharing (c, "a filter above the migrate filter, or a process in "
+                     "between, answers instead");
+    return false;
+  }
+  if (state != SHARED_TAKEN)
+    return true;
+  *in_use = true;
+  if (io->error == 0)
+    io->error = EBUSY;
+  return true;
 }
 
 bool
@@ -174,7 +221,7 @@ copier_backlog (const struct copier *c)
 bool
 copier_has_ended_all (const struct copier *c)
 {
-  return copier_backlog (c) == 0 && c->jobs == 0 && c->lookup == NULL;
+  return copier_backlog (c) == 0 && c->jobs == 0 && c->lookups == NULL;
 }
 
 bool
