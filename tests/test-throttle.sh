@@ -30,6 +30,13 @@ somebody_waits ()
   [ "$(throttle waiting_requests)" -gt 0 ]
 }
 
+# Of a guest with four requests at a time; $answer has it.
+all_wait ()
+{
+  talk status
+  [ "$(answered .return.throttle.waiting_requests)" -eq 4 ]
+}
+
 nobody_waits ()
 {
   [ "$(throttle waiting_requests)" -eq 0 ]
@@ -68,76 +75,111 @@ take_all ()
   talk "done" "{\"extents\": [[0, $size]], \"epoch\": $epoch}"
 }
 
+# ---- what is shown ---------------------------------------------------------
+
+rate ()
+{
+  local begun writes=() i took
+
+  echo "-- the rate: half a second's worth takes no less than a quarter"
+  limit $((4 << 20))
+  begun=${EPOCHREALTIME/./}
+  for ((i = 0; i < 32; i++)); do writes+=("write $((i * 65536)) 65536"); done
+  must_io "${writes[@]}"
+  took=$((${EPOCHREALTIME/./} - begun))
+  ((took >= 250000)) || fail "2 MiB in $took us"
+  [ "$(throttle charged_bytes)" -eq $((2 << 20)) ] || fail "not the length"
+  talk status
+  [ "$(answered .return.guest_latency.requests)" -eq 32 ] || fail "$answer"
+}
+
+zeroes ()
+{
+  local charged
+
+  echo "-- zeroes and trims cost what they make dirty"
+  limit $((1 << 30))
+  charged=$(throttle charged_bytes)
+  must_io "write -z 0 $size" "discard 0 $size"
+  [ $(($(throttle charged_bytes) - charged)) -eq 8192 ] || fail "$answer"
+  take_all
+  must_io "discard 0 $size"
+  [ $(($(throttle charged_bytes) - charged - 8192)) -eq $size ] ||
+    fail "$answer"
+}
+
+reads ()
+{
+  local charged
+
+  echo "-- reads and flushes pass, and so does what waits when the limit goes"
+  limit 1
+  io writer 'write 0 4k' 'write 0 4k' 'write 0 4k' 'write 0 4k' 'write 0 4k'
+  wait_for somebody_waits
+  charged=$(throttle charged_bytes)
+  must_io 'read 0 16M' 'flush'
+  [ $(($(throttle charged_bytes) - charged)) -le $((5 * 4096)) ] ||
+    fail "a read was charged"
+  limit 0
+  wait_bg writer || fail "the writer ended with exit status $?"
+  nobody_waits || fail "$answer"
+}
+
+gate ()
+{
+  local token
+
+  echo "-- the gate, and nobody else waits for what is delayed"
+  start_guest guest "$(uri proxy)" --depth 4 --kinds w
+  limit 1
+  wait_for all_wait
+  [ "$(answered .return.in_flight_requests)" -lt 4 ] ||
+    fail "delayed in the list: $answer"
+  talk hold '{"deadline_ms": 4000}'
+  token=$(answered .return.token)
+  nobody_waits || fail "delayed before a shut gate: $answer"
+  talk release "{\"token\": \"$token\"}"
+  wait_for somebody_waits
+
+  echo "-- a client that is gone"
+  kill_bg guest KILL
+  wait_bg guest || :
+  wait_for nobody_waits
+}
+
+dies ()
+{
+  echo "-- the session's process dies"
+  limit 0
+  start_guest other "$(uri proxy)" --depth 4 --kinds w
+  limit 1
+  wait_for somebody_waits
+  kill_bg talker KILL
+  wait_bg talker || :
+  exec {talk_to}>&- {talk_from}<&-
+  start_talker proxy
+  talk attach
+  [ "$(throttle bytes_per_second)" -eq 0 ] ||
+    fail "the limit outlives its session: $answer"
+  guest_goes_on other 200
+  stop_guest other
+}
+
+ends ()
+{
+  echo "-- the server ends"
+  talk begin '{"destination": "nbd://localhost/nowhere", "restart": true}'
+  limit 1
+  io writer 'write 0 4k' 'write 0 4k' 'write 0 4k' 'write 0 4k' 'write 0 4k'
+  wait_for somebody_waits
+  end_bg proxy || fail "the proxy ended with exit status $?"
+  wait_bg writer || :
+}
+
 start_proxy proxy memory $size
 must_io 'write 0 4k'
 begin
-
-echo "-- the rate: half a second's worth takes no less than a quarter"
-limit $((4 << 20))
-begun=${EPOCHREALTIME/./}
-writes=()
-for ((i = 0; i < 32; i++)); do writes+=("write $((i * 65536)) 65536"); done
-must_io "${writes[@]}"
-took=$((${EPOCHREALTIME/./} - begun))
-((took >= 250000)) || fail "2 MiB in $took us"
-[ "$(throttle charged_bytes)" -eq $((2 << 20)) ] || fail "not the length"
-talk status
-[ "$(answered .return.guest_latency.requests)" -eq 32 ] || fail "$answer"
-
-echo "-- zeroes and trims cost what they make dirty"
-limit $((1 << 30))
-charged=$(throttle charged_bytes)
-must_io "write -z 0 $size" "discard 0 $size"
-[ $(($(throttle charged_bytes) - charged)) -eq 8192 ] || fail "$answer"
-take_all
-must_io "discard 0 $size"
-[ $(($(throttle charged_bytes) - charged - 8192)) -eq $size ] || fail "$answer"
-
-echo "-- reads and flushes pass, and so does what waits when the limit goes"
-limit 1
-io writer 'write 0 4k' 'write 0 4k' 'write 0 4k' 'write 0 4k' 'write 0 4k'
-wait_for somebody_waits
-charged=$(throttle charged_bytes)
-must_io 'read 0 16M' 'flush'
-[ $(($(throttle charged_bytes) - charged)) -le $((5 * 4096)) ] ||
-  fail "a read was charged"
-limit 0
-wait_bg writer || fail "the writer ended with exit status $?"
-nobody_waits || fail "$answer"
-
-echo "-- the gate"
-start_guest guest "$(uri proxy)" --depth 4 --kinds w
-limit 1
-wait_for somebody_waits
-talk hold '{"deadline_ms": 4000}'
-token=$(answered .return.token)
-nobody_waits || fail "delayed before a shut gate: $answer"
-talk release "{\"token\": \"$token\"}"
-wait_for somebody_waits
-
-echo "-- a client that is gone"
-kill_bg guest KILL
-wait_bg guest || :
-wait_for nobody_waits
-
-echo "-- the session's process dies"
-limit 0
-start_guest other "$(uri proxy)" --depth 4 --kinds w
-limit 1
-wait_for somebody_waits
-kill_bg talker KILL
-wait_bg talker || :
-exec {talk_to}>&- {talk_from}<&-
-start_talker proxy
-talk attach
-[ "$(throttle bytes_per_second)" -eq 0 ] || fail "it stays: $answer"
-guest_goes_on other 200
-stop_guest other
-
-echo "-- the server ends"
-talk begin '{"destination": "nbd://localhost/nowhere", "restart": true}'
-limit 1
-io writer 'write 0 4k' 'write 0 4k' 'write 0 4k' 'write 0 4k' 'write 0 4k'
-wait_for somebody_waits
-end_bg proxy || fail "the proxy ended with exit status $?"
-wait_bg writer || :
+[ $# -gt 0 ] || set -- rate zeroes reads gate dies ends
+for part; do
+  $part
+done

@@ -14,7 +14,8 @@
 PLANTED_BUGS := mark_before_write clear_after_read forget_in_flight \
                 drop_failed_lease mirror_no_conflict mirror_into_dirty \
                 mirror_into_leased mirror_overlapping mirror_early_reply \
-                mirror_forget_demoted
+                mirror_forget_demoted throttle_in_the_list \
+                throttle_outlives_session
 PLANTED_MIGRATOR_BUGS := hold_one_by_one
 
 src_units   := $(wildcard tests/unit/test-*.c)

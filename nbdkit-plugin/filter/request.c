@@ -202,8 +202,15 @@ change (const struct io *io)
   struct tracker_request req = { .may_be_mirrored = may_be_mirrored (io) };
   int r;
 
-  if (delay_change (io) == -1 || enter (io, &req) == -1)
+#ifndef PLANT_BUG_throttle_in_the_list
+  if (delay_change (io) == -1) /* before it is in the list: R3, R9 */
     return -1;
+#endif
+  if (enter (io, &req) == -1)
+    return -1;
+#ifdef PLANT_BUG_throttle_in_the_list
+  delay_change (io);
+#endif
   if (req.mirrored)
     return change_both (io, &req);
   r = serve_at (io, req.route.place);
