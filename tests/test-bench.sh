@@ -70,8 +70,9 @@ echo "-- cut-overs that were made up"
 cut ()
 {
   echo "{\"round\": 0, \"seed\": 1, \"load\": \"random-20\", \"program\": \"$1\",
-         \"ended\": $2, \"quiet\": {\"median_ms\": 0.1, \"p99_ms\": 1},
-         \"cut\": {\"longest_ms\": $3}}"
+         \"ended\": $2, \"cut\": {\"longest_ms\": $3},
+         \"after\": {\"longest_ms\": $3},
+         \"control\": {\"longest_ms\": 0.5}}"
 }
 mkdir "$tmp/cuts"
 {
@@ -84,8 +85,8 @@ mkdir "$tmp/cuts"
   cut mirror false null
 } > "$tmp/cuts/pause.jsonl"
 "$bench/report-pause.sh" "$tmp/cuts" > "$tmp/table"
-says random-20 nbdmigrate 100 50.5 500 999 0.1 1 0
-says random-20 mirror 1 5 5 5 0.1 1 1
+says random-20 nbdmigrate 100 50.5 500 999 50.5 500 0.5 0.5 0
+says random-20 mirror 1 5 5 5 5 5 0.5 0.5 1
 says random-20 median_ms 50.5 '<= 2' NOT MET
 ! command -v gnuplot > /dev/null || grep -q '</svg>' "$tmp/cuts/pause.svg"
 

@@ -2,8 +2,8 @@
 #
 # mirror.py SOCKET MODE [LIMIT]: have a qemu-storage-daemon mirror its node
 # "source" to its node "copy", and complete the job once it is in sync.  MODE is
-# what QEMU calls copy-mode.  Prints when completion was asked for, in seconds
-# since the epoch.  Exit status 4: it had copied so many bytes and was not in
+# what QEMU calls copy-mode.  Prints when completion was asked for and when it was
+# complete, in seconds since the epoch.  Exit status 4: it had copied so many bytes and was not in
 # sync, so it was cancelled.
 
 import json
@@ -59,4 +59,4 @@ wait_for("BLOCK_JOB_READY")
 asked = time.time()
 command("job-complete", id="j")
 wait_for("BLOCK_JOB_COMPLETED")
-print(asked)
+print(asked, time.time())

@@ -71,23 +71,30 @@ start_mover ()
   wait_for server_is_up proxy
 }
 
-# run_mover PROGRAM: when the cut-over was asked for, or first tried, in
-# "$asked"; returns 4 if it gave up.
+# run_mover PROGRAM: its beginning and end in "$begin" and "$end"; when the cut-over
+# was asked for, or first tried, and when it was known to be done, in "$asked" and
+# "$cut"; returns 4 if it gave up.  Nothing of ours runs in the aftermath.
 run_mover ()
 {
   local status=0
 
+  begin=$EPOCHREALTIME
   if [ "$1" = nbdmigrate ]; then
     # shellcheck disable=SC2086 # words
     migrate ${OPTIONS:-} "$(uri proxy)" "$(uri destination)" || status=$?
-    asked=$(event 'map(select(.event == "pause")) | first.begin_time // 0')
   else
     # More than that is never sent in vain.
     /usr/bin/python3 "$SRCDIR/tests/bench/mirror.py" "$tmp/qmp" \
       "$(copy_mode "$1")" $((disk_bytes * 8)) > "$tmp/asked" || status=$?
-    asked=$(cat "$tmp/asked")
   fi
+  end=$EPOCHREALTIME
+  sleep "$aftermath"
   [ "$status" -eq 0 ] || [ "$status" -eq 4 ] || fail "$1: exit status $status"
+  if [ "$1" = nbdmigrate ]; then
+    event 'map(select(.event == "pause")) |
+           "\(first.begin_time // 0) \(last.end_time // 0)"' > "$tmp/asked"
+  fi
+  read -r asked cut < "$tmp/asked" || true
   return $status
 }
 
@@ -114,11 +121,12 @@ load_is_at_work ()
 }
 
 # move_once PROGRAM LOAD WARM_UP_MS: an object of it in $tmp/move.json.  Windows:
-# "quiet" before it, "move" all of it, "cut" from the first try to cut over, the
-# last two with the aftermath.
+# "quiet" before it, "move" all of it with the aftermath, "cut" from the first try
+# to cut over until it was done, "after" the same with the aftermath, and
+# "control", as long as that, before it: what there is to wait for at any time.
 move_once ()
 {
-  local program=$1 begin end ended=true asked=0 bytes
+  local program=$1 begin end ended=true asked=0 cut=0 bytes
 
   rm -f "$tmp/copy"
   truncate -s "$disk_bytes" "$tmp/copy"
@@ -128,12 +136,9 @@ move_once ()
   start_bg load "$BUILD/tests/guest-load" run --uri "$(uri proxy)" "${load[@]}" \
     --seed "$seed" --warm-up "$3" --windows "$tmp/windows" --copy "$tmp/copy"
   wait_for load_is_at_work
-  begin=$(now)
   run_mover "$program" || ended=false
-  end=$(now)
   bytes=$(bytes_written)
-  sleep "$aftermath"
-  windows "$begin" "$end" "$asked" > "$tmp/windows"
+  windows "$begin" "$end" "$asked" "$cut" > "$tmp/windows"
   kill_bg load TERM
   wait_bg load || [ $ended = false ] || fail "$program: $(cat "$tmp/load.out")"
   jq -c --arg program "$program" --arg load "$2" --argjson ended $ended \
@@ -158,15 +163,19 @@ tried_pauses ()
   fi
 }
 
-# windows BEGIN END ASKED
+# windows BEGIN END ASKED CUT
 windows ()
 {
-  awk -v begin="$1" -v end="$2" -v asked="$3" -v after=$aftermath 'BEGIN {
+  awk -v begin="$1" -v end="$2" -v asked="$3" -v cut="$4" -v after=$aftermath \
+    'BEGIN {
     printf "quiet %f %f\n", begin - 10, begin
     printf "until-done %f %f\n", begin, end
     printf "move %f %f\n", begin, end + after
-    if (asked > 0)
-      printf "cut %f %f\n", asked, end + after
+    if (asked > 0) {
+      printf "cut %f %f\n", asked, cut
+      printf "after %f %f\n", asked, cut + after
+      printf "control %f %f\n", begin - (cut + after - asked), begin
+    }
   }'
 }
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # Of all runs (pause.sh), as an array: what pause.json holds.  "cut" is the
-# window of the cut-over, "quiet" the one before the move.
+# window of the cut-over, "after" the same and a while more, "control" as long as
+# that, before the move.
 
 include "table";
 
@@ -15,8 +16,10 @@ def pauses($load; $program):
    median_ms: (map(.cut.longest_ms) | median),
    p99_ms: (map(.cut.longest_ms) | percentile(99)),
    longest_ms: (map(.cut.longest_ms) | max),
-   quiet_median_ms: (map(.quiet.median_ms) | median),
-   quiet_p99_ms: (map(.quiet.p99_ms) | median),
+   after_median_ms: (map(.after.longest_ms) | median),
+   after_p99_ms: (map(.after.longest_ms) | percentile(99)),
+   control_median_ms: (map(.control.longest_ms) | median),
+   control_p99_ms: (map(.control.longest_ms) | percentile(99)),
    waits_ms: (map(.cut.longest_ms) | sort)};
 
 . as $runs |

@@ -22,10 +22,11 @@ jq -s -L "$here" --arg targets "$pause_targets" "${machine[@]}" \
 
 print_columns "$out/pause.json" '
   ["load", "program", "cut-overs", "median ms", "99 %", "longest",
-   "otherwise: median", "99 %", "did not end"],
+   "after: median", "99 %", "control: median", "99 %", "did not end"],
   (.pauses[] | [.load, .program, .cuts, (.median_ms | two), (.p99_ms | two),
-                (.longest_ms | two), (.quiet_median_ms | two),
-                (.quiet_p99_ms | two), .not_ended])'
+                (.longest_ms | two), (.after_median_ms | two),
+                (.after_p99_ms | two), (.control_median_ms | two),
+                (.control_p99_ms | two), .not_ended])'
 echo
 print_columns "$out/pause.json" '
   .table[] | [.row, .what, (.median | two), "\(.relation) \(.target)",

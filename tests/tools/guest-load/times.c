@@ -67,6 +67,7 @@ window (const char *name, int64_t begin, int64_t end)
 {
   CLEANUP_FREE int64_t *waits =
     malloc ((nr_requests > 0 ? nr_requests : 1) * sizeof *waits);
+  struct request longest = { .begin = 0 };
   size_t n = 0, answered = 0;
 
   if (waits == NULL)
@@ -74,18 +75,21 @@ window (const char *name, int64_t begin, int64_t end)
   for (size_t i = 0; i < nr_requests; i++) {
     const struct request *r = &requests[i];
 
-    if (r->begin < end && r->end > begin)
+    if (r->begin < end && r->end > begin) {
       waits[n++] = r->end - r->begin;
+      if (r->end - r->begin > longest.end - longest.begin)
+        longest = *r;
+    }
     if (r->end >= begin && r->end < end)
       answered++;
   }
   qsort (waits, n, sizeof waits[0], compare_waits);
-  return json_pack ("{s:s, s:f, s:I, s:f, s:f, s:f}", "name", name, "seconds",
-                    (double)(end - begin) / 1e9, "requests",
-                    (json_int_t)answered, "median_ms",
-                    percentile (waits, n, 50), "p99_ms",
-                    percentile (waits, n, 99), "longest_ms",
-                    percentile (waits, n, 100));
+  return json_pack (
+    "{s:s, s:f, s:I, s:f, s:f, s:f, s:f}", "name", name, "seconds",
+    (double)(end - begin) / 1e9, "requests", (json_int_t)answered, "median_ms",
+    percentile (waits, n, 50), "p99_ms", percentile (waits, n, 99),
+    "longest_ms", percentile (waits, n, 100), "longest_begin_time",
+    (double)longest.begin / 1e9);
 }
 
 json_t *
