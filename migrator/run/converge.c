@@ -9,6 +9,7 @@
 
 #include "cleanup.h"
 #include "show/events.h"
+#include "run/approach.h"
 #include "run/guests.h"
 #include "run/liveness.h"
 #include "run/migration.h"
@@ -61,9 +62,8 @@ bandwidth (const struct migration *m)
   return measured > 0 ? measured : UNMEASURED_BYTES_PER_SECOND;
 }
 
-/* What would the pause be now?  Asks the filters; -1 with m->disks.failure. */
-static int
-predict (struct migration *m)
+int
+converge_predict (struct migration *m)
 {
   const int64_t begin = loop_now_us ();
   struct forecast_input in;
@@ -92,7 +92,7 @@ static int
 next_round (struct migration *m)
 {
   rounds_go (m);
-  return rounds_wait_next (m) ? predict (m) : -1;
+  return rounds_wait_next (m) ? converge_predict (m) : -1;
 }
 
 static int
@@ -199,7 +199,7 @@ lift_quarantine (struct migration *m)
   for (;;) {
     enter_late (m);
     if (!rounds_stop (m) || !pass_run (m, PASS_QUARANTINE, 0) ||
-        pass_flush (m) == -1 || predict (m) == -1)
+        pass_flush (m) == -1 || converge_predict (m) == -1)
       return -1;
     if (pass_remaining (m) > 0 && dirty_round (m) == -1)
       return -1;
@@ -307,19 +307,19 @@ was_copied (struct migration *m)
   return m->sampled;
 }
 
-/* A destination that took its time to answer has made the prediction old.  What
- * is leased in the pause could not be taken there (R4), and the guest may have
- * written to it since: so nothing is.
+/* What is leased in the pause could not be taken there (R4), and the guest may
+ * have written to it since: so nothing is.
  */
 static enum cut_over
 attempt (struct migration *m)
 {
-  if (!liveness_prove (m) || !was_copied (m) || !rounds_stop (m) ||
-      predict (m) == -1)
+  if (!liveness_prove (m) || !was_copied (m) || !rounds_stop (m))
     return m->disks.failure.stop == STOP_NO ? CUT_WISHED : CUT_FAILED;
+  migrate_enter (m, PHASE_FINAL);
+  if (approach (m) == -1)
+    return CUT_FAILED;
   if (!fits (m))
     return CUT_MISSED; /* counted: it may be so again and again */
-  migrate_enter (m, PHASE_FINAL);
   return cut_over (m);
 }
 

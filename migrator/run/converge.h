@@ -14,6 +14,11 @@ struct migration;
 extern struct policy_snapshot converge_measured (const struct migration *m);
 extern void converge_beat (struct migration *m);
 
+/* Ask the filters what remains: m->predicted_ms and m->overhead_us are of now.
+ * 0, or -1 with m->disks.failure.
+ */
+extern int converge_predict (struct migration *m);
+
 /* Rounds and cut-overs until one succeeds, the bulk pass first.  Returns the
  * exit status; EXIT_FAILED also when m->disks.failure says that it was
  * cancelled.

@@ -7,6 +7,7 @@
  *   rounds.c               copying, round after round
  *   pass.c                 what stops it: a pass of another kind, a flush
  *   liveness.c             whether the destinations answer
+ *   approach.c             the last rounds before the pause
  *   cut-over.c, outcome.c  hold, final pass, commit, and what became of it
  *   heartbeat.c            what is told to the proxies, and wished there
  *   measure.c              how fast it goes

@@ -152,7 +152,7 @@ pass_begin (struct migration *m, enum pass_kind kind, bool checkpoints)
                                                      : pass_quarantined (m));
   m->behind_bytes = 0;
   for (i = 0; i < m->disks.n; ++i) {
-    m->disks.v[i].not_hot = checkpoints && m->measures.hot_last;
+    m->disks.v[i].not_hot = m->measures.hot_last && !m->disks.in_pause;
     disk_start_pass (&m->disks.v[i], kind, checkpoints);
   }
 }

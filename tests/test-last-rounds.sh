@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# Before the pause servers are asked whether they live, and samples are read
+# back.  What guests write meanwhile does not wait for the pause to be copied.
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+# shellcheck source=tests/late.sh
+source "$SRCDIR/tests/late.sh"
+requires nbdkit jq
+
+truncate -s 4M "$tmp/destination.img"
+start_proxy proxy memory 4M
+start_late destination
+fill "$(uri proxy)" 100
+
+# A guest writes all of the disk while a sample is waited for.
+cut_over ()
+{
+  : > "$tmp/destination.cue/log"
+  rm -f "$tmp/destination.cue/go"
+  start_migrate "$@" --wait --finish=detach "$(uri proxy)" "$(uri destination)"
+  wait_for is_ready
+  cue destination 'read hold until=go'
+  "$nbdmigrate" finish "$(uri proxy)"
+  wait_for late_has destination 'came$'
+  "$referee" pattern --uri "$(uri proxy)" --seed $((seed + $#)) --density 100
+  cue destination
+  go destination go
+  wait_bg migrator || fail "the migrator ended with exit status $?"
+  [ "$(event 'map(select(.event == "pause")) | length')" -eq 1 ] ||
+    fail "the first pause was missed"
+  same_content "$(uri proxy)" "$(uri destination)"
+}
+
+echo "-- what is written meanwhile is copied before the pause"
+cut_over
+[ "$(event 'map(select(.event == "pause"))[0].remaining_bytes')" -eq 0 ] ||
+  fail "dirty in the pause: $(event 'map(select(.event == "pause"))[0]')"
+
+echo "-- with a rate it is left to the pause, which does not obey it"
+cut_over --rate=1M
