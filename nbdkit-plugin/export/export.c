@@ -147,6 +147,7 @@ export_free (struct export *e)
   mirroring_free (e);              /* likewise */
   place_end (e);
   record_free (e->record);
+  free (e->record_name);
   free (e->history_path);
   owed_destroy (e);
   free (e->kept_path);
@@ -177,6 +178,8 @@ export_new (nbdkit_backend *backend, int readonly, const char *name)
     free (e);
     return NULL;
   }
+  e->record_name = record_file_name (name);
+  e->unclean_ms = directory_unclean_ms (e->record_name);
   local_init (&e->local);
   pthread_mutex_init (&e->connect_lock, NULL);
   pthread_mutex_init (&e->places_lock, NULL);
@@ -187,8 +190,9 @@ export_new (nbdkit_backend *backend, int readonly, const char *name)
   e->backend = backend;
   e->readonly = readonly;
   e->allocation = allocation_new (e);
-  if (e->allocation != NULL && make_id (e) == 0 && owed_load (e) == 0 &&
-      kept_init (e) == 0 && find_owner (e, backend, readonly, &owner) == 0 &&
+  if (e->allocation != NULL && e->record_name != NULL && make_id (e) == 0 &&
+      owed_load (e) == 0 && kept_init (e) == 0 &&
+      find_owner (e, backend, readonly, &owner) == 0 &&
       make_tracker (e, owner) == 0)
     return e;
   export_free (e);
@@ -324,6 +328,14 @@ export_find_or_load (const char *name)
   return e ? e : export_make (NULL, 0, name);
 }
 
+/* Nobody has come to where it is, or is known to be. */
+static bool
+is_out_of_reach (struct export *e)
+{
+  return tracker_owner (e->tracker) == OWNER_UNKNOWN ||
+         (place_is_remote (e) && place_relay (e) == NULL);
+}
+
 /* R17: whether something that was sent may land after the end, and no file
  * tells the next process of it.  (What the relay to where the disk is leaves is
  * kept.)
@@ -337,38 +349,44 @@ leaves_late_writes (struct export *e)
   tracker_get_status (e->tracker, &t);
   return t.quarantined_bytes > 0 || s->old.n > 0 || s->old.doubt ||
          s->late_elsewhere || owner_quiet_ms (e) > 0 ||
-         (directory_unclean_ms () != 0 && place_is_remote (e) &&
-          place_relay (e) == NULL);
+         (e->unclean_ms != 0 && is_out_of_reach (e));
+}
+
+void
+exports_end (void)
+{
+  for (struct export *e = list; e != NULL; e = e->next) {
+    e->leaves_late = leaves_late_writes (e);
+    if (e->leaves_late)
+      owner_record_delay (e);
+    place_end (e);
+    e->leaves_late |= e->not_kept;
+  }
 }
 
 /* What a process before this one may have left, an export that nobody has asked
  * for would have to tell.
  */
-static bool
-knows_all (void)
+bool
+export_is_late (const char *record_name)
 {
-  return directory_unclean_ms () == 0 ||
-         (list != NULL && !config.named_exports);
+  const struct export *e = list;
+
+  while (e != NULL && strcmp (e->record_name, record_name) != 0)
+    e = e->next;
+  return e != NULL ? e->leaves_late : directory_unclean_ms (record_name) != 0;
 }
 
-bool
+void
 exports_free (void)
 {
-  bool clean = knows_all ();
   struct export *e;
 
   while ((e = list) != NULL) {
     list = e->next;
-    if (leaves_late_writes (e)) {
-      owner_record_delay (e);
-      clean = false;
-    }
-    place_end (e);
-    clean &= !e->not_kept;
     export_free (e);
   }
   nr_exports = 0;
   free (default_name);
   default_name = NULL;
-  return clean;
 }

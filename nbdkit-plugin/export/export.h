@@ -86,6 +86,9 @@ struct export
 
   /* The owner record; used under the session lock. */
   struct record_file *record;
+  char *record_name;  /* of its file; constant */
+  int64_t unclean_ms; /* directory_unclean_ms; constant */
+  bool leaves_late;   /* at the end: something may land that no file tells of */
   uint64_t recorded_bytes; /* the disk's size there, 0 without a record */
   char *history_path;      /* constant */
 
@@ -148,9 +151,12 @@ extern void export_set_default (const char *name);
 extern void export_foreach (void (*f) (struct export *e, void *opaque),
                             void *opaque);
 
-/* Close what is shared and forget all.  No client may be connected, on either
- * side.  Whether this is a clean end (directory_release).
+/* Close what is shared.  No client may be connected, on either side.  Then
+ * export_is_late is right (for directory_release), and exports_free forgets
+ * all.
  */
-extern bool exports_free (void);
+extern void exports_end (void);
+extern bool export_is_late (const char *record_name);
+extern void exports_free (void);
 
 #endif /* NBDMIGRATE_EXPORT_H */

@@ -14,7 +14,6 @@
 #include "kept.h"
 #include "record.h"
 #include "state-file.h"
-#include "state/directory.h"
 
 /* The record is written when the disk's place is named anew (reopen), which may
  * be taken back: then it is so much ahead of what was kept before.  More only
@@ -158,9 +157,9 @@ make_entries (struct kept_rest *k)
 
 /* How long what the process before this one had sent may still take to land. */
 static unsigned
-grace_ms (const struct kept *k, unsigned delay_ms)
+grace_ms (const struct export *e, const struct kept *k, unsigned delay_ms)
 {
-  const int64_t unclean = directory_unclean_ms ();
+  const int64_t unclean = e->unclean_ms;
   const int64_t grace = k->nr_entries > 0
                           ? (int64_t)quarantine_grace_ms (delay_ms)
                           : UNCLEAN_GRACE_MS;
@@ -200,7 +199,7 @@ kept_load (struct export *e, const char *uri, struct kept_rest *k,
   k->rest = (struct relay_rest){
     .entries = k->entries,
     .nr_entries = k->file.kept.nr_entries,
-    .grace_ms = grace_ms (&k->file.kept, options->delay_ms),
+    .grace_ms = grace_ms (e, &k->file.kept, options->delay_ms),
   };
   if (k->file.kept.uri != NULL || k->rest.grace_ms > 0)
     options->rest = &k->rest;

@@ -11,7 +11,6 @@
 #include "base/clock.h"
 #include "base/config.h"
 #include "export.h"
-#include "state/directory.h"
 #include "state/history-file.h"
 #include "other-record.h"
 #include "owner.h"
@@ -77,7 +76,7 @@ adopt (struct export *e, const struct record *rec)
    * waited for before anything is copied; if a destination was seen to be
    * slower than that, all of it is doubtful.
    */
-  if (directory_unclean_ms () != 0)
+  if (e->unclean_ms != 0)
     s->old.doubt = !owner_stay_quiet (e, quarantine_grace_ms (rec->delay_ms));
   if (copy_uri (&s->source, rec->source) == -1 ||
       copy_uri (&s->destination, rec->destination) == -1) {

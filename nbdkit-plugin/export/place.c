@@ -13,7 +13,6 @@
 #include "owed.h"
 #include "owner.h"
 #include "place.h"
-#include "state/directory.h"
 
 static void
 notice (void *opaque, const char *text)
@@ -107,8 +106,7 @@ place_resume (struct export *e, const char *uri,
   options.delay_ms = delay_here_ms (e);
   if (kept_load (e, uri, &k, &options, why) == -1)
     return NULL;
-  options.takes_over =
-    directory_unclean_ms () != 0 || k.rest.grace_ms > 0; /* R17 */
+  options.takes_over = e->unclean_ms != 0 || k.rest.grace_ms > 0; /* R17 */
   if (options.takes_over)
     nbdkit_debug (
       "migrate: export \"%s\": what was sent to %s before may still "

@@ -108,7 +108,9 @@ migrate_cleanup (nbdkit_backend *backend)
   (void)backend;
   control_stop ();
   quit_watch_join ();
-  directory_release (exports_free ());
+  exports_end ();
+  directory_release (export_is_late);
+  exports_free ();
 }
 
 static void

@@ -3,8 +3,9 @@
  *
  *   lock      locked with flock (2) while in use; never removed, since a lock
  *             on a file that another process has removed protects nothing.
- *             Holds the process id until it is released, and then as long as
- *             what was sent may still land (R17)
+ *             Holds the process id until it is released, and then the names of
+ *             the records of those exports of whose writes some may still land
+ *             (R17), each in a line "late NAME", and at last a line "."
  *   control   the control socket, mode 0600
  *   state     the owner record (record.h)
  *   history   to which destinations the disk was copied (history-file.h)
@@ -25,6 +26,7 @@
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
@@ -52,6 +54,7 @@ static int dir_fd = -1;
 static int lock_fd = -1;
 static int listen_fd = -1;
 static int64_t unclean_ms;
+static char *late_names; /* the lines; NULL: all may be late */
 
 static int
 open_directory (bool *created)
@@ -109,6 +112,34 @@ lock_owner (void)
   return pid;
 }
 
+/* ---- What the process before has left ---------------------------------- */
+
+#define LATE "late "
+#define LATE_END ".\n"   /* the last line: they are all there */
+#define LATE_MAX 1048576 /* bytes of such lines */
+
+/* All lines, or NULL if that is not what is there. */
+static char *
+read_late_names (size_t bytes)
+{
+  char *text = bytes <= LATE_MAX ? malloc (bytes + 1) : NULL;
+  const char *line = text;
+
+  if (text == NULL || pread (lock_fd, text, bytes, 0) != (ssize_t)bytes)
+    goto no;
+  text[bytes] = '\0';
+  while (strcmp (line, LATE_END) != 0) {
+    if (strncmp (line, LATE, strlen (LATE)) != 0 || strchr (line, '\n') == NULL)
+      goto no;
+    line = strchr (line, '\n') + 1;
+  }
+  return text;
+
+no:
+  free (text);
+  return NULL;
+}
+
 /* How the process before this one ended.  One whose lock was removed cannot
  * have said that.
  */
@@ -117,8 +148,30 @@ note_end (bool is_new)
 {
   struct stat st;
 
-  if (is_new || fstat (lock_fd, &st) == -1 || st.st_size > 0)
+  if (is_new || fstat (lock_fd, &st) == -1)
     unclean_ms = clock_ms ();
+  else if (st.st_size > 0) {
+    unclean_ms = clock_ms ();
+    late_names = read_late_names (st.st_size);
+  }
+}
+
+static bool
+is_named_late (const char *name)
+{
+  CLEANUP_FREE char *line = NULL;
+
+  return asprintf (&line, LATE "%s\n", name) == -1 ||
+         strstr (late_names, line) != NULL;
+}
+
+int64_t
+directory_unclean_ms (const char *record_name)
+{
+  return late_names == NULL || record_name == NULL ||
+             is_named_late (record_name)
+           ? unclean_ms
+           : 0;
 }
 
 static int
@@ -155,15 +208,21 @@ take_lock (bool new_directory)
 /* ---- The user of nbdkit ------------------------------------------------ */
 
 static bool
+is_file_of (const char *name, const char *kind)
+{
+  const size_t len = strlen (kind);
+
+  return strncmp (name, kind, len) == 0 &&
+         (name[len] == '\0' || name[len] == '.');
+}
+
+static bool
 is_export_file (const char *name)
 {
   if (strncmp (name, STATE_FILE_NEW, strlen (STATE_FILE_NEW)) == 0)
     name += strlen (STATE_FILE_NEW);
   for (size_t i = 0; i < sizeof export_files / sizeof export_files[0]; i++) {
-    const size_t len = strlen (export_files[i]);
-
-    if (strncmp (name, export_files[i], len) == 0 &&
-        (name[len] == '\0' || name[len] == '.'))
+    if (is_file_of (name, export_files[i]))
       return true;
   }
   return false;
@@ -331,9 +390,10 @@ directory_check (void)
     return -1;
   }
   /* As long as this stands there the end was not clean (directory_unclean_ms);
-   * and the next one who wants the lock can say who has it.
+   * and the next one who wants the lock can say who has it.  At no moment is it
+   * empty.
    */
-  if (ftruncate (lock_fd, 0) == -1 || pwrite (lock_fd, text, len, 0) != len ||
+  if (pwrite (lock_fd, text, len, 0) != len || ftruncate (lock_fd, len) == -1 ||
       (config.state_sync && fsync (lock_fd) == -1))
     nbdkit_debug ("migrate: cannot write to %s/" LOCK_NAME ": %m", config.dir);
   return 0;
@@ -345,12 +405,6 @@ directory_socket (void)
   return listen_fd;
 }
 
-int64_t
-directory_unclean_ms (void)
-{
-  return unclean_ms;
-}
-
 static void
 close_fd (int *fd)
 {
@@ -359,13 +413,67 @@ close_fd (int *fd)
   *fd = -1;
 }
 
+struct late_writer {
+  bool (*is_late) (const char *record_name);
+  FILE *lines;
+};
+
+static struct late_writer late_writer;
+
+/* For foreach_name. */
+static int
+write_if_late (const char *name, uid_t user)
+{
+  const struct late_writer *w = &late_writer;
+
+  (void)user;
+  if (is_file_of (name, "state") && w->is_late (name))
+    fprintf (w->lines, LATE "%s\n", name);
+  return ferror (w->lines) ? -1 : 0;
+}
+
+/* NULL: they cannot be told. */
+static char *
+list_late (bool (*is_late) (const char *record_name))
+{
+  char *text = NULL;
+  size_t bytes;
+  bool ok;
+
+  late_writer.is_late = is_late;
+  late_writer.lines = open_memstream (&text, &bytes);
+  if (late_writer.lines == NULL)
+    return NULL;
+  ok = foreach_name (write_if_late, geteuid ()) == 0;
+  ok = ok && (ftell (late_writer.lines) == 0 ||
+              fputs (LATE_END, late_writer.lines) >= 0);
+  if (fclose (late_writer.lines) == 0 && ok)
+    return text;
+  free (text);
+  return NULL;
+}
+
+/* Over the process id, which stays if anything fails. */
+static void
+write_end (bool (*is_late) (const char *record_name))
+{
+  CLEANUP_FREE char *text = list_late (is_late);
+  const size_t bytes = text == NULL ? 0 : strlen (text);
+
+  if (text == NULL || pwrite (lock_fd, text, bytes, 0) != (ssize_t)bytes ||
+      ftruncate (lock_fd, bytes) == -1)
+    nbdkit_debug ("migrate: cannot write to %s/" LOCK_NAME ": %m", config.dir);
+}
+
 void
-directory_release (bool clean)
+directory_release (bool (*is_late) (const char *record_name))
 {
   if (listen_fd != -1 && unlinkat (dir_fd, SOCKET_NAME, 0) == -1)
     nbdkit_debug ("migrate: cannot remove %s: %m", config.control);
-  if (clean && lock_fd != -1 && ftruncate (lock_fd, 0) == -1)
-    nbdkit_debug ("migrate: cannot write to %s/" LOCK_NAME ": %m", config.dir);
+  if (is_late != NULL && lock_fd != -1)
+    write_end (is_late);
+  free (late_names);
+  late_names = NULL;
   close_fd (&listen_fd);
   close_fd (&lock_fd);
   close_fd (&dir_fd);

@@ -24,17 +24,20 @@ extern int directory_check (void);
 /* The listening socket; stays the directory's. */
 extern int directory_socket (void);
 
-/* When the directory was claimed, if the process that had it before has not
- * ended cleanly: it was killed, has crashed, or has left something that may
- * still land (R17).  Otherwise 0.  Of clock_ms.
+/* When the directory was claimed, if a process that had it before has not ended
+ * cleanly for the export: it was killed, has crashed, or has left something
+ * that may still land (R17).  Otherwise 0.  Of clock_ms.  By the name of the
+ * export's record file (record_file_name); NULL: of one whose name is not
+ * known.
  */
-extern int64_t directory_unclean_ms (void);
+extern int64_t directory_unclean_ms (const char *record_name);
 
-/* Stop listening, remove the socket, unlock.  'clean': what this process has
- * sent has landed, or a state file of an export says what has not; and so it is
- * with what the one before has sent, if that did not end cleanly.  May be
- * called again.
+/* Stop listening, remove the socket, unlock.  'is_late' is asked of each record
+ * file whether of what was sent for its export something may still land, and no
+ * state file of the export says so; by this process, or by one before that did
+ * not end cleanly for it.  NULL: whoever comes next has to take that for
+ * granted.  May be called again.
  */
-extern void directory_release (bool clean);
+extern void directory_release (bool (*is_late) (const char *record_name));
 
 #endif /* NBDMIGRATE_DIRECTORY_H */
