@@ -459,6 +459,16 @@ connection_has_come (struct connection *c)
   return !c->coming;
 }
 
+/* Whose owner does not expect its end any more; it may be freed next. */
+static void
+forget_requests (struct connection *c)
+{
+  struct io *io;
+
+  for (io = c->ios; io != NULL; io = io->next)
+    loop_undefer (c->loop, &io->deferred);
+}
+
 void
 connection_close (struct connection *c)
 {
@@ -478,7 +488,10 @@ connection_close (struct connection *c)
   }
   else if (connection_alive (c) && !is_broken (c->nbd) && !c->left)
     socket_reset (c->sock);
+  /* Since 1.18 libnbd completes what is in flight here, which is no answer. */
+  unanswered_freeze (c);
   nbd_close (c->nbd);
+  forget_requests (c);
   free (c->probe);
   free (c->why);
   free (c);

@@ -103,9 +103,10 @@ extern bool connection_has_come (struct connection *c);
 /* The name of its server is still being resolved, which takes its time. */
 extern bool connection_is_resolving (const struct connection *c);
 
-/* Close it, at once.  No request may be in flight, unless the loop is never
- * run again.  What is in flight is given up: nothing of it follows (R17),
- * unless the connection is 'left' to the proxy.
+/* Close it, at once.  What is in flight is given up: nothing of it follows
+ * (R17), unless the connection is 'left' to the proxy; and its 'ended' is not
+ * called. So only who waits for nothing any more may close one with requests in
+ * flight.
  */
 extern void connection_close (struct connection *c);
 
