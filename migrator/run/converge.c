@@ -412,7 +412,7 @@ tell (const struct migration *m, const struct policy_decision *d,
       (d->action == POLICY_READY && m->phase == PHASE_READY))
     return;
   event_decision (policy_action_name (d->action), d->reason, s->predicted_ms,
-                  s->max_pause_ms, s->remaining_bytes);
+                  d->measures.max_pause_ms, s->remaining_bytes);
 }
 
 static int
