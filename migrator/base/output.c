@@ -408,8 +408,9 @@ output_wait (int fd, int still_ms, int end_ms)
   do
     still = from_now (still_ms);
   while (is_busy (q) && is_before (&still, &end) && wait_taken (q, &still));
-  if (is_busy (q) && !is_before (&still, &end))
-    wait_taken (q, &end);
+  if (!is_before (&still, &end))
+    while (is_busy (q) && wait_taken (q, &end))
+      ;
   errno = o->error != 0 ? o->error : is_busy (q) ? ETIMEDOUT : 0;
   return errno == 0 ? 0 : -1;
 }

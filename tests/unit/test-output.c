@@ -171,12 +171,14 @@ static void
 test_comes_back (void)
 {
   pthread_t reader;
+  unsigned i;
   int fds[2];
   FILE *fp;
 
   open_pipe (fds);
   fill_pipe (fds[1]);
-  put (fds[1], OUTPUT_PROGRESS, 1);
+  for (i = 0; i < 100; ++i)
+    put (fds[1], OUTPUT_LINE, i);
   CU_ASSERT_EQUAL (output_put (fds[1], OUTPUT_LINE, strdup ("!\n")), 0);
   fp = fdopen (fds[0], "r");
   CU_ASSERT_EQUAL (pthread_create (&reader, NULL, read_slowly, fp), 0);
