@@ -223,10 +223,23 @@ end_bg ()
   wait "$pid" 2> /dev/null || status=$?
   unset "pids[$name]"
   # The exit status of a program that knows nothing of SIGTERM is 143.
-  if [ $status -ne 0 ] && [ $status -ne 143 ]; then
+  if [ $status -ne 0 ] && [ $status -ne 143 ] &&
+    ! ended_by_nbdkit "$name" $status; then
     echo "FAILED: $name ended with exit status $status" >&2
     return 1
   fi
+}
+
+# ended_by_nbdkit NAME STATUS: nbdkit before 1.34 can end by an assertion of its
+# own when a client goes away that has requests in flight.  That is none of a
+# test's business which kills such a client, where it is a destination's server;
+# the proxy has to live.
+ended_by_nbdkit ()
+{
+  [ "$2" -eq 134 ] && [ ! -e "$tmp/$1.dir" ] &&
+    grep -q 'connections\.c:.* raw_send_socket: Assertion' "$tmp/$1.log" ||
+    return 1
+  echo "$1: nbdkit ended by its own assertion in raw_send_socket"
 }
 
 # Gone at once, as in a crash.
