@@ -3,7 +3,9 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/loop.h"
 
@@ -12,12 +14,19 @@
 void
 loop_init (struct loop *l)
 {
-  *l = (struct loop){ .last = &l->first, .wake_us = INT64_MAX };
+  *l = (struct loop){ .last = &l->first,
+                      .wake_us = INT64_MAX,
+                      .bell.fd = -1,
+                      .last_posted = &l->posted };
+  pthread_mutex_init (&l->lock, NULL);
 }
 
 void
 loop_destroy (struct loop *l)
 {
+  if (l->bell.fd != -1)
+    close (l->bell.fd);
+  pthread_mutex_destroy (&l->lock);
   free (l->watches);
   free (l->pollfds);
 }
@@ -71,10 +80,10 @@ loop_defer (struct loop *l, struct deferred *d)
   l->last = &d->next;
 }
 
-void
-loop_undefer (struct loop *l, struct deferred *d)
+static void
+take_out (struct deferred **first, struct deferred ***last, struct deferred *d)
 {
-  struct deferred **p = &l->first;
+  struct deferred **p = first;
 
   while (*p != NULL && *p != d)
     p = &(*p)->next;
@@ -82,7 +91,87 @@ loop_undefer (struct loop *l, struct deferred *d)
     return;
   *p = d->next;
   if (*p == NULL)
-    l->last = p;
+    *last = p;
+}
+
+void
+loop_undefer (struct loop *l, struct deferred *d)
+{
+  take_out (&l->first, &l->last, d);
+  pthread_mutex_lock (&l->lock);
+  take_out (&l->posted, &l->last_posted, d);
+  pthread_mutex_unlock (&l->lock);
+}
+
+/* ---- other threads ------------------------------------------------------ */
+
+static void
+answer_bell (struct watch *w, short revents)
+{
+  uint64_t n;
+
+  (void)revents;
+  while (read (w->fd, &n, sizeof n) == -1 && errno == EINTR)
+    ;
+}
+
+int
+loop_listen (struct loop *l)
+{
+  if (l->bell.fd != -1)
+    return 0;
+  l->bell = (struct watch){ .events = POLLIN, .ready = answer_bell };
+  l->bell.fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (l->bell.fd == -1)
+    return -1;
+  if (loop_add (l, &l->bell) == 0)
+    return 0;
+  close (l->bell.fd);
+  l->bell.fd = -1;
+  return -1;
+}
+
+static void
+ring (const struct loop *l)
+{
+  static const uint64_t one = 1;
+
+  /* It cannot be full: one who is asleep is woken once. */
+  while (write (l->bell.fd, &one, sizeof one) == -1 && errno == EINTR)
+    ;
+}
+
+void
+loop_post (struct loop *l, struct deferred *d)
+{
+  bool asleep;
+
+  d->next = NULL;
+  pthread_mutex_lock (&l->lock);
+  *l->last_posted = d;
+  l->last_posted = &d->next;
+  asleep = l->asleep;
+  l->asleep = false;
+  pthread_mutex_unlock (&l->lock);
+  if (asleep)
+    ring (l);
+}
+
+/* Take what was posted.  With 'sleep', whoever posts later is to ring. */
+static void
+take_posted (struct loop *l, bool sleep)
+{
+  if (l->bell.fd == -1)
+    return;
+  pthread_mutex_lock (&l->lock);
+  if (l->posted != NULL) {
+    *l->last = l->posted;
+    l->last = l->last_posted;
+    l->posted = NULL;
+    l->last_posted = &l->posted;
+  }
+  l->asleep = sleep && l->first == NULL;
+  pthread_mutex_unlock (&l->lock);
 }
 
 static void
@@ -165,7 +254,9 @@ loop_run_once (struct loop *l, int timeout_ms)
     l->pollfds[i] =
       (struct pollfd){ .fd = w->events ? w->fd : -1, .events = w->events };
   }
+  take_posted (l, true);
   r = poll (l->pollfds, n, wait_ms (l, timeout_ms));
+  take_posted (l, false);
   if (r == -1 && errno != EINTR)
     return poll_failed (l);
   if (r > 0)

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The event loop: poll(2) over everything the migrator waits for.
+/* The event loop: poll(2) over everything a thread waits for.
  *
- * One thread; nothing here or in what it calls is locked.  A watch is embedded
- * in its owner, added once and removed before the owner goes.  Completions are
- * queued by libnbd's callbacks, which may not do more than that, and are
- * carried out by loop_run_once.
+ * Each loop is one thread's; nothing here or in what it calls is locked, but
+ * for loop_post, by which other threads have it do something.  A watch is
+ * embedded in its owner, added once and removed before the owner goes.
+ * Completions are queued by libnbd's callbacks, which may not do more than
+ * that, and are carried out by loop_run_once.
  */
 
 #ifndef NBDMIGRATE_LOOP_H
 #define NBDMIGRATE_LOOP_H
 
+#include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -36,6 +39,12 @@ struct loop {
   size_t allocated;
   struct deferred *first, **last;
   int64_t wake_us; /* see loop_wake_at */
+
+  /* What other threads have posted.  'lock' guards the other two. */
+  struct watch bell; /* an eventfd; -1: loop_listen was not called */
+  pthread_mutex_t lock;
+  struct deferred *posted, **last_posted;
+  bool asleep; /* it has to be woken */
 };
 
 extern void loop_init (struct loop *l);
@@ -56,6 +65,15 @@ extern void loop_undefer (struct loop *l, struct deferred *d);
  * counts, for that wait only.
  */
 extern void loop_wake_at (struct loop *l, int64_t us);
+
+/* From now on other threads may post.  -1 with errno; more than once is fine.
+ */
+extern int loop_listen (struct loop *l) __attribute__ ((warn_unused_result));
+
+/* The same as loop_defer, by any thread.  In the order in which it is called;
+ * what the caller has written before is seen by d->run.
+ */
+extern void loop_post (struct loop *l, struct deferred *d);
 
 /* Wait for at most timeout_ms (not at all if work was deferred) and serve what
  * is ready.  -1 with errno set if poll failed.

@@ -7,16 +7,24 @@
 #include "base/thread.h"
 
 int
-thread_start (void *(*run) (void *), void *opaque)
+thread_start_joinable (pthread_t *thread, void *(*run) (void *), void *opaque)
 {
   sigset_t all, before;
-  pthread_t thread;
   int err;
 
   sigfillset (&all);
   pthread_sigmask (SIG_SETMASK, &all, &before);
-  err = pthread_create (&thread, NULL, run, opaque);
+  err = pthread_create (thread, NULL, run, opaque);
   pthread_sigmask (SIG_SETMASK, &before, NULL);
+  return err;
+}
+
+int
+thread_start (void *(*run) (void *), void *opaque)
+{
+  pthread_t thread;
+  const int err = thread_start_joinable (&thread, run, opaque);
+
   if (err == 0)
     pthread_detach (thread);
   return err;
