@@ -31,13 +31,22 @@ bulk_is_over ()
   [ "$(event 'map(select(.event == "phase")) | length > 1')" = true ]
 }
 
-# move SIZE BACKGROUND CONDITION: until that is so.
+# has_progress EXPRESSION: of the latest report.
+has_progress ()
+{
+  [ "$(event "map(select(.event == \"progress\")) | last | $1")" = true ]
+}
+
+# move SIZE BACKGROUND CONDITION...: until that is so.
 move ()
 {
   start "$1"
   start_guest guest "$(uri proxy)" --depth 1 --kinds rw --initial "$pattern"
   start_migrate --background="$2" --wait "$(uri proxy)" "$(uri destination)"
-  wait_for "$3"
+  must_live=(migrator)
+  shift 2
+  "$@"
+  must_live=()
   "$nbdmigrate" cancel "$(uri proxy)"
   expect_status 3 wait_bg migrator
   stop_guest guest
@@ -50,9 +59,22 @@ for bad in -1 101 half ''; do
 done
 
 echo "-- a guest that loses much beside the copy"
-move 48M 100 backs_off
+move 48M 100 wait_for backs_off
 grep 'without the copy: at most' "$tmp/migrator.log" || fail "not said"
 
 echo "-- not asked for"
-move 8M 0 bulk_is_over
+move 8M 0 wait_for bulk_is_over
 if backs_off; then fail "something was done for the guest"; fi
+
+echo "-- asked for on the way, and no more"
+ask_on_the_way ()
+{
+  wait_for has_progress '.background == 0'
+  "$nbdmigrate" set "$(uri proxy)" background=100
+  wait_for backs_off
+  wait_for has_progress '.background == 100'
+  "$nbdmigrate" set "$(uri proxy)" background=0
+  wait_for has_progress '.background == 0'
+}
+move 48M 0 ask_on_the_way
+grep -q 'background=100$' "$tmp/migrator.log" || fail "not said"

@@ -95,6 +95,8 @@ refused 2 --throttle-floor=x -- --throttle-floor=x "$S" "$D"
 refused 2 --policy=do explain -- --policy=do "$S" "$D"
 refused 2 converge=none auto, mirror, throttle or off -- \
   set "$S" converge=none
+refused 2 background=101 from 0 to 100 -- set "$S" background=101
+refused 2 background is given twice -- set "$S" background=50 background=60
 refused 2 --finish=handover local: -- --finish=handover "$S" local:
 refused 2 --connections=0 -- --connections=0 "$S" "$D"
 refused 2 --connections=x -- --connections=x "$S" "$D"

@@ -83,6 +83,7 @@ refused_as BadArgument wish '{"rate": -1}'
 refused_as BadArgument wish '{"rate": "fast"}'
 refused_as BadArgument wish '{"finish": "never"}'
 refused_as BadArgument wish '{"converge": "soon"}'
+refused_as BadArgument wish '{"background": 101}'
 talk status
 [ "$(answered .return.session)" = true ]
 stop_talker

@@ -93,6 +93,8 @@ extern char *options_uri (const char *what, const char *text);
 extern int options_bytes (const char *name, const char *text, uint64_t *bytes);
 extern int options_rate (const char *name, const char *text, uint64_t *bytes);
 extern int options_pause (const char *name, const char *text, uint64_t *ms);
+extern int options_background (const char *name, const char *text,
+                               unsigned *background);
 extern int options_converge (const char *name, const char *text,
                              unsigned *converge);
 

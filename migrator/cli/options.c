@@ -199,6 +199,33 @@ options_pause (const char *name, const char *text, uint64_t *ms)
   return -1;
 }
 
+static int
+parse_number (const char *name, const char *text, long min, long max,
+              long *value)
+{
+  char *end;
+
+  errno = 0;
+  *value = strtol (text, &end, 10);
+  if (errno == 0 && end != text && *end == '\0' && *value >= min &&
+      *value <= max)
+    return 0;
+  say_usage ("%s=%s: it must be a whole number from %ld to %ld", name, text,
+             min, max);
+  return -1;
+}
+
+int
+options_background (const char *name, const char *text, unsigned *background)
+{
+  long n;
+
+  if (parse_number (name, text, 0, OPTIONS_BACKGROUND_MAX, &n) == -1)
+    return -1;
+  *background = (unsigned)n;
+  return 0;
+}
+
 int
 options_converge (const char *name, const char *text, unsigned *converge)
 {
@@ -248,22 +275,6 @@ parse_request_size (struct options *o, const char *text)
 }
 
 static int
-parse_number (const char *option, const char *text, long min, long max,
-              long *value)
-{
-  char *end;
-
-  errno = 0;
-  *value = strtol (text, &end, 10);
-  if (errno == 0 && end != text && *end == '\0' && *value >= min &&
-      *value <= max)
-    return 0;
-  say_usage ("--%s=%s: it must be a whole number from %ld to %ld", option, text,
-             min, max);
-  return -1;
-}
-
-static int
 parse_progress (struct options *o, const char *text)
 {
   long fd;
@@ -272,7 +283,7 @@ parse_progress (struct options *o, const char *text)
     o->bar = true;
     return 0;
   }
-  if (parse_number ("progress", text, 0, 65535, &fd) == -1)
+  if (parse_number ("--progress", text, 0, 65535, &fd) == -1)
     return -1;
   if (fcntl ((int)fd, F_GETFD) == -1) {
     say_usage ("--progress=%s: no file is open at this descriptor", text);
@@ -346,22 +357,19 @@ parse_option (struct options *o, int opt, const char *text)
   case OPT_RATE:
     return options_rate ("--rate", text, &o->rate);
   case OPT_BACKGROUND:
-    if (parse_number ("background", text, 0, OPTIONS_BACKGROUND_MAX, &n) == -1)
-      return -1;
-    o->background = (unsigned)n;
-    return 0;
+    return options_background ("--background", text, &o->background);
   case OPT_CONNECTIONS:
-    if (parse_number ("connections", text, 1, 16, &n) == -1)
+    if (parse_number ("--connections", text, 1, 16, &n) == -1)
       return -1;
     o->connections = (unsigned)n;
     return 0;
   case OPT_DEPTH:
-    if (parse_number ("depth", text, 1, NBD_DEPTH_MAX, &n) == -1)
+    if (parse_number ("--depth", text, 1, NBD_DEPTH_MAX, &n) == -1)
       return -1;
     o->depth = (unsigned)n;
     return 0;
   case OPT_SAMPLE_SEED:
-    if (parse_number ("sample-seed", text, 0, UINT32_MAX, &n) == -1)
+    if (parse_number ("--sample-seed", text, 0, UINT32_MAX, &n) == -1)
       return -1;
     o->sample_seed = n;
     return 0;

@@ -128,7 +128,7 @@ static int
 add_setting (json_t *wishes, const char *setting, uint64_t *max_pause_ms)
 {
   uint64_t value;
-  unsigned converge;
+  unsigned number;
 
   if (strncmp (setting, "rate=", 5) == 0) {
     if (options_rate ("rate", setting + 5, &value) == -1)
@@ -141,13 +141,18 @@ add_setting (json_t *wishes, const char *setting, uint64_t *max_pause_ms)
     return add_once (wishes, "max_pause_ms",
                      json_integer ((json_int_t)*max_pause_ms), setting);
   }
+  if (strncmp (setting, "background=", 11) == 0) {
+    if (options_background ("background", setting + 11, &number) == -1)
+      return -1;
+    return add_once (wishes, "background", json_integer (number), setting);
+  }
   if (strncmp (setting, "converge=", 9) == 0) {
-    if (options_converge ("converge", setting + 9, &converge) == -1)
+    if (options_converge ("converge", setting + 9, &number) == -1)
       return -1;
     return add_once (wishes, "converge", json_string (setting + 9), setting);
   }
-  say_usage ("set: '%s' is none of rate=SIZE, max-pause=DURATION and "
-             "converge=auto|mirror|throttle|off",
+  say_usage ("set: '%s' is none of rate=SIZE, background=N, "
+             "max-pause=DURATION and converge=auto|mirror|throttle|off",
              setting);
   return -1;
 }

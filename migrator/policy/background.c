@@ -32,6 +32,7 @@ background_init (struct background *b, unsigned background)
   const double part = (double)background / BACKGROUND_MAX;
 
   *b = (struct background){
+    .wished = background,
     .target = background == 0
                 ? 0
                 : SHARE_LOWEST + part * (SHARE_HIGHEST - SHARE_LOWEST),
@@ -129,13 +130,20 @@ pace_of (const struct background *b, const struct background_sample *s)
   return (double)(s->bytes - b->last.bytes) * 1e6 / us;
 }
 
+/* None also where they count from 0 again: a proxy that has begun anew. */
+static uint64_t
+requests_of (const struct background *b, const struct background_sample *s)
+{
+  return s->requests > b->last.requests ? s->requests - b->last.requests : 0;
+}
+
 /* The stretch of copying is over once a guest was seen.  There may be one that
  * hardly gets anything done, so it is waited for.
  */
 static void
 note_copied (struct background *b, const struct background_sample *s)
 {
-  const uint64_t requests = s->requests - b->last.requests;
+  const uint64_t requests = requests_of (b, s);
   const int64_t us = s->at_us - b->last.at_us;
 
   if (is_alone (b, requests)) {
@@ -154,7 +162,7 @@ note_copied (struct background *b, const struct background_sample *s)
 static void
 note_rested (struct background *b, const struct background_sample *s)
 {
-  const uint64_t requests = s->requests - b->last.requests;
+  const uint64_t requests = requests_of (b, s);
 
   b->rests++;
   add (&b->quiet, QUIET_KEPT, requests, s->at_us - b->last.at_us);

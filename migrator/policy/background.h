@@ -37,7 +37,8 @@ struct background_rate {
 };
 
 struct background {
-  double target; /* the share that guests keep; 0: they are not cared for */
+  unsigned wished; /* 0 to BACKGROUND_MAX */
+  double target;   /* the share that guests keep; 0: they are not cared for */
   enum background_stage {
     BACKGROUND_BEGINS,
     BACKGROUND_COPIES,
@@ -54,7 +55,9 @@ struct background {
   unsigned judged, rests; /* how often */
 };
 
-/* 'background': 0, not at all, to BACKGROUND_MAX. */
+/* 'background': 0, not at all, to BACKGROUND_MAX.  Also on the way: it begins
+ * anew then.
+ */
 extern void background_init (struct background *b, unsigned background);
 
 /* A sample was taken; it is at next_us or later.  What follows from it is in

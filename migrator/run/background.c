@@ -61,10 +61,11 @@ sampled (void *opaque, const struct control_answer *a)
   protocol_get_u64 (guest, "requests", &requests);
   protocol_get_u64 (guest, "at_us", &at_us);
   m->sample.requests += requests;
+  m->sample_lacks |= a->value == NULL;
   if ((int64_t)at_us > m->sample.at_us)
     m->sample.at_us = at_us;
-  /* Not if one is gone: the heartbeat says so. */
-  if (--m->sampling == 0 && m->sample.at_us >= m->background.next_us)
+  if (--m->sampling == 0 && !m->sample_lacks &&
+      m->sample.at_us >= m->background.next_us)
     note_sample (m, loop_now_us ());
 }
 
@@ -74,6 +75,7 @@ take_sample (struct migration *m)
   size_t i;
 
   m->sample = (struct background_sample){ .at_us = 0 };
+  m->sample_lacks = false;
   for (i = 0; i < m->disks.n; ++i)
     if (m->disks.v[i].begun) {
       m->sampling++;
@@ -89,6 +91,13 @@ let_go (struct migration *m, int64_t now_us)
   bucket_hold (&m->disks.bucket, false);
   if (m->disks.bucket.ceiling != 0)
     bucket_set_ceiling (&m->disks.bucket, 0, now_us);
+}
+
+void
+background_wish (struct migration *m, unsigned background)
+{
+  background_init (&m->background, background);
+  let_go (m, loop_now_us ());
 }
 
 void

@@ -8,6 +8,9 @@
 
 struct migration;
 
+/* 0 to BACKGROUND_MAX, from now on.  At most that. */
+extern void background_wish (struct migration *m, unsigned background);
+
 /* In each round of the loop. */
 extern void background_run (struct migration *m, int64_t now_us);
 

@@ -2,6 +2,7 @@
 
 #include "cleanup.h"
 #include "run/converge.h"
+#include "run/background.h"
 #include "run/heartbeat.h"
 #include "run/measure.h"
 #include "run/migration.h"
@@ -63,9 +64,32 @@ wish_converge (struct migration *m, const char *name)
 }
 
 static void
-take_wishes (struct migration *m, json_t *wishes)
+wish_background (struct migration *m, uint64_t background)
+{
+  background_wish (m, (unsigned)background);
+  say_info ("how much the guest comes first: background=%u%s",
+            (unsigned)background,
+            m->phase == PHASE_BULK
+              ? ""
+              : "; all was copied once, so that makes no difference now");
+}
+
+static void
+wish_rate (struct migration *m, uint64_t rate)
 {
   char text[UNITS_TEXT_MAX];
+
+  bucket_set_rate (&m->disks.bucket, rate, loop_now_us ());
+  policy_forget_forecast (&m->policy); /* it may converge now */
+  if (rate == 0)
+    say_info ("the rate is now unlimited");
+  else
+    say_info ("the rate is now %s/s", units_format_bytes (text, rate));
+}
+
+static void
+take_wishes (struct migration *m, json_t *wishes)
+{
   uint64_t value;
 
   if (json_object_size (wishes) > 0 &&
@@ -74,14 +98,10 @@ take_wishes (struct migration *m, json_t *wishes)
               "being cut over, or was");
     return;
   }
-  if (protocol_get_u64 (wishes, "rate", &value) == 1) {
-    bucket_set_rate (&m->disks.bucket, value, loop_now_us ());
-    policy_forget_forecast (&m->policy); /* it may converge now */
-    if (value == 0)
-      say_info ("the rate is now unlimited");
-    else
-      say_info ("the rate is now %s/s", units_format_bytes (text, value));
-  }
+  if (protocol_get_u64 (wishes, "rate", &value) == 1)
+    wish_rate (m, value);
+  if (protocol_get_u64 (wishes, "background", &value) == 1)
+    wish_background (m, value);
   if (protocol_get_u64 (wishes, "max_pause_ms", &value) == 1)
     wish_max_pause (m, value);
   wish_converge (m, json_string_value (json_object_get (wishes, "converge")));

@@ -79,6 +79,7 @@ struct migration {
   struct background background;
   struct background_sample sample; /* as far as it has come */
   size_t sampling;                 /* disks that have not answered yet */
+  bool sample_lacks;               /* one is gone: the heartbeat says so */
 };
 
 static inline struct migration *

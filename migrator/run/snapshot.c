@@ -218,6 +218,7 @@ note_guests (struct snapshot *s, const struct migration *m)
   };
   const struct policy_snapshot p = converge_measured (m);
 
+  s->background = m->background.wished;
   s->converge = policy_converge_name (p.converge);
   s->mirror = states[p.mirror];
   s->throttle = p.throttle;

@@ -80,6 +80,8 @@ add_limits (json_t *progress, const struct snapshot *s)
 static json_t *
 add_guests (json_t *progress, const struct snapshot *s)
 {
+  json_object_set_new (progress, "background",
+                       json_integer ((json_int_t)s->background));
   json_object_set_new (progress, "converge", json_string (s->converge));
   json_object_set_new (progress, "mirror", json_string (s->mirror));
   json_object_set_new (progress, "throttle",

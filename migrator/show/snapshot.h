@@ -45,6 +45,7 @@ struct snapshot {
   bool shared_memory;            /* the source is read through it */
   const char *not_shared_memory; /* if not: why, or NULL: not known yet */
 
+  unsigned background; /* 0 to 100: how much guests come first */
   /* Against guests that write faster than is copied: what may be done, and what
    * is: "off", "starting" or "on"; bytes per second of all disks, 0: no limit.
    * And what the load of late comes to: "unknown", "converges" or "diverges".

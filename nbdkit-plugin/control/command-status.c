@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Commands for anyone: choosing an export, looking at it, wishing. */
 
+#include <inttypes.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -292,9 +293,11 @@ command_status (struct call *call)
 
 /* ---- wish -------------------------------------------------------------- */
 
-static const char *const wish_names[] = { "rate", "max_pause_ms", "finish",
+static const char *const wish_names[] = { "rate",     "background",
+                                          "finish",   "max_pause_ms",
                                           "converge", "cancel" };
 #define NR_WISHES (sizeof wish_names / sizeof wish_names[0])
+#define BACKGROUND_MAX 100
 
 /* What nobody would read is not accepted in silence. */
 static int
@@ -337,6 +340,21 @@ check_converge (struct call *call)
 }
 
 static int
+check_background (struct call *call)
+{
+  uint64_t background = 0;
+
+  if (call_u64 (call, "background", false, &background) == -1)
+    return -1;
+  if (background <= BACKGROUND_MAX)
+    return 0;
+  call_fail (call, "BadArgument",
+             "\"background\": %" PRIu64 " must be from 0 to %d", background,
+             BACKGROUND_MAX);
+  return -1;
+}
+
+static int
 check_wishes (struct call *call)
 {
   const char *finish;
@@ -346,6 +364,7 @@ check_wishes (struct call *call)
   if (check_names (call) == -1 ||
       call_u64 (call, "rate", false, &number) == -1 ||
       call_u64 (call, "max_pause_ms", false, &number) == -1 ||
+      check_background (call) == -1 ||
       call_finish (call, false, &finish) == -1 || check_converge (call) == -1 ||
       call_bool (call, "cancel", false, &cancel) == -1)
     return -1;

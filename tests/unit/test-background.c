@@ -234,6 +234,43 @@ test_given_back (void)
   CU_ASSERT_EQUAL (b.limit, 0);
 }
 
+/* A proxy that counts from 0 again has not done 2^64 requests. */
+static void
+test_counts_anew (void)
+{
+  struct background_sample s = { .at_us = 1, .requests = 1000 };
+  struct background b;
+
+  background_init (&b, DEFAULT);
+  background_note (&b, &s);
+  s.at_us += 1000000;
+  s.requests = 10;
+  background_note (&b, &s);
+  CU_ASSERT_FALSE (background_rests (&b)); /* nobody is seen */
+  CU_ASSERT_EQUAL (b.busy.requests, 0);
+}
+
+/* Another share on the way: with 0 nothing is held up from then on. */
+static void
+test_wished_anew (void)
+{
+  uint64_t rnd = unit_seed ();
+  struct background b;
+  struct run total = { 0 }, r;
+
+  background_init (&b, BACKGROUND_MAX);
+  go (&guests[0], &b, &total, 3, &rnd);
+  CU_ASSERT_TRUE (b.limit > 0);
+  background_init (&b, 0);
+  r = go (&guests[0], &b, &total, 3, &rnd);
+  CU_ASSERT_EQUAL (b.limit, 0);
+  CU_ASSERT_EQUAL (r.rested_us, 0);
+  background_init (&b, BACKGROUND_MAX);
+  go (&guests[0], &b, &total, 3, &rnd);
+  r = go (&guests[0], &b, &total, 10, &rnd);
+  CU_ASSERT (share_of (&guests[0], &r) >= 0.9);
+}
+
 int
 main (void)
 {
@@ -245,6 +282,8 @@ main (void)
     { "a guest that leaves", test_leaves },
     { "the copy goes on", test_floor },
     { "bytes that are given back", test_given_back },
+    { "a proxy that counts anew", test_counts_anew },
+    { "wished anew", test_wished_anew },
     CU_TEST_INFO_NULL,
   };
 
