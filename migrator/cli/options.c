@@ -74,7 +74,7 @@ static const char help[] =
   "  --help                 print this and exit\n"
   "  --version              print the version and exit\n"
   "\n"
-  "Keys of set: rate, max-pause, converge.  Sizes: 64K, 1M, 1.5G.\n"
+  "Keys of set: rate, background, max-pause, converge.  Sizes: 64K, 1M, 1.5G.\n"
   "Durations: 300ms, 2s.\n"
   "Exit status: 0 done, 1 failed, 2 usage, 3 cancelled, 4 did not converge,\n"
   "5 outcome unknown.  See nbdmigrate(1).\n";
