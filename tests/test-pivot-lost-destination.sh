@@ -180,6 +180,49 @@ cat "$tmp/guest.out"
 end_bg proxy
 end_bg destination
 
+# What one proxy has acknowledged and nobody has flushed the next one does not
+# know, but its guests see it: so it is flushed before they do.
+sees ()
+{
+  /usr/bin/python3 -c 'import nbd, sys
+h = nbd.NBD ()
+h.connect_uri (sys.argv[1])
+assert h.pread (4096, 8192) == b"U" * 4096' "$(uri proxy)"
+}
+
+# killed_both: first the proxy, and when a guest has looked at what it left, the
+# destination.
+killed_both ()
+{
+  begin start_lossy
+  /usr/bin/python3 -c 'import nbd, os, sys
+h = nbd.NBD ()
+h.connect_uri (sys.argv[1])
+h.pwrite (b"U" * 4096, 8192)
+os.kill (int (sys.argv[2]), 9)' "$(uri proxy)" "${pids[proxy]}"
+  crash_bg proxy
+  "$@" start_proxy proxy file "$tmp/source" migrate-reconnect=1h
+  sees
+  crash_bg destination
+  start_lossy
+  sees || fail "a guest has seen it, and it is gone"
+  end_bg proxy
+  end_bg destination
+}
+
+# in_a_hurry COMMAND...: with a clock by which that is a long time.
+in_a_hurry ()
+{
+  : > "$tmp/hurry"
+  HURRY=100 HURRY_ARM=$tmp/hurry \
+    LD_PRELOAD=${LD_PRELOAD:-}:$BUILD/tests/hurry-preload.so "$@"
+}
+
+echo "-- the proxy is killed, and after that the destination"
+killed_both
+echo "-- the same, with nobody there as long as the first one's writes may land"
+killed_both in_a_hurry
+
 echo "-- killed between the flush and the record of the new owner"
 rm -rf "$tmp/proxy.dir" "$tmp"/*.record "$tmp/source" "$tmp/destination"
 truncate -s $size "$tmp/source" "$tmp/destination"

@@ -201,7 +201,11 @@ kept_load (struct export *e, const char *uri, struct kept_rest *k,
     .nr_entries = k->file.kept.nr_entries,
     .grace_ms = grace_ms (e, &k->file.kept, options->delay_ms),
   };
-  if (k->file.kept.uri != NULL || k->rest.grace_ms > 0)
+  /* After a kill there is one even if it is empty: what the process before this
+   * one acknowledged is in no log, but guests will see it, so that it is flushed
+   * first (R13).
+   */
+  if (k->file.kept.uri != NULL || k->rest.grace_ms > 0 || e->unclean_ms != 0)
     options->rest = &k->rest;
   options->restored = restored;
   options->hold = true;
