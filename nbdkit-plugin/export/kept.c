@@ -202,8 +202,8 @@ kept_load (struct export *e, const char *uri, struct kept_rest *k,
     .grace_ms = grace_ms (e, &k->file.kept, options->delay_ms),
   };
   /* After a kill there is one even if it is empty: what the process before this
-   * one acknowledged is in no log, but guests will see it, so that it is flushed
-   * first (R13).
+   * one acknowledged is in no log, but guests will see it, so that it is
+   * flushed first (R13).
    */
   if (k->file.kept.uri != NULL || k->rest.grace_ms > 0 || e->unclean_ms != 0)
     options->rest = &k->rest;
