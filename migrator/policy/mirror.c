@@ -8,7 +8,8 @@ mirror_wait_ms (uint64_t max_pause_ms)
   const uint64_t ms = max_pause_ms / MIRROR_WAIT_DIVISOR;
 
   if (ms < MIRROR_WAIT_MIN_MS)
-    return MIRROR_WAIT_MIN_MS;
+    return max_pause_ms < MIRROR_WAIT_MIN_MS ? max_pause_ms
+                                             : MIRROR_WAIT_MIN_MS;
   return ms < MIRROR_WAIT_MAX_MS ? ms : MIRROR_WAIT_MAX_MS;
 }
 

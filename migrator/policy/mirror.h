@@ -22,7 +22,8 @@ enum mirror_state {
 };
 
 /* A demotion ends a mirrored write's wait: a third of the pause leaves room for
- * the pause itself, within these bounds.
+ * the pause itself, within these bounds; but it is never longer than the pause,
+ * which the filter would refuse (migrate-max-gate).
  */
 #define MIRROR_WAIT_DIVISOR 3
 #define MIRROR_WAIT_MIN_MS 10

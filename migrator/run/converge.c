@@ -276,6 +276,20 @@ note_long_flush (struct migration *m)
             units_format_ms (limit, m->disks.max_pause_ms));
 }
 
+/* Where nothing else was allowed. */
+static const char *
+mirror_hint (const struct migration *m)
+{
+  if (m->converge != CONVERGE_MIRROR)
+    return "";
+  if (!guests_can_be_mirrored (m))
+    return "; guests' writes cannot be mirrored to a destination that does not "
+           "announce multi-conn";
+  if (guests_are_refused (m))
+    return "; guests' writes cannot be mirrored here, as was said";
+  return "";
+}
+
 static void
 say_not_converged (struct migration *m, const struct policy_snapshot *s,
                    const char *what)
@@ -289,11 +303,7 @@ say_not_converged (struct migration *m, const struct policy_snapshot *s,
     reason = NULL;
   event_policy ("give-up", reason ? reason : what);
   failure_note (&m->disks.failure, "it does not converge; %s%s",
-                reason ? reason : what,
-                m->converge == CONVERGE_MIRROR && !guests_can_be_mirrored (m)
-                  ? "; guests' writes cannot be mirrored to a destination that "
-                    "does not announce multi-conn"
-                  : "");
+                reason ? reason : what, mirror_hint (m));
 }
 
 /* Before the pause, which has no time for it; once, as long as nobody waits

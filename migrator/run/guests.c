@@ -42,6 +42,17 @@ guests_can_be_mirrored (const struct migration *m)
   return true;
 }
 
+bool
+guests_are_refused (const struct migration *m)
+{
+  size_t i;
+
+  for (i = 0; i < m->disks.n; ++i)
+    if (m->disks.v[i].load.mirror_refused)
+      return true;
+  return false;
+}
+
 void
 guests_measure (const struct migration *m, struct policy_snapshot *s)
 {
@@ -70,8 +81,17 @@ guests_measure (const struct migration *m, struct policy_snapshot *s)
 
 /* ---- mirror ------------------------------------------------------------ */
 
+/* Of what was asked for, and will be so again. */
+static bool
+is_final (const char *error_class)
+{
+  return error_class != NULL && (strcmp (error_class, "BadArgument") == 0 ||
+                                 strcmp (error_class, "Unsupported") == 0);
+}
+
 /* It is asked for again if it is still wanted: something of an earlier session
- * may have to be answered first (Busy), or a wish came between.
+ * may have to be answered first (Busy), memory or a thread may be had later
+ * (Failed), or a wish came between.
  */
 static void
 mirror_answered (void *opaque, const struct control_answer *a)
@@ -82,8 +102,11 @@ mirror_answered (void *opaque, const struct control_answer *a)
   if (a->value != NULL)
     return;
   d->load.mirror_asked_ms = 0;
-  d->load.mirror_refused =
-    a->error_class == NULL || strcmp (a->error_class, "Busy") != 0;
+  if (!is_final (a->error_class) || d->load.mirror_refused)
+    return;
+  d->load.mirror_refused = true;
+  say_info ("guests' writes to %s cannot be mirrored: %s", d->pair->source,
+            a->desc);
 }
 
 static void

@@ -22,6 +22,9 @@ extern void guests_measure (const struct migration *m,
 /* Whether all destinations announce what it takes. */
 extern bool guests_can_be_mirrored (const struct migration *m);
 
+/* Whether a filter has said that it cannot be. */
+extern bool guests_are_refused (const struct migration *m);
+
 /* Bring about what was decided, and tell what of it is new. */
 extern void guests_apply (struct migration *m, const struct policy_decision *d);
 
