@@ -9,6 +9,7 @@
 
 #include "cleanup.h"
 #include "disk/disk.h"
+#include "nbd/unanswered.h"
 #include "protocol.h"
 #include "socket-reset.h"
 
@@ -111,7 +112,7 @@ prepare_sockets (struct disk *d, int fds[], int *ledger_fd)
   for (i = 0; i < e->nr_connections; ++i) {
     socket_reset_at_close (fds[i]);
     if (d->ledger != NULL)
-      e->connections[i]->line = &d->ledger->lines[i];
+      unanswered_set_line (e->connections[i], &d->ledger->lines[i]);
   }
   if (d->ledger != NULL)
     fds[i++] = *ledger_fd;

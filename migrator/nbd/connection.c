@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* libnbd in the event loop.
- *
- * The completion callback looks at *error (ignoring it was CVE-2022-0485),
- * stores it and defers the rest: libnbd forbids calls on the same handle from
- * there.  When a connection dies, libnbd completes all its requests with
- * ENOTCONN; so every request ends in one way only.
+/* A connection from its begin to its end.  What it carries is in
+ * connection-io.c.
  */
 
 #include <assert.h>
@@ -14,13 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <libnbd.h>
 
 #include "cleanup.h"
-#include "nbd/connection.h"
-#include "nbd-error.h"
-#include "nbd-limits.h"
+#include "nbd/connection-internal.h"
 #include "base/say.h"
 #include "socket-buffer.h"
 #include "socket-life.h"
@@ -32,18 +27,6 @@
 /* How often it looks whether a name is resolved. */
 #define CONNECT_SLICE_MS 100
 
-static const char *
-libnbd_error (void)
-{
-  return nbd_error_text (nbd_get_error ());
-}
-
-static bool
-is_broken (struct nbd_handle *nbd)
-{
-  return nbd_aio_is_dead (nbd) == 1 || nbd_aio_is_closed (nbd) == 1;
-}
-
 bool
 connection_alive (const struct connection *c)
 {
@@ -53,7 +36,7 @@ connection_alive (const struct connection *c)
 int
 connection_socket (const struct connection *c)
 {
-  return is_broken (c->nbd) ? -1 : c->sock;
+  return connection_is_broken (c) ? -1 : c->sock;
 }
 
 bool
@@ -62,8 +45,8 @@ connection_holds_nothing (const struct connection *c)
   return c->in_flight == 0 && !c->written && !c->flush_due;
 }
 
-static void
-note_why (struct connection *c, const char *why)
+void
+connection_note_why (struct connection *c, const char *why)
 {
   if (c->why == NULL)
     c->why = strdup (why && why[0] ? why : "the connection was closed");
@@ -114,16 +97,16 @@ set_out (struct connection *c, const char *uri)
   CLEANUP_FREE char *why = NULL;
 
   if (reach_begin (&c->reach, c->nbd, uri, &why) == -1)
-    note_why (c, why ? why : "no memory");
+    connection_note_why (c, why ? why : "no memory");
 }
 
-static void
-reach_on (struct connection *c)
+void
+connection_reach_on (struct connection *c)
 {
   CLEANUP_FREE char *why = NULL;
 
   if (reach_step (&c->reach, &why) == -1)
-    note_why (c, why ? why : "no memory");
+    connection_note_why (c, why ? why : "no memory");
 }
 
 static struct pollfd
@@ -149,7 +132,7 @@ connect_step (struct connection *c, const struct pollfd *p)
   int r;
 
   if (c->reach != NULL) {
-    reach_on (c);
+    connection_reach_on (c);
     return;
   }
   if ((p->revents & (POLLIN | POLLHUP)) && (p->events & POLLIN)) {
@@ -158,8 +141,8 @@ connect_step (struct connection *c, const struct pollfd *p)
   }
   else
     r = nbd_aio_notify_write (c->nbd);
-  if (r == -1 || is_broken (c->nbd))
-    note_why (c, libnbd_error ());
+  if (r == -1 || connection_is_broken (c))
+    connection_note_why (c, connection_libnbd_error ());
 }
 
 /* A server that has begun to talk admits us, however long it takes for the
@@ -204,7 +187,7 @@ connect_round (struct connection *v[], unsigned n, int interrupt_fd,
     why = "interrupted";
   for (i = 0; i < n; ++i) {
     if (p[i].fd != -1 && why != NULL && !(r == 0 && unheard && v[i]->heard))
-      note_why (v[i], why);
+      connection_note_why (v[i], why);
     else if (p[i].fd != -1 && r > 0 && p[i].revents != 0)
       connect_step (v[i], &p[i]);
     coming += is_coming (v[i]);
@@ -278,62 +261,17 @@ connect_all (struct connection *v[], unsigned n, const char *uri,
   }
 }
 
-/* ---- in the loop ------------------------------------------------------- */
-
+/* All but the handle. */
 static void
-prepare (struct watch *w)
+destroy (struct connection *c)
 {
-  struct connection *c = (struct connection *)w;
-  unsigned dir;
-
-  w->events = 0;
-  if (c->left)
-    return;
-  if (c->reach != NULL) {
-    w->fd = reach_fd (c->reach);
-    w->events = POLLIN;
-    return;
-  }
-  if (is_broken (c->nbd)) {
-    note_why (c, NULL);
-    return;
-  }
-  if (c->coming) /* it may have several addresses to try */
-    c->sock = w->fd = nbd_aio_get_fd (c->nbd);
-  /* Also polled after connection_break, until libnbd has seen it. */
-  dir = nbd_aio_get_direction (c->nbd);
-  if (dir & LIBNBD_AIO_DIRECTION_READ)
-    w->events |= POLLIN;
-  if (dir & LIBNBD_AIO_DIRECTION_WRITE)
-    w->events |= POLLOUT;
-}
-
-static void
-ready (struct watch *w, short revents)
-{
-  struct connection *c = (struct connection *)w;
-  unsigned dir;
-  int r = 0;
-
-  if (c->reach != NULL) {
-    reach_on (c);
-    return;
-  }
-  unanswered_begin (c);
-  /* An earlier callback in this round may have moved the state machine. */
-  dir = nbd_aio_get_direction (c->nbd);
-  if ((revents & (POLLIN | POLLHUP | POLLERR)) &&
-      (dir & LIBNBD_AIO_DIRECTION_READ))
-    r = nbd_aio_notify_read (c->nbd);
-  else if ((revents & (POLLOUT | POLLHUP | POLLERR)) &&
-           (dir & LIBNBD_AIO_DIRECTION_WRITE))
-    r = nbd_aio_notify_write (c->nbd);
-  unanswered_end (c);
-  /* An orderly end leaves no error, and libnbd's text would be an older one. */
-  if (r == -1)
-    note_why (c, libnbd_error ());
-  else if (is_broken (c->nbd))
-    note_why (c, "the server closed the connection");
+  if (c->is_duplicate && c->sock != -1)
+    close (c->sock);
+  pthread_mutex_destroy (&c->lock);
+  free (c->broken_why);
+  free (c->probe);
+  free (c->why);
+  free (c);
 }
 
 /* One that was never in use. */
@@ -342,8 +280,7 @@ discard (struct connection *c)
 {
   if (c->reach == NULL || !reach_leave (c->reach))
     nbd_close (c->nbd);
-  free (c->why);
-  free (c);
+  destroy (c);
 }
 
 /* NULL with *why: no memory, or libnbd or the URI will not do. */
@@ -361,11 +298,13 @@ new_connection (struct loop *loop, const char *uri,
     return NULL;
   c->loop = loop;
   c->sock = -1;
-  c->watch = (struct watch){ .fd = -1, .prepare = prepare, .ready = ready };
+  c->on_thread = options->on_thread;
+  pthread_mutex_init (&c->lock, NULL);
+  connection_init_io (c);
   c->nbd = nbd_create ();
   if (c->nbd != NULL && configure (c->nbd, options) == 0)
     return c;
-  *why = strdup (libnbd_error ());
+  *why = strdup (connection_libnbd_error ());
   discard (c);
   return NULL;
 }
@@ -384,6 +323,10 @@ come_into_use (struct connection *c)
   c->can_fua = nbd_can_fua (c->nbd) == 1;
   c->can_status =
     nbd_can_meta_context (c->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) == 1;
+  c->whole = true;
+  c->between = c->framed;
+  if (c->tls || c->on_thread)
+    connection_give_to_thread (c);
 }
 
 unsigned
@@ -405,7 +348,7 @@ connection_open_several (struct loop *loop, const char *uri,
                interrupt_fd);
   for (i = 0; i < coming; ++i) {
     if (v[i]->why == NULL && loop_add (loop, &v[i]->watch) == -1)
-      note_why (v[i], strerror (errno));
+      connection_note_why (v[i], strerror (errno));
     if (v[i]->why == NULL) {
       come_into_use (v[i]);
       v[come++] = v[i];
@@ -474,6 +417,9 @@ connection_close (struct connection *c)
 {
   if (c == NULL)
     return;
+  if (c->driver != NULL)
+    connection_take_back (c);
+  loop_undefer (c->loop, &c->news);
   loop_remove (c->loop, &c->watch);
   if (c->reach != NULL) {
     discard (c);
@@ -486,15 +432,21 @@ connection_close (struct connection *c)
     socket_deliver_at_close (c->sock);
     nbd_aio_disconnect (c->nbd, 0);
   }
-  else if (connection_alive (c) && !is_broken (c->nbd) && !c->left)
+  else if (connection_alive (c) && !connection_is_broken (c) && !c->left)
     socket_reset (c->sock);
   /* Since 1.18 libnbd completes what is in flight here, which is no answer. */
   unanswered_freeze (c);
   nbd_close (c->nbd);
   forget_requests (c);
-  free (c->probe);
-  free (c->why);
-  free (c);
+  destroy (c);
+}
+
+void
+connection_leave (struct connection *c, bool leave)
+{
+  if (leave && c->driver != NULL)
+    connection_take_back (c);
+  c->left = leave;
 }
 
 void
@@ -502,12 +454,15 @@ connection_break (struct connection *c, const char *why)
 {
   if (!connection_alive (c))
     return;
-  note_why (c, why);
-  if (is_broken (c->nbd))
+  connection_note_why (c, why);
+  if (connection_is_broken (c))
     return; /* and the descriptor is closed */
   socket_reset (c->sock);
-  /* Let libnbd see it now: it then completes everything with an error. */
-  nbd_aio_notify_read (c->nbd);
+  /* Let libnbd see it now: it then completes everything with an error.  (Who
+   * drives it is woken by the reset.)
+   */
+  if (c->driver == NULL)
+    nbd_aio_notify_read (c->nbd);
 }
 
 /* A server may need minutes for a flush, but its network acknowledges what was
@@ -553,194 +508,4 @@ connection_oldest_us (const struct connection *c, bool probes)
     if (probes || !io->probe)
       oldest_us = io->started_us;
   return oldest_us;
-}
-
-/* ---- requests ---------------------------------------------------------- */
-
-static void
-note_time (struct connection *c, int64_t us)
-{
-  if (connection_alive (c) && (c->quickest_us == 0 || us < c->quickest_us))
-    c->quickest_us = us > 0 ? us : 1;
-}
-
-static void
-run_ended (struct deferred *d)
-{
-  struct io *io = (struct io *)d;
-  struct connection *c = io->connection;
-
-  if (io->prev)
-    io->prev->next = io->next;
-  else
-    c->ios = io->next;
-  if (io->next)
-    io->next->prev = io->prev;
-  c->in_flight--;
-  c->written |= io->writes; /* a flush that was sent before may not cover it */
-  c->answered_us = loop_now_us ();
-  if (!io->probe)
-    c->worked_us = c->answered_us;
-  if (io->error != 0 && is_broken (c->nbd)) {
-    note_why (c, NULL);
-    io->lost = true;
-  }
-  else if (io->started_us > c->asked_us)
-    c->asked_us = io->started_us;
-  note_time (c, c->answered_us - io->started_us);
-  io->ended (io);
-}
-
-static int
-on_complete (void *user_data, int *error)
-{
-  struct io *io = user_data;
-
-  io->error = *error;
-  if (*error != ENOTCONN) /* so libnbd ends what the server did not */
-    unanswered_note_answer (io->connection, io);
-  else
-    unanswered_freeze (io->connection);
-  loop_defer (io->connection->loop, &io->deferred);
-  return 1; /* libnbd may retire the command */
-}
-
-static nbd_completion_callback
-start (struct connection *c, struct io *io, bool writes)
-{
-  io->deferred.run = run_ended;
-  io->connection = c;
-  io->error = 0;
-  io->lost = false;
-  io->flush = false;
-  io->probe = false;
-  io->writes = writes;
-  io->answered = false;
-  io->started_us = loop_now_us ();
-  io->prev = NULL;
-  io->next = c->ios;
-  if (c->ios)
-    c->ios->prev = io;
-  c->ios = io;
-  c->in_flight++;
-  unanswered_begin (c);
-  return (nbd_completion_callback){ .callback = on_complete, .user_data = io };
-}
-
-/* A request that libnbd would not take never reached the server; libnbd did
- * not call back and will not.
- */
-static void
-started (struct connection *c, struct io *io, int64_t cookie)
-{
-  if (cookie != -1) {
-    unanswered_end (c);
-    return;
-  }
-  unanswered_note_answer (c, io);
-  io->error = nbd_get_errno () ? nbd_get_errno () : EIO;
-  if (is_broken (c->nbd))
-    note_why (c, libnbd_error ());
-  loop_defer (c->loop, &io->deferred);
-}
-
-void
-connection_read (struct connection *c, struct io *io, void *buf, uint32_t bytes,
-                 uint64_t offset)
-{
-  const nbd_completion_callback cb = start (c, io, false);
-
-  started (c, io, nbd_aio_pread (c->nbd, buf, bytes, offset, cb, 0));
-}
-
-void
-connection_cache (struct connection *c, struct io *io, uint32_t bytes,
-                  uint64_t offset)
-{
-  const nbd_completion_callback cb = start (c, io, false);
-
-  started (c, io, nbd_aio_cache (c->nbd, bytes, offset, cb, 0));
-}
-
-static void
-submit_write (struct connection *c, struct io *io, const void *buf,
-              uint32_t bytes, uint64_t offset, uint32_t flags)
-{
-  const nbd_completion_callback cb = start (c, io, true);
-
-  c->written = true;
-  started (c, io, nbd_aio_pwrite (c->nbd, buf, bytes, offset, cb, flags));
-}
-
-void
-connection_write (struct connection *c, struct io *io, const void *buf,
-                  uint32_t bytes, uint64_t offset)
-{
-  submit_write (c, io, buf, bytes, offset, 0);
-}
-
-void
-connection_write_through (struct connection *c, struct io *io, const void *buf,
-                          uint32_t bytes, uint64_t offset)
-{
-  submit_write (c, io, buf, bytes, offset, LIBNBD_CMD_FLAG_FUA);
-}
-
-static void
-submit_zero (struct connection *c, struct io *io, uint64_t bytes,
-             uint64_t offset, uint32_t flags)
-{
-  const nbd_completion_callback cb = start (c, io, true);
-
-  assert (bytes <= NBD_ZERO_MAX);
-  c->written = true;
-  started (c, io, nbd_aio_zero (c->nbd, bytes, offset, cb, flags));
-}
-
-void
-connection_zero (struct connection *c, struct io *io, uint64_t bytes,
-                 uint64_t offset)
-{
-  submit_zero (c, io, bytes, offset, 0);
-}
-
-void
-connection_zero_through (struct connection *c, struct io *io, uint64_t bytes,
-                         uint64_t offset)
-{
-  submit_zero (c, io, bytes, offset, LIBNBD_CMD_FLAG_FUA);
-}
-
-void
-connection_flush (struct connection *c, struct io *io)
-{
-  const nbd_completion_callback cb = start (c, io, false);
-
-  io->flush = true;
-  started (c, io, nbd_aio_flush (c->nbd, cb, 0));
-}
-
-static int
-on_entries (void *user_data, const char *metacontext, uint64_t offset,
-            uint32_t *entries, size_t nr_entries, int *error)
-{
-  struct status_io *sio = user_data;
-
-  if (*error == 0)
-    sio->entries (sio->opaque, metacontext, offset, entries, nr_entries);
-  return 0;
-}
-
-void
-connection_block_status (struct connection *c, struct status_io *sio,
-                         uint64_t bytes, uint64_t offset)
-{
-  const nbd_completion_callback cb = start (c, &sio->io, false);
-  const nbd_extent_callback entries = { .callback = on_entries,
-                                        .user_data = sio };
-
-  if (bytes > NBD_STATUS_MAX)
-    bytes = NBD_STATUS_MAX;
-  started (c, &sio->io,
-           nbd_aio_block_status (c->nbd, bytes, offset, entries, cb, 0));
 }

@@ -5,11 +5,19 @@
  * whatever the server does.  A request (struct io) belongs to the caller and
  * must live until its 'ended' has run; it runs from the loop, never from
  * inside the call that submitted it.
+ *
+ * Lock contract: all of this is called by the loop's thread, the main thread.
+ * Where there is TLS, what libnbd does takes a processor's time, so another
+ * thread drives the connection (driver.h): the main thread says what is to be
+ * asked and is told of the end, and touches the handle only to ask what needs
+ * no lock or does not change.  'lock' guards what is marked so; libnbd is not
+ * called with it.
  */
 
 #ifndef NBDMIGRATE_CONNECTION_H
 #define NBDMIGRATE_CONNECTION_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -19,9 +27,19 @@
 #include "base/loop.h"
 
 struct connection;
+struct driver;
+
+enum io_kind { IO_READ, IO_CACHE, IO_WRITE, IO_ZERO, IO_FLUSH, IO_STATUS };
 
 struct io {
-  struct deferred deferred;
+  struct deferred deferred; /* of whose turn it is */
+  enum io_kind kind;
+  uint32_t flags;
+  union {
+    void *to;
+    const void *from;
+  } data;
+  uint64_t bytes, offset;
   void (*ended) (struct io *io);
   struct connection *connection;
   int error; /* errno of the request, 0: it succeeded */
@@ -29,18 +47,21 @@ struct io {
   bool flush;
   bool probe;    /* probe.h: nothing depends on it, so it may take any time */
   bool writes;   /* changes the server's disk */
-  bool answered; /* by the server */
+  bool given;    /* to libnbd; guarded */
+  bool answered; /* by the server; guarded */
   int64_t started_us;
-  struct io *prev, *next; /* in flight on this connection */
+  struct io *prev, *next; /* in flight on this connection; guarded */
 };
 
 struct connection {
   struct watch watch;
   struct loop *loop;
   struct nbd_handle *nbd;
-  int sock; /* owned by nbd, which may have closed it: connection_socket */
+  int sock; /* owned by nbd, which may have closed it: connection_socket;
+               a duplicate, or -1, where it is driven by another thread */
   unsigned in_flight;
-  struct io *ios;      /* the requests in flight */
+  struct io *ios;      /* the requests in flight; guarded, and changed by the
+                          main thread only */
   int64_t answered_us; /* when the last one ended */
   int64_t worked_us;   /* the same, of those that are no probes */
   int64_t asked_us;    /* when the latest began that was answered */
@@ -51,18 +72,30 @@ struct connection {
   struct reach *reach; /* on the way to the server; NULL: libnbd goes on */
   bool heard;          /* the server has said something */
   char *why;           /* why it broke, owned; NULL while it works */
+  int64_t quickest_us; /* of all answers; 0: there is none */
 
-  /* What the proxy sees of it (unanswered.h); NULL: nothing. */
+  /* The thread that drives it, or NULL: the loop does. */
+  struct driver *driver;
+  struct watch driven; /* in its loop */
+  bool is_duplicate;   /* 'sock' is */
+  pthread_mutex_t lock;
+  struct deferred news; /* there is a 'broken_why' */
+  bool broken;          /* guarded */
+  char *broken_why;     /* owned; guarded */
+
+  /* What the proxy sees of it (unanswered.h); NULL: nothing.  All guarded. */
   struct ledger_line *line, *next_line; /* the latter while it changes */
   int64_t slowest_us;                   /* of all answers to writes */
-  int64_t quickest_us;                  /* of all answers; 0: there is none */
+  bool whole, between;                  /* as in the line */
   bool frozen;                          /* it broke: the line stays as it is */
+
   bool tls;
   bool framed;    /* replies say themselves how long they are */
   bool can_cache; /* its server was asked, and takes connection_cache */
   bool can_fua;
   bool can_status; /* the same of base:allocation */
   bool left;       /* the proxy waits for the answers: it is not to be reset */
+  bool on_thread;  /* connection_options */
 };
 
 #define CONNECTION_CONNECT_MS 10000
@@ -71,6 +104,7 @@ struct connection_options {
   bool allocation;           /* ask for base:allocation */
   const char *depth_context; /* another context to ask for, or NULL */
   unsigned connect_ms;       /* 0: CONNECTION_CONNECT_MS */
+  bool on_thread;            /* driven by a thread without TLS, too */
 };
 
 /* Connect to the URI, waiting for at most connect_ms once its name is resolved,
@@ -109,6 +143,11 @@ extern bool connection_is_resolving (const struct connection *c);
  * flight.
  */
 extern void connection_close (struct connection *c);
+
+/* Leave it to the proxy, which takes the answers from the socket: from the
+ * return on it is not read.  With false it is given up again.
+ */
+extern void connection_leave (struct connection *c, bool leave);
 
 extern bool connection_alive (const struct connection *c);
 

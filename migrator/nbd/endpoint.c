@@ -445,7 +445,8 @@ endpoint_leave (struct endpoint *e, bool leave)
   unsigned i;
 
   for (i = 0; i < e->nr_connections; ++i)
-    e->connections[i]->left = leave && e->connections[i]->in_flight > 0;
+    connection_leave (e->connections[i],
+                      leave && e->connections[i]->in_flight > 0);
 }
 
 /* Since when the oldest request has waited and none was answered; 0: there is
