@@ -33,7 +33,7 @@ print_table ()
     (.table[] | [.row, .against, .what, (.median | two),
                  (if .median == null then "did not end"
                   else "\(.lowest | two)..\(.highest | two)" end),
-                 (if .target then "\(.relation) \(.target)" else "" end),
+                 (if .target then "\(.relation) \(.target | two)" else "" end),
                  (if .target == null then "" elif .met then "met"
                   else "NOT MET" end)])'
 }
