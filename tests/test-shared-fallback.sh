@@ -99,3 +99,23 @@ must_migrate --finish=detach --restart --request-size=256K "$S" "$D"
   fail "the memory was not shared: $(completed 'disks[0].shared_memory_why')"
 [ -e "$tmp/failed/1048576" ] || fail "no read has failed"
 cmp "$tmp/source" "$tmp/destination"
+end_bg proxy
+
+echo "---- found out in the copying, there are as many connections as otherwise"
+# The plugin answers no long read behind the first MiB before there are eight.
+mkdir "$tmp/opened"
+start_nbdkit proxy --filter=nocache --filter="$filter" eval \
+  get_size="echo $size" can_multi_conn='exit 0' thread_model='echo parallel' \
+  open="basename \$(mktemp $tmp/opened/XXXXXX)" close="rm $tmp/opened/\$2" \
+  pread="
+    i=0
+    while [ \$3 -ge 65536 ] && [ \$4 -ge 1048576 ] &&
+          [ \$(ls $tmp/opened | wc -l) -lt 8 ]; do
+      i=\$((i + 1))
+      [ \$i -lt 500 ] || { echo EIO in vain >&2; exit 1; }
+      sleep 0.02
+    done
+    tail -c +\$((\$4 + 1)) $tmp/source | head -c \$3" \
+  cachemode=nop migrate-dir="$tmp/proxy.dir"
+reads_over_nbd 'a filter above' --request-size=256K "$S"
+end_bg proxy

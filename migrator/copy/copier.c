@@ -237,6 +237,12 @@ copier_note_distance (struct copier *c)
 }
 
 void
+copier_note_more_connections (struct copier *c)
+{
+  copier_set_source_pace (c);
+}
+
+void
 copier_note_loss (struct copier *c)
 {
   blank_forget (c);

@@ -130,6 +130,9 @@ extern void copier_answer (struct copier *c, uint64_t ticket,
 /* Nothing is in flight, and more is known of how far the destination is. */
 extern void copier_note_distance (struct copier *c);
 
+/* To the source there are more connections than there were. */
+extern void copier_note_more_connections (struct copier *c);
+
 /* A connection to the destination was lost: what it said may not hold. */
 extern void copier_note_loss (struct copier *c);
 

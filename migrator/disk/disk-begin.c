@@ -202,6 +202,7 @@ void
 disk_close (struct disk *d)
 {
   control_close (d->control);
+  widen_close (&d->widening);
   endpoint_close (d->source);
   endpoint_close (d->destination);
   endpoint_close (d->reader);

@@ -31,7 +31,7 @@
 
 #define READER_CONNECT_MS 2000
 
-static const struct connection_options source_options = { .allocation = true };
+const struct connection_options disk_source_options = { .allocation = true };
 
 /* Where it says that there are zeroes no hole is written, and where there is
  * data --destination-is-zero is doubted first.  To ask for that costs a round
@@ -84,8 +84,9 @@ open_source (struct disk *d)
 {
   char *why;
 
-  d->source = endpoint_open (d->settings->loop, d->pair->source,
-                             &source_options, d->settings->cancel_fd, &why);
+  d->source =
+    endpoint_open (d->settings->loop, d->pair->source, &disk_source_options,
+                   d->settings->cancel_fd, &why);
   if (d->source == NULL)
     return connect_failed (d, d->pair->source, "source", why);
   d->source->is_here = true; /* where its control socket is */
@@ -429,6 +430,12 @@ widen_one (struct disk *d, struct endpoint *e, const char *what,
   return 0;
 }
 
+unsigned
+disk_connections (const struct disk *d)
+{
+  return d->settings->nr_disks < MANY_DISKS ? CONNECTIONS : CONNECTIONS / 4;
+}
+
 /* Answers that carry no data need few connections: one for the copying, and one
  * for questions beside it.  Each is another open of the source's disk, which on
  * some file systems (tmpfs) looks for the first hole in all of it.
@@ -440,8 +447,7 @@ static int
 widen (struct disk *d)
 {
   const struct options *o = d->settings->options;
-  const unsigned chosen =
-    d->settings->nr_disks < MANY_DISKS ? CONNECTIONS : CONNECTIONS / 4;
+  const unsigned chosen = disk_connections (d);
   const bool relay = !o->connections && o->finish == FINISH_PIVOT;
   const struct endpoint_wanted from = {
     .connections = o->connections          ? o->connections
@@ -454,7 +460,7 @@ widen (struct disk *d)
     .others = relay ? RELAY_CONNECTIONS : 0,
   };
 
-  if (widen_one (d, d->source, "source", &source_options, &from) == -1)
+  if (widen_one (d, d->source, "source", &disk_source_options, &from) == -1)
     return -1;
   return widen_one (d, d->destination, "destination", &disk_more_options, &to);
 }
@@ -629,7 +635,7 @@ prepare_sharing (struct disk *d)
   else if (!endpoint_is_unix (d->source))
     why = "the source is not reached by a Unix socket";
   else {
-    endpoint_exchange_first (d->source, d->settings->loop, &source_options,
+    endpoint_exchange_first (d->source, d->settings->loop, &disk_source_options,
                              d->settings->cancel_fd);
     if (!d->source->connections[0]->can_cache)
       why = "the proxy does not offer it, or admits no other connection";

@@ -8,6 +8,7 @@
  *   disk-kept.c     some of what was copied, to be looked at in the end
  *   checkpoint.c    flushes while a pass goes on
  *   renew.c         connections that were closed
+ *   widen.c         more of them to the source
  *
  * It knows nothing of other disks.  Errors go to settings->failure.
  */
@@ -25,6 +26,7 @@
 #include "bitmap.h"
 #include "copy/copier.h"
 #include "disk/renew.h"
+#include "disk/widen.h"
 #include "extents.h"
 #include "nbd/endpoint.h"
 #include "policy/bucket.h"
@@ -143,6 +145,7 @@ struct disk {
   uint64_t flush_us; /* the latest of them took */
 
   struct renewal renewal, reader_renewal;
+  struct widening widening;
 
   /* The proxy's own connections to the destination: see liveness.c. */
   struct relay_life {
@@ -220,6 +223,12 @@ extern int disk_open (struct disk *d, const struct pair *pair,
  * disk may have a session yet.
  */
 extern int disk_widen (struct disk *d);
+
+/* To a server, of which as many are used as help. */
+extern unsigned disk_connections (const struct disk *d);
+
+/* What connections to the source ask for. */
+extern const struct connection_options disk_source_options;
 
 /* What every connection to the destination but the first one asks for. */
 extern const struct connection_options disk_more_options;

@@ -86,6 +86,7 @@ liveness_run (struct migration *m, int64_t now_us)
     if (!d->begun)
       continue;
     renew_run (d, now_us);
+    widen_run (d, now_us);
     probe_idle (d->destination, since_us);
     if (d->reader != NULL)
       probe_idle (d->reader, since_us);
