@@ -44,8 +44,7 @@ settle (struct quick *k)
     k->result = REMOTE_LOST; /* the replay has not seen it */
   if (k->result == 0) {
     relay_log_acknowledge (r->log, k->log_id);
-    witness_written (&r->witnesses, k->data, q->offset, q->length,
-                     r->ranges.block_bytes);
+    witness_written (&r->witnesses, k->data, q->offset, q->length);
   }
   else {
     relay_log_cancel (r->log, k->log_id);

@@ -4,19 +4,12 @@
  */
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "internal.h"
 
 _Static_assert(WITNESSES <= BATCH_MAX, "all are asked for at once");
-
-/* Only what this server can read: it may have other blocks by now. */
-static bool
-can_read (const struct destination *d, const struct witness *p)
-{
-  return p->offset % d->minimum == 0 && p->length % d->minimum == 0 &&
-         p->length <= d->maximum;
-}
 
 /* What was overwritten meanwhile proves nothing any more. */
 static bool
@@ -38,14 +31,35 @@ is_current (struct relay *r, const struct witness *p)
 
 struct piece {
   struct witness witness;
-  uint8_t read[WITNESS_BYTES];
-  int error; /* it was not read */
+  uint8_t *blocks; /* those of the server that hold it */
+  size_t skip;     /* bytes of them before it */
+  int error;       /* it was not read */
 };
 
 static bool
 is_equal (const struct piece *p)
 {
-  return memcmp (p->read, p->witness.data, p->witness.length) == 0;
+  return memcmp (p->blocks + p->skip, p->witness.data, p->witness.length) == 0;
+}
+
+/* Ask for whole blocks of this server, which it may have others than were known
+ * when the piece was taken.  NULL: it cannot be asked.
+ */
+static const struct command *
+ask (struct batch *b, const struct destination *d, struct piece *p)
+{
+  const struct witness *const w = &p->witness;
+  const uint64_t mask = d->minimum - 1;
+  const uint64_t start = w->offset & ~mask;
+  const uint64_t end = (w->offset + w->length + mask) & ~mask;
+
+  if (end > d->bytes || end - start > d->maximum)
+    return NULL;
+  p->skip = w->offset - start;
+  p->blocks = malloc (end - start);
+  if (p->blocks == NULL)
+    return NULL;
+  return batch_add (b, COMMAND_READ, 0, start, end - start, p->blocks);
 }
 
 static size_t
@@ -73,13 +87,8 @@ read_pieces (struct relay *r, struct connection *c, struct piece *v, size_t n)
   int result;
 
   batch_init (&b, 0);
-  for (size_t i = 0; i < n; ++i) {
-    const struct witness *const w = &v[i].witness;
-
-    if (can_read (&c->destination, w))
-      asked[i] =
-        batch_add (&b, COMMAND_READ, 0, w->offset, w->length, v[i].read);
-  }
+  for (size_t i = 0; i < n; ++i)
+    asked[i] = ask (&b, &c->destination, &v[i]);
   if (b.n == 0)
     result = 0;
   else {
@@ -118,16 +127,26 @@ compare (struct relay *r, const struct piece *v, size_t n,
   return equal > 0 ? 0 : EAGAIN;
 }
 
+static void
+free_pieces (struct piece *v, size_t n)
+{
+  for (size_t i = 0; i < n; ++i)
+    free (v[i].blocks);
+}
+
 int
 relay_recognise (struct relay *r, struct connection *c, struct recognition *k)
 {
-  struct piece v[WITNESSES];
+  struct piece v[WITNESSES] = { { .blocks = NULL } };
   const size_t n = list_pieces (r, v);
+  int result = 0;
 
   *k = (struct recognition){ .remembered = n };
-  if (n == 0)
-    return 0;
-  if (read_pieces (r, c, v, n) != 0)
-    return REMOTE_LOST;
-  return compare (r, v, n, k);
+  if (n > 0) {
+    result = read_pieces (r, c, v, n);
+    if (result == 0)
+      result = compare (r, v, n, k);
+  }
+  free_pieces (v, n);
+  return result;
 }

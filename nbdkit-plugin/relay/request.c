@@ -343,8 +343,7 @@ offer_witness (const struct request *q, uint64_t writes)
 
   pthread_mutex_lock (&r->remote.lock);
   if (is_quiet (r) && r->witnesses.writes == writes)
-    witness_read (&r->witnesses, q->buf, q->offset, q->length,
-                  r->ranges.block_bytes);
+    witness_read (&r->witnesses, q->buf, q->offset, q->length);
   pthread_mutex_unlock (&r->remote.lock);
 }
 

@@ -90,16 +90,15 @@ find_place (struct witnesses *w)
   return next_flushed (w);
 }
 
-/* The first whole blocks of a range; NULL: there is nothing to be taken. */
+/* The beginning of a range; NULL: there is nothing to be taken. */
 static struct witness *
 take (struct witnesses *w, const uint8_t *data, uint64_t offset,
-      uint64_t length, uint32_t block_bytes)
+      uint64_t length)
 {
   const uint64_t n = length < WITNESS_BYTES ? length : WITNESS_BYTES;
   struct witness *p;
 
-  if (n == 0 || n % block_bytes != 0 || offset % block_bytes != 0 ||
-      is_zero (data, n))
+  if (n == 0 || is_zero (data, n))
     return NULL;
   p = find_place (w);
   if (p == NULL)
@@ -111,9 +110,9 @@ take (struct witnesses *w, const uint8_t *data, uint64_t offset,
 
 void
 witness_written (struct witnesses *w, const uint8_t *data, uint64_t offset,
-                 uint64_t length, uint32_t block_bytes)
+                 uint64_t length)
 {
-  take (w, data, offset, length, block_bytes);
+  take (w, data, offset, length);
 }
 
 void
@@ -137,7 +136,7 @@ witness_wants_reads (const struct witnesses *w)
 
 void
 witness_read (struct witnesses *w, const uint8_t *data, uint64_t offset,
-              uint64_t length, uint32_t block_bytes)
+              uint64_t length)
 {
   struct witness *p;
 
@@ -147,7 +146,7 @@ witness_read (struct witnesses *w, const uint8_t *data, uint64_t offset,
     if (overlaps (&w->v[i], offset, length))
       return;
   }
-  p = take (w, data, offset, length, block_bytes);
+  p = take (w, data, offset, length);
   if (p != NULL)
     p->flushed = true;
 }

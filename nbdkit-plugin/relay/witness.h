@@ -7,7 +7,8 @@
  * again then, and all that was flushed before is gone without a word.  So a few
  * short pieces are remembered of what the guest has written and flushed, and of
  * what it read while nothing was unflushed; before a new connection is used
- * they are read over it and compared (R13, R17).
+ * they are read over it and compared (R13, R17).  A piece need not be whole
+ * blocks of the server, those that hold it are read.
  *
  * A piece is forgotten when a write to any part of it begins.  Pieces that are
  * zero prove nothing and are not taken.  What a trim leaves may change by
@@ -64,12 +65,9 @@ extern void witness_owner (struct witnesses *w, bool ours);
 extern void witness_forget (struct witnesses *w, uint64_t offset,
                             uint64_t length);
 
-/* A write of these bytes was acknowledged.  Now and then a piece is taken,
- * whole blocks of 'block_bytes'.
- */
+/* A write of these bytes was acknowledged.  Now and then a piece is taken. */
 extern void witness_written (struct witnesses *w, const uint8_t *data,
-                             uint64_t offset, uint64_t length,
-                             uint32_t block_bytes);
+                             uint64_t offset, uint64_t length);
 extern void witness_trimmed (struct witnesses *w);
 
 /* One ended with an error: it may be done in part, and no flush covers that. */
@@ -91,8 +89,7 @@ extern void witness_flush_failed (struct witnesses *w);
  */
 extern bool witness_wants_reads (const struct witnesses *w);
 extern void witness_read (struct witnesses *w, const uint8_t *data,
-                          uint64_t offset, uint64_t length,
-                          uint32_t block_bytes);
+                          uint64_t offset, uint64_t length);
 
 /* One of witness_list of another process: the destination must hold it. */
 extern void witness_restore (struct witnesses *w, const uint8_t *data,

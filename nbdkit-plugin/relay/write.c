@@ -106,8 +106,7 @@ static void
 bear_witness (struct relay *r, const struct command *model, const uint8_t *data)
 {
   if (model->kind == COMMAND_WRITE)
-    witness_written (&r->witnesses, data, model->offset, model->length,
-                     r->ranges.block_bytes);
+    witness_written (&r->witnesses, data, model->offset, model->length);
   else if (model->kind == COMMAND_TRIM)
     witness_trimmed (&r->witnesses);
 }

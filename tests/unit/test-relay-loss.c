@@ -633,6 +633,39 @@ test_not_read (void)
   server_destroy (&s);
 }
 
+/* Another disk is known also where no piece of it is a block of its own. */
+static void
+test_large_blocks (void)
+{
+  struct relay_options o = new_options ();
+  bool is_stranger = false;
+  uint8_t piece[700], *image;
+  struct server s;
+  struct relay *r;
+
+  o.notice = note_stranger;
+  o.opaque = &is_stranger;
+  memset (piece, 5, sizeof piece);
+  server_init (&s, FILE_BYTES, FILL);
+  server_start (&s, "minimum=4096");
+  r = open_relay (&s, &o);
+  CU_ASSERT_EQUAL (relay_write (r, piece, sizeof piece, 4000, 0, NULL), 0);
+  expect_flush (r, NULL, 0);
+  server_stop (&s, SIGKILL);
+  wait_until_lost (r, 1);
+  image = take_away (&s);
+
+  server_start (&s, "minimum=4096");
+  wait_until_set (&is_stranger);
+  CU_ASSERT_FALSE (status_of (r).up);
+  server_stop (&s, SIGKILL);
+  bring_back (&s, image);
+  server_start (&s, "minimum=4096");
+  wait_until_up (r, true);
+  relay_close (r);
+  server_destroy (&s);
+}
+
 /* ---- Away for too long ------------------------------------------------- */
 
 static void
@@ -1390,6 +1423,7 @@ main (void)
     { "written by others", test_written_by_others },
     { "read after a takeover", test_read_after_takeover },
     { "cannot be recognised", test_not_read },
+    { "recognised in large blocks", test_large_blocks },
     { "away for too long", test_away },
     { "became unfit", test_unfit },
     { "a slow write is waited for", test_slow_write },
