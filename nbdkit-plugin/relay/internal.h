@@ -75,7 +75,8 @@ struct relay {
   bool has_witnesses;         /* atomic: no more are taken of reads */
   unsigned witness_reads;     /* L: reads that were asked for one */
   bool is_stranger;           /* the keeper's: it was said that it does not */
-  bool is_unknown;            /* the keeper's: or that that is not known */
+  bool is_unknown;            /* the keeper's: or that that is not known; both
+                                 since it was lost, or was back */
   unsigned range_waiters;     /* L */
   bool replay_unknown;        /* the keeper's: a replay was lost on the way */
   bool restoring;             /* L: the rest of an earlier one is in the log */

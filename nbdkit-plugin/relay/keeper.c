@@ -101,10 +101,19 @@ connect_again (struct relay *r, char **why)
   return c;
 }
 
+/* Once for each loss, and once while it is up: then it is about a further
+ * connection, behind whose address there may be several servers.
+ */
 static void
-say_stranger (struct relay *r, const struct recognition *k)
+say_stranger (struct relay *r, const struct recognition *k, bool further)
 {
-  if (!r->is_stranger)
+  if (!r->is_stranger && further)
+    relay_notice (r,
+                  "a further connection leads to something that does not hold "
+                  "what was flushed (at offset %" PRIu64 "): that connection "
+                  "is not used",
+                  k->offset);
+  else if (!r->is_stranger)
     relay_notice (r,
                   "what is there now does not hold what was flushed before it "
                   "was lost (at offset %" PRIu64 "): it is not used.  Bring "
@@ -117,14 +126,16 @@ say_stranger (struct relay *r, const struct recognition *k)
 }
 
 static void
-say_unknown (struct relay *r, const struct recognition *k)
+say_unknown (struct relay *r, const struct recognition *k, bool further)
 {
   if (!r->is_unknown)
     relay_notice (r,
-                  "whether what is there now holds what was flushed before it "
-                  "was lost is not known: of %zu pieces that are remembered "
-                  "%zu could be read%s%s.  It is not used yet, and asked again",
-                  k->remembered, k->read, k->error != 0 ? ": " : "",
+                  "whether what %s holds what was flushed%s is not known: of "
+                  "%zu pieces that are remembered %zu could be read%s%s.  It "
+                  "is not used yet, and asked again",
+                  further ? "a further connection leads to" : "is there now",
+                  further ? "" : " before it was lost", k->remembered, k->read,
+                  k->error != 0 ? ": " : "",
                   k->error != 0 ? strerror (k->error) : "");
   r->is_unknown = true;
 }
@@ -134,7 +145,7 @@ say_unknown (struct relay *r, const struct recognition *k)
  * undo what the guest was told is durable (R13).
  */
 static const char *
-not_the_disk (struct relay *r, struct connection *c)
+not_the_disk (struct relay *r, struct connection *c, bool further)
 {
   struct recognition k;
 
@@ -142,10 +153,10 @@ not_the_disk (struct relay *r, struct connection *c)
   case 0:
     return NULL;
   case ESTALE:
-    say_stranger (r, &k);
+    say_stranger (r, &k, further);
     return "what is there does not hold what was flushed";
   case EAGAIN:
-    say_unknown (r, &k);
+    say_unknown (r, &k, further);
     return "whether what is there holds what was flushed is not known";
   default:
     return "it was lost again while it was looked at";
@@ -154,11 +165,11 @@ not_the_disk (struct relay *r, struct connection *c)
 
 /* Have it at work, if it is the disk.  NULL, or why not. */
 static const char *
-start_the_disk (struct relay *r, struct connection *c)
+start_the_disk (struct relay *r, struct connection *c, bool further)
 {
   if (connection_start (c) == -1)
     return "no thread for its connection";
-  return not_the_disk (r, c);
+  return not_the_disk (r, c, further);
 }
 
 /* One attempt.  -1: *why (NULL: no memory). */
@@ -172,7 +183,7 @@ try_to_come_back (struct relay *r, char **why)
   c = connect_again (r, why);
   if (c == NULL)
     return -1;
-  refusal = start_the_disk (r, c);
+  refusal = start_the_disk (r, c, false);
   if (refusal != NULL) {
     *why = strdup (refusal);
     connection_close (c);
@@ -264,6 +275,7 @@ come_back (struct keeper *k)
   bool said = false;
   char *why = NULL;
 
+  r->is_stranger = r->is_unknown = false; /* of a further connection */
   if (lost_ms - r->up_ms >= STABLE_MS)
     k->backoff_ms = BACKOFF_FIRST_MS;
   if (lost)
@@ -402,7 +414,7 @@ open_one_more (struct keeper *k)
 
   pthread_mutex_unlock (&r->remote.lock);
   c = uri == NULL ? NULL : remote_connect (&r->remote, &attempt, &why);
-  if (c != NULL && start_the_disk (r, c) != NULL) {
+  if (c != NULL && start_the_disk (r, c, true) != NULL) {
     connection_close (c);
     c = NULL;
   }

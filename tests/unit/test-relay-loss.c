@@ -666,6 +666,75 @@ test_large_blocks (void)
   server_destroy (&s);
 }
 
+static void
+count_strangers (void *opaque, const char *text)
+{
+  if (strstr (text, "(at offset"))
+    __atomic_fetch_add ((unsigned *)opaque, 1, __ATOMIC_SEQ_CST);
+}
+
+static void
+wait_until_said (const unsigned *count, unsigned n)
+{
+  unsigned tries = SERVER_TRIES;
+
+  while (__atomic_load_n (count, __ATOMIC_SEQ_CST) < n && --tries > 0)
+    server_pause ();
+  CU_ASSERT_EQUAL (__atomic_load_n (count, __ATOMIC_SEQ_CST), n);
+}
+
+static void
+wait_until_connections (struct relay *r, unsigned n)
+{
+  unsigned tries = SERVER_TRIES;
+
+  while (status_of (r).connections != n && --tries > 0)
+    server_pause ();
+  CU_ASSERT_NOT_EQUAL (tries, 0);
+}
+
+/* Another disk is behind the address while connections to the right one live:
+ * that is said, and once more when those are gone.
+ */
+static void
+test_two_behind_an_address (void)
+{
+  struct relay_options o = new_options ();
+  unsigned strangers = 0;
+  struct server s, other;
+  struct relay *r;
+  int fd;
+
+  o.connections = 2;
+  o.notice = count_strangers;
+  o.opaque = &strangers;
+  server_init (&s, FILE_BYTES, FILL);
+  server_start (&s, NULL);
+  r = open_relay (&s, &o);
+  write_pieces (r);
+  expect_flush (r, NULL, 0);
+  wait_until_connections (r, 2);
+
+  other = s;
+  snprintf (other.file, sizeof other.file, "%.40s/other", s.dir);
+  close (open (other.file, O_WRONLY | O_CREAT, 0600));
+  CU_ASSERT_EQUAL (truncate (other.file, FILE_BYTES), 0);
+  server_start (&other, NULL);
+  CU_ASSERT_EQUAL (relay_sockets (r, &fd, 1), 1);
+  shutdown (fd, SHUT_RDWR);
+  close (fd);
+  wait_until_said (&strangers, 1);
+  CU_ASSERT (status_of (r).up);
+
+  server_stop (&s, SIGKILL);
+  wait_until_said (&strangers, 2);
+  CU_ASSERT_FALSE (status_of (r).up);
+  relay_close (r);
+  server_stop (&other, SIGKILL);
+  unlink (other.file);
+  server_destroy (&s);
+}
+
 /* ---- Away for too long ------------------------------------------------- */
 
 static void
@@ -1424,6 +1493,7 @@ main (void)
     { "read after a takeover", test_read_after_takeover },
     { "cannot be recognised", test_not_read },
     { "recognised in large blocks", test_large_blocks },
+    { "two disks behind an address", test_two_behind_an_address },
     { "away for too long", test_away },
     { "became unfit", test_unfit },
     { "a slow write is waited for", test_slow_write },
