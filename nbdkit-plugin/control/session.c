@@ -273,11 +273,12 @@ session_end (struct export *e)
   if (!is_done_writing (e))
     session_sockets_give_up (e, NULL);
   session_state_close_fds (s);
+  mirroring_end (
+    e); /* or a write could be mirrored, and U, after the next line */
   tracker_end_session (e->tracker); /* R7 */
 #ifndef PLANT_BUG_throttle_outlives_session
   throttle_set (&e->throttle, 0, 0);
 #endif
-  mirroring_end (e);
   __atomic_store_n (&e->local.writer, 0, __ATOMIC_SEQ_CST);
   allocation_session_ended (e->allocation);
   shared_reads_end (&e->shared_reads);

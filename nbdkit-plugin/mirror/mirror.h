@@ -19,9 +19,9 @@
  * must not be read back.
  *
  * Memory: each request under way has a copy of its data, of MEMORY_BYTES in
- * all; beyond that requests are not mirrored.  Once the mirror is off nothing
- * is added, so a destination that hangs keeps what was under way then, and no
- * more.
+ * all with what keeps them; beyond that requests are not mirrored.  Once the
+ * mirror is off nothing is added, so a destination that hangs keeps what was
+ * under way then, and no more.
  *
  * The destination must announce multi-conn.  Without it, what is written over
  * the migrator's connections and over these need not be done to the same cache:

@@ -21,12 +21,20 @@
 
 /* ---- Beginning ----------------------------------------------------------- */
 
+/* The memory that it takes; also zeroes do. */
+static size_t
+charge_of (enum mirror_kind kind, uint32_t length)
+{
+  return sizeof (struct mirror_write) + (kind == MIRROR_WRITE ? length : 0);
+}
+
 /* Whether it is taken, and counted; *most: of one command.  L. */
 static bool
 admit (struct mirror *m, enum mirror_kind kind, uint32_t length,
        uint64_t offset, uint32_t *most)
 {
   const struct destination *d = &m->remote.destination;
+  const size_t bytes = charge_of (kind, length);
 
   *most = d->maximum;
   if (!m->on || m->remote.stopping)
@@ -36,13 +44,12 @@ admit (struct mirror *m, enum mirror_kind kind, uint32_t length,
         length > d->zero_maximum ||
         !remote_takes_zero (&m->remote, offset, length))
       return false;
-    length = 0;
   }
   else if (length > (uint64_t)BATCH_MAX * d->maximum)
     return false;
-  if (m->memory + length > MEMORY_BYTES)
+  if (m->memory + bytes > MEMORY_BYTES)
     return false;
-  m->memory += length;
+  m->memory += bytes;
   return true;
 }
 
@@ -50,8 +57,8 @@ static struct mirror_write *
 new_write (struct mirror *m, enum mirror_kind kind, const void *data,
            uint32_t length)
 {
-  const size_t bytes = kind == MIRROR_WRITE ? length : 0;
-  struct mirror_write *w = malloc (sizeof *w + bytes);
+  const size_t bytes = charge_of (kind, length);
+  struct mirror_write *w = malloc (bytes);
 
   if (w == NULL) {
     ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&m->remote.lock);
@@ -62,8 +69,8 @@ new_write (struct mirror *m, enum mirror_kind kind, const void *data,
   parcel_init (&w->parcel, m, false);
   w->kind = kind;
   w->bytes = bytes;
-  if (bytes > 0)
-    memcpy (w->data, data, bytes);
+  if (kind == MIRROR_WRITE)
+    memcpy (w->data, data, length);
   return w;
 }
 
