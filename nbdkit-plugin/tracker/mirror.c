@@ -6,12 +6,15 @@
 #include "cleanup.h"
 #include "internal.h"
 
-/* What was under way before the tracking began is not in the list. */
+/* What was under way before the tracking began is not in the list.  And what
+ * has waited at the gate has waited enough: the destination may be what made
+ * the pause so long.
+ */
 static bool
 may_mirror (struct tracker *t, const struct tracker_request *req,
             uint64_t offset, uint64_t length)
 {
-  if (!req->may_be_mirrored || !t->settled || length == 0 ||
+  if (!req->may_be_mirrored || req->held_us > 0 || !t->settled || length == 0 ||
       (offset | length) % t->mirror_block != 0)
     return false;
 #ifndef PLANT_BUG_mirror_overlapping

@@ -348,6 +348,26 @@ test_commit (void)
   tracker_free (t);
 }
 
+/* It does not wait for the destination on top of the pause. */
+static void
+test_held (void)
+{
+  struct tracker *t = new_mirror ();
+  struct tracker_request a = { .may_be_mirrored = true };
+  const uint64_t token = tracker_hold (t, 600000);
+  uint64_t pause_us;
+
+  CU_ASSERT_EQUAL (tracker_enter (t, &a, 0, 2), TRACKER_WAIT);
+  CU_ASSERT_EQUAL (tracker_release (t, token, &pause_us), 0);
+  CU_ASSERT_EQUAL (tracker_enter (t, &a, 0, 2), TRACKER_PASS);
+  CU_ASSERT_FALSE (a.mirrored);
+  leave (t, &a, BOTH_WRITTEN);
+  CU_ASSERT_EQUAL (status (t).dirty_bytes, CHUNK);
+  CU_ASSERT (goes_to_both (t, CHUNK, 2));
+  tracker_stop (t);
+  tracker_free (t);
+}
+
 /* R9: both sides must have ended. */
 static void
 test_drain (void)
@@ -386,6 +406,7 @@ main (void)
     { "flushes", test_flush },
     { "the session ends", test_session_ends },
     { "a commit ends it", test_commit },
+    { "a request that the pause has held", test_held },
     { "the pause waits for both sides", test_drain },
     CU_TEST_INFO_NULL,
   };
