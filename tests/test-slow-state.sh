@@ -4,7 +4,8 @@
 # The file system of migrate-dir is slow: while a record is being written, at the
 # beginning of a migration and in its pause, new guests are let in.  A stop ends
 # the requests that wait at the gate just then; nbdkit itself ends when the record
-# is written.
+# is written.  And what it takes is a part of the pause, which may not be longer than
+# is allowed.
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
@@ -73,3 +74,26 @@ in_the_pause
 new_guest
 touch "$tmp/go"
 wait_bg migrator || fail "it failed: $(cat "$tmp/migrator.log")"
+
+# Writing and syncing two slots: four steps, and more of them when the file is new.
+echo "-- a record that takes longer than the pause may"
+[ -z "${pids[proxy]:-}" ] || end_bg proxy
+rm -rf "$dir" "$tmp/steps"
+LD_PRELOAD=$BUILD/tests/crash-preload.so CRASH_DIR=$dir CRASH_HOW=slow \
+  CRASH_AT=1 CRASH_TO=1000 CRASH_LOG=$tmp/steps start_proxy proxy memory $size
+expect_status 4 migrate --max-pause=300ms "$(uri proxy)" "$(uri destination)"
+grep -q 'recording the owner [1-9]' "$tmp/migrate.log" ||
+  fail "it does not say why: $(cat "$tmp/migrate.log")"
+[ "$(event 'map(select(.event == "pause")) | length')" -eq 0 ] ||
+  fail "it tried the pause"
+must_have_status "$(uri proxy)" '.owner == "source" and .record_us >= 400000'
+must_migrate --max-pause=4s "$(uri proxy)" "$(uri destination)"
+must_have_status "$(uri proxy)" '.owner == "destination"'
+
+echo "-- nothing is recorded where the disk stays"
+end_bg proxy
+rm -rf "$dir"
+LD_PRELOAD=$BUILD/tests/crash-preload.so CRASH_DIR=$dir CRASH_HOW=slow \
+  CRASH_AT=1 CRASH_TO=1000 start_proxy proxy memory $size
+must_migrate --max-pause=300ms --finish=detach "$(uri proxy)" "$(uri destination)"
+end_bg proxy

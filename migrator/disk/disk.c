@@ -269,6 +269,7 @@ disk_note_status (struct disk *d, const json_t *status)
   protocol_get_u64 (status, "old_connections", &d->old_connections);
   protocol_get_u64 (status, "unanswered_ms", &d->unanswered_ms);
   protocol_get_u64 (status, "source_late_ms", &d->source_late_ms);
+  protocol_get_u64 (status, "record_us", &d->record_us);
   protocol_get_u64 (status, "dirty_bytes_per_second", &d->dirty_rate);
 }
 

@@ -174,6 +174,7 @@ struct disk {
   uint64_t old_connections; /* of earlier runs, with writes unanswered */
   uint64_t unanswered_ms;   /* for how long */
   uint64_t source_late_ms;  /* a write may land at the source; 0: none can */
+  uint64_t record_us;       /* writing the owner record took, of late */
   uint64_t dirty_rate;      /* bytes per second */
 
   /* What guests do, by the same status; bytes per second of late.  And what the

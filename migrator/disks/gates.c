@@ -67,6 +67,18 @@ gates_open (struct disks *disks)
   return held;
 }
 
+uint64_t
+gates_commit_us (const struct disks *disks)
+{
+  uint64_t us = 0;
+  size_t i;
+
+  for (i = 0; i < disks->n && disks->finish != FINISH_DETACH; ++i)
+    if (disks->v[i].record_us > us)
+      us = disks->v[i].record_us;
+  return us;
+}
+
 enum gates
 gates_shut (struct disks *disks)
 {

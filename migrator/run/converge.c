@@ -17,6 +17,7 @@
 #include "run/pass.h"
 #include "run/cut-over.h"
 #include "run/converge.h"
+#include "disks/gates.h"
 #include "trust/evidence.h"
 #include "base/say.h"
 #include "units.h"
@@ -73,7 +74,7 @@ converge_predict (struct migration *m)
   in = (struct forecast_input){
     .remaining_bytes = in_the_pause (m),
     .bytes_per_second = bandwidth (m),
-    .flush_us = m->flush_us,
+    .flush_us = m->flush_us + gates_commit_us (&m->disks),
     .round_trips_us = (uint64_t)(loop_now_us () - begin) * ROUND_TRIPS,
   };
   m->predicted_ms = forecast_pause_ms (&in);
@@ -254,25 +255,28 @@ obey_finish_wish (struct migration *m)
 static bool
 is_flush_too_long (const struct migration *m)
 {
-  return m->flush_us / 1000 > m->disks.max_pause_ms;
+  return (m->flush_us + gates_commit_us (&m->disks)) / 1000 >
+         m->disks.max_pause_ms;
 }
 
 /* Nothing else would tell why it goes on and on. */
 static void
 note_long_flush (struct migration *m)
 {
-  char flush[UNITS_TEXT_MAX], limit[UNITS_TEXT_MAX];
+  char flush[UNITS_TEXT_MAX], record[UNITS_TEXT_MAX], limit[UNITS_TEXT_MAX];
 
   if (fits (m))
     m->long_flush_said = false;
   if (!m->wait || m->long_flush_said || fits (m) || !is_flush_too_long (m))
     return;
   m->long_flush_said = true;
-  event_policy ("warn", "a flush of the destination takes longer than the "
-                        "pause may");
-  say_info ("not ready: a flush of the destination takes %s, and --max-pause "
-            "is %s; 'nbdmigrate set' with max-pause=TIME can raise that",
+  event_policy ("warn", "a flush of the destination and recording the owner "
+                        "take longer than the pause may");
+  say_info ("not ready: a flush of the destination takes %s, recording the "
+            "owner %s, and --max-pause is %s; 'nbdmigrate set' with "
+            "max-pause=TIME can raise that",
             units_format_ms (flush, m->flush_us / 1000),
+            units_format_ms (record, gates_commit_us (&m->disks) / 1000),
             units_format_ms (limit, m->disks.max_pause_ms));
 }
 
@@ -294,12 +298,15 @@ static void
 say_not_converged (struct migration *m, const struct policy_snapshot *s,
                    const char *what)
 {
-  char needed[POLICY_REASON_MAX], flush[UNITS_TEXT_MAX];
+  char needed[POLICY_REASON_MAX], flush[UNITS_TEXT_MAX], record[UNITS_TEXT_MAX];
   CLEANUP_FREE char *reason = NULL;
 
-  if (asprintf (&reason, "%s: %s, a flush of the destination takes %s", what,
-                policy_needed (&m->policy, s, needed),
-                units_format_ms (flush, m->flush_us / 1000)) == -1)
+  if (asprintf (
+        &reason,
+        "%s: %s, a flush of the destination takes %s, recording the owner %s",
+        what, policy_needed (&m->policy, s, needed),
+        units_format_ms (flush, m->flush_us / 1000),
+        units_format_ms (record, gates_commit_us (&m->disks) / 1000)) == -1)
     reason = NULL;
   event_policy ("give-up", reason ? reason : what);
   failure_note (&m->disks.failure, "it does not converge; %s%s",

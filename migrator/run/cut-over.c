@@ -253,15 +253,18 @@ obey_rate (struct migration *m, bool obey)
     copier_obey_rate (m->disks.v[i].copier, obey);
 }
 
-/* A deadline that comes between two commits costs taking back those that were
- * recorded, and a guest that waits for that: rather not begin.
+/* While an owner is recorded no deadline opens the gate (R10), so there must be
+ * time for that.  One that comes between two commits costs taking back those
+ * that were recorded, and a guest that waits for that: rather not begin.
  */
 static bool
 is_too_late (const struct migration *m, int64_t deadline_us)
 {
-  const int64_t margin_us = (int64_t)m->disks.max_pause_ms * 1000 / 10;
+  const int64_t between_us =
+    m->disks.n > 1 ? (int64_t)m->disks.max_pause_ms * 1000 / 10 : 0;
+  const int64_t commit_us = (int64_t)gates_commit_us (&m->disks);
 
-  return m->disks.n > 1 && loop_now_us () >= deadline_us - margin_us;
+  return loop_now_us () >= deadline_us - between_us - commit_us;
 }
 
 static enum cut_over

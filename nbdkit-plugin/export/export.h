@@ -90,6 +90,7 @@ struct export
   int64_t unclean_ms; /* directory_unclean_ms; constant */
   bool leaves_late;   /* at the end: something may land that no file tells of */
   uint64_t recorded_bytes; /* the disk's size there, 0 without a record */
+  uint64_t record_us;      /* writing it took the last time; 0: it was not */
   char *history_path;      /* constant */
 
   /* Where it is and where it may go (place.h). */

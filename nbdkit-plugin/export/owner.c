@@ -254,6 +254,7 @@ owner_record (struct export *e, enum owner owner, enum record_end end)
   const char *destination = e->session.destination;
   CLEANUP_FREE char *why = NULL;
   enum record_outcome outcome;
+  int64_t begun_us;
 
   if (destination != NULL && strlen (destination) > RECORD_URI_MAX) {
     nbdkit_error ("migrate: export \"%s\": the destination's URI has more "
@@ -265,7 +266,9 @@ owner_record (struct export *e, enum owner owner, enum record_end end)
     strcpy (rec.destination, destination);
   if (e->session.source != NULL) /* 'begin' has checked its length */
     strcpy (rec.source, e->session.source);
+  begun_us = clock_us ();
   outcome = record_write (e->record, &rec, &why);
+  e->record_us = clock_us () - begun_us;
   if (outcome == RECORD_WRITTEN) {
     e->recorded_bytes = e->disk_bytes;
     e->recorded_delay_ms = rec.delay_ms;

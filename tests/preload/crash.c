@@ -16,6 +16,7 @@
  *             after  SIGKILL when the step has been done
  *             fail   the step fails with ENOSPC, and is not done
  *             hang   the step is not done before the file CRASH_GO exists
+ *             slow   the step is done 100 ms later
  *   CRASH_ARM=FILE   steps are neither counted nor stopped before it exists
  *   CRASH_LOG=FILE   gets a line for each step, "N NAME", before it is done
  */
@@ -161,6 +162,8 @@ before (const char *name)
   if (!chosen ())
     return true;
   wait_for_go ();
+  if (how ("slow"))
+    nanosleep (&(struct timespec){ .tv_nsec = 100000000 }, NULL);
   if (how ("before") || how ("torn"))
     die_now ();
   if (!how ("fail"))
