@@ -18,7 +18,7 @@ declare -A filter=(
   [mirror]="base remote"
   [state]="base gaps"
   [export]="base tracker remote relay mirror state"
-  [control]="base tracker remote relay mirror state export"
+  [control]="base gaps tracker remote relay mirror state export"
   [filter]="base gaps tracker remote relay mirror state export control"
 )
 

@@ -13,7 +13,8 @@
  * not impossible: one thread has to begin to send while another one finds the
  * client gone.  Measured with answers that all come at the same time: 29 of 60
  * clients that died with 16 reads outstanding, 12 of 500 with 16 reads into
- * shared memory, 2 of 500 with 8 of these.
+ * shared memory, 2 of 500 with 8 of these.  A proxy that has copies of our
+ * sockets (disk-begin.c) is safe from that, another server is not.
  */
 
 #include <limits.h>

@@ -13,6 +13,11 @@
 #include "protocol.h"
 #include "socket-reset.h"
 
+/* To both sides, the ledger, the memory. */
+#define DESCRIPTORS_MAX (2 * ENDPOINT_CONNECTIONS_MAX + 2)
+
+_Static_assert(DESCRIPTORS_MAX <= PROTOCOL_FDS_MAX, "one line takes them");
+
 /* Whether the proxy reads into the memory that was sent. */
 static void
 note_sharing (struct disk *d, const json_t *answer)
@@ -119,6 +124,23 @@ prepare_sockets (struct disk *d, int fds[], int *ledger_fd)
   return i;
 }
 
+/* The filter gets our sockets to the source, too: it keeps them until its
+ * nbdkit has done with them, which before 1.34 may end if we are killed.  How
+ * many.
+ */
+static int
+add_source_sockets (const struct disk *d, int fds[])
+{
+  const struct endpoint *e = d->source;
+  int n = 0;
+
+  for (unsigned i = 0; i < e->nr_connections; ++i) {
+    fds[n] = connection_socket (e->connections[i]);
+    n += fds[n] != -1;
+  }
+  return n;
+}
+
 /* The memory comes last.  Whether there is any. */
 static bool
 prepare_memory (struct disk *d, int *fd)
@@ -138,8 +160,8 @@ disk_begin (struct disk *d)
 {
   const struct options *o = d->settings->options;
   CLEANUP_FREE char *promised = promise (d);
-  int fds[ENDPOINT_CONNECTIONS_MAX + 2], ledger_fd;
-  const int n = prepare_sockets (d, fds, &ledger_fd);
+  int fds[DESCRIPTORS_MAX], ledger_fd, sources;
+  int n = prepare_sockets (d, fds, &ledger_fd);
   bool shared;
 
   if (n < 0) {
@@ -149,12 +171,15 @@ disk_begin (struct disk *d)
                   d->pair->source, d->pair->destination);
     return;
   }
+  sources = add_source_sockets (d, &fds[n]);
+  n += sources;
   shared = prepare_memory (d, &fds[n]);
   d->beginning = true;
   control_send (d->control, "begin",
-                json_pack ("{s:s, s:I, s:s, s:b, s:b, s:b}", "destination",
+                json_pack ("{s:s, s:I, s:i, s:s, s:b, s:b, s:b}", "destination",
                            d->pair->destination, "block_bytes",
-                           (json_int_t)d->destination->minimum_bytes, "promise",
+                           (json_int_t)d->destination->minimum_bytes,
+                           "source_sockets", sources, "promise",
                            promised ? promised : "no memory", "restart",
                            o->restart, "incremental", o->incremental,
                            "shared_memory", shared),

@@ -51,15 +51,34 @@ drop_sockets (struct session_sockets *sockets)
 {
   for (size_t i = 0; i < sockets->nr_fds; i++)
     close (sockets->fds[i]);
+  for (size_t i = 0; i < sockets->nr_source_fds; i++)
+    close (sockets->source_fds[i]);
   ledger_close (sockets->ledger);
 }
 
-/* The destination sockets that came with the command (R7), and the ledger that
- * is kept of them.  -1 after call_fail.  The last descriptor is something else,
- * and the caller's, where there is a place for it.
+/* The last of the sockets lead to the source.  False: there are not so many,
+ * and one more to the destination.
+ */
+static bool
+split_sockets (struct session_sockets *sockets, uint64_t nr_source)
+{
+  if (nr_source >= sockets->nr_fds)
+    return nr_source == 0;
+  sockets->nr_fds -= nr_source;
+  sockets->nr_source_fds = nr_source;
+  memcpy (sockets->source_fds, &sockets->fds[sockets->nr_fds],
+          nr_source * sizeof *sockets->fds);
+  return true;
+}
+
+/* The destination sockets that came with the command (R7), the ledger that is
+ * kept of them, and so many sockets to the source.  -1 after call_fail.  The
+ * last descriptor is something else, and the caller's, where there is a place
+ * for it.
  */
 static int
-take_sockets (struct call *call, struct session_sockets *sockets, int *last)
+take_sockets (struct call *call, struct session_sockets *sockets,
+              uint64_t nr_source, int *last)
 {
   int fds[PROTOCOL_FDS_MAX];
   size_t n = line_reader_take_fds (&call->client->reader, fds);
@@ -67,13 +86,14 @@ take_sockets (struct call *call, struct session_sockets *sockets, int *last)
   *sockets = (struct session_sockets){ .nr_fds = 0 };
   if (last != NULL)
     *last = n > 0 ? fds[--n] : -1;
-  if (sort_descriptors (sockets, fds, n))
+  if (sort_descriptors (sockets, fds, n) && split_sockets (sockets, nr_source))
     return 0;
   drop_sockets (sockets);
   call_fail (call, "BadArgument",
              "the sockets of the connections to the destination must come "
              "with this command (SCM_RIGHTS), and nothing else but a ledger of "
-             "them, and the shared memory last if \"shared_memory\" is true");
+             "them, as many sockets to the source as \"source_sockets\" says, "
+             "and the shared memory last if \"shared_memory\" is true");
   return -1;
 }
 
@@ -270,17 +290,19 @@ begin_session (struct call *call, struct begun *begun)
   struct session_request request = { .promise = "", .block_bytes = 1 };
   struct session_sockets sockets;
   CLEANUP_CLOSE int memory = -1;
+  uint64_t nr_source = 0;
   bool shared = false;
 
   if (get_destination (call, &request) == -1 ||
       call_string (call, "promise", false, &request.promise) == -1 ||
       call_bool (call, "restart", false, &request.restart) == -1 ||
       call_bool (call, "incremental", false, &request.incremental) == -1 ||
+      call_u64 (call, "source_sockets", false, &nr_source) == -1 ||
       call_bool (call, "shared_memory", false, &shared) == -1)
     return -1;
   if (!may_begin (call, request.destination))
     return -1;
-  if (take_sockets (call, &sockets, shared ? &memory : NULL) == -1)
+  if (take_sockets (call, &sockets, nr_source, shared ? &memory : NULL) == -1)
     return -1;
   if (place_is_remote (call->export) &&
       leads_to_place (call->export, request.destination, sockets.fds[0])) {
@@ -339,7 +361,7 @@ command_lost (struct call *call)
   struct session_sockets sockets;
 
   mirroring_lost (e);
-  if (take_sockets (call, &sockets, NULL) == -1)
+  if (take_sockets (call, &sockets, 0, NULL) == -1)
     return NULL;
   session_replace_sockets (e, &sockets);
   if (owner_record_history (e) == -1)

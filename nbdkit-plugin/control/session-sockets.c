@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "export/export.h"
 #include "export/mirroring.h"
+#include "gaps/linger.h"
 #include "session-sockets.h"
 
 /* A process that dies closes its sockets a little before it is dead. */
@@ -24,6 +25,20 @@ session_sockets_keep (struct export *e, const struct session_sockets *sockets)
   memcpy (s->fds, sockets->fds, sockets->nr_fds * sizeof *sockets->fds);
   s->nr_fds = sockets->nr_fds;
   s->ledger = sockets->ledger;
+  if (sockets->nr_source_fds == 0)
+    return;
+  memcpy (s->source_fds, sockets->source_fds,
+          sockets->nr_source_fds * sizeof *sockets->source_fds);
+  s->nr_source_fds = sockets->nr_source_fds;
+}
+
+void
+session_sockets_leave_source (struct export *e)
+{
+  struct session *s = &e->session;
+
+  linger_add (s->source_fds, s->nr_source_fds, s->process);
+  s->nr_source_fds = 0;
 }
 
 static bool

@@ -19,10 +19,14 @@ struct export;
 struct session_sockets {
   int fds[PROTOCOL_FDS_MAX]; /* owned */
   size_t nr_fds;
-  const struct ledger *ledger; /* a line for each, or NULL; owned */
+  const struct ledger *ledger;      /* a line for each, or NULL; owned */
+  int source_fds[PROTOCOL_FDS_MAX]; /* of connections to this nbdkit; owned */
+  size_t nr_source_fds;
 };
 
-/* They are the session's from now on. */
+/* They are the session's from now on; those to the source only if there are
+ * any.
+ */
 extern void session_sockets_keep (struct export *e,
                                   const struct session_sockets *sockets);
 
@@ -31,6 +35,11 @@ extern void session_sockets_keep (struct export *e,
  */
 extern void session_sockets_give_up (struct export *e,
                                      const struct session_sockets *keep);
+
+/* Those to the source: nbdkit must be able to end them well, whatever becomes
+ * of the migrator.
+ */
+extern void session_sockets_leave_source (struct export *e);
 
 /* How many connections owe an answer to a write that nobody waits for, the
  * mirror counting as one; and for how long, the oldest.

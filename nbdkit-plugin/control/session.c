@@ -212,6 +212,7 @@ session_begin (struct export *e, struct client *client,
     free (destination);
     free (promise);
     session_sockets_give_up (e, NULL);
+    session_sockets_leave_source (e);
     errno = ENOMEM;
     return -1;
   }
@@ -272,6 +273,7 @@ session_end (struct export *e)
   /* First of all: what was written is known only once nothing can be sent. */
   if (!is_done_writing (e))
     session_sockets_give_up (e, NULL);
+  session_sockets_leave_source (e);
   session_state_close_fds (s);
   mirroring_end (
     e); /* or a write could be mirrored, and U, after the next line */

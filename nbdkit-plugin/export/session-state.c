@@ -21,6 +21,9 @@ session_state_close_fds (struct session *s)
   for (size_t i = 0; i < s->nr_fds; i++)
     close (s->fds[i]);
   s->nr_fds = 0;
+  for (size_t i = 0; i < s->nr_source_fds; i++)
+    close (s->source_fds[i]);
+  s->nr_source_fds = 0;
   ledger_close (s->ledger);
   s->ledger = NULL;
   if (s->process != -1)

@@ -40,9 +40,12 @@ struct session {
                           * looked at without the lock, too */
   int fds[PROTOCOL_FDS_MAX]; /* its destination sockets; owned */
   size_t nr_fds;
-  const struct ledger *ledger; /* what it owes on them, or NULL */
-  int process;                 /* its pidfd, or -1 */
-  bool promised;               /* it said that it writes no more */
+  const struct ledger *ledger;      /* what it owes on them, or NULL */
+  int source_fds[PROTOCOL_FDS_MAX]; /* its ends of connections to this nbdkit,
+                                     * for gaps/linger.h; owned */
+  size_t nr_source_fds;
+  int process;   /* its pidfd, or -1 */
+  bool promised; /* it said that it writes no more */
 
   /* What sessions that are over left unanswered (R17). */
   struct old_connections old;

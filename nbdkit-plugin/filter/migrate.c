@@ -27,6 +27,7 @@
 #include "state/directory.h"
 #include "export/export.h"
 #include "gaps/hangup.h"
+#include "gaps/linger.h"
 #include "gaps/quit.h"
 #include "relay/relay.h"
 #include "request.h"
@@ -107,6 +108,7 @@ migrate_cleanup (nbdkit_backend *backend)
 {
   (void)backend;
   control_stop ();
+  linger_stop ();
   quit_watch_join ();
   exports_end ();
   directory_release (export_is_late);
