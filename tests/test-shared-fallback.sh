@@ -112,7 +112,7 @@ start_nbdkit proxy --filter=nocache --filter="$filter" eval \
     while [ \$3 -ge 65536 ] && [ \$4 -ge 1048576 ] &&
           [ \$(ls $tmp/opened | wc -l) -lt 8 ]; do
       i=\$((i + 1))
-      [ \$i -lt 500 ] || { echo EIO in vain >&2; exit 1; }
+      [ \$i -lt 1500 ] || { echo EIO in vain >&2; exit 1; }
       sleep 0.02
     done
     tail -c +\$((\$4 + 1)) $tmp/source | head -c \$3" \

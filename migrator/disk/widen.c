@@ -5,7 +5,8 @@
 #include "disk/disk.h"
 #include "disk/widen.h"
 
-#define CONNECT_US (INT64_C (1) * 1000000)
+/* It waits beside the copying, and nobody for it. */
+#define CONNECT_US (INT64_C (10) * 1000000)
 
 void
 widen_close (struct widening *w)
