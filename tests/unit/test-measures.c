@@ -189,6 +189,30 @@ test_demotions (void)
   CU_ASSERT_EQUAL (mirror_judge (&m, &in), MIRROR_CANNOT);
 }
 
+/* A demotion is one whatever is so by now; one of a mirror that was given up is
+ * not the next one's.
+ */
+static void
+test_demotions_seen (void)
+{
+  struct mirror_input in = { .max_pause_ms = 300, .now_us = 1 };
+  struct mirror m = { 0 };
+
+  mirror_begin (&m, in.now_us);
+  in.state = MIRROR_ON;
+  CU_ASSERT_FALSE (mirror_note (&m, &in));
+  in.demotions++; /* and another disk's is on */
+  CU_ASSERT_TRUE (mirror_note (&m, &in));
+  in.now_us += MIRROR_AGAIN_US;
+  mirror_begin (&m, in.now_us);
+  mirror_end (&m);
+  in.demotions++;
+  CU_ASSERT_FALSE (mirror_note (&m, &in));
+  mirror_begin (&m, in.now_us);
+  CU_ASSERT_FALSE (mirror_note (&m, &in));
+  CU_ASSERT_EQUAL (m.failures, 1);
+}
+
 /* Failures count together only if they come together. */
 static void
 test_good_again (void)
@@ -263,6 +287,7 @@ main (void)
     { "throttle: a step at a time", test_in_time },
     { "mirror: how long it is waited", test_wait_ms },
     { "mirror: demotions", test_demotions },
+    { "mirror: demotions that are seen late", test_demotions_seen },
     { "mirror: good again", test_good_again },
     { "mirror: it does not start", test_no_start },
     { "mirror: it cannot be had", test_cannot },

@@ -7,6 +7,7 @@
 
 #include "unit.h"
 
+#include "policy/measures.h"
 #include "policy/policy.h"
 
 #define MiB (UINT64_C (1024) * 1024)
@@ -360,6 +361,8 @@ test_mirror_slow (void)
   CU_ASSERT_PTR_NOT_NULL (strstr (d.changes[0].reason, "51 ms"));
   CU_ASSERT_PTR_NOT_NULL (strstr (d.changes[0].reason, "100 ms"));
   CU_ASSERT_EQUAL (stuck (&p, &s, 1).nr_changes, 0);
+  policy_forget_failures (&p);
+  CU_ASSERT_EQUAL (stuck (&p, &s, 1).nr_changes, 1); /* asked for again */
   s.destination_us = 49000;
   CU_ASSERT_TRUE (stuck (&p, &s, 1).measures.mirror);
 }
@@ -419,6 +422,166 @@ test_mirror_in_vain (void)
   CU_ASSERT_TRUE (p.measures.throttle >= MiB);
 }
 
+/* What it had in common with the rounds before it was on says nothing. */
+static void
+test_mirror_late (void)
+{
+  struct policy_snapshot s = automatic;
+  struct policy p;
+
+  policy_init (&p);
+  stuck (&p, &s, 3);
+  s.mirror = MIRROR_STARTING;
+  stuck (&p, &s, 3); /* connecting takes its time */
+  s.mirror = MIRROR_ON;
+  CU_ASSERT_EQUAL (stuck (&p, &s, 1).measures.throttle, 0);
+  CU_ASSERT_FALSE (p.throttle_needed);
+}
+
+/* After two demotions the throttle does not wait for the mirror; and once the
+ * mirror works it goes again.
+ */
+static void
+test_throttle_and_mirror (void)
+{
+  struct policy_snapshot s = automatic;
+  struct policy p;
+
+  s.dirty_rate = s.touch_rate = s.redirty_rate = 600 * MiB;
+  s.guest_bytes = 4096 * MiB;
+  policy_init (&p);
+  CU_ASSERT_TRUE (is_mirrored_within (&p, &s, 3));
+  s.demotions++;
+  CU_ASSERT_EQUAL (stuck (&p, &s, 1).measures.throttle, 0);
+  CU_ASSERT_FALSE (p.throttle_needed);
+  CU_ASSERT_TRUE (is_mirrored_within (&p, &s, 10));
+  CU_ASSERT_FALSE (p.throttle_needed);
+  s.demotions++;
+  stuck (&p, &s, 2);
+  CU_ASSERT_TRUE (p.throttle_needed);
+  CU_ASSERT_TRUE (is_mirrored_within (&p, &s, 10));
+  s.mirror = MIRROR_ON;
+  policy_beat (&p, &s);
+  s.remaining_bytes = 500 * MiB; /* a round that shrinks */
+  s.now_us += 1000000;
+  policy_step (&p, &s);
+  CU_ASSERT_FALSE (p.throttle_needed);
+}
+
+/* What is touched counts where hardly anything is clean: what becomes dirty is
+ * next to nothing then.
+ */
+static void
+test_throttle_sees_through (void)
+{
+  struct policy_snapshot s = automatic;
+  struct policy p;
+
+  s.converge = CONVERGE_THROTTLE;
+  s.disk_bytes = 1000 * MiB; /* all of it is dirty */
+  s.dirty_rate = 12 * MiB;
+  s.touch_rate = 600 * MiB;
+  policy_init (&p);
+  CU_ASSERT_TRUE (stuck (&p, &s, 6).measures.throttle > 0);
+}
+
+/* A guest that does not write cannot be made slower. */
+static void
+test_throttle_in_vain (void)
+{
+  struct policy_snapshot s = automatic;
+  struct policy p;
+  unsigned rounds;
+
+  s.converge = CONVERGE_THROTTLE;
+  s.write_rate = 0;
+  s.dirty_rate = s.touch_rate = 100 * MiB;
+  policy_init (&p);
+  for (rounds = 0; rounds < 20; ++rounds)
+    if (stuck (&p, &s, 1).action == POLICY_GIVE_UP)
+      break;
+  CU_ASSERT_TRUE (rounds < 20);
+}
+
+/* Hot chunks wait for the pause only as long as it does not fit, or nobody asks
+ * for it, if they have room there, and not while they are mirrored.
+ */
+static void
+test_hot_last (void)
+{
+  const struct {
+    uint64_t hot_mib, predicted_ms;
+    bool wait, mirror, last;
+  } cases[] = {
+    { 30, 4000, false, false, true },  { 30, 100, true, false, true },
+    { 30, 100, false, false, false },  { 0, 4000, false, false, false },
+    { 38, 4000, false, false, false }, /* half of 75 MiB is 37.5 */
+    { 30, 4000, false, true, false },
+  };
+  size_t i;
+
+  for (i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
+    struct policy_snapshot s = automatic;
+    struct policy_decision d;
+    struct policy p;
+    unsigned rounds = 4; /* one that fits is settled first */
+
+    s.hot_bytes = cases[i].hot_mib * MiB;
+    s.predicted_ms = cases[i].predicted_ms;
+    s.remaining_bytes = 100 * MiB;
+    s.wait = cases[i].wait;
+    s.converge = cases[i].mirror ? CONVERGE_MIRROR : CONVERGE_THROTTLE;
+    policy_init (&p);
+    if (cases[i].mirror)
+      mirror_begin (&p.mirror, s.now_us);
+    do
+      d = policy_step (&p, &s);
+    while (--rounds > 0);
+    CU_ASSERT_EQUAL (d.measures.hot_last, cases[i].last);
+  }
+}
+
+/* The rate slows the rounds; zeroes, which it does not count, go beside. */
+static void
+test_copy_rate (void)
+{
+  struct policy_snapshot s = { .copy_rate = 100 * MiB };
+
+  CU_ASSERT_EQUAL (measures_copy_rate (&s), 100 * MiB);
+  s.rate = 10 * MiB;
+  CU_ASSERT_EQUAL (measures_copy_rate (&s), 10 * MiB);
+  s.pace = 20 * MiB;
+  CU_ASSERT_EQUAL (measures_copy_rate (&s), 20 * MiB);
+  s.rate = 200 * MiB;
+  CU_ASSERT_EQUAL (measures_copy_rate (&s), 100 * MiB);
+}
+
+/* It begins when somebody asks for the end, and is only explained where all is.
+ */
+static void
+test_patience (void)
+{
+  struct policy_snapshot s = automatic;
+  struct policy p;
+
+  s.converge = CONVERGE_OFF;
+  s.max_pause_late_ms = 900;
+  s.patience_ms = 10000;
+  s.wait = true;
+  policy_init (&p);
+  stuck (&p, &s, 30); /* a second each */
+  s.wait = false;
+  CU_ASSERT_EQUAL (policy_beat (&p, &s).measures.max_pause_ms, MAX_PAUSE_MS);
+  s.now_us += 9999999;
+  CU_ASSERT_EQUAL (policy_beat (&p, &s).measures.max_pause_ms, MAX_PAUSE_MS);
+  s.now_us += 1;
+  CU_ASSERT_EQUAL (measures_max_pause_ms (&p, &s), 900);
+  CU_ASSERT_EQUAL (policy_beat (&p, &s).measures.max_pause_ms, 900);
+  s.explain = true;
+  CU_ASSERT_EQUAL (measures_max_pause_ms (&p, &s), MAX_PAUSE_MS);
+  CU_ASSERT_EQUAL (policy_beat (&p, &s).measures.max_pause_ms, MAX_PAUSE_MS);
+}
+
 /* What --converge no longer allows ends at once. */
 static void
 test_converge_changes (void)
@@ -442,6 +605,94 @@ test_converge_changes (void)
   d = policy_beat (&p, &s);
   CU_ASSERT_EQUAL (d.measures.throttle, 0);
   CU_ASSERT_EQUAL (d.nr_changes, 1);
+}
+
+/* Passes in vain count together only if no pause fitted between them. */
+static void
+test_fitted_between (void)
+{
+  struct policy_snapshot s = automatic;
+  struct policy p;
+
+  s.converge = CONVERGE_OFF;
+  policy_init (&p);
+  CU_ASSERT_EQUAL (stuck (&p, &s, FORECAST_PASSES).action, POLICY_ROUND);
+  s.predicted_ms = 100;
+  while (policy_step (&p, &s).action != POLICY_PAUSE)
+    ;
+  s.missed = true;
+  policy_step (&p, &s);
+  s.missed = false;
+  CU_ASSERT_EQUAL (stuck (&p, &s, FORECAST_PASSES).action, POLICY_ROUND);
+}
+
+/* What would have been needed is more than is allowed, whatever was predicted:
+ * pauses that missed their deadline were predicted too short.
+ */
+static void
+test_needed (void)
+{
+  struct policy_snapshot s = automatic;
+  char text[POLICY_REASON_MAX];
+  struct policy p;
+
+  policy_init (&p);
+  s.predicted_ms = 200;
+  policy_needed (&p, &s, text);
+  CU_ASSERT_PTR_NOT_NULL (strstr (text, "600 ms would"));
+  s.predicted_ms = 700;
+  policy_needed (&p, &s, text);
+  CU_ASSERT_PTR_NOT_NULL (strstr (text, "700 ms would"));
+}
+
+/* In the bulk, as long as next to nothing is clean, nobody can know. */
+static void
+test_outlook_in_bulk (void)
+{
+  struct policy_snapshot s = automatic;
+
+  s.touch_rate = s.dirty_rate = 600 * MiB;
+  s.remaining_bytes = s.disk_bytes;
+  CU_ASSERT_EQUAL (policy_outlook (&s).verdict, FORECAST_DIVERGES);
+  s.bulk_end_us = 0;
+  CU_ASSERT_EQUAL (policy_outlook (&s).verdict, FORECAST_UNKNOWN);
+}
+
+/* What is dirty belongs to what guests touch, also if little of it was touched
+ * in this session.
+ */
+static void
+test_outlook_set (void)
+{
+  struct policy_snapshot s = automatic;
+
+  s.touch_rate = s.dirty_rate = s.redirty_rate = 300 * MiB;
+  s.guest_bytes = 100 * MiB;
+  s.remaining_bytes = 1000 * MiB;
+  CU_ASSERT_EQUAL (policy_outlook (&s).set_bytes, 1000 * MiB);
+}
+
+/* It is stricter only once the limit has come to where it was to come. */
+static void
+test_stricter_when_settled (void)
+{
+  struct policy_snapshot s = automatic;
+  struct policy p;
+  unsigned i;
+
+  s.converge = CONVERGE_THROTTLE;
+  s.dirty_rate = s.touch_rate = 600 * MiB;
+  s.guest_bytes = s.disk_bytes;
+  policy_init (&p);
+  stuck (&p, &s, 4);
+  CU_ASSERT_TRUE (p.throttle_needed);
+  s.now_us += THROTTLE_STEP_US;
+  policy_beat (&p, &s);
+  for (i = 0; i < 20; ++i) { /* rounds of 10 ms */
+    s.now_us += 10000;
+    policy_step (&p, &s);
+  }
+  CU_ASSERT_EQUAL (p.throttle.stricter, 0);
 }
 
 /* A pause that fits waits for a moment that is as good as any of late, but not
@@ -532,7 +783,19 @@ main (void)
     { "mirror: not where it is too slow", test_mirror_slow },
     { "mirror: wished again", test_mirror_wished_again },
     { "mirror: in vain", test_mirror_in_vain },
+    { "mirror: late", test_mirror_late },
+    { "throttle: and the mirror", test_throttle_and_mirror },
+    { "throttle: what is touched", test_throttle_sees_through },
+    { "throttle: in vain", test_throttle_in_vain },
+    { "hot chunks last", test_hot_last },
+    { "the copy's speed", test_copy_rate },
+    { "patience", test_patience },
     { "what is allowed changes", test_converge_changes },
+    { "what fitted between", test_fitted_between },
+    { "what would have been needed", test_needed },
+    { "the outlook in the bulk", test_outlook_in_bulk },
+    { "the outlook, of what is dirty", test_outlook_set },
+    { "stricter when it has settled", test_stricter_when_settled },
     { "a local minimum", test_local_minimum },
     { "what was missed", test_missed },
     { "a guest that is too fast", test_outrun },
