@@ -56,6 +56,7 @@ packages_of ()
   ci)
     echo "clang-format        cmd:clang-format"
     echo "shellcheck          cmd:shellcheck"
+    echo "spin                cmd:spin"
     ;;
   *)
     echo "packages.sh: no such list: $1" >&2

@@ -110,6 +110,11 @@ check-kill: check-programs
 	@BUILD=$(abspath $(B)) ROUNDS=$(or $(ROUNDS),200) \
 	  TIMEOUT_FACTOR=20 tests/run.sh test-kill-rounds
 
+# The rules as a model (docs/model/README.md).
+.PHONY: check-model
+check-model:
+	@BUILD=$(abspath $(B)) docs/model/check.sh
+
 demo-build: all $(B)/tests/referee
 demo:
 	@BUILD=$(abspath $(B)) MAKE='$(MAKE)' examples/demo.sh --no-install
@@ -131,7 +136,7 @@ bench-pause: all $(bin_tools)
 
 .PHONY: check-shell check-spdx check-layers check-rules check-policy lint
 sh_files = $(wildcard .ci/run tests/*.sh tests/*/*.sh examples/*.sh \
-             examples/*/*.sh findings/*.sh)
+             examples/*/*.sh findings/*.sh docs/*/*.sh)
 sh_sourced = $(filter-out tests/test-%,$(wildcard tests/*.sh tests/*/*.sh \
                findings/common.sh))
 check-shell: $(patsubst %,$(B)/shell/%.ok,$(sh_files))
