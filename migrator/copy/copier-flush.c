@@ -35,6 +35,20 @@ some_flush_pending (const struct copier *c)
   return c->flushes > 0 || c->flushes_beside > 0;
 }
 
+/* One over a connection that has written nothing, and was closed for being idle
+ * just then, can be sent over another one.  If the server itself has gone, that
+ * is a new one, of which the filter was told: the epoch is another one then
+ * (R6a), and this flush counts for nothing.
+ */
+static bool
+send_again (const struct flush *f)
+{
+  if (!f->owed || f->io.error == 0 || !f->io.lost)
+    return false;
+  f->c->owed_due = true;
+  return true;
+}
+
 static void
 flush_ended (struct io *io)
 {
@@ -43,9 +57,11 @@ flush_ended (struct io *io)
 
   if (us > f->c->flush_us)
     f->c->flush_us = us;
-  note_flush (f);
-  f->c->flushes--;
   f->c->flushes_sent--;
+  if (!send_again (f)) {
+    note_flush (f);
+    f->c->flushes--;
+  }
   f->c->flushing &= some_flush_pending (f->c);
   small_free (&f->c->smalls, f);
 }
@@ -75,17 +91,16 @@ write_back_ended (struct io *io)
 }
 
 static void
-send_flush (struct copier *c, struct connection *conn)
+send_flush (struct copier *c, struct connection *conn, bool owed)
 {
   struct flush *f = small_new (&c->smalls, sizeof *f);
 
   if (f == NULL)
     abort (); /* a few dozen bytes; there is no way on from here */
   f->c = c;
+  f->owed = owed;
   f->begun_us = loop_now_us ();
   f->io.ended = flush_ended;
-  conn->flush_due = false;
-  conn->written = false; /* what is unanswered says that it is, when it ends */
   c->flushes_sent++;
   connection_flush (conn, &f->io);
 }
@@ -111,6 +126,19 @@ may_flush (const struct copier *c, const struct connection *conn)
   return c->flushes_sent < n / 2 || !is_copying (c);
 }
 
+/* 'written' stays: if this one is lost, what was written meanwhile is owed. */
+static bool
+feed_owed (struct copier *c)
+{
+  struct connection *conn = endpoint_idle (c->destination, UINT_MAX, UINT_MAX);
+
+  if (!c->owed_due || conn == NULL || !may_flush (c, conn))
+    return false;
+  c->owed_due = false;
+  send_flush (c, conn, true);
+  return true;
+}
+
 bool
 feed_flushes (struct copier *c)
 {
@@ -122,10 +150,12 @@ feed_flushes (struct copier *c)
 
     if (!conn->flush_due || !may_flush (c, conn))
       continue;
-    send_flush (c, conn);
+    conn->flush_due = false;
+    conn->written = false; /* what is unanswered says that it is, at its end */
+    send_flush (c, conn, false);
     progress = true;
   }
-  return progress;
+  return feed_owed (c) || progress;
 }
 
 /* Not reported: 'written' stays. */
@@ -162,6 +192,9 @@ copier_flush (struct copier *c)
     conn->flush_due = true;
     c->flushes++;
   }
+  c->owed_due = c->owes_flush && c->flushes == 0;
+  c->flushes += c->owed_due;
+  c->owes_flush = false;
   c->flushing = some_flush_pending (c);
 }
 

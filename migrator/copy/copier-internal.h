@@ -90,7 +90,10 @@ struct copier {
   struct copier_stats stats;
   unsigned flushes; /* due or under way, of the one that counts */
   unsigned flushes_sent;
-  bool flushing;         /* it waits for those, and for those beside */
+  bool owes_flush; /* also if nothing was written; over which connection is all
+                      the same */
+  bool owed_due;   /* that one is to be sent */
+  bool flushing;   /* it waits for those, and for those beside */
   uint64_t flush_us;     /* the longest request of it */
   struct fastest writes; /* of data */
   bool flush_failed;     /* any, ever */
@@ -101,6 +104,7 @@ struct copier {
 
 struct flush {
   struct io io;
+  bool owed;
   int64_t begun_us;
   struct copier *c;
 };

@@ -512,33 +512,16 @@ fill_pad (struct job *job)
 }
 
 /* What was read back may be in the server's cache only, written late by a
- * connection that is gone: the next flush has to be a real one (R17).  False:
- * there is no connection just now (renew.c).
+ * connection that is gone: the next flush has to be a real one (R17).  Chunk
+ * by chunk: a guest's write to one of them says nothing of the others.
  */
-static bool
-owe_flush (const struct endpoint *e)
-{
-  struct connection *conn = endpoint_idle (e, UINT_MAX, UINT_MAX);
-
-  if (conn == NULL && e->nr_connections > 0)
-    conn = e->connections[0];
-  if (conn == NULL)
-    return false;
-  conn->written = true;
-  return true;
-}
-
-/* Chunk by chunk: a guest's write to one of them says nothing of the others. */
 static void
 end_compare (struct job *job)
 {
   const uint64_t chunk = job->c->options.chunk_bytes;
   uint64_t at, n;
 
-  if (!owe_flush (job->c->destination)) {
-    job_end (job, COPY_FAILED);
-    return;
-  }
+  job->c->owes_flush = true;
   for (at = 0; at < job->length; at += n) {
     n = job->length - at < chunk ? job->length - at : chunk;
     copier_part_ended (job->c, job->offset + at, n,

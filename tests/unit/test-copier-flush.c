@@ -24,6 +24,7 @@ static struct endpoint *from, *to;
 static struct copier *copier;
 static char cue[80];
 static unsigned done;
+static enum copy_outcome expected;
 
 static void
 ended (void *opaque, uint64_t offset, uint64_t length,
@@ -32,7 +33,7 @@ ended (void *opaque, uint64_t offset, uint64_t length,
   (void)opaque;
   (void)offset;
   (void)length;
-  CU_ASSERT_EQUAL (outcome, COPY_DONE);
+  CU_ASSERT_EQUAL (outcome, expected);
   done++;
 }
 
@@ -74,6 +75,8 @@ begin (void)
   };
   char args[128];
 
+  done = 0;
+  expected = COPY_DONE;
   loop_init (&loop);
   bucket_init (&bucket, 0, loop_now_us ());
   server_init (&source, DISK_BYTES, 'S');
@@ -113,15 +116,21 @@ run_once (void)
 
 /* An upper bound, not a time to wait. */
 static bool
-flush_ends (void)
+ends_well (void)
 {
   unsigned tries = SERVER_TRIES;
   bool ok;
 
-  copier_flush (copier);
   while (copier_flushing (copier, &ok) && tries-- > 0)
     run_once ();
   return !copier_flushing (copier, &ok) && ok;
+}
+
+static bool
+flush_ends (void)
+{
+  copier_flush (copier);
+  return ends_well ();
 }
 
 static void
@@ -149,11 +158,80 @@ test_overtaken_write (void)
   end ();
 }
 
+/* ---- A flush that is owed for what was read back ------------------------- */
+
+static void
+read_back (void)
+{
+  expected = COPY_DIFFERENT;
+  done = 0;
+  CU_ASSERT_EQUAL (copier_add_compare (copier, 0, CHUNK_BYTES), 0);
+  while (done == 0)
+    run_once ();
+}
+
+static void
+close_idle (void)
+{
+  shutdown (connection_socket (to->connections[0]), SHUT_RDWR);
+}
+
+/* As renew.c does it. */
+static void
+connect_again (void)
+{
+  const struct connection_options none = { 0 };
+  struct connection *coming;
+  char *why = NULL;
+
+  while (connection_alive (to->connections[0]))
+    run_once ();
+  CU_ASSERT_PTR_NULL (endpoint_lost (to));
+  why = endpoint_drop_broken (to);
+  CU_ASSERT_PTR_NOT_NULL (why);
+  free (why);
+  coming = connection_begin (&loop, to->uri, &none, &why);
+  CU_ASSERT_PTR_NOT_NULL_FATAL (coming);
+  while (!connection_has_come (coming))
+    run_once ();
+  endpoint_add (to, coming);
+}
+
+static void
+test_closed_before_the_flush (void)
+{
+  bool ok;
+
+  begin ();
+  read_back ();
+  close_idle ();
+  connect_again ();
+  copier_flush (copier);
+  CU_ASSERT_TRUE (copier_flushing (copier, &ok));
+  CU_ASSERT_TRUE (ends_well ());
+  end ();
+}
+
+/* And that is noticed when it is sent. */
+static void
+test_closed_at_the_flush (void)
+{
+  begin ();
+  read_back ();
+  close_idle ();
+  copier_flush (copier);
+  connect_again ();
+  CU_ASSERT_TRUE (ends_well ());
+  end ();
+}
+
 int
 main (void)
 {
   CU_TestInfo tests[] = {
     { "a flush overtakes a write", test_overtaken_write },
+    { "closed before an owed flush", test_closed_before_the_flush },
+    { "closed at an owed flush", test_closed_at_the_flush },
     CU_TEST_INFO_NULL,
   };
 
