@@ -48,6 +48,19 @@ struct room_waiter {
   struct room_waiter *next;
 };
 
+/* A record of the log that was sent by a replay and not answered. */
+struct sent_record {
+  uint64_t cursor; /* rises in the order of the log */
+  uint64_t offset, length;
+};
+
+/* Those of replays that were lost on the way; 'all': there are others. */
+struct unknown_records {
+  struct sent_record v[4 * BATCH_MAX];
+  unsigned n;
+  bool all;
+};
+
 struct relay {
   struct remote remote; /* 'up': requests pass */
   char *uri;            /* L: changes only while held */
@@ -78,12 +91,12 @@ struct relay {
   bool is_unknown;            /* the keeper's: or that that is not known; both
                                  since it was lost, or was back */
   unsigned range_waiters;     /* L */
-  bool replay_unknown;        /* the keeper's: a replay was lost on the way */
-  bool restoring;             /* L: the rest of an earlier one is in the log */
-  int64_t quiet_until_ms;     /* constant: nothing is sent again before */
-  uint64_t rest_bytes;        /* constant: of the disk, in that rest */
-  bool rest_refused;          /* the keeper's: that was said */
-  int64_t up_ms;              /* L: since when it is up */
+  struct unknown_records unknown_records; /* the keeper's */
+  bool restoring;         /* L: the rest of an earlier one is in the log */
+  int64_t quiet_until_ms; /* constant: nothing is sent again before */
+  uint64_t rest_bytes;    /* constant: of the disk, in that rest */
+  bool rest_refused;      /* the keeper's: that was said */
+  int64_t up_ms;          /* L: since when it is up */
 
   struct mend *mends;  /* L */
   pthread_cond_t mend; /* for the mender */

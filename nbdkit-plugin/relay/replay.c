@@ -5,14 +5,18 @@
  * server may reorder what is in flight.  The flush at the end proves that the
  * destination works again, and empties the log.
  *
- * If a replay is itself lost, its writes are of unknown outcome (R17), and an
- * early record landing late would undo a later one.  So the next replay first
- * waits until a flush was answered and the grace period is over.
+ * If a replay is itself lost, what it had sent and got no answer to is of
+ * unknown outcome (R17).  Landing late it brings what is there already, unless
+ * something newer was written to the same place.  So guests' writes wait there
+ * for the grace period, as they do after a request that was lost; and the next
+ * replay, before it sends a later record of the same place, waits until a flush
+ * was answered and that period is over.
  */
 
 #include <string.h>
 
 #include "base/clock.h"
+#include "cleanup.h"
 #include "internal.h"
 
 struct replay {
@@ -21,8 +25,60 @@ struct replay {
   struct view view;
   struct batch batch;
   uint64_t records;
+  uint64_t cursor;                    /* of the present one */
+  struct sent_record sent[BATCH_MAX]; /* not answered yet */
+  unsigned nr_sent;
   bool failed; /* the server refused something */
 };
+
+/* ---- What is unknown ---------------------------------------------------- */
+
+/* L.  False: there is no memory for that. */
+static bool
+suspect (struct relay *r, const struct sent_record *s)
+{
+  struct range_node node;
+
+  range_lock_enter (&r->ranges, &node, s->offset, s->length);
+  if (range_lock_leave_suspect (&r->ranges, &node, RANGE_NEVER) == 0)
+    return true;
+  range_lock_leave (&r->ranges, &node);
+  return false;
+}
+
+static void
+note_unknown (struct replay *p)
+{
+  struct relay *r = p->relay;
+  struct unknown_records *u = &r->unknown_records;
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->remote.lock);
+
+  for (unsigned i = 0; i < p->nr_sent; ++i) {
+    if (u->n == sizeof u->v / sizeof u->v[0] || !suspect (r, &p->sent[i]))
+      u->all = true;
+    else
+      u->v[u->n++] = p->sent[i];
+  }
+}
+
+/* Whether an earlier record of the same place may still land. */
+static bool
+would_be_undone (const struct replay *p, const struct log_entry *e)
+{
+  const struct unknown_records *u = &p->relay->unknown_records;
+
+  for (unsigned i = 0; i < u->n; ++i) {
+    const struct sent_record *s = &u->v[i];
+
+    if (s->cursor < p->cursor && s->offset < e->offset + e->length &&
+        e->offset < s->offset + s->length)
+      return true;
+  }
+  return false;
+}
+
+/* ---- Sending --------------------------------------------------------------
+ */
 
 /* The records in the batch.  REMOTE_LOST, or 0. */
 static int
@@ -36,7 +92,20 @@ send_batch (struct replay *p)
   result = batch_wait (&p->relay->remote, &p->batch);
   if (result > 0)
     p->failed = true;
-  return result == REMOTE_LOST ? REMOTE_LOST : 0;
+  if (result == REMOTE_LOST)
+    return REMOTE_LOST;
+  p->nr_sent = 0;
+  return 0;
+}
+
+static void
+note_sent (struct replay *p, const struct log_entry *e)
+{
+  p->sent[p->nr_sent++] = (struct sent_record){
+    .cursor = p->cursor,
+    .offset = e->offset,
+    .length = e->length,
+  };
 }
 
 static int
@@ -106,6 +175,7 @@ send_alone (struct replay *p, const struct log_entry *e)
 
   if (result != 0)
     return result;
+  note_sent (p, e);
   if (e->kind == LOG_ZERO)
     result = remote_transfer_zero (&p->relay->remote, &p->view, p->connection,
                                    e->flags, e->offset, e->length, unknown);
@@ -114,7 +184,33 @@ send_alone (struct replay *p, const struct log_entry *e)
                               &model, NULL, unknown);
   if (result > 0)
     p->failed = true;
-  return result == REMOTE_LOST ? REMOTE_LOST : 0;
+  if (result == REMOTE_LOST)
+    return REMOTE_LOST;
+  p->nr_sent = 0;
+  return 0;
+}
+
+/* Let writes of an earlier replay land that may still be on their way. */
+static int
+wait_for_stragglers (struct replay *p)
+{
+  struct relay *r = p->relay;
+  int result = send_batch (p);
+  int64_t until;
+
+  if (result == 0)
+    result = send_flush (p);
+  if (result != 0)
+    return result;
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->remote.lock);
+  until = clock_ms () + relay_grace_ms (r);
+  while (!r->remote.stopping && !p->connection->lost && clock_ms () < until)
+    remote_wait_changed (&r->remote);
+  if (r->remote.stopping || p->connection->lost)
+    return REMOTE_LOST;
+  r->unknown_records.n = 0;
+  r->unknown_records.all = false;
+  return 0;
 }
 
 static int
@@ -126,14 +222,19 @@ send_record (struct replay *p, const struct log_entry *e)
 
   if (e->kind == LOG_TRIM && !d->can_trim)
     return 0;
+  if (would_be_undone (p, e))
+    result = wait_for_stragglers (p);
+  if (result != 0)
+    return result;
   if (!is_one_command (&p->relay->remote, d, e))
     return send_alone (p, e);
   if (p->batch.n == BATCH_MAX || overlaps_batch (&p->batch, e))
     result = send_batch (p);
-  if (result == 0)
-    batch_add (&p->batch, cmd.kind, cmd.flags, cmd.offset, cmd.length,
-               cmd.data);
-  return result;
+  if (result != 0)
+    return result;
+  note_sent (p, e);
+  batch_add (&p->batch, cmd.kind, cmd.flags, cmd.offset, cmd.length, cmd.data);
+  return 0;
 }
 
 static int
@@ -152,29 +253,10 @@ send_log (struct replay *p)
     if (!more)
       break;
     ++p->records;
+    p->cursor = cursor;
     result = send_record (p, &entry);
   }
   return result == 0 ? send_batch (p) : result;
-}
-
-/* Let writes of an earlier replay land that may still be on their way. */
-static int
-wait_for_stragglers (struct replay *p)
-{
-  struct relay *r = p->relay;
-  int result = send_flush (p);
-  int64_t until;
-
-  if (result != 0)
-    return result;
-  pthread_mutex_lock (&r->remote.lock);
-  until = clock_ms () + relay_grace_ms (r);
-  while (!r->remote.stopping && !p->connection->lost && clock_ms () < until)
-    remote_wait_changed (&r->remote);
-  if (r->remote.stopping || p->connection->lost)
-    result = REMOTE_LOST;
-  pthread_mutex_unlock (&r->remote.lock);
-  return result;
 }
 
 static int
@@ -186,13 +268,13 @@ replay (struct replay *p)
 
   if (r->restoring)
     result = relay_rest_wait (r, p->connection);
-  if (result == 0 && r->replay_unknown)
+  if (result == 0 && r->unknown_records.all)
     result = wait_for_stragglers (p);
   if (result == 0)
     result = send_log (p);
   if (result != 0) {
     if (p->batch.unknown)
-      r->replay_unknown = true;
+      note_unknown (p);
     return result;
   }
 
@@ -200,11 +282,8 @@ replay (struct replay *p)
   mark = relay_log_flush_begin (r->log);
   pthread_mutex_unlock (&r->remote.lock);
   result = send_flush (p);
-  if (result != 0) {
-    if (p->records > 0)
-      r->replay_unknown = true;
-    return result;
-  }
+  if (result != 0)
+    return result; /* all records were answered */
   /* An earlier process acknowledged it: it stays where it is kept. */
   if (p->failed && r->restoring)
     return REMOTE_LOST;
@@ -212,7 +291,7 @@ replay (struct replay *p)
   pthread_mutex_lock (&r->remote.lock);
   relay_log_flush_end (r->log, mark);
   r->replayed += p->records;
-  r->replay_unknown = false;
+  r->unknown_records.n = 0; /* those places are suspect still */
   if (p->failed) {
     owed_error_raise (r->options.owed, NULL);
     witness_flush_failed (&r->witnesses);

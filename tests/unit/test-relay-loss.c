@@ -568,12 +568,12 @@ bring_back (const struct server *s, uint8_t *image)
 }
 
 static void
-wait_until_read_from (const char *log)
+wait_until_logged (const char *log, const char *what)
 {
-  char command[128];
+  char command[160];
   unsigned tries = SERVER_TRIES;
 
-  snprintf (command, sizeof command, "grep -q ' Read ' %s", log);
+  snprintf (command, sizeof command, "grep -q ' %s ' %s", what, log);
   while (system (command) != 0 && --tries > 0)
     server_pause ();
   CU_ASSERT_NOT_EQUAL (tries, 0);
@@ -617,7 +617,7 @@ test_not_read (void)
   CU_ASSERT (file_is_zero (&s));
 
   server_start (&s, hangs);
-  wait_until_read_from (log);
+  wait_until_logged (log, "Read");
   server_stop (&s, SIGKILL);
   CU_ASSERT (file_is_zero (&s));
 
@@ -733,6 +733,112 @@ test_two_behind_an_address (void)
   server_stop (&other, SIGKILL);
   unlink (other.file);
   server_destroy (&s);
+}
+
+/* ---- A replay that is lost on the way --------------------------------------
+ */
+
+#define HOUR_MS (3600 * 1000)
+
+struct interrupted {
+  struct relay_options options;
+  struct server server;
+  struct relay *relay;
+  char log[64], cue[64];
+};
+
+/* The log's second record was sent again, and the server was gone before it had
+ * answered that one.  It takes an hour until that cannot land any more.
+ */
+static void
+begin_interrupted (struct interrupted *t, bool newer)
+{
+  struct server *s = &t->server;
+  uint8_t block[4096];
+  char args[256];
+
+  t->options = new_options ();
+  t->options.grace_ms = HOUR_MS;
+  server_init (s, FILE_BYTES, FILL);
+  snprintf (t->log, sizeof t->log, "%.40s/log", s->dir);
+  snprintf (t->cue, sizeof t->cue, "%.40s/cue", s->dir);
+  snprintf (args, sizeof args, "--filter=log logfile=%s dawdle=%s", t->log,
+            t->cue);
+  server_start (s, NULL);
+  t->relay = open_relay (s, &t->options);
+  memset (block, 'R', sizeof block);
+  CU_ASSERT_EQUAL (relay_write (t->relay, block, sizeof block, 8192, 0, NULL),
+                   0);
+  memset (block, 'S', sizeof block);
+  CU_ASSERT_EQUAL (relay_write (t->relay, block, sizeof block, 0, 0, NULL), 0);
+  if (newer) {
+    memset (block, 'T', sizeof block);
+    CU_ASSERT_EQUAL (relay_write (t->relay, block, sizeof block, 0, 0, NULL),
+                     0);
+  }
+  server_stop (s, SIGKILL);
+  wait_until_lost (t->relay, 1);
+  server_start (s, args);
+  wait_until_logged (t->log, "Write id=2");
+  server_stop (s, SIGKILL);
+  unlink (t->log);
+}
+
+static void
+end_interrupted (struct interrupted *t)
+{
+  relay_close (t->relay);
+  unlink (t->log);
+  unlink (t->cue);
+  server_destroy (&t->server);
+}
+
+static void
+add_unknown (void *opaque, uint64_t offset, uint64_t length, int64_t left_ms)
+{
+  uint64_t *bytes = opaque;
+
+  (void)left_ms;
+  CU_ASSERT (offset + length <= 12288);
+  *bytes += length;
+}
+
+/* Only writes to that place wait. */
+static void
+test_interrupted_replay (void)
+{
+  struct interrupted t;
+  uint8_t block[4096];
+  uint64_t bytes = 0;
+
+  begin_interrupted (&t, false);
+  server_start (&t.server, NULL);
+  wait_until_up (t.relay, true);
+  expect_byte (t.relay, 'S');
+  memset (block, 'U', sizeof block);
+  CU_ASSERT_EQUAL (relay_write (t.relay, block, sizeof block, 65536, 0, NULL),
+                   0);
+  expect_flush (t.relay, NULL, 0);
+  relay_unknown (t.relay, add_unknown, &bytes);
+  CU_ASSERT (bytes >= 4096);
+  end_interrupted (&t);
+}
+
+/* A newer one in the log is not sent again before the older cannot land. */
+static void
+test_interrupted_and_newer (void)
+{
+  struct interrupted t;
+  char args[160];
+
+  begin_interrupted (&t, true);
+  snprintf (args, sizeof args, "--filter=log logfile=%s", t.log);
+  server_start (&t.server, args);
+  wait_until_logged (t.log, "Flush");
+  CU_ASSERT_FALSE (status_of (t.relay).up);
+  snprintf (args, sizeof args, "test $(grep -c ' Write id=' %s) -eq 2", t.log);
+  CU_ASSERT_EQUAL (system (args), 0);
+  end_interrupted (&t);
 }
 
 /* ---- Away for too long ------------------------------------------------- */
@@ -1494,6 +1600,8 @@ main (void)
     { "cannot be recognised", test_not_read },
     { "recognised in large blocks", test_large_blocks },
     { "two disks behind an address", test_two_behind_an_address },
+    { "a replay that is interrupted", test_interrupted_replay },
+    { "and something newer in the log", test_interrupted_and_newer },
     { "away for too long", test_away },
     { "became unfit", test_unfit },
     { "a slow write is waited for", test_slow_write },
