@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# timeout: 120
 #
 # A proxy that ends tells the next one whether something that was sent may still
 # land (R17): by its lock file, as one that is killed does.  Then nothing is copied
