@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# timeout: 90
 #
 # A longer pause is allowed after some time only (--max-pause-late, --patience):
 # it is told, and the pause is one that would not have fitted before.
