@@ -6,8 +6,9 @@
  *
  * So at last there are rounds with nothing beside them, one right after the
  * other: each copies what was written during the one before, takes a fraction
- * of its time, and leaves a fraction of what it left.  A flush comes first, so
- * that the one in the pause has as little to do as can be.
+ * of its time, and leaves a fraction of what it left.  A flush comes first,
+ * beside the copying (converge.c), so that the one in the pause has as little
+ * to do as can be.
  */
 
 #include "run/approach.h"
@@ -15,25 +16,15 @@
 #include "run/migration.h"
 #include "run/pass.h"
 
-/* Each halves what is dirty, at least: 8 make of a round of a second one of 4
- * ms.
+/* As long as each leaves at most so much of what the one before has left.  All
+ * of them together take no more than four times as long as the first one.
  */
-#define ROUNDS 8
+#define LEFT_PERCENT 75
 
-/* A flush after which next to nothing was written says nothing of the one in
- * the pause.
+/* Of a second of writing ten leave less than 60 ms, and half of that or less
+ * where the copy is not as slow as could be.
  */
-static int
-flush (struct migration *m)
-{
-  const uint64_t before_us = m->flush_us;
-
-  if (pass_flush (m) == -1)
-    return -1;
-  if (m->flush_us < before_us)
-    m->flush_us = before_us;
-  return 0;
-}
+#define ROUNDS 10
 
 /* A rate makes these rounds longer than the pause, which does not obey it. */
 static bool
@@ -41,7 +32,8 @@ is_worth_it (const struct migration *m, uint64_t before)
 {
   const uint64_t remaining = pass_remaining (m);
 
-  return m->disks.bucket.rate == 0 && remaining > 0 && remaining <= before / 2;
+  return m->disks.bucket.rate == 0 && remaining > 0 &&
+         remaining <= before / 100 * LEFT_PERCENT;
 }
 
 int
@@ -50,7 +42,7 @@ approach (struct migration *m)
   uint64_t before = UINT64_MAX;
   unsigned n;
 
-  if (flush (m) == -1 || converge_predict (m) == -1)
+  if (converge_predict (m) == -1)
     return -1;
   for (n = 0; n < ROUNDS && is_worth_it (m, before); ++n) {
     before = pass_remaining (m);

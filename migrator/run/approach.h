@@ -6,10 +6,10 @@
 
 struct migration;
 
-/* Flush the destinations and copy what has become dirty, over and over, as long
- * as that leaves less and less; the pause is predicted anew then.  Nothing may
- * be leased (rounds_stop), nor is anything afterwards.  -1 with
- * m->disks.failure, or if the migration has stopped.
+/* Copy what has become dirty, over and over, as long as that leaves less and
+ * less; the pause is predicted anew then.  Nothing may be leased (rounds_stop),
+ * nor is anything afterwards.  -1 with m->disks.failure, or if the migration
+ * has stopped.
  */
 extern int approach (struct migration *m);
 

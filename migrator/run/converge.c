@@ -330,10 +330,12 @@ was_copied (struct migration *m)
 static enum cut_over
 attempt (struct migration *m)
 {
-  if (!liveness_prove (m) || !was_copied (m) || !rounds_stop (m))
+  if (!liveness_prove (m) || !was_copied (m))
     return m->disks.failure.stop == STOP_NO ? CUT_WISHED : CUT_FAILED;
   migrate_enter (m, PHASE_FINAL);
-  if (approach (m) == -1)
+  /* With a rate a whole round may take long. */
+  if ((m->disks.bucket.rate == 0 && next_round (m) == -1) || !rounds_stop (m) ||
+      approach (m) == -1)
     return CUT_FAILED;
   if (!fits (m))
     return CUT_MISSED; /* counted: it may be so again and again */
