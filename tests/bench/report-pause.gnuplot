@@ -17,7 +17,7 @@ set xrange [0.1:1000]
 set yrange [0:103]
 set xlabel "ms"
 set ylabel "% of cut-overs not longer"
-set key top left
+set key bottom right
 array colours[4] = ["#4477aa", "#cc3311", "#ee7733", "#009988"]
 do for [load in loads] {
   set title load
