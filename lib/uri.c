@@ -311,6 +311,23 @@ uri_is_local (const char *uri)
 }
 
 char *
+uri_of_socket (const char *path, const char *export_name)
+{
+  char *uri = NULL;
+  size_t size;
+  FILE *fp = open_memstream (&uri, &size);
+
+  if (fp == NULL)
+    return NULL;
+  fprintf (fp, "nbd+unix:///%s?socket=", export_name);
+  write_encoded (fp, path);
+  if (fclose (fp) == 0)
+    return uri;
+  free (uri);
+  return NULL;
+}
+
+char *
 uri_of_local (const char *source)
 {
   CLEANUP_FREE char *name = uri_export_name (source);

@@ -48,6 +48,11 @@ extern bool uri_tcp_address (const char *uri, char **host, char **port);
 
 extern bool uri_is_local (const char *uri);
 
+/* The URI of an export whose name needs no encoding, behind a Unix socket.  The
+ * caller frees it.  NULL: no memory.
+ */
+extern char *uri_of_socket (const char *path, const char *export_name);
+
 /* The URI of that export, beside the default export that 'source' asks for. The
  * caller frees it.  NULL with errno set: EINVAL if it asks for another one.
  */

@@ -9,6 +9,7 @@
 #include "cleanup.h"
 #include "command-mirror.h"
 #include "export/mirroring.h"
+#include "gaps/hangup.h"
 #include "uri.h"
 
 #define MAX_MS_DEFAULT 100
@@ -20,6 +21,31 @@ default_ms (void)
                                              : MAX_MS_DEFAULT;
 }
 
+/* As the migrator does, the mirror writes to the local image by NBD: so a
+ * plugin that hangs is waited for no longer than another destination.  -1 after
+ * call_fail; *uri may be NULL: it is not needed.
+ */
+static int
+local_uri (struct call *call, char **uri)
+{
+  const char *path = hangup_listener_path ();
+
+  *uri = NULL;
+  if (!uri_is_local (call->export->session.destination))
+    return 0;
+  if (path == NULL)
+    call_fail (call, "Unsupported",
+               "mirror: the proxy listens on no Unix socket, by which it could "
+               "write to its local image as well");
+  else {
+    *uri = uri_of_socket (path, URI_LOCAL_EXPORT);
+    if (*uri != NULL)
+      return 0;
+    call_fail (call, "Failed", "mirror: no memory");
+  }
+  return -1;
+}
+
 /* No session has a guest wait for longer than migrate-max-gate (R8).  The
  * answer is given at once; 'status' tells what becomes of it.
  */
@@ -28,6 +54,7 @@ command_mirror (struct call *call)
 {
   struct export *e = call->export;
   uint64_t max_ms = default_ms ();
+  CLEANUP_FREE char *uri = NULL;
   bool enabled;
 
   if (call_bool (call, "enabled", true, &enabled) == -1 ||
@@ -45,11 +72,9 @@ command_mirror (struct call *call)
   if (e->session.last_end != RECORD_END_NONE)
     return call_fail (call, "BadArgument",
                       "mirror: the migration is committed already");
-  if (uri_is_local (e->session.destination))
-    return call_fail (call, "Unsupported",
-                      "mirror: guests' writes cannot go to the local image "
-                      "as well");
-  if (mirroring_enable (e, max_ms) == 0)
+  if (local_uri (call, &uri) == -1)
+    return NULL;
+  if (mirroring_enable (e, uri, max_ms) == 0)
     return json_object ();
   if (errno == EBUSY)
     return call_fail (call, "Busy",

@@ -8,6 +8,7 @@
 #include "cleanup.h"
 #include "export.h"
 #include "mirroring.h"
+#include "uri.h"
 
 #define SLICE_MS 50 /* of a wait: how often the peer is looked at */
 
@@ -63,17 +64,18 @@ is_idle (struct export *e)
 }
 
 static struct mirror *
-new_mirror (struct export *e)
+new_mirror (struct export *e, const char *local_uri)
 {
+  const bool local = uri_is_local (e->session.destination);
   struct mirror_options options = {
-    .uri = e->session.destination,
+    .uri = local ? local_uri : e->session.destination,
     .disk_bytes = e->disk_bytes,
     .unheard_ms = config.network_timeout_ms,
     .peer_bytes = sizeof options.peer,
     .user = { .set = set, .lost = lost, .delayed = delayed, .opaque = e },
   };
 
-  if (e->session.nr_fds == 0 ||
+  if (local || e->session.nr_fds == 0 ||
       getpeername (e->session.fds[0], (struct sockaddr *)&options.peer,
                    &options.peer_bytes) == -1)
     options.peer_bytes = 0;
@@ -81,7 +83,7 @@ new_mirror (struct export *e)
 }
 
 int
-mirroring_enable (struct export *e, unsigned max_ms)
+mirroring_enable (struct export *e, const char *local_uri, unsigned max_ms)
 {
   struct mirror_status s = { .over = true };
 
@@ -93,7 +95,7 @@ mirroring_enable (struct export *e, unsigned max_ms)
       return -1;
     }
     mirroring_free (e);
-    set_mirror (e, new_mirror (e));
+    set_mirror (e, new_mirror (e, local_uri));
     if (e->mirror == NULL) {
       errno = ENOMEM;
       return -1;

@@ -27,10 +27,12 @@ struct mirroring_status {
  * except where it says otherwise.
  */
 
-/* To the destination of the session.  -1 with errno EBUSY: something of an
+/* To the destination of the session; if that is the local image, by this URI,
+ * and otherwise "local_uri" may be NULL.  -1 with errno EBUSY: something of an
  * earlier session is not answered; ENOMEM.
  */
-extern int mirroring_enable (struct export *e, unsigned max_ms);
+extern int mirroring_enable (struct export *e, const char *local_uri,
+                             unsigned max_ms);
 extern void mirroring_disable (struct export *e);
 
 /* The migrator has lost its connections: the destination may be another one. */

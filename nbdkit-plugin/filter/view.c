@@ -49,12 +49,16 @@ view_open (nbdkit_backend *backend, int readonly)
   return NULL;
 }
 
-/* Whether it is the process of the session that moves the disk here. */
+/* Whether it is the process of the session that moves the disk here, or the
+ * mirror, which is in this process, while there is such a session.
+ */
 static bool
 may_write (const struct handle *h)
 {
-  return h->peer_pid ==
-         __atomic_load_n (&h->export->local.writer, __ATOMIC_SEQ_CST);
+  const int64_t writer =
+    __atomic_load_n (&h->export->local.writer, __ATOMIC_SEQ_CST);
+
+  return writer != 0 && (h->peer_pid == writer || h->peer_pid == getpid ());
 }
 
 static void

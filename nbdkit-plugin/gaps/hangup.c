@@ -156,3 +156,13 @@ hangup_guests (void)
 {
   for_each_fd (hang_up, 0);
 }
+
+const char *
+hangup_listener_path (void)
+{
+  for (size_t i = 0; i < nr_listeners; i++)
+    if (listeners[i].any.sa_family == AF_UNIX &&
+        listeners[i].un.sun_path[0] == '/')
+      return listeners[i].un.sun_path;
+  return NULL;
+}

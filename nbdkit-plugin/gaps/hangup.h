@@ -19,4 +19,9 @@ extern void hangup_init (int ours);
  */
 extern void hangup_guests (void);
 
+/* Where a client on this host can connect to this very server: the absolute
+ * path of a Unix socket that it listens on; NULL: there is none.
+ */
+extern const char *hangup_listener_path (void);
+
 #endif /* NBDMIGRATE_HANGUP_H */
