@@ -113,7 +113,8 @@ between $((64 * mib)) 64 $((160 * mib)) 160 $mib
 at_most 6144 reads   # 4096 of 256 KiB; half as many again if some are shorter
 at_most 6144 writes  # the same
 at_most 16 zeroes    # nothing is zero
-at_most 32 flushes   # now and then beside the copying, none for a request
+at_most 256 flushes  # one in five seconds beside the copying, on each connection;
+                     # none for a request: 4096
 at_most 60000 calls  # 15 for each pair of requests; 256 KiB go through a socket
                      # at once, or in two parts where the system's limit is low
 at_most 16384 wake-ups # 4 for each pair: two answers, two sockets that are full
@@ -124,7 +125,7 @@ between $((4096 * mib)) 256 $((16384 * mib)) 1024 65536
 at_most 20000 reads  # 16384 pieces of data; some lie across two requests
 at_most 20000 writes
 at_most 1000 zeroes # the destination reads as zeroes already
-at_most 32 flushes
+at_most 256 flushes
 at_most 200000 calls # 6 for each of these requests
 at_most 50000 wake-ups # 3 for each pair
 
