@@ -156,6 +156,21 @@ refused 1 'no export named' 'nbdinfo --list' 'nbd+unix:///NAME?socket=' \
 "$nbdmigrate" status "nbd+unix:///a?socket=$tmp/named.sock" > "$tmp/status"
 end_bg named
 
+# More names than there is room for: those that the plugin does not know take none.
+if /usr/bin/python3 -c 'import nbd' 2> "$tmp/python.log"; then
+  start_proxy named file dir="$tmp/named" migrate-named-exports=true
+  /usr/bin/python3 -c 'import sys, nbd
+for i in range (1030):
+  h = nbd.NBD ()
+  try:
+    h.connect_uri ("nbd+unix:///none%d?socket=%s" % (i, sys.argv[1]))
+    sys.exit ("there is no such disk")
+  except nbd.Error:
+    pass' "$tmp/named.sock"
+  "$nbdmigrate" status "nbd+unix:///a?socket=$tmp/named.sock" > "$tmp/status"
+  end_bg named
+fi
+
 start_proxy other memory $size
 nbdinfo --size "$(uri other)" > "$tmp/size" # an export in use
 refused 1 "$S" "$tmp/other.dir/control" -- \
