@@ -3,7 +3,8 @@
 #
 # What a copy costs, in counts, which do not depend on how busy the machine is:
 # requests, and nbdmigrate's system calls and wake-ups, for each GiB of a dense
-# disk and each GiB of data of a sparse one; and the page faults of all of it.
+# disk and each GiB of data of a sparse one; and the page faults of all of it, and
+# how often the source is opened.
 # Of two copies of different length the difference counts, so that starting,
 # marks and samples are left out.
 #
@@ -75,6 +76,7 @@ count_copy ()
     [zeroes]=$(requests Zero "$tmp/writes")
     [flushes]=$(requests Flush "$tmp/writes")
     [faults]=$(jq .faults "$tmp/result")
+    [opens]=$(grep -c ' Connect ' "$tmp/reads")
     [calls]=$(calls total)
     [wake-ups]=$(calls poll ppoll epoll_wait epoll_pwait select pselect6)
   )
@@ -98,6 +100,7 @@ between ()
   done
   # How soon all of the buffers have been touched depends on who is faster.
   each[faults]=${counts[faults]}
+  each[opens]=${counts[opens]}
 }
 
 # at_most BOUND NAME
@@ -119,6 +122,9 @@ at_most 60000 calls  # 15 for each pair of requests; 256 KiB go through a socket
                      # at once, or in two parts where the system's limit is low
 at_most 16384 wake-ups # 4 for each pair: two answers, two sockets that are full
 at_most $all_buffers faults # of all, not for each GiB; one a page: 40960
+at_most 4 opens # of the source, in all, each of which may look for its first
+                # hole: one to learn where its control socket is, two that may
+                # share memory, and whether a guest would be admitted as well
 
 echo "-- a sparse disk, for each GiB of data in pieces of 64 KiB"
 between $((4096 * mib)) 256 $((16384 * mib)) 1024 65536

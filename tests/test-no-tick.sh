@@ -10,6 +10,7 @@ set -euo pipefail
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-.}/tests/functions.sh"
 requires nbdkit
+[ -z "${SANITIZER:-}" ] || skip "a sanitizer wants to be loaded first"
 
 # start_disks BYTES PIECES...: proxies with a disk each, and destinations.
 start_disks ()
