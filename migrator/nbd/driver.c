@@ -27,6 +27,7 @@ static struct driver drivers[DRIVERS_MAX];
 
 struct call {
   struct deferred deferred;
+  struct loop *loop;
   void (*run) (void *opaque);
   void *opaque;
   pthread_mutex_t lock;
@@ -112,21 +113,32 @@ driver_loop (struct driver *d)
 }
 
 static void
-run_call (struct deferred *deferred)
+end_call (struct deferred *deferred)
 {
   struct call *call = (struct call *)deferred;
 
-  call->run (call->opaque);
   pthread_mutex_lock (&call->lock);
   call->is_done = true;
   pthread_cond_signal (&call->done);
   pthread_mutex_unlock (&call->lock);
 }
 
+static void
+run_call (struct deferred *deferred)
+{
+  struct call *call = (struct call *)deferred;
+
+  call->run (call->opaque);
+  /* Behind what is deferred by now. */
+  deferred->run = end_call;
+  loop_defer (call->loop, deferred);
+}
+
 void
 driver_call (struct driver *d, void (*run) (void *opaque), void *opaque)
 {
   struct call call = { .deferred.run = run_call,
+                       .loop = &d->loop,
                        .run = run,
                        .opaque = opaque,
                        .lock = PTHREAD_MUTEX_INITIALIZER,

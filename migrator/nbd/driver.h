@@ -23,7 +23,8 @@ extern void driver_put (struct driver *d);
 extern struct loop *driver_loop (struct driver *d);
 
 /* Have run (opaque) run there, after all that was posted before, and wait for
- * it.  Nothing there blocks, so that is soon.
+ * it, and for all that was deferred there until then: a request that was given
+ * in vain is handed back by that.  Nothing there blocks, so that is soon.
  */
 extern void driver_call (struct driver *d, void (*run) (void *opaque),
                          void *opaque);
