@@ -60,11 +60,11 @@ event 'map(select(.event == "progress")) | last |
   fail "the progress is not consistent: $(tail -n 1 "$tmp/events")"
 is_told ()
 {
-  grep -q 'the guest writes faster than the copy goes .*rate=SIZE' \
+  grep -q 'the guest writes too fast for the copy .*rate=SIZE' \
     "$tmp/migrator.log"
 }
 wait_for is_told
 kill_bg migrator TERM
 expect_status 3 wait_bg migrator
-[ "$(grep -c 'writes faster' "$tmp/migrator.log")" -eq 1 ]
+[ "$(grep -c 'writes too fast' "$tmp/migrator.log")" -eq 1 ]
 stop_guest adding

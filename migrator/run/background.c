@@ -25,13 +25,15 @@ tell (const struct migration *m, uint64_t before)
   if (limit == before)
     return;
   if (limit == 0)
-    snprintf (text, sizeof text,
-              "the guest does as much as without the copy: no limit");
+    snprintf (
+      text, sizeof text,
+      "the guest does as much as without the copy, which goes without a "
+      "limit now");
   else
     snprintf (
       text, sizeof text,
-      "the guest does %.0f %% of what it does without the copy: at most "
-      "%s/s for its sake",
+      "the guest does %.0f %% of what it does without the copy: for its sake "
+      "no more than %s/s are copied for now",
       m->background.share * 100, units_format_bytes (rate, limit));
   event_policy ("background", text);
   if (before == 0 || limit == 0)

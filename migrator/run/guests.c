@@ -174,7 +174,7 @@ static void
 tell (const struct policy_change *c)
 {
   event_measure (c->what, c->reason, c->would);
-  say_info ("%s%s", c->would ? "it would be so now: " : "", c->reason);
+  say_info ("%s%s", c->would ? "not done, only explained: " : "", c->reason);
 }
 
 void

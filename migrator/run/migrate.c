@@ -271,12 +271,28 @@ end_sessions (struct migration *m)
 }
 
 static const char *
-what_next (int status)
+what_may_help (const struct migration *m)
+{
+  if (m->disks.options->explain)
+    return "; raise --max-pause or leave out --policy=explain, and run it "
+           "again";
+  if (m->converge != CONVERGE_AUTO)
+    return "; raise --max-pause or allow more with --converge, and run it "
+           "again";
+  if (m->disks.bucket.rate > 0)
+    return "; raise --max-pause or --rate and run it again";
+  return "; raise --max-pause and run it again";
+}
+
+static const char *
+what_next (const struct migration *m, int status)
 {
   if (status == EXIT_CANCELLED)
-    return "; run the same command again to go on";
+    return m->disks.options->restart
+             ? "; run the same command without --restart to go on"
+             : "; run the same command again to go on";
   if (status == EXIT_NOT_CONVERGED)
-    return "; raise --max-pause or --rate and run it again";
+    return what_may_help (m);
   return "; once that is settled, run it again";
 }
 
@@ -322,7 +338,7 @@ say_owner (const struct migration *m, const struct disk *d, int status)
   else if (status != EXIT_DONE)
     say_error ("the source %s%s%s%s is intact and authoritative%s", p->source,
                d->place ? " (the disk is at " : "", d->place ? d->place : "",
-               d->place ? ")" : "", m->forget ? "" : what_next (status));
+               d->place ? ")" : "", m->forget ? "" : what_next (m, status));
   else if (m->disks.finish == FINISH_DETACH)
     say_info ("the source %s is authoritative; %s holds the disk as it was "
               "at the pause",

@@ -108,6 +108,13 @@ copy_rate (const struct migration *m)
   return pace > limit ? pace : limit;
 }
 
+/* What was said then is no more so. */
+static bool
+is_seen_to (const struct migration *m)
+{
+  return m->measures.mirror || m->measures.throttle > 0;
+}
+
 void
 pass_watch_guest (struct migration *m)
 {
@@ -118,7 +125,7 @@ pass_watch_guest (struct migration *m)
     .flush_us = m->flush_us,
   };
   const struct policy_speed now = {
-    .dirty_rate = pass_dirty_rate (m),
+    .dirty_rate = is_seen_to (m) ? 0 : pass_dirty_rate (m),
     .copy_rate = copy_rate (m),
     .pause_ms = forecast_pause_ms (&rest),
     .max_pause_ms = m->disks.max_pause_ms,
@@ -127,8 +134,8 @@ pass_watch_guest (struct migration *m)
   if (m->phase == PHASE_FINAL ||
       !policy_is_outrun (&m->policy, &now, loop_now_us ()))
     return;
-  event_policy ("warn", "the guest writes faster than the copy goes");
-  say_info ("the guest writes faster than the copy goes (%s/s become dirty, "
+  event_policy ("warn", "the guest writes too fast for the copy");
+  say_info ("the guest writes too fast for the copy (%s/s become dirty, "
             "%s/s are copied): at this rate it does not converge%s",
             units_format_bytes (dirty, now.dirty_rate),
             units_format_bytes (speed, now.copy_rate),
