@@ -133,11 +133,35 @@ print_in_flight (const json_t *progress, const char *what)
 
   if (number (l, "connections") == 0)
     return;
-  printf (LABEL "up to %" PRIu64 " of %s in flight on each of %" PRIu64
-                " connections\n",
-          what, number (l, "depth"),
-          units_format_bytes (text, number (l, "request_bytes")),
-          number (l, "connections"));
+  printf (LABEL "up to %" PRIu64 " of %s in flight on ", what,
+          number (l, "depth"),
+          units_format_bytes (text, number (l, "request_bytes")));
+  if (number (l, "connections") == 1)
+    printf ("one connection\n");
+  else
+    printf ("each of %" PRIu64 " connections\n", number (l, "connections"));
+}
+
+/* What may be done to guests for the copy's sake, and what is; the other way
+ * round 'background'.
+ */
+static void
+print_guests (const json_t *progress)
+{
+  const char *mirror = string (progress, "mirror", "off");
+  const uint64_t throttle = number (progress, "throttle");
+  char text[UNITS_TEXT_MAX];
+
+  if (json_is_integer (json_object_get (progress, "background")))
+    printf (LABEL "%" PRIu64 "\n", "background",
+            number (progress, "background"));
+  if (!json_is_string (json_object_get (progress, "converge")))
+    return;
+  printf (LABEL "%s%s", "converge", string (progress, "converge", "?"),
+          strcmp (mirror, "on") == 0 ? ", mirroring" : "");
+  if (throttle > 0)
+    printf (", guests limited to %s/s", units_format_bytes (text, throttle));
+  printf ("\n");
 }
 
 /* The values in force, whoever set them. */
@@ -155,6 +179,7 @@ print_limits (const json_t *progress)
           units_format_ms (text, number (progress, "max_pause_ms")));
   printf (LABEL "%s%s\n", "finish", string (progress, "finish", "?"),
           wait ? ", when 'nbdmigrate finish' asks for it" : "");
+  print_guests (progress);
   print_in_flight (progress, "reads");
   print_in_flight (progress, "writes");
 }
