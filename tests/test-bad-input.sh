@@ -90,6 +90,7 @@ refused 2 --converge=never auto, mirror, throttle or off -- \
 refused 2 --max-pause-late=5 -- --max-pause-late=5 "$S" "$D"
 refused 2 --max-pause-late shorter -- --max-pause-late=10ms "$S" "$D"
 refused 2 --patience=soon -- --patience=soon "$S" "$D"
+refused 2 max-pause-late -- --patience=5s "$S" "$D"
 refused 2 --throttle-floor=0 above 0 -- --throttle-floor=0 "$S" "$D"
 refused 2 --throttle-floor=x -- --throttle-floor=x "$S" "$D"
 refused 2 --policy=do explain -- --policy=do "$S" "$D"

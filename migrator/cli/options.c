@@ -668,6 +668,11 @@ check_combination (const struct options *o)
                "allowed after --patience, so it must be longer");
     return -1;
   }
+  if (o->patience_ms > 0 && o->max_pause_late_ms == 0) {
+    say_usage ("--patience goes with --max-pause-late only, which is what is "
+               "allowed after it");
+    return -1;
+  }
   if (o->restart && o->incremental) {
     say_usage ("--restart and --incremental contradict each other");
     return -1;
@@ -693,7 +698,6 @@ options_parse (struct options *o, int argc, char *argv[])
                          .max_pause_ms = 300,
                          .background = OPTIONS_BACKGROUND,
                          .converge = CONVERGE_AUTO,
-                         .patience_ms = POLICY_PATIENCE_DEFAULT_MS,
                          .throttle_floor = THROTTLE_FLOOR_DEFAULT,
                          .shared_memory = true,
                          .sample_seed = -1,
@@ -712,6 +716,8 @@ options_parse (struct options *o, int argc, char *argv[])
   if (parse_pairs (o, argc - optind, argv + optind) == -1 ||
       check_combination (o) == -1)
     return EXIT_USAGE;
+  if (o->patience_ms == 0)
+    o->patience_ms = POLICY_PATIENCE_DEFAULT_MS;
   if (o->quiet)
     o->bar = false;
   return -1;
