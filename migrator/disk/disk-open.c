@@ -54,12 +54,27 @@ static const struct connection_options base_options = {
 
 /* ---- opening: the source ----------------------------------------------- */
 
+/* libnbd's words do not tell what to do. */
+static const char *
+server_hint (const char *why)
+{
+  if (proxy_unreachable (why))
+    return "; is that server running?";
+  if (strstr (why, "requires TLS") != NULL)
+    return "; a URI with TLS begins with nbds:// or nbds+unix://";
+  if (strstr (why, "getlogin") != NULL)
+    return "; name the user of the key in the URI: nbds+unix://USER@/...";
+  if (strstr (why, "disconnected unexpectedly") != NULL)
+    return "; what that server prints may tell why";
+  return "";
+}
+
 static const char *
 connect_hint (const char *what, const char *why)
 {
   if (strcmp (what, "source") == 0)
     return proxy_hint (why);
-  return proxy_unreachable (why) ? "; is that server running?" : "";
+  return server_hint (why);
 }
 
 static int
