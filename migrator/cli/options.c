@@ -240,6 +240,17 @@ options_converge (const char *name, const char *text, unsigned *converge)
 }
 
 static int
+parse_control (struct options *o, const char *text)
+{
+  if (text[0] == '\0') {
+    say_usage ("--control=: it must be the path of a socket");
+    return -1;
+  }
+  o->control = text;
+  return 0;
+}
+
+static int
 parse_throttle_floor (struct options *o, const char *text)
 {
   if (options_rate ("--throttle-floor", text, &o->throttle_floor) == -1)
@@ -378,8 +389,7 @@ parse_option (struct options *o, int opt, const char *text)
   case OPT_SHARED_BASE:
     return add_shared_base (o, text);
   case OPT_CONTROL:
-    o->control = text;
-    return 0;
+    return parse_control (o, text);
   case OPT_NO_SHARED_MEMORY:
     o->shared_memory = false;
     return 0;
