@@ -73,6 +73,7 @@ struct copier {
   struct blank *blank;
   uint64_t begun_end; /* nothing behind it was begun by now */
   uint64_t tickets;   /* of questions so far */
+  bool flush_first;   /* the source, before it is asked by block status */
   bool distrusted;    /* the source was wrong about a zero: ask no more */
   uint64_t data_begin, data_end; /* this is data, as the source said */
   uint64_t random;               /* for samples */

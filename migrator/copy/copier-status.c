@@ -365,6 +365,8 @@ flush_ended (struct io *io)
 
   if (io->error != 0) /* then it can say what it likes */
     copier_stop_asking (l->c);
+  else
+    l->c->flush_first = false;
   if (l->abandoned)
     lookup_free (l);
   else if (io->error != 0)
@@ -451,8 +453,9 @@ copier_answer (struct copier *c, uint64_t ticket, enum copier_said said,
     return; /* nobody waits for it any more */
   if (said == COPIER_SAID_ASK_THE_SOURCE) {
     c->options.ask = NULL;
+    c->flush_first = c->source->can_flush;
     l->asked = c->source;
-    l->stage = c->source->can_flush ? STAGE_FLUSH : STAGE_ASK;
+    l->stage = c->flush_first ? STAGE_FLUSH : STAGE_ASK;
     return;
   }
   if (said == COPIER_SAID_ZERO)
@@ -489,6 +492,9 @@ lookup_start (struct copier *c)
   e = lookup_endpoint (c, l->segment.touched);
   l->from_base = e == c->options.base;
   l->asked = l->from_base || c->options.ask == NULL ? e : NULL;
+  /* The lookup that was to flush it was given up before that. */
+  if (l->asked == c->source && c->flush_first)
+    l->stage = STAGE_FLUSH;
   while (*last != NULL)
     last = &(*last)->next;
   *last = l;

@@ -45,12 +45,23 @@ wrote (void *opaque, uint64_t offset, uint64_t length)
   (void)length;
 }
 
+static uint64_t question;
+
+static void
+ask (void *opaque, uint64_t ticket, uint64_t offset, uint64_t length)
+{
+  (void)opaque;
+  (void)offset;
+  (void)length;
+  question = ticket;
+}
+
 static struct endpoint *
 open_endpoint (const struct server *s)
 {
-  const struct connection_options none = { 0 };
+  const struct connection_options options = { .allocation = true };
   char *why = NULL;
-  struct endpoint *e = endpoint_open (&loop, s->uri, &none, -1, &why);
+  struct endpoint *e = endpoint_open (&loop, s->uri, &options, -1, &why);
 
   if (e == NULL) {
     fprintf (stderr, "%s: %s\n", s->uri, why);
@@ -72,6 +83,7 @@ begin (void)
     .bucket = &bucket,
     .ended = ended,
     .wrote = wrote,
+    .ask = ask,
   };
   char args[128];
 
@@ -225,6 +237,50 @@ test_closed_at_the_flush (void)
   end ();
 }
 
+/* ---- A flush of the source, before it is asked -------------------------- */
+
+static bool is_read;
+
+static void
+read_ended (struct io *io)
+{
+  (void)io;
+  is_read = true;
+}
+
+/* The question is given up while the only connection to the source has another
+ * request: whatever is asked there next, it is flushed before.
+ */
+static void
+test_given_up_before_the_flush (void)
+{
+  static struct io busy = { .ended = read_ended };
+  static char data[512];
+  struct connection *c;
+
+  begin ();
+  c = from->connections[0];
+  question = 0;
+  is_read = false;
+  CU_ASSERT_EQUAL (copier_add (copier, 0, DISK_BYTES, true), 0);
+  copier_run (copier);
+  CU_ASSERT_NOT_EQUAL_FATAL (question, 0);
+  connection_read (c, &busy, data, sizeof data, 0);
+  copier_answer (copier, question, COPIER_SAID_ASK_THE_SOURCE, NULL, 0);
+  copier_run (copier);
+  expected = COPY_FAILED;
+  copier_drop_queue (copier);
+  CU_ASSERT_EQUAL (done, 1);
+  while (!is_read)
+    CU_ASSERT_EQUAL (loop_run_once (&loop, 10), 0);
+
+  CU_ASSERT_EQUAL (copier_add (copier, 0, DISK_BYTES, true), 0);
+  copier_run (copier);
+  CU_ASSERT_EQUAL_FATAL (c->in_flight, 1);
+  CU_ASSERT_TRUE (c->ios->flush);
+  end ();
+}
+
 int
 main (void)
 {
@@ -232,6 +288,8 @@ main (void)
     { "a flush overtakes a write", test_overtaken_write },
     { "closed before an owed flush", test_closed_before_the_flush },
     { "closed at an owed flush", test_closed_at_the_flush },
+    { "a question given up before the source's flush",
+      test_given_up_before_the_flush },
     CU_TEST_INFO_NULL,
   };
 
