@@ -253,8 +253,11 @@ note_load (struct disk_load *l, const json_t *status)
   protocol_get_u64 (status, "hot_bytes", &l->hot_bytes);
   l->mirror =
     parse_mirror_state (json_string_value (json_object_get (mirror, "state")));
-  if (mirror != NULL)
+  if (mirror != NULL) {
     protocol_get_u64 (mirror, "demotions", &l->demotions);
+    protocol_get_u64 (mirror, "writes", &l->mirrored_writes);
+    protocol_get_u64 (mirror, "not_mirrored_writes", &l->not_mirrored_writes);
+  }
   if (throttle != NULL)
     protocol_get_u64 (throttle, "bytes_per_second", &l->throttle);
 }

@@ -185,6 +185,7 @@ struct disk {
     uint64_t guest_bytes, hot_bytes;
     enum mirror_state mirror;
     uint64_t demotions, throttle;
+    uint64_t mirrored_writes, not_mirrored_writes; /* of this session */
     uint64_t mirror_asked_ms; /* how long a guest waits for it; 0: off */
     bool mirror_pending, mirror_refused;
     bool throttle_pending;

@@ -293,6 +293,40 @@ note_course (struct policy *p, const struct policy_snapshot *s)
   }
 }
 
+/* Parts of the destination's blocks are not mirrored, nor what touches a dirty
+ * chunk (R12): a guest that writes nothing else is tracked all the same, and
+ * the rounds that a throttle makes shrink are none of the mirror's merit.
+ */
+static void
+note_share (struct policy *p, const struct policy_snapshot *s,
+            struct policy_decision *d)
+{
+  struct policy_share *share = &p->share;
+  const uint64_t mirrored = s->mirrored_writes - share->mirrored;
+  const uint64_t all = mirrored + s->not_mirrored_writes - share->not_mirrored;
+
+  if (!is_mirrored (p, s))
+    share->small_rounds = 0;
+  else if (all < MEASURES_SHARE_WRITES)
+    return; /* too few to tell */
+  else if (mirrored * 100 < all * MEASURES_SHARE_PERCENT)
+    share->small_rounds++;
+  else
+    share->small_rounds = 0;
+  share->mirrored = s->mirrored_writes;
+  share->not_mirrored = s->not_mirrored_writes;
+  if (share->small_rounds < MEASURES_SHARE_ROUNDS || s->explain)
+    return;
+  share->small_rounds = 0;
+  mirror_fail (&p->mirror, s->now_us);
+  tell (s, d, "mirror",
+        "guests' writes are tracked again: of the last %" PRIu64
+        " only %" PRIu64 " were mirrored; the others touch chunks that are "
+        "dirty, or parts of the destination's blocks",
+        all, mirrored);
+  restart_course (p);
+}
+
 static bool
 calls_for_more (const struct policy *p, const struct policy_snapshot *s)
 {
@@ -436,6 +470,7 @@ measures_round (struct policy *p, const struct policy_snapshot *s,
 
   if (!is_hopeless (p, s)) {
     note_course (p, s);
+    note_share (p, s, d);
     consider_throttle (p, s);
     consider_mirror (p, s, d);
     consider_hot (p, s, d, false);

@@ -29,6 +29,13 @@
 /* Mirroring is without effect when so many rounds with it did not shrink. */
 #define MEASURES_VAIN_ROUNDS 2
 
+/* So too when of the guests' writes less than this was mirrored, in hundredths,
+ * in so many rounds in a row, of at least so many writes each.
+ */
+#define MEASURES_SHARE_PERCENT 10
+#define MEASURES_SHARE_ROUNDS 3
+#define MEASURES_SHARE_WRITES 64
+
 /* After so many demotions in a row, or rounds in which the destination was too
  * slow, the throttle does not wait for the mirror any more.
  */

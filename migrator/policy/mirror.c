@@ -25,6 +25,13 @@ back_off (struct mirror *m, int64_t now_us)
   m->not_before_us = now_us + wait_us;
 }
 
+void
+mirror_fail (struct mirror *m, int64_t now_us)
+{
+  m->failures++;
+  back_off (m, now_us);
+}
+
 static void
 note_on (struct mirror *m, int64_t now_us)
 {
@@ -51,8 +58,7 @@ mirror_note (struct mirror *m, const struct mirror_input *in)
     note_on (m, in->now_us);
   if (!demoted && !stuck && !m->refused)
     return false;
-  m->failures++;
-  back_off (m, in->now_us);
+  mirror_fail (m, in->now_us);
   return true;
 }
 

@@ -84,6 +84,9 @@ extern enum mirror_verdict mirror_judge (const struct mirror *m,
                                          const struct mirror_input *in);
 
 extern void mirror_begin (struct mirror *m, int64_t now_us);
+
+/* It does nothing: as after a demotion. */
+extern void mirror_fail (struct mirror *m, int64_t now_us);
 extern void mirror_end (struct mirror *m);
 
 #endif /* NBDMIGRATE_MIRROR_H */

@@ -113,7 +113,9 @@ struct policy_snapshot {
   enum mirror_state mirror; /* MIRROR_ON: on all disks */
   unsigned demotions;       /* of this session, the sum over the disks */
   bool mirror_refused;      /* 'mirror' cannot be had */
-  uint64_t throttle;        /* bytes per second, 0: none */
+  /* Of guests, while it was on, in this session. */
+  uint64_t mirrored_writes, not_mirrored_writes;
+  uint64_t throttle; /* bytes per second, 0: none */
 };
 
 enum policy_action {
@@ -190,8 +192,12 @@ struct policy {
   struct policy_measures measures; /* since the last decision */
   struct policy_course course;
   struct mirror mirror;
-  bool mirror_was_on;    /* since it was begun */
-  unsigned slow_rounds;  /* in a row it was not begun for that */
+  bool mirror_was_on;                /* since it was begun */
+  unsigned slow_rounds;              /* in a row it was not begun for that */
+  struct policy_share {              /* of guests' writes that are mirrored */
+    uint64_t mirrored, not_mirrored; /* when it was last looked at */
+    unsigned small_rounds;           /* in a row it was next to nothing */
+  } share;
   int64_t calm_since_us; /* --wait: it was not needed since, or 0 */
   struct throttle throttle;
   bool throttle_needed;

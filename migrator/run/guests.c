@@ -72,6 +72,8 @@ guests_measure (const struct migration *m, struct policy_snapshot *s)
     s->guest_bytes += l->guest_bytes;
     s->hot_bytes += l->hot_bytes;
     s->demotions += (unsigned)l->demotions;
+    s->mirrored_writes += l->mirrored_writes;
+    s->not_mirrored_writes += l->not_mirrored_writes;
     s->throttle += l->throttle;
     s->mirror_refused |= l->mirror_refused || !can_be_mirrored (m, i);
     if (us > s->destination_us)

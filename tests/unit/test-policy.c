@@ -422,6 +422,51 @@ test_mirror_in_vain (void)
   CU_ASSERT_TRUE (p.measures.throttle >= MiB);
 }
 
+/* Whether it is still wished after so many rounds that each leave a little
+ * less, whatever brings that about, with so many writes of each kind in each.
+ */
+static bool
+is_kept (unsigned rounds, uint64_t mirrored, uint64_t not_mirrored,
+         struct policy_decision *d)
+{
+  struct policy_snapshot s = automatic;
+  struct policy p;
+
+  s.mirrored_writes = 100; /* of earlier, with it on */
+  s.not_mirrored_writes = 100000;
+  policy_init (&p);
+  stuck (&p, &s, 3);
+  CU_ASSERT_TRUE (p.measures.mirror);
+  s.mirror = MIRROR_ON;
+  s.remaining_bytes = 1000 * MiB;
+  for (; rounds > 0; --rounds) {
+    s.mirrored_writes += mirrored;
+    s.not_mirrored_writes += not_mirrored;
+    s.remaining_bytes = s.remaining_bytes / 4 * 3;
+    s.now_us += 1000000;
+    *d = policy_step (&p, &s);
+  }
+  return d->measures.mirror;
+}
+
+/* Next to nothing of what guests write is mirrored: then it is off, and told,
+ * whatever makes the rounds shrink.
+ */
+static void
+test_mirror_share (void)
+{
+  struct policy_decision d;
+
+  CU_ASSERT_TRUE (is_kept (2, 9, 91, &d));
+  CU_ASSERT_FALSE (is_kept (3, 9, 91, &d));
+  CU_ASSERT_EQUAL (d.nr_changes, 1);
+  CU_ASSERT_PTR_NOT_NULL (
+    strstr (d.changes[0].reason, "of the last 100 only 9 were mirrored"));
+  CU_ASSERT_TRUE (is_kept (10, 10, 90, &d));
+  CU_ASSERT_TRUE (is_kept (3, 0, 63 / 3, &d)); /* too few to tell */
+  CU_ASSERT_TRUE (is_kept (10, 0, 0, &d));
+}
+
 /* What it had in common with the rounds before it was on says nothing. */
 static void
 test_mirror_late (void)
@@ -783,6 +828,7 @@ main (void)
     { "mirror: not where it is too slow", test_mirror_slow },
     { "mirror: wished again", test_mirror_wished_again },
     { "mirror: in vain", test_mirror_in_vain },
+    { "mirror: of next to nothing", test_mirror_share },
     { "mirror: late", test_mirror_late },
     { "throttle: and the mirror", test_throttle_and_mirror },
     { "throttle: what is touched", test_throttle_sees_through },
