@@ -177,9 +177,9 @@ static void *
 guest (void *opaque)
 {
   uint64_t r = *(uint64_t *)opaque;
-  struct tracker_request req = { .may_be_mirrored = true };
 
   while (!quit) {
+    struct tracker_request req = { .may_be_mirrored = true };
     const uint64_t offset = unit_random (&r, DISK);
     const uint64_t most = DISK - offset < LONGEST ? DISK - offset : LONGEST;
     const uint64_t length = 1 + unit_random (&r, most);
