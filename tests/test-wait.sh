@@ -138,7 +138,7 @@ end_bg destination
 start_proxy proxy memory $size
 start_nbdkit destination --filter=rate memory $size rate=64M
 fill "$(uri proxy)" 50
-wait_ready --finish=detach --max-pause=50ms
+wait_ready --finish=detach --max-pause=50ms --converge=off
 start_guest eager "$(uri proxy)" --initial "$pattern"
 wait_for has_status "$(uri proxy)" \
   '.progress.pass >= 8 and .progress.phase == "dirty"'
