@@ -449,10 +449,14 @@ place_close_source (struct export *e)
     kept_close_relay (e, relay, e->session.source);
 }
 
+/* With the lock, without which no other relay tells of a delay meanwhile: what
+ * is recorded then is of all of them.
+ */
 void
 place_end (struct export *e)
 {
   const struct relay *here = e->tracker != NULL ? place_relay (e) : NULL;
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
 
   for (unsigned i = 0; i < PLACES; i++) {
     struct relay *relay = e->places[i].relay;
