@@ -272,6 +272,9 @@ extern bool lookups_run (struct copier *c);
 /* Give them up: their segments end as COPY_FAILED at once. */
 extern void lookups_drop (struct copier *c);
 
+/* At the end: no answer will come, and nobody is told of the segments. */
+extern void lookups_free (struct copier *c);
+
 /* copier-sample.c */
 
 /* Choose some of what is said to be zero.  's->paused' stays as it is. */

@@ -560,3 +560,10 @@ lookups_drop (struct copier *c)
     lookup_drop (l);
   }
 }
+
+void
+lookups_free (struct copier *c)
+{
+  while (c->lookups != NULL)
+    lookup_free (c->lookups);
+}

@@ -72,7 +72,7 @@ copier_free (struct copier *c)
     return;
   queue_free (&c->unknown);
   queue_free (&c->ready);
-  lookups_drop (c);
+  lookups_free (c);
   blank_free (c->blank);
   small_free_all (&c->smalls);
   copier_free_parts (c);

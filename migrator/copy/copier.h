@@ -90,11 +90,15 @@ struct copier_stats {
 
 struct copier;
 
-/* Both endpoints stay the caller's and must outlive the copier. */
+/* Both endpoints stay the caller's.  They may be closed when nothing is done
+ * with the copier any more but to free it.
+ */
 extern struct copier *copier_new (struct loop *loop, struct endpoint *source,
                                   struct endpoint *destination,
                                   const struct copier_options *options);
-/* Nothing may be in flight, unless the loop is never run again. */
+/* Nothing may be in flight, unless the endpoints are closed or the loop is
+ * never run again.
+ */
 extern void copier_free (struct copier *c);
 
 /* The memory of its buffers, to be sent to the source's proxy; -1: it cannot be

@@ -108,9 +108,9 @@ end (void)
 {
   char name[96];
 
-  copier_free (copier);
-  endpoint_close (from);
+  endpoint_close (from); /* in the order of disk_close */
   endpoint_close (to);
+  copier_free (copier);
   loop_destroy (&loop);
   unlink (cue);
   snprintf (name, sizeof name, "%s.done", cue);
@@ -283,6 +283,26 @@ test_given_up_before_the_flush (void)
   end ();
 }
 
+/* Its answer never comes, and the copier is freed: it does not look at the
+ * endpoints, which are closed by then, and ends nothing.  (That it leaves
+ * nothing behind is for the address sanitizer to say.)
+ */
+static void
+test_freed_at_the_flush (void)
+{
+  begin ();
+  question = 0;
+  CU_ASSERT_EQUAL (copier_add (copier, 0, DISK_BYTES, true), 0);
+  copier_run (copier);
+  CU_ASSERT_NOT_EQUAL_FATAL (question, 0);
+  server_signal (&source, SIGSTOP);
+  copier_answer (copier, question, COPIER_SAID_ASK_THE_SOURCE, NULL, 0);
+  copier_run (copier);
+  CU_ASSERT_EQUAL_FATAL (from->connections[0]->in_flight, 1);
+  end ();
+  CU_ASSERT_EQUAL (done, 0);
+}
+
 int
 main (void)
 {
@@ -292,6 +312,7 @@ main (void)
     { "closed at an owed flush", test_closed_at_the_flush },
     { "a question given up before the source's flush",
       test_given_up_before_the_flush },
+    { "freed with the source's flush in flight", test_freed_at_the_flush },
     CU_TEST_INFO_NULL,
   };
 
