@@ -207,12 +207,15 @@ session_begin (struct export *e, struct client *client,
   bool resume;
 
   session_sockets_keep (e, sockets);
+  s->process = client_process (client); /* for who gives them up as well */
+  s->promised = false;
   if (destination == NULL || promise == NULL ||
       tracker_set_chunk (e->tracker, chunk_bytes) == -1) {
     free (destination);
     free (promise);
     session_sockets_give_up (e, NULL);
     session_sockets_leave_source (e);
+    session_state_close_fds (s);
     errno = ENOMEM;
     return -1;
   }
@@ -224,8 +227,6 @@ session_begin (struct export *e, struct client *client,
   free (s->promise);
   s->promise = promise;
   __atomic_store_n (&s->client, client, __ATOMIC_RELEASE);
-  s->process = client_process (client);
-  s->promised = false;
   s->last_end = RECORD_END_NONE;
   forget_messages (s);
   client_set_session (client, true);
