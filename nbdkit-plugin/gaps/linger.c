@@ -23,7 +23,7 @@
 
 struct lingering {
   int fd;
-  int process; /* pidfd of its client; -1: that has ended */
+  int process; /* pidfd of its client; -1: that has ended, or is not known */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -38,7 +38,9 @@ static char sink[DRAIN_BYTES]; /* of the thread; nobody looks at it */
 
 /* ---- One connection ------------------------------------------------------ */
 
-/* Its client is gone: no more requests will come. */
+/* Its client is gone: no more requests will come.  Or it cannot be seen: if it
+ * lives, all that it loses is this connection, of a session that is over.
+ */
 static void
 begin_draining (struct lingering *l)
 {

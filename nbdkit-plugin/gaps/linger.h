@@ -16,8 +16,9 @@
 #include <stddef.h>
 
 /* Copies of a client's ends, which become this module's.  They are left alone
- * until the client's process, of which this is a pidfd, has ended; at once with
- * -1.  The pidfd stays the caller's.
+ * until the client's process, of which this is a pidfd, has ended.  -1: nobody
+ * can tell when it does (it is in another PID namespace), so that they are shut
+ * at once.  The pidfd stays the caller's.
  */
 extern void linger_add (const int *fds, size_t n, int process);
 
