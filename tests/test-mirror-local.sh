@@ -33,8 +33,9 @@ wait_for has_mirrored
 if qemu-io -f raw -c 'write 0 4k' "$view" > "$tmp/qemu-io.out" 2>&1; then
   fail "a stranger could write to the local image"
 fi
+grep -q 'Operation not permitted' "$tmp/qemu-io.out" ||
+  fail "$(cat "$tmp/qemu-io.out")"
 guest_goes_on guest
-# What was mirrored and is clean is not copied again.
 stop_guest guest
 status_of "$tmp/proxy.dir" .mirror
 "$nbdmigrate" set "$P" max-pause=4s
