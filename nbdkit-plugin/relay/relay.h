@@ -77,9 +77,9 @@ struct relay_options {
 
   /* A request took so long, or has not been answered for so long, and that is
    * at least twice as much as was told before: the next process has to know, if
-   * this one is killed (R17).  False: tell it again in a second.  Called
-   * without a lock; may block as long as a sync takes, but not for who closes
-   * the relay. May be NULL.
+   * this one is killed (R17).  False: tell it again in a second.  Not before
+   * 'restored'.  Called without a lock; may block as long as a sync takes, but
+   * not for who closes the relay.  May be NULL.
    */
   bool (*delayed) (void *opaque, uint64_t ms);
 

@@ -73,7 +73,10 @@ tell (struct watcher *w, int64_t now)
                          (long long)(now - w->late_since_ms));
 }
 
-/* R17: it is not to be known by this process only.  L; released meanwhile. */
+/* R17: it is not to be known by this process only.  But it is remembered in the
+ * record, and what is kept and was not sent again yet is of that record as it
+ * was (R13).  L; released meanwhile.
+ */
 static void
 tell_delay (struct watcher *w)
 {
@@ -81,8 +84,8 @@ tell_delay (struct watcher *w)
   const int64_t ms = remote_longest_ms (&r->remote);
   bool told;
 
-  if (r->options.delayed == NULL || 2 * ms < r->options.grace_ms ||
-      ms < 2 * w->delay_ms)
+  if (r->options.delayed == NULL || r->restoring ||
+      2 * ms < r->options.grace_ms || ms < 2 * w->delay_ms)
     return;
   pthread_mutex_unlock (&r->remote.lock);
   told = r->options.delayed (r->options.opaque, (uint64_t)ms);

@@ -1399,6 +1399,83 @@ test_late (void)
   server_destroy (&s);
 }
 
+struct late_restoring {
+  unsigned refusals;
+  bool restored, told, told_early;
+};
+
+static int
+restore_late (void *opaque, char **why)
+{
+  struct late_restoring *t = opaque;
+
+  *why = NULL;
+  if (t->refusals > 0) {
+    --t->refusals;
+    return -1;
+  }
+  __atomic_store_n (&t->restored, true, __ATOMIC_SEQ_CST);
+  return 0;
+}
+
+static bool
+note_told (void *opaque, uint64_t ms)
+{
+  struct late_restoring *t = opaque;
+
+  CU_ASSERT (ms > 0);
+  if (!__atomic_load_n (&t->restored, __ATOMIC_SEQ_CST))
+    t->told_early = true;
+  __atomic_store_n (&t->told, true, __ATOMIC_SEQ_CST);
+  return true;
+}
+
+/* Of a slow server nothing is recorded as long as what an earlier process had
+ * kept is not there: that is of the record as it was.  The refusals are so many
+ * that the watcher comes by.
+ */
+static void
+test_slow_restoring (void)
+{
+  struct relay_options o = new_options ();
+  struct late_restoring t = { .refusals = 5 };
+  const uint8_t block[4096] = { 'S' };
+  const struct relay_entry entry = {
+    .kind = RELAY_ENTRY_WRITE,
+    .length = sizeof block,
+    .data = block,
+  };
+  const struct relay_rest rest = { .entries = &entry, .nr_entries = 1 };
+  char args[256], log[64], permission[64], done[80];
+  struct server s;
+  struct relay *r;
+
+  o.grace_ms = 2;
+  o.rest = &rest;
+  o.restored = restore_late;
+  o.delayed = note_told;
+  o.opaque = &t;
+  server_init (&s, FILE_BYTES, FILL);
+  snprintf (log, sizeof log, "%.40s/log", s.dir);
+  snprintf (permission, sizeof permission, "%.40s/go", s.dir);
+  snprintf (done, sizeof done, "%s.done", permission);
+  snprintf (args, sizeof args, "--filter=log logfile=%s dawdle=%s", log,
+            permission);
+  server_start (&s, args);
+  r = open_relay (&s, &o);
+  wait_until_logged (log, "Write id=1");
+  server_pause ();
+  close (open (permission, O_WRONLY | O_CREAT, 0600));
+  wait_until_set (&t.told);
+  CU_ASSERT_FALSE (t.told_early);
+  wait_until_up (r, true);
+  relay_close (r);
+  unlink (log);
+  unlink (permission);
+  unlink (done);
+  server_destroy (&s);
+}
+
 /* ---- Stopping ---------------------------------------------------------- */
 
 static bool
@@ -1612,6 +1689,7 @@ main (void)
     { "a limit for requests", test_limit },
     { "a write of unknown outcome", test_unknown },
     { "what may land late", test_late },
+    { "a slow server, and something kept", test_slow_restoring },
     { "the waiter is gone", test_waiter_gone },
     { "stopping", test_stop },
     { "qemu-nbd killed under load", test_qemu },
