@@ -5,7 +5,7 @@
  * Such a connection is no guest: its requests do not pass the gate and are not
  * tracked.  It must come by a Unix socket and from the user that nbdkit runs
  * as, or root; and only the process whose session has the local image as its
- * destination may write, as long as it has.
+ * destination may write, as long as it has, and this one's mirror as long.
  */
 
 #ifndef NBDMIGRATE_VIEW_H
