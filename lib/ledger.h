@@ -8,9 +8,9 @@
  * and whether the answers can be counted (R17). A line a socket, in the order
  * in which they were sent.
  *
- * One thread of nbdmigrate writes a line; the filter reads it, at any time.
- * What the filter reads may be anything: it is a measure of patience, and no
- * more.
+ * One thread of nbdmigrate at a time writes a line; the filter reads it, at any
+ * time. What the filter reads may be anything: it is a measure of patience, and
+ * no more.
  */
 
 #ifndef NBDMIGRATE_LEDGER_H
