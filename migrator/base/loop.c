@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -224,18 +225,19 @@ static int
 wait_ms (struct loop *l, int timeout_ms)
 {
   const int64_t wake_us = l->wake_us;
-  int64_t left_us;
+  int64_t left_ms;
 
   l->wake_us = INT64_MAX;
   if (l->first != NULL || wake_us == 0)
     return 0;
   if (wake_us == INT64_MAX)
     return timeout_ms;
-  left_us = wake_us - loop_now_us ();
-  if (left_us <= 0)
+  left_ms = (wake_us - loop_now_us () + 999) / 1000;
+  if (left_ms <= 0)
     return 0;
-  return (left_us + 999) / 1000 < timeout_ms ? (int)((left_us + 999) / 1000)
-                                             : timeout_ms;
+  if (timeout_ms < 0) /* no limit */
+    timeout_ms = INT_MAX;
+  return left_ms < timeout_ms ? (int)left_ms : timeout_ms;
 }
 
 int

@@ -75,8 +75,8 @@ extern int loop_listen (struct loop *l) __attribute__ ((warn_unused_result));
  */
 extern void loop_post (struct loop *l, struct deferred *d);
 
-/* Wait for at most timeout_ms (not at all if work was deferred) and serve what
- * is ready.  -1 with errno set if poll failed.
+/* Wait for at most timeout_ms (-1: without a limit; not at all if work was
+ * deferred) and serve what is ready.  -1 with errno set if poll failed.
  */
 extern int loop_run_once (struct loop *l, int timeout_ms);
 

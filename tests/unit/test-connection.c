@@ -355,6 +355,21 @@ test_post (void)
   loop_destroy (&loop);
 }
 
+/* Also where it sleeps without a limit, and for that sleep only. */
+static void
+test_wake_at (void)
+{
+  const int64_t wake_us = loop_now_us () + 1000;
+
+  loop_init (&loop);
+  loop_wake_at (&loop, wake_us + 1000000);
+  loop_wake_at (&loop, wake_us);
+  CU_ASSERT_EQUAL (loop_run_once (&loop, -1), 0);
+  CU_ASSERT (loop_now_us () >= wake_us);
+  CU_ASSERT_EQUAL (loop.wake_us, INT64_MAX);
+  loop_destroy (&loop);
+}
+
 static CU_TestInfo of_connections[] = {
   { "requests", test_requests },
   { "a request that libnbd refuses", test_refused },
@@ -372,6 +387,7 @@ main (void)
   cpu_set_t set;
   CU_TestInfo of_threads[] = {
     { "posting", test_post },
+    { "woken at a time", test_wake_at },
     { "processors", test_one_processor },
     CU_TEST_INFO_NULL,
   };
