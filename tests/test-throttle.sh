@@ -42,6 +42,12 @@ nobody_waits ()
   [ "$(throttle waiting_requests)" -eq 0 ]
 }
 
+has_no_session ()
+{
+  talk status
+  [ "$(answered .return.session)" = false ]
+}
+
 # io NAME COMMAND...: one client, one command after the other.
 io ()
 {
@@ -159,6 +165,7 @@ dies ()
   exec {talk_to}>&- {talk_from}<&-
   start_talker proxy
   talk attach
+  wait_for has_no_session # the proxy sees that by and by
   [ "$(throttle bytes_per_second)" -eq 0 ] ||
     fail "the limit outlives its session: $answer"
   guest_goes_on other 200
