@@ -42,3 +42,5 @@ cut_over
 
 echo "-- with a rate it is left to the pause, which does not obey it"
 cut_over --rate=1M
+[ "$(event 'map(select(.event == "pause"))[0].remaining_bytes')" -gt 0 ] ||
+  fail "copied before the pause: $(event 'map(select(.event == "pause"))[0]')"
