@@ -7,7 +7,7 @@
 #
 #   check.sh [NAME...]   only these; --list: their names
 #
-#   BUILD=DIR   where it works (default: build)
+#   BUILD=DIR   where it works (default: build), one run at a time
 #   JOBS=N      searches at a time (default: the number of processors)
 #   KEEP=1      leave the counterexamples: BUILD/model/NAME/trail
 #
@@ -152,6 +152,15 @@ if ! command -v spin > "$build/spin.path"; then
   echo "SKIP the model: there is no spin"
   echo "0 passed, 0 failed, 1 skipped"
   exit $((${SKIP_IS_FAILURE:-0} != 0))
+fi
+
+# A second run would remove what the first one is at, searches of a run that was
+# killed included.
+exec 9> "$build/lock"
+if ! flock --nonblock 9; then
+  echo "FAIL the model: another run works in $build"
+  echo "0 passed, 1 failed, 0 skipped"
+  exit 1
 fi
 
 output=$build/results
