@@ -1014,16 +1014,6 @@ run_slow_write (const char *more_args)
   server_destroy (&s);
 }
 
-static void
-wait_for_connections (struct relay *r, unsigned n)
-{
-  unsigned tries = SERVER_TRIES;
-
-  while (status_of (r).connections != n && --tries > 0)
-    server_pause ();
-  CU_ASSERT_NOT_EQUAL (tries, 0);
-}
-
 static void *
 write_elsewhere (void *opaque)
 {
@@ -1062,7 +1052,7 @@ test_cut_beside_slow_write (void)
   r = open_relay (&s, &o);
   one = (struct one_write){ r, 'S', -2 };
   two = (struct one_write){ r, 'T', -2 };
-  wait_for_connections (r, 2);
+  wait_until_connections (r, 2);
   CU_ASSERT_EQUAL (relay_write (r, block, sizeof block, 8192, 0, NULL), 0);
   pthread_create (&first, NULL, write_one, &one);
   wait_until_late (r, 1);
@@ -1144,7 +1134,7 @@ test_no_flush_storm (void)
   server_start (&s, args);
   one = (struct one_write){ open_relay (&s, &o), 'S', -1 };
   many.relay = one.relay;
-  wait_for_connections (one.relay, o.connections);
+  wait_until_connections (one.relay, o.connections);
   pthread_create (&first, NULL, write_one, &one);
   wait_until_late (one.relay, 1);
   pthread_create (&second, NULL, write_many, &many);
@@ -1207,7 +1197,7 @@ test_not_alone (void)
   server_init (&s, FILE_BYTES, FILL);
   server_start (&s, NULL);
   r = open_relay (&s, &o);
-  wait_for_connections (r, 3);
+  wait_until_connections (r, 3);
   CU_ASSERT_EQUAL_FATAL (relay_sockets (r, fds, 3), 3);
   CU_ASSERT_EQUAL (relay_write (r, block, sizeof block, 0, 0, NULL), 0);
   shutdown (fds[2], SHUT_RDWR);
