@@ -10,6 +10,8 @@
 set -euo pipefail
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-.}/tests/functions.sh"
+# shellcheck source=tests/mirror.sh
+source "$SRCDIR/tests/mirror.sh"
 requires nbdkit jq qemu-io
 
 block=65536
@@ -55,33 +57,18 @@ copy ()
     fail "not $extents: $answer"
   "$BUILD/tests/copy-extents" "$S" "$D" <<< "$answer"
   talk "done" "{\"epoch\": $epoch, \"extents\": $extents}"
-  talk flush-begin
-  talk flush-end "{\"success\": true, \"epoch\": $epoch}"
-}
-
-# write_to OFFSET LENGTH BYTE: as a guest.
-write_to ()
-{
-  qemu-io -f raw -c "write -P $3 $1 $2" "$S" > "$tmp/io.out" ||
-    fail "a guest's write failed: $(cat "$tmp/io.out")"
-}
-
-tracks ()
-{
-  talk status
-  [ "$(answered ".return | $1")" = true ]
+  flush_all
 }
 
 copy "[[0,$((4 * block))]]"
-talk mirror '{"enabled": true, "max_ms": 60000}'
-wait_for tracks '.mirror.state == "on"'
-write_to 0 $block 17
-tracks ".mirror.writes == 1 and .dirty_bytes == 0 and
-  .unflushed_bytes == $block" || fail "$answer"
-write_to $((2 * block - 512)) 1024 18
-tracks ".mirror.writes == 1 and .dirty_bytes == 2 * $block" || fail "$answer"
+mirror_on
+write_to 0 17 $block
+must_be_tracked ".mirror.writes == 1 and .dirty_bytes == 0 and
+  .unflushed_bytes == $block"
+write_to $((2 * block - 512)) 18 1024
+must_be_tracked ".mirror.writes == 1 and .dirty_bytes == 2 * $block"
 copy "[[$block,$((2 * block))]]"
-tracks '.remaining_bytes == 0 and .unflushed_bytes == 0' || fail "$answer"
+must_be_tracked '.remaining_bytes == 0 and .unflushed_bytes == 0'
 nbdcopy "$S" - | cmp - "$tmp/mirror"
 talk end
 stop_talker
