@@ -83,9 +83,11 @@ tracked ()
   answered ".return | $1"
 }
 
+# The status is in $answer.
 is_tracked ()
 {
-  [ "$(tracked "$1")" = true ]
+  talk status
+  [ "$(answered ".return | $1")" = true ]
 }
 
 must_be_tracked ()
