@@ -312,12 +312,15 @@ note_share (struct policy *p, const struct policy_snapshot *s,
   else if (mirrored * 100 < all * MEASURES_SHARE_PERCENT)
     share->small_rounds++;
   else
-    share->small_rounds = 0;
+    share->small_rounds = share->failures = 0;
   share->mirrored = s->mirrored_writes;
   share->not_mirrored = s->not_mirrored_writes;
   if (share->small_rounds < MEASURES_SHARE_ROUNDS || s->explain)
     return;
   share->small_rounds = 0;
+  if (p->mirror.failures < share->failures)
+    p->mirror.failures = share->failures; /* rounds may be long */
+  share->failures++;
   mirror_fail (&p->mirror, s->now_us);
   tell (s, d, "mirror",
         "guests' writes are tracked again: of the last %" PRIu64

@@ -76,6 +76,7 @@ policy_forget_failures (struct policy *p)
 {
   p->mirror.failures = 0;
   p->mirror.not_before_us = 0;
+  p->share.failures = 0;
   p->slow_rounds = 0;
 }
 

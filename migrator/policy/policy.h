@@ -197,6 +197,7 @@ struct policy {
   struct policy_share {              /* of guests' writes that are mirrored */
     uint64_t mirrored, not_mirrored; /* when it was last looked at */
     unsigned small_rounds;           /* in a row it was next to nothing */
+    unsigned failures;               /* by that, whatever time it was on */
   } share;
   int64_t calm_since_us; /* --wait: it was not needed since, or 0 */
   struct throttle throttle;

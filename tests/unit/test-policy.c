@@ -467,6 +467,33 @@ test_mirror_share (void)
   CU_ASSERT_TRUE (is_kept (10, 0, 0, &d));
 }
 
+/* That it was on for long is no merit of one that mirrors nothing: rounds may
+ * take so long.
+ */
+static void
+test_mirror_share_in_long_rounds (void)
+{
+  struct policy_snapshot s = automatic;
+  struct policy p;
+  unsigned rounds, beats;
+
+  policy_init (&p);
+  stuck (&p, &s, 3);
+  for (rounds = 0; rounds < 100; ++rounds) {
+    s.mirror = p.measures.mirror ? MIRROR_ON : MIRROR_OFF;
+    s.not_mirrored_writes += p.measures.mirror ? 100 : 0;
+    s.remaining_bytes =
+      p.measures.mirror ? s.remaining_bytes / 4 * 3 : 1000 * MiB;
+    for (beats = 0; beats < 25; ++beats) {
+      s.now_us += 1000000;
+      policy_beat (&p, &s);
+    }
+    policy_step (&p, &s);
+  }
+  CU_ASSERT_EQUAL (p.mirror.failures, MIRROR_DEMOTIONS_MAX);
+  CU_ASSERT_FALSE (p.measures.mirror);
+}
+
 /* What it had in common with the rounds before it was on says nothing. */
 static void
 test_mirror_late (void)
@@ -829,6 +856,8 @@ main (void)
     { "mirror: wished again", test_mirror_wished_again },
     { "mirror: in vain", test_mirror_in_vain },
     { "mirror: of next to nothing", test_mirror_share },
+    { "mirror: of next to nothing, for long",
+      test_mirror_share_in_long_rounds },
     { "mirror: late", test_mirror_late },
     { "throttle: and the mirror", test_throttle_and_mirror },
     { "throttle: what is touched", test_throttle_sees_through },
