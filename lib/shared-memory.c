@@ -44,11 +44,32 @@ shared_memory_unmap (struct shared_memory *m)
   *m = (struct shared_memory){ .slots = NULL };
 }
 
-static bool
-change_state (struct shared_slot *s, uint32_t from, uint32_t to)
+static uint32_t
+load_word (const struct shared_slot *s)
 {
-  return __atomic_compare_exchange_n (&s->state, &from, to, false,
-                                      __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+  return __atomic_load_n (&s->state, __ATOMIC_ACQUIRE);
+}
+
+enum shared_state
+shared_memory_state (const struct shared_slot *slot)
+{
+  return (enum shared_state) (load_word (slot) & SHARED_STATE_MASK);
+}
+
+/* The word with the same count. */
+static uint32_t
+with_state (uint32_t word, enum shared_state state)
+{
+  return (word & ~SHARED_STATE_MASK) | state;
+}
+
+/* If the slot is as it was when 'word' was read. */
+static bool
+change_state (struct shared_slot *s, uint32_t word, enum shared_state to)
+{
+  return __atomic_compare_exchange_n (&s->state, &word, with_state (word, to),
+                                      false, __ATOMIC_ACQ_REL,
+                                      __ATOMIC_ACQUIRE);
 }
 
 /* ---- nbdmigrate's ------------------------------------------------------- */
@@ -68,31 +89,58 @@ shared_memory_create (struct shared_memory *m, uint32_t bytes, int *fd)
   return -1;
 }
 
+/* Whoever reads this may have seen the slot as it was before. */
+static void
+fill_in (struct shared_slot *s, uint64_t offset, uint32_t length,
+         uint32_t place)
+{
+  __atomic_store_n (&s->offset, offset, __ATOMIC_RELAXED);
+  __atomic_store_n (&s->length, length, __ATOMIC_RELAXED);
+  __atomic_store_n (&s->place, place, __ATOMIC_RELAXED);
+}
+
+/* The count goes up by one; that it comes round is no matter, a thread would
+ * have to stand still for a thousand million requests.
+ */
+static uint32_t
+next_posted (uint32_t word)
+{
+  return with_state (word + SHARED_STATE_MASK + 1, SHARED_POSTED);
+}
+
 struct shared_slot *
 shared_memory_post (struct shared_memory *m, uint64_t offset, uint32_t length,
                     const void *where)
 {
   for (unsigned i = 0; i < SHARED_SLOTS; ++i) {
     struct shared_slot *s = &m->slots[i];
+    const uint32_t word = load_word (s);
 
-    if (__atomic_load_n (&s->state, __ATOMIC_ACQUIRE) != SHARED_FREE)
+    if ((word & SHARED_STATE_MASK) != SHARED_FREE)
       continue;
-    s->offset = offset;
-    s->length = length;
-    s->place = (uint32_t)((const char *)where - m->data);
-    __atomic_store_n (&s->state, SHARED_POSTED, __ATOMIC_RELEASE);
+    fill_in (s, offset, length, (uint32_t)((const char *)where - m->data));
+    __atomic_store_n (&s->state, next_posted (word), __ATOMIC_RELEASE);
     return s;
   }
   return NULL;
 }
 
+/* If it is in that state; only the filter changes it meanwhile. */
+static bool
+free_if (struct shared_slot *s, enum shared_state state)
+{
+  const uint32_t word = load_word (s);
+
+  return (word & SHARED_STATE_MASK) == state &&
+         change_state (s, word, SHARED_FREE);
+}
+
 enum shared_state
 shared_memory_collect (struct shared_slot *slot)
 {
-  if (change_state (slot, SHARED_POSTED, SHARED_FREE))
+  if (free_if (slot, SHARED_POSTED))
     return SHARED_POSTED;
-  return change_state (slot, SHARED_FILLED, SHARED_FREE) ? SHARED_FILLED
-                                                         : SHARED_TAKEN;
+  return free_if (slot, SHARED_FILLED) ? SHARED_FILLED : SHARED_TAKEN;
 }
 
 /* ---- the filter's ------------------------------------------------------- */
@@ -138,32 +186,40 @@ is_about (const struct shared_slot *s, uint64_t offset, uint32_t length)
          __atomic_load_n (&s->length, __ATOMIC_RELAXED) == length;
 }
 
+/* If the slot is posted for this range. */
+static bool
+take_one (const struct shared_memory *m, struct shared_slot *s, uint64_t offset,
+          uint32_t length, void **where)
+{
+  const uint32_t word = load_word (s);
+  uint32_t place;
+
+  if ((word & SHARED_STATE_MASK) != SHARED_POSTED ||
+      !is_about (s, offset, length))
+    return false;
+  place = __atomic_load_n (&s->place, __ATOMIC_RELAXED);
+  if (length > m->bytes || place > m->bytes - length ||
+      !change_state (s, word, SHARED_TAKEN))
+    return false;
+  *where = m->data + place;
+  return true;
+}
+
 struct shared_slot *
 shared_memory_take (const struct shared_memory *m, uint64_t offset,
                     uint32_t length, void **where)
 {
-  for (unsigned i = 0; i < SHARED_SLOTS; ++i) {
-    struct shared_slot *s = &m->slots[i];
-    uint32_t place;
-
-    if (!is_about (s, offset, length) ||
-        !change_state (s, SHARED_POSTED, SHARED_TAKEN))
-      continue;
-    /* It may have been posted anew in between; nothing changes now. */
-    place = __atomic_load_n (&s->place, __ATOMIC_RELAXED);
-    if (is_about (s, offset, length) && length <= m->bytes &&
-        place <= m->bytes - length) {
-      *where = m->data + place;
-      return s;
-    }
-    __atomic_store_n (&s->state, SHARED_POSTED, __ATOMIC_RELEASE);
-  }
+  for (unsigned i = 0; i < SHARED_SLOTS; ++i)
+    if (take_one (m, &m->slots[i], offset, length, where))
+      return &m->slots[i];
   return NULL;
 }
 
 void
 shared_memory_ended (struct shared_slot *slot, bool filled)
 {
-  __atomic_store_n (&slot->state, filled ? SHARED_FILLED : SHARED_POSTED,
-                    __ATOMIC_RELEASE);
+  __atomic_store_n (
+    &slot->state,
+    with_state (load_word (slot), filled ? SHARED_FILLED : SHARED_POSTED),
+    __ATOMIC_RELEASE);
 }

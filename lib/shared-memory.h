@@ -15,6 +15,11 @@
  * asks once more (nbdkit-retry-request-filter above ours) has it read then, and
  * no good answer of another request can be taken for that of this one.
  *
+ * A slot is used again and again, so its state has a count beside it, which
+ * whoever posts it changes.  The filter takes it only if the count is the one
+ * that it read the range with: who has seen an earlier range there takes
+ * nothing, not even for a moment, from who asks for the present one.
+ *
  * The request alone would not do.  A filter above ours may answer it by itself
  * (nbdkit-cache-filter), or send one of its own (nbdkit-readahead-filter): only
  * the slot proves that these bytes were read, and keeps others from writing.
@@ -36,18 +41,20 @@
 #define SHARED_UNIT (UINT32_C (64) << 10)
 #define SHARED_BYTES_MAX (UINT32_C (64) << 20)
 
+/* The lowest bits of the word 'state'; the others count. */
 enum shared_state {
   SHARED_FREE,
   SHARED_POSTED,
   SHARED_TAKEN,
   SHARED_FILLED,
 };
+#define SHARED_STATE_MASK UINT32_C (3)
 
 struct shared_slot {
   uint64_t offset; /* of the disk */
   uint32_t length;
   uint32_t place; /* in the data */
-  uint32_t state; /* enum shared_state; atomic */
+  uint32_t state; /* and a count; atomic */
   uint32_t unused[3];
 };
 
@@ -59,6 +66,9 @@ struct shared_memory {
 };
 
 extern void shared_memory_unmap (struct shared_memory *m);
+
+/* Without the count. */
+extern enum shared_state shared_memory_state (const struct shared_slot *slot);
 
 /* ---- nbdmigrate's; one thread at a time -------------------------------- */
 

@@ -148,11 +148,11 @@ begin (int fd)
 /* ---- the lines ---------------------------------------------------------- */
 
 static const char *
-state_name (uint32_t state)
+state_name (enum shared_state state)
 {
   static const char *const names[] = { "free", "posted", "taken", "filled" };
 
-  return state < 4 ? names[state] : "odd";
+  return names[state];
 }
 
 static void
@@ -205,7 +205,7 @@ obey (const char *line)
                       ? "ok"
                       : strerror (nbd_get_errno ()));
   else if (strncmp (line, "look", 4) == 0)
-    printf ("%s %s\n", state_name (slot->state),
+    printf ("%s %s\n", state_name (shared_memory_state (slot)),
             is_untouched () ? "untouched" : "written");
   else if (strncmp (line, "end", 3) == 0)
     print_answer (ask ("end", NULL, NULL, 0));

@@ -2,6 +2,7 @@
 /* Slots: who may write where, and until when. */
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -53,7 +54,7 @@ test_read (void)
   CU_ASSERT_EQUAL (shared_memory_collect (posted), SHARED_FILLED);
   CU_ASSERT_EQUAL (ours.data[1024 + 511], 'x');
   CU_ASSERT_EQUAL (ours.data[1024 + 512], 0);
-  CU_ASSERT_EQUAL (posted->state, SHARED_FREE);
+  CU_ASSERT_EQUAL (shared_memory_state (posted), SHARED_FREE);
   close_both ();
 }
 
@@ -114,6 +115,56 @@ test_could_not_be_read (void)
   close_both ();
 }
 
+#define ROUNDS 1000000
+static bool over; /* atomic */
+
+/* Asks for the first range all the time, and never reads it. */
+static void *
+ask_for_first (void *arg)
+{
+  struct shared_slot *taken;
+  void *where;
+
+  while (!__atomic_load_n (&over, __ATOMIC_ACQUIRE)) {
+    taken = shared_memory_take (&theirs, 0, 512, &where);
+    if (taken != NULL)
+      shared_memory_ended (taken, false);
+  }
+  return arg;
+}
+
+/* A slot that is used again is nobody's but those who ask for its range now,
+ * whatever others have seen in it before.
+ */
+static void
+test_used_again (void)
+{
+  struct shared_slot *posted, *taken;
+  unsigned missed = 0;
+  pthread_t other;
+  void *where;
+
+  open_both ();
+  over = false;
+  CU_ASSERT_EQUAL_FATAL (pthread_create (&other, NULL, ask_for_first, NULL), 0);
+  for (unsigned i = 0; i < ROUNDS; ++i) {
+    posted = shared_memory_post (&ours, 0, 512, ours.data);
+    while (shared_memory_collect (posted) == SHARED_TAKEN)
+      ;
+    posted = shared_memory_post (&ours, 4096, 512, ours.data);
+    taken = shared_memory_take (&theirs, 4096, 512, &where);
+    missed += taken == NULL;
+    if (taken != NULL)
+      shared_memory_ended (taken, true);
+    while (shared_memory_collect (posted) == SHARED_TAKEN)
+      ;
+  }
+  __atomic_store_n (&over, true, __ATOMIC_RELEASE);
+  pthread_join (other, NULL);
+  CU_ASSERT_EQUAL (missed, 0);
+  close_both ();
+}
+
 /* What the other side writes may be anything. */
 static void
 test_hostile (void)
@@ -134,7 +185,7 @@ test_hostile (void)
     s->place = bad[i].place;
     s->length = bad[i].length;
     CU_ASSERT_PTR_NULL (shared_memory_take (&theirs, 0, s->length, &where));
-    CU_ASSERT_EQUAL (s->state, SHARED_POSTED);
+    CU_ASSERT_EQUAL (shared_memory_state (s), SHARED_POSTED);
   }
   s->place = 0;
   s->length = SHARED_UNIT;
@@ -196,6 +247,7 @@ main (void)
     { "nobody has read it, or somebody still may", test_not_filled },
     { "what could not be read is not filled", test_could_not_be_read },
     { "all slots in use", test_all_in_use },
+    { "a slot that is used again", test_used_again },
     { "a place outside is refused", test_hostile },
     { "memory that could be taken away is refused", test_refused },
     CU_TEST_INFO_NULL,
