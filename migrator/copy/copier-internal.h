@@ -163,6 +163,9 @@ extern int queue_append (struct queue *q, uint64_t offset, uint64_t length,
 extern int queue_prepend (struct queue *q, uint64_t offset, uint64_t length,
                           enum segment_kind kind, bool touched);
 extern struct segment queue_cut (struct queue *q, uint64_t bytes);
+
+/* With what follows it in the queue and on the disk, if all of it is data. */
+extern struct segment queue_cut_data (struct queue *q, uint64_t bytes);
 extern void queue_free (struct queue *q);
 extern void op_queue_append (struct op_queue *q, struct op *op);
 extern struct op *op_queue_pop (struct op_queue *q);

@@ -76,6 +76,26 @@ queue_cut (struct queue *q, uint64_t bytes)
   return cut;
 }
 
+/* Ranges of data that lie side by side are one: where guests write, every other
+ * chunk may be touched, and a request for each would be slow.  What is touched
+ * in part counts as touched, which makes zeroes of it and leaves nothing out.
+ */
+struct segment
+queue_cut_data (struct queue *q, uint64_t bytes)
+{
+  struct segment s = queue_cut (q, bytes);
+
+  while (s.kind == SEGMENT_DATA && s.length < bytes && q->first != NULL &&
+         q->first->kind == SEGMENT_DATA &&
+         q->first->offset == s.offset + s.length) {
+    const struct segment next = queue_cut (q, bytes - s.length);
+
+    s.length += next.length;
+    s.touched |= next.touched;
+  }
+  return s;
+}
+
 void
 queue_free (struct queue *q)
 {

@@ -300,7 +300,7 @@ copier_run (struct copier *c)
     start_write_back (c);
     if (may_begin (c)) {
       const struct segment s =
-        queue_cut (&c->ready, job_bytes_max (c, c->ready.first));
+        queue_cut_data (&c->ready, job_bytes_max (c, c->ready.first));
 
       begin_segment (c, &s);
       progress = true;
