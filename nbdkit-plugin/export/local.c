@@ -204,6 +204,24 @@ local_end (struct local *l, nbdkit_next *own, nbdkit_next *used)
   pthread_rwlock_unlock (&l->lock);
 }
 
+int
+local_ask_extents (struct local *l, nbdkit_next *plugin)
+{
+  const int r = plugin->can_extents (plugin);
+
+  if (r == 1)
+    __atomic_store_n (&l->has_extents, true, __ATOMIC_RELAXED);
+  return r;
+}
+
+int
+local_can_extents (struct local *l, nbdkit_next *plugin)
+{
+  return __atomic_load_n (&l->has_extents, __ATOMIC_RELAXED)
+           ? 1
+           : local_ask_extents (l, plugin);
+}
+
 void
 local_failed (struct local *l)
 {

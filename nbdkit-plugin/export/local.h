@@ -46,6 +46,7 @@ struct local {
   bool unflushed;  /* atomic: what guests wrote since the last flush */
   unsigned returns;   /* atomic: how often a way back was prepared */
   unsigned exchanges; /* atomic, set under the lock: of the shared context */
+  bool has_extents;   /* atomic: a context has said that it can tell them */
 
   char *refusal; /* local_refuse; under a lock of its own */
 };
@@ -96,6 +97,15 @@ extern unsigned local_exchanges (const struct local *l);
  */
 extern nbdkit_next *local_begin (struct local *l, nbdkit_next *own);
 extern void local_end (struct local *l, nbdkit_next *own, nbdkit_next *used);
+
+/* Whether the plugin can tell what is allocated, as it has said before: to
+ * answer it may have to look through the whole disk (the file plugin on tmpfs),
+ * which is too much for each connection.  So a context of its own may not have
+ * been asked, as nbdkit wants it to be before its first question:
+ * local_ask_extents, which one thread at a time may call for a context.
+ */
+extern int local_can_extents (struct local *l, nbdkit_next *plugin);
+extern int local_ask_extents (struct local *l, nbdkit_next *plugin);
 
 extern bool local_is_shared (const struct local *l);
 extern bool local_has_shared (const struct local *l);

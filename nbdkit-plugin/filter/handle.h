@@ -4,6 +4,7 @@
 #ifndef NBDMIGRATE_HANDLE_H
 #define NBDMIGRATE_HANDLE_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -23,9 +24,10 @@ struct handle {
    * 0: it has not
    */
   unsigned wrote_in;
-  int64_t session_pid;   /* of a process with a control connection, or 0 */
-  bool told;             /* atomic: that it is fenced was logged */
-  struct fair_flow flow; /* the throttle's */
+  int64_t session_pid;    /* of a process with a control connection, or 0 */
+  pthread_mutex_t asking; /* for its context's own answers */
+  bool told;              /* atomic: that it is fenced was logged */
+  struct fair_flow flow;  /* the throttle's */
 };
 
 /* The migrator is not a guest, and nor is a view's client. */

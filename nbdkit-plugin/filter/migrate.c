@@ -197,6 +197,7 @@ migrate_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
     return NULL;
   }
   h->export = e;
+  pthread_mutex_init (&h->asking, NULL);
   h->no_source = r == 0;
   if (h->no_source)
     local_connected_elsewhere (&e->local);
@@ -212,7 +213,10 @@ migrate_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
 static void
 migrate_close (void *handle)
 {
-  free (handle);
+  struct handle *h = handle;
+
+  pthread_mutex_destroy (&h->asking);
+  free (h);
 }
 
 /* What was true when the export was opened first must still be so. */

@@ -11,6 +11,7 @@
  */
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
@@ -239,14 +240,34 @@ local_flush (const struct io *io)
   return end (io, next, r);
 }
 
+/* The answer of its own context may have been taken from another one's. */
+static int
+ask_extents_first (const struct io *io, nbdkit_next *next)
+{
+  struct handle *h = io->handle;
+  int r;
+
+  if (next != io->next)
+    return 0;
+  pthread_mutex_lock (&h->asking);
+  r = local_ask_extents (&h->export->local, next);
+  pthread_mutex_unlock (&h->asking);
+  if (r != -1)
+    return 0;
+  *io->err = EIO;
+  return -1;
+}
+
 static int
 local_extents (const struct io *io)
 {
   nbdkit_next *next = begin (io);
+  int r = ask_extents_first (io, next);
 
-  return end (io, next,
-              next->extents (next, io->count, io->offset, io->flags,
-                             io->extents, io->err));
+  if (r == 0)
+    r = next->extents (next, io->count, io->offset, io->flags, io->extents,
+                       io->err);
+  return end (io, next, r);
 }
 
 /* A hint, too. */
@@ -264,7 +285,7 @@ local_cache (const struct io *io)
 /* ---- What the export can ------------------------------------------------ */
 
 static int
-ask_plugin (nbdkit_next *plugin, enum fact fact)
+ask_plugin (struct local *l, nbdkit_next *plugin, enum fact fact)
 {
   switch (fact) {
   case FACT_CAN_WRITE:
@@ -280,7 +301,7 @@ ask_plugin (nbdkit_next *plugin, enum fact fact)
   case FACT_CAN_FAST_ZERO:
     return plugin->can_fast_zero (plugin);
   case FACT_CAN_EXTENTS:
-    return plugin->can_extents (plugin);
+    return local_can_extents (l, plugin);
   case FACT_CAN_FUA:
     return plugin->can_fua (plugin);
   case FACT_CAN_CACHE:
@@ -296,7 +317,7 @@ local_fact (const struct handle *h, nbdkit_next *next, enum fact fact)
 {
   struct local *l = &h->export->local;
   nbdkit_next *plugin = local_begin (l, next);
-  const int r = ask_plugin (plugin, fact);
+  const int r = ask_plugin (l, plugin, fact);
 
   local_end (l, next, plugin);
   return r;
