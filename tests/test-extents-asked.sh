@@ -19,9 +19,9 @@ start_eval ()
   rm -rf "$tmp/proxy.dir"
   start_proxy proxy eval \
     get_size='echo 1M' thread_model='echo parallel' \
-    can_multi_conn='exit 0' pread='head -c $3 /dev/zero' \
+    can_multi_conn="exit 0" pread="head -c \$3 /dev/zero" \
     can_extents="echo >> $tmp/asked; $1" \
-    extents='echo $4 $3 zero'
+    extents="echo \$4 \$3 zero"
 }
 
 # map_says TEXT
