@@ -10,15 +10,17 @@ set -euo pipefail
 source "${SRCDIR:-.}/tests/functions.sh"
 requires nbdkit jq
 
-# What the copy reads, the guest cannot: both share so many bits a second.
+# A disk that does one request at a time, a millisecond each: what the copy has
+# in its queue goes before the guest's.
 # start SIZE
 start ()
 {
-  rm -rf "$tmp/proxy.dir" "$tmp/guest.record" "$tmp/rate"
-  start_proxy proxy --filter=rate memory "$1" rate-file="$tmp/rate"
+  rm -rf "$tmp/proxy.dir" "$tmp/guest.record"
+  start_nbdkit disk --filter=noparallel --filter=delay memory "$1" \
+    serialize=all-requests delay-read=1ms delay-write=1ms
+  start_proxy proxy nbd "$(uri disk)"
   start_nbdkit destination memory "$1"
   fill "$(uri proxy)" 100 > "$tmp/fill.out"
-  echo 64M > "$tmp/rate"
 }
 
 backs_off ()
@@ -42,7 +44,8 @@ move ()
 {
   start "$1"
   start_guest guest "$(uri proxy)" --depth 1 --kinds rw --initial "$pattern"
-  start_migrate --background="$2" --wait "$(uri proxy)" "$(uri destination)"
+  start_migrate --background="$2" --request-size=16K --wait "$(uri proxy)" \
+    "$(uri destination)"
   must_live=(migrator)
   shift 2
   "$@"
@@ -51,6 +54,7 @@ move ()
   expect_status 3 wait_bg migrator
   stop_guest guest
   end_bg proxy
+  end_bg disk
   end_bg destination
 }
 

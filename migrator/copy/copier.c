@@ -219,6 +219,12 @@ copier_backlog (const struct copier *c)
 }
 
 bool
+copier_is_moving (const struct copier *c)
+{
+  return c->jobs > 0;
+}
+
+bool
 copier_has_ended_all (const struct copier *c)
 {
   return copier_backlog (c) == 0 && c->jobs == 0 && c->lookups == NULL;

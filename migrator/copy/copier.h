@@ -154,6 +154,9 @@ extern void copier_run (struct copier *c);
 /* Bytes queued and not begun. */
 extern uint64_t copier_backlog (const struct copier *c);
 
+/* A range is being read or written. */
+extern bool copier_is_moving (const struct copier *c);
+
 /* Nothing queued, nothing of it in flight. */
 extern bool copier_has_ended_all (const struct copier *c);
 

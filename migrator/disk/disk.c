@@ -75,6 +75,12 @@ disk_pass_running (const struct disk *d)
          !copier_idle (d->copier);
 }
 
+bool
+disk_is_moving (const struct disk *d)
+{
+  return d->copier != NULL && copier_is_moving (d->copier);
+}
+
 static int
 add_ranges (struct disk *d, const struct extents *e)
 {

@@ -305,6 +305,9 @@ extern void disk_stop_taking (struct disk *d);
 extern bool disk_is_swept (const struct disk *d);
 extern bool disk_pass_running (const struct disk *d);
 
+/* Whether requests of the copying are under way. */
+extern bool disk_is_moving (const struct disk *d);
+
 /* Take more if the copier runs low, report what ended. */
 extern void disk_feed (struct disk *d);
 extern void disk_report (struct disk *d);

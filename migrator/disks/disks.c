@@ -65,6 +65,17 @@ disks_open_next (struct disks *disks)
 }
 
 bool
+disks_are_moving (const struct disks *disks)
+{
+  size_t i;
+
+  for (i = 0; i < disks->n; ++i)
+    if (disk_is_moving (&disks->v[i]))
+      return true;
+  return false;
+}
+
+bool
 disks_distrusted (const struct disks *disks)
 {
   size_t i;

@@ -65,6 +65,9 @@ extern int disks_open_next (struct disks *disks);
 /* Once all are open: -1 after saying which disk was named twice. */
 extern int disks_check_unique (struct disks *disks);
 
+/* Whether requests of the copying are under way, of any disk. */
+extern bool disks_are_moving (const struct disks *disks);
+
 /* Whether what was copied must not count in a later run. */
 extern bool disks_distrusted (const struct disks *disks);
 

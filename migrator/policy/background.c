@@ -12,6 +12,7 @@
 #define COPY_UNHARMED_US 2000000
 #define COPY_IDLE_US 1000000
 #define SETTLE_US 8000
+#define SETTLE_MOST_US 5000000
 #define REST_US 30000
 #define EAGER 4            /* judgements, after which it is looked less often */
 #define EAGER_RESTS 12     /* the same, where too little is seen to judge */
@@ -119,22 +120,24 @@ is_alone (const struct background *b, uint64_t requests)
   return b->target == 0 || (requests < REQUESTS_MIN && b->limit == 0);
 }
 
-/* Bytes a second; 0 also where more was given back than was taken. */
-static double
-pace_of (const struct background *b, const struct background_sample *s)
-{
-  const int64_t us = s->at_us - b->last.at_us;
-
-  if (us <= 0 || s->bytes < b->last.bytes)
-    return 0;
-  return (double)(s->bytes - b->last.bytes) * 1e6 / us;
-}
-
 /* None also where they count from 0 again: a proxy that has begun anew. */
 static uint64_t
 requests_of (const struct background *b, const struct background_sample *s)
 {
   return s->requests > b->last.requests ? s->requests - b->last.requests : 0;
+}
+
+/* A part of the stretch of copying.  None of what was taken where more was
+ * given back.
+ */
+static void
+add_busy (struct background *b, double kept, const struct background_sample *s)
+{
+  const int64_t us = s->at_us - b->last.at_us;
+
+  add (&b->busy, kept, requests_of (b, s), us);
+  b->moved += s->bytes > b->last.bytes ? (double)(s->bytes - b->last.bytes) : 0;
+  b->moved_us += us;
 }
 
 /* The stretch of copying is over once a guest was seen.  There may be one that
@@ -143,19 +146,36 @@ requests_of (const struct background *b, const struct background_sample *s)
 static void
 note_copied (struct background *b, const struct background_sample *s)
 {
-  const uint64_t requests = requests_of (b, s);
   const int64_t us = s->at_us - b->last.at_us;
 
-  if (is_alone (b, requests)) {
+  if (is_alone (b, requests_of (b, s))) {
     if (us >= COPY_IDLE_US)
       b->last = *s;
     b->next_us = s->at_us + COPY_FIRST_US;
     return;
   }
-  add (&b->busy, BUSY_KEPT, requests, us);
-  b->pace = pace_of (b, s);
-  b->best = greater (b->best, b->pace);
+  b->moved = b->moved_us = 0;
+  add_busy (b, BUSY_KEPT, s);
   go_on (b, BACKGROUND_SETTLES, s, SETTLE_US);
+}
+
+/* The rest begins.  One that would come too late tells nothing: what hangs must
+ * not hold up other disks.
+ */
+static void
+note_settled (struct background *b, const struct background_sample *s)
+{
+  if (s->moving) {
+    add_busy (b, 1, s);
+    if (b->moved_us < SETTLE_MOST_US)
+      go_on (b, BACKGROUND_SETTLES, s, SETTLE_US);
+    else
+      go_on (b, BACKGROUND_COPIES, s, COPY_UNHARMED_US);
+    return;
+  }
+  b->pace = b->moved_us > 0 ? b->moved * 1e6 / b->moved_us : 0;
+  b->best = greater (b->best, b->pace);
+  go_on (b, BACKGROUND_RESTS, s, REST_US);
 }
 
 /* Guests that have left leave no limit behind. */
@@ -190,7 +210,7 @@ background_note (struct background *b, const struct background_sample *s)
     note_copied (b, s);
     break;
   case BACKGROUND_SETTLES:
-    go_on (b, BACKGROUND_RESTS, s, REST_US);
+    note_settled (b, s);
     break;
   case BACKGROUND_RESTS:
     note_rested (b, s);

@@ -10,6 +10,9 @@
  * whatever takes the rest away; and the copy's limit is moved until it is
  * right.
  *
+ * A rest begins when what is under way has ended: a slow disk has much of it
+ * in its queue, with the guest's requests behind.
+ *
  * A guest that does little, or that does as much beside the copying, limits
  * nothing, and is asked seldom or costs no rest at all.
  *
@@ -29,6 +32,7 @@ struct background_sample {
   int64_t at_us;     /* monotonic, when it was taken */
   uint64_t requests; /* of guests */
   uint64_t bytes;    /* that the copy has moved; some are given back */
+  bool moving;       /* the copy had requests under way right before */
 };
 
 /* Requests in a time; what is longer ago counts for less. */
@@ -42,12 +46,13 @@ struct background {
   enum background_stage {
     BACKGROUND_BEGINS,
     BACKGROUND_COPIES,
-    BACKGROUND_SETTLES, /* what is under way ends */
+    BACKGROUND_SETTLES, /* nothing new; what is under way ends */
     BACKGROUND_RESTS,
   } stage;
   int64_t next_us; /* when the next sample is wanted */
   struct background_sample last;
   struct background_rate quiet, busy;
+  double moved, moved_us; /* in the stretch of copying until it has settled */
   double pace;    /* of the copying beside which 'busy' was, bytes/second */
   double best;    /* pace so far */
   uint64_t limit; /* bytes per second; 0: none */

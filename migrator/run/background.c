@@ -76,7 +76,9 @@ take_sample (struct migration *m)
 {
   size_t i;
 
-  m->sample = (struct background_sample){ .at_us = 0 };
+  /* Before they are asked: of a rest that is, no part is of the queue. */
+  m->sample =
+    (struct background_sample){ .moving = disks_are_moving (&m->disks) };
   m->sample_lacks = false;
   for (i = 0; i < m->disks.n; ++i)
     if (m->disks.v[i].begun) {

@@ -271,6 +271,60 @@ test_wished_anew (void)
   CU_ASSERT (share_of (&guests[0], &r) >= 0.9);
 }
 
+/* A slow disk, which the copy keeps a long queue at: the guest's requests wait
+ * behind it, also when nothing is added any more.
+ */
+static void
+test_queue (void)
+{
+  const double disk = 8 * MiB, queue_max = 4 * MiB, quiet = 600;
+  struct background_sample s = { .at_us = 1 };
+  struct background b;
+  double queue = 0, requests = 0, bytes = 0;
+
+  background_init (&b, BACKGROUND_MAX);
+  for (; s.at_us < 20000000; s.at_us += TICK_US) {
+    const double most = b.limit > 0 ? b.limit * TICK_US / 1e6 : queue_max;
+    double adds = background_rests (&b) ? 0 : queue_max - queue;
+
+    adds = adds < most ? adds : most;
+    queue += adds;
+    bytes += adds;
+    requests += quiet * (queue > 0 ? 0.3 : 1) * TICK_US / 1e6;
+    queue -= queue < disk * TICK_US / 1e6 ? queue : disk * TICK_US / 1e6;
+    s.requests = (uint64_t)requests;
+    s.bytes = (uint64_t)bytes;
+    s.moving = queue > 0;
+    if (s.at_us >= b.next_us)
+      background_note (&b, &s);
+  }
+  CU_ASSERT (b.share < 0.95 || b.limit > 0);
+  CU_ASSERT (b.limit > 0 && b.limit < disk);
+  CU_ASSERT (b.pace < 1.1 * disk);
+}
+
+/* What hangs holds up the other disks for some seconds, not for ever. */
+static void
+test_hangs (void)
+{
+  struct background_sample s = { .at_us = 1, .moving = true };
+  struct background b;
+  unsigned i, rested = 0;
+
+  background_init (&b, BACKGROUND_MAX);
+  for (i = 0; i < 20000; i++) {
+    s.at_us += TICK_US;
+    s.requests++;
+    s.bytes += background_rests (&b) ? 0 : 100;
+    if (s.at_us >= b.next_us)
+      background_note (&b, &s);
+    CU_ASSERT (b.stage != BACKGROUND_RESTS);
+    rested += background_rests (&b);
+  }
+  CU_ASSERT (rested < 15500); /* five seconds of seven */
+  CU_ASSERT_EQUAL (b.judged, 0);
+}
+
 int
 main (void)
 {
@@ -284,6 +338,8 @@ main (void)
     { "bytes that are given back", test_given_back },
     { "a proxy that counts anew", test_counts_anew },
     { "wished anew", test_wished_anew },
+    { "a slow disk's queue", test_queue },
+    { "what hangs", test_hangs },
     CU_TEST_INFO_NULL,
   };
 
