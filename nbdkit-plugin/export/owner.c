@@ -221,12 +221,11 @@ owner_update_delay (struct export *e)
   if (t.gate != GATE_OPEN || t.owner == OWNER_UNKNOWN)
     return false;
   if (s->client == NULL)
-    owner_record (e, t.owner, s->last_end);
-  else if (t.owner == OWNER_SOURCE && s->last_end == RECORD_END_NONE)
-    owner_record (e, OWNER_SOURCE, RECORD_END_INTERRUPTED);
-  else
-    return false;
-  return true;
+    return owner_record (e, t.owner, s->last_end) == OWNER_RECORDED;
+  if (t.owner == OWNER_SOURCE && s->last_end == RECORD_END_NONE)
+    return owner_record (e, OWNER_SOURCE, RECORD_END_INTERRUPTED) ==
+           OWNER_RECORDED;
+  return false;
 }
 
 void

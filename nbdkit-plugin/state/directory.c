@@ -395,7 +395,10 @@ directory_check (void)
    */
   if (pwrite (lock_fd, text, len, 0) != len || ftruncate (lock_fd, len) == -1 ||
       (config.state_sync && fsync (lock_fd) == -1))
-    nbdkit_debug ("migrate: cannot write to %s/" LOCK_NAME ": %m", config.dir);
+    nbdkit_error ("migrate-dir: writing to its file " LOCK_NAME ": %m: should "
+                  "this process be killed, the next one takes its end for a "
+                  "clean one and waits for no late write of its; make room "
+                  "and restart");
   return 0;
 }
 
