@@ -30,6 +30,7 @@ union address {
   struct sockaddr_in in;
   struct sockaddr_in6 in6;
   struct sockaddr_vm vm;
+  char room[sizeof (struct sockaddr_un) + 1]; /* a NUL after any path */
 };
 
 /* Written in .after_fork, constant afterwards. */
@@ -51,7 +52,7 @@ local_address (int fd, bool listening, union address *addr)
   if (getsockopt (fd, SOL_SOCKET, SO_ACCEPTCONN, &accepts, &len) == -1 ||
       (accepts != 0) != listening)
     return false;
-  len = sizeof *addr;
+  len = sizeof addr->room - 1;
   return getsockname (fd, &addr->any, &len) == 0;
 }
 
