@@ -34,7 +34,9 @@ start_proxy proxy --filter=log memory 16M logfile="$tmp/requests"
 start_guest guest "$S" --depth 4 --kinds rw
 for ((i = 0; i < 5; i++)); do
   n=$(grep -c 'Read .*count=0x100000 ' "$tmp/requests") || :
-  start_bg reader "$BUILD/tests/dying-reader" "$tmp/proxy.dir/control" "$S"
+  ((i % 2)) && later=(--later) || later=()
+  start_bg reader "$BUILD/tests/dying-reader" "$tmp/proxy.dir/control" "$S" \
+    "${later[@]}"
   wait_for is_file "$tmp/reader.out"
   wait_for has_logged 'Read .*count=0x100000 ' $((n + 16))
   # Reads of a guest in between: by now all replies have begun, or wait.
@@ -53,6 +55,11 @@ start_talker proxy
 talk attach
 ask begin "{\"destination\": \"$D\", \"source_sockets\": 9}"
 [[ $answer == *BadArgument*source_sockets* ]] || fail "$answer"
+ask source-sockets
+[[ $answer == *NoSession* ]] || fail "$answer"
+talk begin "{\"destination\": \"$D\"}"
+ask source-sockets
+[[ $answer == *BadArgument*sockets* ]] || fail "$answer"
 stop_talker
 end_bg proxy
 rm -r "$tmp/proxy.dir" "$tmp/guest.record"

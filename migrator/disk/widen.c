@@ -13,7 +13,8 @@ widen_close (struct widening *w)
 {
   connection_close (w->coming);
   connection_close (w->spare);
-  w->coming = w->spare = NULL;
+  connection_close (w->given);
+  w->coming = w->spare = w->given = NULL;
 }
 
 /* Who asked for a number has had it from the beginning. */
@@ -48,11 +49,54 @@ begin (struct disk *d, int64_t now_us)
     end (d);
 }
 
+static void
+told (void *opaque, const struct control_answer *a)
+{
+  struct disk *d = opaque;
+
+  d->widening.answered = true;
+  d->widening.refused = a->value == NULL;
+}
+
+/* Tell the filter of the spare one, which is to be used. */
+static void
+give (struct disk *d)
+{
+  struct widening *w = &d->widening;
+  const int fd = w->spare != NULL ? connection_socket (w->spare) : -1;
+
+  if (fd == -1) {
+    connection_close (w->spare);
+    w->spare = NULL;
+    return;
+  }
+  w->given = w->spare;
+  w->spare = NULL;
+  w->answered = false;
+  control_send (d->control, "source-sockets", NULL, &fd, 1, told, d);
+}
+
+static void
+use (struct disk *d)
+{
+  struct widening *w = &d->widening;
+
+  if (w->refused) {
+    end (d);
+    return;
+  }
+  if (connection_alive (w->given))
+    endpoint_add (d->source, w->given);
+  else
+    connection_close (w->given);
+  w->given = NULL;
+}
+
 /* One that reaches another disk (the export may have been replaced) is not
  * used, and says nothing of those that there are.
  */
 static void
-use (struct disk *d)
+take (struct disk *d)
 {
   struct widening *w = &d->widening;
   char *why = NULL;
@@ -62,10 +106,7 @@ use (struct disk *d)
     end (d);
     return;
   }
-  if (w->spare != NULL && connection_alive (w->spare))
-    endpoint_add (d->source, w->spare);
-  else
-    connection_close (w->spare);
+  give (d);
   w->spare = w->coming;
   w->coming = NULL;
 }
@@ -77,13 +118,17 @@ widen_run (struct disk *d, int64_t now_us)
 
   if (!is_needed (d))
     return;
+  if (w->given != NULL && !w->answered)
+    return;
+  if (w->given != NULL)
+    use (d);
   if (w->coming != NULL && connection_alive (w->coming) &&
       connection_has_come (w->coming))
-    use (d);
+    take (d);
   else if (w->coming != NULL &&
            (!connection_alive (w->coming) || now_us - w->begun_us > CONNECT_US))
     end (d);
-  if (w->over || w->coming != NULL)
+  if (w->over || w->coming != NULL || w->given != NULL)
     return;
   if (d->source->nr_connections < disk_connections (d))
     begin (d, now_us);

@@ -4,7 +4,8 @@
  * work.
  *
  * A place is left for a guest that connects again: a connection is used when
- * the next one has come, and the last one is closed.
+ * the next one has come, and the last one is closed.  Nothing is asked over one
+ * before the filter has its socket, too, as it has the others (linger.h there).
  */
 
 #ifndef NBDMIGRATE_WIDEN_H
@@ -19,6 +20,8 @@ struct disk;
 struct widening {
   struct connection *coming; /* one that is being made, owned; or NULL */
   struct connection *spare;  /* one that has come, owned; or NULL */
+  struct connection *given;  /* one the filter is told of, owned; or NULL */
+  bool answered, refused;    /* what it said to that */
   int64_t begun_us;          /* when the former began */
   bool over;                 /* as many as wanted, or as are admitted */
 };

@@ -67,6 +67,7 @@ extern command_function command_abort, command_reopen;
 extern command_function command_begin;
 /* The client is the session. */
 extern command_function command_lost, command_publish, command_end;
+extern command_function command_source_sockets;
 extern command_function command_take, command_done, command_failed;
 extern command_function command_flush_begin, command_flush_end;
 extern command_function command_compare, command_compared;

@@ -371,6 +371,24 @@ command_lost (struct call *call)
   return json_pack ("{s:I}", "epoch", (json_int_t)epoch);
 }
 
+/* Of connections to this proxy that were made after 'begin'. */
+json_t *
+command_source_sockets (struct call *call)
+{
+  struct session_sockets sockets;
+
+  if (take_sockets (call, &sockets, 0, NULL) == -1)
+    return NULL;
+  if (sockets.ledger == NULL &&
+      session_sockets_add_source (call->export, sockets.fds, sockets.nr_fds))
+    return json_object ();
+  drop_sockets (&sockets);
+  return call_fail (call, "BadArgument",
+                    "there is a ledger among the sockets, or they are more "
+                    "than %d together with those that came before",
+                    PROTOCOL_FDS_MAX);
+}
+
 static int
 keep_progress (struct call *call)
 {

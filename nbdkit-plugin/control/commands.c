@@ -28,6 +28,7 @@ static const struct command {
   { "reopen", command_reopen, NEED_EXPORT },
   { "begin", command_begin, NEED_LOCK },
   { "lost", command_lost, NEED_THE_SESSION },
+  { "source-sockets", command_source_sockets, NEED_THE_SESSION },
   { "take", command_take, NEED_THE_SESSION },
   { "extents", command_extents, NEED_THE_SESSION },
   { "distrust", command_distrust, NEED_THE_SESSION },

@@ -32,6 +32,18 @@ session_sockets_keep (struct export *e, const struct session_sockets *sockets)
   s->nr_source_fds = sockets->nr_source_fds;
 }
 
+bool
+session_sockets_add_source (struct export *e, const int *fds, size_t n)
+{
+  struct session *s = &e->session;
+
+  if (n > sizeof s->source_fds / sizeof s->source_fds[0] - s->nr_source_fds)
+    return false;
+  memcpy (&s->source_fds[s->nr_source_fds], fds, n * sizeof *fds);
+  s->nr_source_fds += n;
+  return true;
+}
+
 void
 session_sockets_leave_source (struct export *e)
 {

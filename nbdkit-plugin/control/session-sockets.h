@@ -30,6 +30,12 @@ struct session_sockets {
 extern void session_sockets_keep (struct export *e,
                                   const struct session_sockets *sockets);
 
+/* Some more to the source, which are the session's then.  False: they are too
+ * many, and stay the caller's.
+ */
+extern bool session_sockets_add_source (struct export *e, const int *fds,
+                                        size_t n);
+
 /* Give up those that it has, except for connections that are among 'keep' as
  * well (or NULL).  Afterwards nothing new is sent on them, by anybody.
  */

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A migrator that is about to be killed, for tests.
  *
- * dying-reader CONTROL URI [--alone]
+ * dying-reader CONTROL URI [--alone | --later]
  *
  * Connects to the export and to the control socket, begins a session, asks for
  * 16 MiB in 16 requests at once, and reads no answer: so that one reply blocks,
  * and the others wait behind it.  Prints a line when they are sent, and waits
- * to be killed.  --alone: the filter does not get the socket to the source.
+ * to be killed.  --alone: the filter does not get the socket to the source;
+ * --later: it gets it after the session has begun.
  */
 
 #include <errno.h>
@@ -76,8 +77,9 @@ ask (int control, const char *command, json_t *arguments, const int *fds,
 }
 
 static void
-begin (int control, int source, bool alone)
+begin (int control, int source, const char *how)
 {
+  const bool now = strcmp (how, "") == 0;
   int fds[3];
 
   if (socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == -1)
@@ -86,8 +88,10 @@ begin (int control, int source, bool alone)
   ask (control, "attach", NULL, NULL, 0);
   ask (control, "begin",
        json_pack ("{s:s, s:i}", "destination", "nbd+unix:///?socket=/nowhere",
-                  "source_sockets", alone ? 0 : 1),
-       fds + 1, alone ? 1 : 2);
+                  "source_sockets", now ? 1 : 0),
+       fds + 1, now ? 2 : 1);
+  if (strcmp (how, "--later") == 0)
+    ask (control, "source-sockets", NULL, &source, 1);
 }
 
 int
@@ -97,10 +101,9 @@ main (int argc, char *argv[])
   int control;
 
   if (argc < 3 || nbd == NULL || nbd_connect_uri (nbd, argv[2]) == -1)
-    die ("usage: dying-reader CONTROL URI [--alone]");
+    die ("usage: dying-reader CONTROL URI [--alone | --later]");
   control = open_control (argv[1]);
-  begin (control, nbd_aio_get_fd (nbd),
-         argc > 3 && strcmp (argv[3], "--alone") == 0);
+  begin (control, nbd_aio_get_fd (nbd), argc > 3 ? argv[3] : "");
   for (unsigned i = 0; i < READS; i++)
     if (nbd_aio_pread (nbd, buffer, READ_BYTES, (uint64_t)i * READ_BYTES,
                        NBD_NULL_COMPLETION, 0) == -1)
