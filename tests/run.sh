@@ -28,7 +28,7 @@ cd "$SRCDIR" || exit 1
 
 jobs=${JOBS:-2}
 logs=$BUILD/tests/logs
-running=()  # process ids
+running=()  # names, by process ids
 passed=0 failed=0 skipped=0
 
 all_tests ()
@@ -188,7 +188,7 @@ report ()
 stop ()
 {
   trap - INT TERM
-  [ ${#running[@]} -eq 0 ] || kill -TERM "${running[@]}" 2> /dev/null
+  [ ${#running[@]} -eq 0 ] || kill -TERM "${!running[@]}" 2> /dev/null
   wait
   echo "run.sh: interrupted after $passed passed, $failed failed," \
        "$skipped skipped" >&2
@@ -209,18 +209,17 @@ if [ -n "${SANITIZER:-}" ] && ! set_up_sanitizer; then
 fi
 trap stop INT TERM
 
-# Started in order, reported in order, at most $jobs at a time.
-started=0
-for ((done = 0; done < ${#tests[@]}; done++)); do
-  while ((started < ${#tests[@]} && started < done + jobs)); do
-    name=$(name_of "${tests[started]}")
-    run_test "${tests[started]}" "$name" &
-    running[started]=$!
-    started=$((started + 1))
+# Started in order, at most $jobs at a time, and reported as they end.
+next=0
+while ((next < ${#tests[@]} || ${#running[@]} > 0)); do
+  while ((next < ${#tests[@]} && ${#running[@]} < jobs)); do
+    run_test "${tests[next]}" "$(name_of "${tests[next]}")" &
+    running[$!]=$(name_of "${tests[next]}")
+    next=$((next + 1))
   done
-  wait "${running[done]}"
-  unset "running[done]"
-  report "$(name_of "${tests[done]}")"
+  wait -n -p ended "${!running[@]}"
+  report "${running[ended]}"
+  unset "running[ended]"
 done
 
 # Having run nothing is no success.
