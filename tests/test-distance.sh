@@ -35,6 +35,29 @@ for ms in 1 5 20 50 100; do
   end_bg server
 done
 
+echo "-- further connections are begun before the first one is made"
+start_nbdkit server -v memory $size
+start_long_way far 200 "unix:$tmp/server.sock"
+must_migrate --finish=detach "$(uri proxy)" "$(uri far)"
+grep -oE 'accepted connection|NBD_OPT_GO: client requested' "$tmp/server.log" |
+  uniq -c | head -n 2 | tr -s ' \n' ' ' > "$tmp/order"
+[[ $(cat "$tmp/order") == ' 8 accepted connection 8 '* ]] ||
+  fail "it began with: $(cat "$tmp/order")"
+end_bg far
+end_bg server
+
+echo "-- that does no harm where they are not admitted, or not used"
+for filter_of in 'limit limit=2' 'multi-conn multi-conn-mode=disable'; do
+  # shellcheck disable=SC2086
+  set -- $filter_of
+  start_nbdkit server --filter="$1" memory $size "$2"
+  start_long_way far 20 "unix:$tmp/server.sock"
+  must_migrate --finish=detach "$(uri proxy)" "$(uri far)"
+  same_content "$(uri proxy)" "$(uri server)"
+  end_bg far
+  end_bg server
+done
+
 for ms in 5 50; do
   echo "-- each read and write takes $ms ms"
   start_nbdkit server --filter=delay memory $size rdelay=${ms}ms wdelay=${ms}ms

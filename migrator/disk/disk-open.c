@@ -351,14 +351,46 @@ note_local_refusal (struct disk *d, char **why)
     *why = NULL;
 }
 
+unsigned
+disk_connections (const struct disk *d)
+{
+  return d->settings->nr_disks < MANY_DISKS ? CONNECTIONS : CONNECTIONS / 4;
+}
+
+/* Others need connections to it, too: the relay of a pivot. */
+static struct endpoint_wanted
+destination_wanted (const struct disk *d)
+{
+  const struct options *o = d->settings->options;
+  const bool relay = !o->connections && o->finish == FINISH_PIVOT;
+
+  return (struct endpoint_wanted){
+    .connections = o->connections ? o->connections : disk_connections (d),
+    .others = relay ? RELAY_CONNECTIONS : 0,
+  };
+}
+
+/* Where there are other disks to be opened first, what is begun would wait
+ * longer than a server may like.
+ */
+static unsigned
+connections_ahead (const struct disk *d)
+{
+  const struct endpoint_wanted wanted = destination_wanted (d);
+
+  return d->settings->nr_disks == 1 ? wanted.connections - 1 + wanted.others
+                                    : 0;
+}
+
 static int
 open_destination (struct disk *d)
 {
   const struct connection_options options = first_options (d);
   char *why;
 
-  d->destination = endpoint_open (d->settings->loop, d->pair->connect, &options,
-                                  d->settings->cancel_fd, &why);
+  d->destination = endpoint_open_ahead (
+    d->settings->loop, d->pair->connect, &options, &disk_more_options,
+    connections_ahead (d), d->settings->cancel_fd, &why);
   if (d->destination == NULL) {
     if (uri_is_local (d->pair->destination))
       note_local_refusal (d, &why);
@@ -445,35 +477,25 @@ widen_one (struct disk *d, struct endpoint *e, const char *what,
   return 0;
 }
 
-unsigned
-disk_connections (const struct disk *d)
-{
-  return d->settings->nr_disks < MANY_DISKS ? CONNECTIONS : CONNECTIONS / 4;
-}
-
 /* Answers that carry no data need few connections: one for the copying, and one
  * for questions beside it.  Each is another open of the source's disk, which on
  * some file systems (tmpfs) looks for the first hole in all of it.
  *
- * Others need connections, too: the relay of a pivot at the destination, a
- * guest that connects again at the source.  Who asks for a number gets it.
+ * Others need some, too: a guest that connects again.  Who asks for a number
+ * gets it.
  */
 static int
 widen (struct disk *d)
 {
   const struct options *o = d->settings->options;
   const unsigned chosen = disk_connections (d);
-  const bool relay = !o->connections && o->finish == FINISH_PIVOT;
   const struct endpoint_wanted from = {
     .connections = o->connections          ? o->connections
                    : d->not_shared == NULL ? CONNECTIONS_SHARED
                                            : chosen,
     .others = o->connections ? 0 : 1,
   };
-  const struct endpoint_wanted to = {
-    .connections = o->connections ? o->connections : chosen,
-    .others = relay ? RELAY_CONNECTIONS : 0,
-  };
+  const struct endpoint_wanted to = destination_wanted (d);
 
   if (widen_one (d, d->source, "source", &disk_source_options, &from) == -1)
     return -1;

@@ -55,6 +55,11 @@ connection_note_why (struct connection *c, const char *why)
 /* So long nobody is told that an attempt to connect takes its time. */
 #define QUIET_MS 3000
 
+/* Where the first words of a server take less, nothing is begun ahead: that is
+ * two round trips.
+ */
+#define FAR_US 4000
+
 /* ---- connecting -------------------------------------------------------- */
 
 static int
@@ -159,38 +164,40 @@ some_unheard (struct connection *v[], unsigned n)
   return false;
 }
 
-/* One step towards the ready state, of all that are on their way; how many
- * still are.  A connection that will not come has its 'why'; so have those that
- * heard nothing (or all if all have) if nothing happens in the last one.
+/* One step towards the ready state, of all that are on their way; how many of
+ * the first n still are, 'ahead' others follow them.  A connection that will
+ * not come has its 'why'; so have those that heard nothing (or all if all have)
+ * if nothing happens in the last one.
  */
 static unsigned
-connect_round (struct connection *v[], unsigned n, int interrupt_fd,
-               int timeout_ms, bool last)
+connect_round (struct connection *v[], unsigned n, unsigned ahead,
+               int interrupt_fd, int timeout_ms, bool last)
 {
+  const unsigned all = n + ahead;
   struct pollfd p[CONNECTION_SEVERAL_MAX + 1];
   const char *why = NULL;
   const bool unheard = some_unheard (v, n);
   unsigned i, coming = 0;
   int r;
 
-  for (i = 0; i < n; ++i)
+  for (i = 0; i < all; ++i)
     p[i] =
       is_coming (v[i]) ? connect_pollfd (v[i]) : (struct pollfd){ .fd = -1 };
-  p[n] = (struct pollfd){ .fd = interrupt_fd, .events = POLLIN };
-  r = poll (p, n + 1, timeout_ms);
+  p[all] = (struct pollfd){ .fd = interrupt_fd, .events = POLLIN };
+  r = poll (p, all + 1, timeout_ms);
   if (r == -1 && errno != EINTR)
     why = strerror (errno);
   else if (r == 0 && last)
     why = "no answer to the connection attempt: is the server stopped, or does "
           "it admit no further client?";
-  else if (r > 0 && p[n].revents != 0)
+  else if (r > 0 && p[all].revents != 0)
     why = "interrupted";
-  for (i = 0; i < n; ++i) {
+  for (i = 0; i < all; ++i) {
     if (p[i].fd != -1 && why != NULL && !(r == 0 && unheard && v[i]->heard))
       connection_note_why (v[i], why);
     else if (p[i].fd != -1 && r > 0 && p[i].revents != 0)
       connect_step (v[i], &p[i]);
-    coming += is_coming (v[i]);
+    coming += i < n && is_coming (v[i]);
   }
   return coming;
 }
@@ -222,45 +229,6 @@ say_waiting (const char *uri, bool resolving, unsigned limit_ms)
 /* Until all have come, or will not; limit_ms is how long none may come that has
  * heard nothing, from when their names are resolved.
  */
-static void
-connect_all (struct connection *v[], unsigned n, const char *uri,
-             unsigned limit_ms, int interrupt_fd)
-{
-  unsigned i, coming = 0, before = 0;
-  int64_t deadline = 0, quiet = 0;
-  bool said = limit_ms <= QUIET_MS;
-
-  for (i = 0; i < n; ++i) {
-    set_out (v[i], uri);
-    coming += is_coming (v[i]);
-  }
-  while (coming > 0) {
-    const bool resolving = is_resolving (v, n);
-    const int64_t now = loop_now_us ();
-    const bool patient =
-      limit_ms < CONNECTION_CONNECT_MS && !some_unheard (v, n);
-    int64_t left;
-    bool last;
-
-    if (patient)
-      limit_ms = CONNECTION_CONNECT_MS;
-    if (patient || coming != before)
-      quiet = now + QUIET_MS * 1000;
-    if (patient || coming != before || resolving)
-      deadline = now + (int64_t)limit_ms * 1000;
-    before = coming;
-    if (!said && now >= quiet) {
-      said = true;
-      say_waiting (uri, resolving, limit_ms);
-    }
-    left = (deadline - now + 999) / 1000;
-    last = left <= CONNECT_SLICE_MS;
-    if (!last)
-      left = CONNECT_SLICE_MS;
-    coming = connect_round (v, n, interrupt_fd, left > 0 ? (int)left : 0, last);
-  }
-}
-
 /* All but the handle. */
 static void
 destroy (struct connection *c)
@@ -274,10 +242,19 @@ destroy (struct connection *c)
   free (c);
 }
 
+static bool
+is_negotiating (const struct connection *c)
+{
+  return c->why == NULL && c->reach == NULL &&
+         nbd_aio_is_negotiating (c->nbd) == 1;
+}
+
 /* One that was never in use. */
 static void
 discard (struct connection *c)
 {
+  if (is_negotiating (c))
+    nbd_aio_opt_abort (c->nbd); /* goodbye */
   if (c->reach == NULL || !reach_leave (c->reach))
     nbd_close (c->nbd);
   destroy (c);
@@ -329,25 +306,129 @@ come_into_use (struct connection *c)
     connection_give_to_thread (c);
 }
 
-unsigned
-connection_open_several (struct loop *loop, const char *uri,
-                         const struct connection_options *options,
-                         int interrupt_fd, struct connection *v[], unsigned n,
-                         char **why)
-{
-  unsigned i, coming = 0, come = 0;
+/* Of v[] n are waited for, of which the first 'begun' are on their way already;
+ * what is begun ahead comes behind them.
+ */
+struct attempt {
+  struct loop *loop;
+  const char *uri;
+  struct connection **v;
+  unsigned n, begun;
+  struct connection_ahead *ahead; /* or NULL */
+  int64_t begun_us;
+};
 
-  assert (n <= CONNECTION_SEVERAL_MAX);
-  *why = NULL;
-  while (coming < n &&
-         (v[coming] = new_connection (loop, uri, options, why)) != NULL)
-    coming++;
-  connect_all (v, coming, uri,
-               options->connect_ms ? options->connect_ms
-                                   : CONNECTION_CONNECT_MS,
-               interrupt_fd);
-  for (i = 0; i < coming; ++i) {
-    if (v[i]->why == NULL && loop_add (loop, &v[i]->watch) == -1)
+static void
+go_ahead (struct attempt *a, int64_t now_us)
+{
+  struct connection_ahead *ahead = a->ahead;
+  struct connection *c;
+  char *why = NULL;
+
+  if (ahead == NULL || ahead->n == ahead->wanted || !a->v[0]->heard ||
+      now_us - a->begun_us < FAR_US)
+    return;
+  while (ahead->n < ahead->wanted &&
+         (c = new_connection (a->loop, a->uri, ahead->options, &why)) != NULL) {
+    c->held = true;
+    if (nbd_set_opt_mode (c->nbd, true) == -1)
+      connection_note_why (c, connection_libnbd_error ());
+    else
+      set_out (c, a->uri);
+    a->v[a->n + ahead->n] = ahead->v[ahead->n] = c;
+    ahead->n++;
+  }
+  ahead->wanted = ahead->n;
+  free (why);
+}
+
+static int
+note_opened (void *opaque, int *error)
+{
+  if (*error != 0)
+    connection_note_why (opaque, "the server does not open the export for it");
+  return 1;
+}
+
+/* Those that were held back open it now. */
+static void
+let_go (struct attempt *a)
+{
+  for (unsigned i = 0; i < a->begun; ++i) {
+    struct connection *c = a->v[i];
+
+    if (!c->held || !is_negotiating (c))
+      continue;
+    c->held = false;
+    if (nbd_aio_opt_go (c->nbd,
+                        (nbd_completion_callback){ .callback = note_opened,
+                                                   .user_data = c }) == -1)
+      connection_note_why (c, connection_libnbd_error ());
+  }
+}
+
+static unsigned
+begin_all (struct attempt *a)
+{
+  unsigned i, coming = 0;
+
+  a->begun_us = loop_now_us ();
+  for (i = 0; i < a->n; ++i) {
+    if (i >= a->begun)
+      set_out (a->v[i], a->uri);
+    coming += is_coming (a->v[i]);
+  }
+  return coming;
+}
+
+static void
+connect_all (struct attempt *a, unsigned limit_ms, int interrupt_fd)
+{
+  unsigned coming = begin_all (a), before = 0;
+  int64_t deadline = 0, quiet = 0;
+  bool said = limit_ms <= QUIET_MS;
+
+  while (coming > 0) {
+    const bool resolving = is_resolving (a->v, a->n);
+    const int64_t now = loop_now_us ();
+    const bool patient =
+      limit_ms < CONNECTION_CONNECT_MS && !some_unheard (a->v, a->n);
+    int64_t left;
+    bool last;
+
+    if (patient)
+      limit_ms = CONNECTION_CONNECT_MS;
+    if (patient || coming != before)
+      quiet = now + QUIET_MS * 1000;
+    if (patient || coming != before || resolving)
+      deadline = now + (int64_t)limit_ms * 1000;
+    before = coming;
+    if (!said && now >= quiet) {
+      said = true;
+      say_waiting (a->uri, resolving, limit_ms);
+    }
+    left = (deadline - now + 999) / 1000;
+    last = left <= CONNECT_SLICE_MS;
+    if (!last)
+      left = CONNECT_SLICE_MS;
+    go_ahead (a, now);
+    let_go (a);
+    coming = connect_round (a->v, a->n, a->ahead != NULL ? a->ahead->n : 0,
+                            interrupt_fd, left > 0 ? (int)left : 0, last);
+  }
+}
+
+/* Of those that were waited for those that have come are in use, and in v[0]
+ * and the following.
+ */
+static unsigned
+use_all (const struct attempt *a, char **why)
+{
+  struct connection **v = a->v;
+  unsigned i, come = 0;
+
+  for (i = 0; i < a->n; ++i) {
+    if (v[i]->why == NULL && loop_add (a->loop, &v[i]->watch) == -1)
       connection_note_why (v[i], strerror (errno));
     if (v[i]->why == NULL) {
       come_into_use (v[i]);
@@ -363,17 +444,68 @@ connection_open_several (struct loop *loop, const char *uri,
   return come;
 }
 
+static unsigned
+limit_ms (const struct connection_options *options)
+{
+  return options->connect_ms ? options->connect_ms : CONNECTION_CONNECT_MS;
+}
+
+void
+connection_forget_ahead (struct connection_ahead *ahead)
+{
+  while (ahead->n > 0)
+    discard (ahead->v[--ahead->n]);
+}
+
+unsigned
+connection_open_several (struct loop *loop, const char *uri,
+                         const struct connection_options *options,
+                         int interrupt_fd, struct connection_ahead *ahead,
+                         struct connection *v[], unsigned n, char **why)
+{
+  struct attempt a = { .loop = loop, .uri = uri, .v = v };
+
+  assert (n <= CONNECTION_SEVERAL_MAX);
+  *why = NULL;
+  while (ahead != NULL && ahead->n > 0 && a.n < n)
+    v[a.n++] = ahead->v[--ahead->n];
+  a.begun = a.n;
+  while (a.n < n && (v[a.n] = new_connection (loop, uri, options, why)) != NULL)
+    a.n++;
+  connect_all (&a, limit_ms (options), interrupt_fd);
+  return use_all (&a, why);
+}
+
+struct connection *
+connection_open_first (struct loop *loop, const char *uri,
+                       const struct connection_options *options,
+                       int interrupt_fd, struct connection_ahead *ahead,
+                       char **why)
+{
+  struct connection *v[1 + CONNECTION_SEVERAL_MAX];
+  struct attempt a = {
+    .loop = loop, .uri = uri, .v = v, .n = 1, .ahead = ahead
+  };
+
+  assert (ahead->n == 0 && ahead->wanted < CONNECTION_SEVERAL_MAX);
+  v[0] = new_connection (loop, uri, options, why);
+  if (v[0] == NULL)
+    return NULL;
+  connect_all (&a, limit_ms (options), interrupt_fd);
+  if (use_all (&a, why) == 1)
+    return v[0];
+  connection_forget_ahead (ahead);
+  return NULL;
+}
+
 struct connection *
 connection_open (struct loop *loop, const char *uri,
                  const struct connection_options *options, int interrupt_fd,
                  char **why)
 {
-  struct connection *c;
+  struct connection_ahead none = { .wanted = 0 };
 
-  return connection_open_several (loop, uri, options, interrupt_fd, &c, 1,
-                                  why) == 1
-           ? c
-           : NULL;
+  return connection_open_first (loop, uri, options, interrupt_fd, &none, why);
 }
 
 struct connection *

@@ -71,6 +71,7 @@ struct connection {
   bool coming;         /* being made: connection_begin */
   struct reach *reach; /* on the way to the server; NULL: libnbd goes on */
   bool heard;          /* the server has said something */
+  bool held;           /* begun ahead: it does not open the export yet */
   char *why;           /* why it broke, owned; NULL while it works */
   int64_t quickest_us; /* of all answers; 0: there is none */
 
@@ -116,15 +117,38 @@ connection_open (struct loop *loop, const char *uri,
                  const struct connection_options *options, int interrupt_fd,
                  char **why);
 
-/* The same for up to n connections, all at once: so many have come and are in
- * v[0] and the following.  Where the last ones do not come, connect_ms is how
- * long it waits after the one before.  *why (the caller frees it) says why the
- * first of those that are missing is; NULL: none is, or there is no memory.
+/* Further connections, begun while the first one is being made, so that most of
+ * their round trips cost no time, if the server is so far away that they
+ * matter. They do not open the export before they are wanted: a server that
+ * does not admit all of them must not admit them in place of the first one.
  */
 #define CONNECTION_SEVERAL_MAX 20
-extern unsigned connection_open_several (
+struct connection_ahead {
+  const struct connection_options *options; /* not owned */
+  unsigned wanted;                          /* below CONNECTION_SEVERAL_MAX */
+  unsigned n;                               /* begun */
+  struct connection *v[CONNECTION_SEVERAL_MAX]; /* owned */
+};
+
+/* connection_open, and what is ahead then. */
+extern struct connection *connection_open_first (
   struct loop *loop, const char *uri, const struct connection_options *options,
-  int interrupt_fd, struct connection *v[], unsigned n, char **why);
+  int interrupt_fd, struct connection_ahead *ahead, char **why);
+
+extern void connection_forget_ahead (struct connection_ahead *ahead);
+
+/* connection_open for up to n connections, all at once: so many have come and
+ * are in v[0] and the following.  Where the last ones do not come, connect_ms
+ * is how long it waits after the one before.  *why (the caller frees it) says
+ * why the first of those that are missing is; NULL: none is, or there is no
+ * memory. Those that are ahead, or NULL, are taken first, and have no other
+ * options.
+ */
+extern unsigned
+connection_open_several (struct loop *loop, const char *uri,
+                         const struct connection_options *options,
+                         int interrupt_fd, struct connection_ahead *ahead,
+                         struct connection *v[], unsigned n, char **why);
 
 /* The same without waiting: the loop makes the connection.  It may be used for
  * nothing but these questions until it has come.

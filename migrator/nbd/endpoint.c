@@ -45,9 +45,10 @@ learn (struct endpoint *e, struct nbd_handle *nbd,
 }
 
 struct endpoint *
-endpoint_open (struct loop *loop, const char *uri,
-               const struct connection_options *options, int interrupt_fd,
-               char **why)
+endpoint_open_ahead (struct loop *loop, const char *uri,
+                     const struct connection_options *options,
+                     const struct connection_options *others, unsigned wanted,
+                     int interrupt_fd, char **why)
 {
   struct endpoint *e = calloc (1, sizeof *e);
   const int64_t begin_us = loop_now_us ();
@@ -56,7 +57,10 @@ endpoint_open (struct loop *loop, const char *uri,
   if (e == NULL)
     return NULL;
   e->uri = uri;
-  e->connections[0] = connection_open (loop, uri, options, interrupt_fd, why);
+  e->ahead.options = others;
+  e->ahead.wanted = wanted;
+  e->connections[0] =
+    connection_open_first (loop, uri, options, interrupt_fd, &e->ahead, why);
   if (e->connections[0] == NULL) {
     free (e);
     return NULL;
@@ -68,7 +72,17 @@ endpoint_open (struct loop *loop, const char *uri,
     endpoint_close (e);
     return NULL;
   }
+  if (!e->multi_conn)
+    connection_forget_ahead (&e->ahead);
   return e;
+}
+
+struct endpoint *
+endpoint_open (struct loop *loop, const char *uri,
+               const struct connection_options *options, int interrupt_fd,
+               char **why)
+{
+  return endpoint_open_ahead (loop, uri, options, NULL, 0, interrupt_fd, why);
 }
 
 /* ---- more connections -------------------------------------------------- */
@@ -214,13 +228,16 @@ endpoint_widen (struct endpoint *e, struct loop *loop,
   char *difference;
 
   *why = NULL;
-  if (!e->multi_conn || wanted->connections <= e->nr_connections)
+  if (!e->multi_conn || wanted->connections <= e->nr_connections) {
+    connection_forget_ahead (&e->ahead);
     return ENDPOINT_WIDENED;
+  }
   assert (wanted->connections <= ENDPOINT_CONNECTIONS_MAX &&
           wanted->others <= ENDPOINT_OTHERS_MAX);
   n = wanted->connections - e->nr_connections + wanted->others;
-  come =
-    connection_open_several (loop, e->uri, &hurried, interrupt_fd, v, n, why);
+  come = connection_open_several (loop, e->uri, &hurried, interrupt_fd,
+                                  &e->ahead, v, n, why);
+  connection_forget_ahead (&e->ahead);
   for (i = 0; i < come; ++i)
     if (differs (e, v[i], options, &difference)) {
       close_all (v, come);
@@ -336,6 +353,7 @@ endpoint_split (struct endpoint *e, unsigned n)
   *other = *e;
   other->export_name = strdup (e->export_name);
   other->description = e->description ? strdup (e->description) : NULL;
+  other->ahead.n = 0;
   other->nr_connections = n;
   if (other->export_name == NULL ||
       (e->description != NULL && other->description == NULL)) {
@@ -360,6 +378,7 @@ endpoint_close (struct endpoint *e)
     return;
   for (i = 0; i < e->nr_connections; ++i)
     connection_close (e->connections[i]);
+  connection_forget_ahead (&e->ahead);
   free (e->export_name);
   free (e->description);
   free (e);

@@ -42,6 +42,8 @@ struct endpoint {
   struct connection *connections[ENDPOINT_CONNECTIONS_MAX];
   unsigned nr_connections;
 
+  struct connection_ahead ahead; /* for endpoint_widen */
+
   bool silence_said; /* it has answered nothing for long */
 };
 
@@ -51,6 +53,16 @@ struct endpoint {
 extern struct endpoint *endpoint_open (struct loop *loop, const char *uri,
                                        const struct connection_options *options,
                                        int interrupt_fd, char **why);
+
+/* The same of one that will be widened by up to so many connections with these
+ * options: they are begun already if it is far away.  Which of them are used is
+ * known later, so only where the others do no harm.
+ */
+extern struct endpoint *
+endpoint_open_ahead (struct loop *loop, const char *uri,
+                     const struct connection_options *options,
+                     const struct connection_options *others, unsigned wanted,
+                     int interrupt_fd, char **why);
 
 enum endpoint_widened {
   ENDPOINT_WIDENED,
