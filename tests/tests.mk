@@ -6,6 +6,7 @@
 # tests/tools/X.c        a program, or a folder X/  $(B)/tests/X
 # tests/plugins/X.c      a plugin for nbdkit        $(B)/tests/nbdkit-X-plugin.so
 # tests/preload/X.c      for LD_PRELOAD             $(B)/tests/X-preload.so
+# tests/exhaustive/      all schedules of the tracker   $(B)/tests/exhaustive
 #
 # A program is linked with all of lib/, a unit test also with whatever it uses
 # of the filter and the migrator: these are archives, so that only what is
@@ -17,11 +18,19 @@ PLANTED_BUGS := mark_before_write clear_after_read forget_in_flight \
                 mirror_forget_demoted throttle_in_the_list \
                 throttle_outlives_session
 PLANTED_MIGRATOR_BUGS := hold_one_by_one
+# In the tracker: tests/exhaustive finds these; of some there is a filter above.
+PLANTED_TRACKER_BUGS := mark_before_write clear_after_read forget_in_flight \
+                        drop_failed_lease mirror_no_conflict \
+                        mirror_into_dirty mirror_into_leased \
+                        mirror_overlapping begin_unsettled take_leased \
+                        flush_covers_later old_epoch_counts commit_unflushed \
+                        expire_in_commit forget_quarantine
 
 src_units   := $(wildcard tests/unit/test-*.c)
 src_tools   := $(wildcard tests/tools/*.c tests/tools/*/*.c)
 src_plugins := $(wildcard tests/plugins/*.c)
 src_preload := $(wildcard tests/preload/*.c)
+src_exhaustive := $(wildcard tests/exhaustive/*.c)
 
 # A program is a file tests/tools/X.c or a folder tests/tools/X/.
 tools := $(sort $(foreach s,$(src_tools:tests/tools/%.c=%),\
@@ -34,10 +43,12 @@ bin_preload := $(src_preload:tests/preload/%.c=$(B)/tests/%-preload.so)
 obj_units   := $(src_units:%.c=$(B)/obj/%.o)
 obj_tools   := $(src_tools:%.c=$(B)/obj/%.o)
 obj_plugins := $(src_plugins:%.c=$(B)/obj/%.o)
+obj_exhaustive := $(src_exhaustive:%.c=$(B)/obj/%.o)
 
 $(obj_units) $(obj_tools): PKG_CFLAGS = $(call pkg_cflags,$(PKGS_TESTS)) \
   -Inbdkit-plugin -Imigrator
 $(obj_plugins): PKG_CFLAGS = $(call pkg_cflags,$(PKGS_FILTER)) -Inbdkit-plugin
+$(obj_exhaustive): PKG_CFLAGS = -Inbdkit-plugin
 
 # ---- programs --------------------------------------------------------------
 
@@ -74,26 +85,43 @@ $(bin_preload): $(B)/tests/%-preload.so: $(B)/obj/tests/preload/%.o
 	@mkdir -p $(@D)
 	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared -o $@ $^ -ldl
 
+# The tracker and nothing else, on a clock of its own.
+obj_tracker := $(filter $(B)/obj/nbdkit-plugin/tracker/%,$(obj_filter)) \
+               $(B)/obj/nbdkit-plugin/base/lane.o \
+               $(B)/obj/lib/bitmap.o $(B)/obj/lib/extents.o
+$(B)/tests/exhaustive: $(obj_exhaustive) $(obj_tracker)
+	@mkdir -p $(@D)
+	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ \
+	  -Wl,--wrap=clock_gettime,--wrap=pthread_cond_clockwait \
+	  -Wl,--wrap=pthread_cond_wait
+
 # ---- planted bugs ----------------------------------------------------------
 
 # The filter, or the migrator, with one rule broken on purpose: build/bug-NAME/.
 # A test shows that each is caught.
 .PHONY: planted-bugs
 planted-bugs: $(PLANTED_BUGS:%=planted-bug-%) \
-              $(PLANTED_MIGRATOR_BUGS:%=planted-migrator-bug-%)
+              $(PLANTED_MIGRATOR_BUGS:%=planted-migrator-bug-%) \
+              $(patsubst %,planted-tracker-bug-%,\
+                $(filter-out $(PLANTED_BUGS),$(PLANTED_TRACKER_BUGS)))
 planted-bug-%: phony
 	$(Q)$(MAKE) --no-print-directory BUG=$* B=$(B)/bug-$* \
-	  $(B)/bug-$*/nbdkit-migrate-filter.so
+	  $(B)/bug-$*/nbdkit-migrate-filter.so \
+	  $(if $(filter $*,$(PLANTED_TRACKER_BUGS)),$(B)/bug-$*/tests/exhaustive)
 planted-migrator-bug-%: phony
 	$(Q)$(MAKE) --no-print-directory BUG=$* B=$(B)/bug-$* \
 	  $(B)/bug-$*/nbdmigrate
+planted-tracker-bug-%: phony
+	$(Q)$(MAKE) --no-print-directory BUG=$* B=$(B)/bug-$* \
+	  $(B)/bug-$*/tests/exhaustive
 
 # ---- running ---------------------------------------------------------------
 
 # check-programs: what the tests run, without the planted bugs.
 # check-build: all of it.  TESTS='name ...' chooses among them.
 .PHONY: phony check-programs check-build check demo demo-build
-check-programs: all $(bin_units) $(bin_tools) $(bin_plugins) $(bin_preload)
+check-programs: all $(bin_units) $(bin_tools) $(bin_plugins) $(bin_preload) \
+                $(B)/tests/exhaustive
 check-build: check-programs planted-bugs
 check: check-build
 	@BUILD=$(abspath $(B)) tests/run.sh $(TESTS)
@@ -109,6 +137,11 @@ relay-matrix: check-programs
 check-kill: check-programs
 	@BUILD=$(abspath $(B)) ROUNDS=$(or $(ROUNDS),200) \
 	  TIMEOUT_FACTOR=20 tests/run.sh test-kill-rounds
+
+# All schedules of the tracker within larger bounds; two minutes.
+.PHONY: exhaustive
+exhaustive: $(B)/tests/exhaustive
+	@$(B)/tests/exhaustive large
 
 # The rules as a model (docs/model/README.md).
 .PHONY: check-model

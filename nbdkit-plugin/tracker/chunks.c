@@ -150,6 +150,9 @@ chunks_bytes (const struct chunks *c, const struct bitmap *b)
 bool
 chunks_clean (const struct chunks *c)
 {
+#ifdef PLANT_BUG_commit_unflushed
+  return c->dirty.set == 0 && c->leased.set == 0 && c->quarantined.set == 0;
+#endif
   return c->dirty.set == 0 && c->leased.set == 0 && c->unflushed.set == 0 &&
          c->flushing.set == 0 && c->quarantined.set == 0;
 }
@@ -441,6 +444,9 @@ candidates (const struct chunks *c, enum chunks_which which, uint64_t w)
 
   switch (which) {
   case CHUNKS_DIRTY:
+#ifdef PLANT_BUG_take_leased
+    return dirty;
+#endif
     return dirty & ~leased; /* R4 */
   case CHUNKS_COLD:
     return dirty & ~leased & ~c->hot.words[w];
@@ -615,6 +621,9 @@ fail_lease (struct chunks *c, uint64_t first, uint64_t count, bool unknown)
   return;
 #endif
   bitmap_set (&c->dirty, first, count);
+#ifdef PLANT_BUG_forget_quarantine
+  return;
+#endif
   if (unknown)
     bitmap_set (&c->quarantined, first, count); /* R17 */
 }
@@ -775,6 +784,9 @@ chunks_flush_end (struct chunks *c, bool success)
   if (!success)
     bitmap_or (&c->dirty, &c->flushing);
   clear_all (&c->flushing);
+#ifdef PLANT_BUG_flush_covers_later
+  clear_all (&c->unflushed);
+#endif
 }
 
 void
