@@ -111,6 +111,16 @@ reap_all (struct guest *g)
   return in_flight;
 }
 
+/* A server that ends closes its idle connections at any time, also before it
+ * answers over another.
+ */
+static bool
+may_be_lost (const struct guest *g, const struct connection *c)
+{
+  return g->o->expect_disconnect || g->count.shutdowns > 0 ||
+         (g->o->expect_shutdown && c->in_flight == 0);
+}
+
 /* What was in flight on a lost connection will not be answered.  A guest that
  * has nothing in flight notices as well.
  */
@@ -119,7 +129,7 @@ bury (struct guest *g, struct connection *c)
 {
   c->dead = true;
   g->disconnected = g->stopping = true;
-  if (!g->o->expect_disconnect && g->count.shutdowns == 0) {
+  if (!may_be_lost (g, c)) {
     if (!g->failed)
       say ("%s: the connection was lost", g->o->uris[c->disk]);
     g->failed = true;
@@ -172,8 +182,10 @@ wait_for_events (struct guest *g, struct pollfd *fds)
       continue;
     if (fds[i].revents != 0)
       notify (c, fds[i].revents);
-    if (nbd_aio_is_dead (c->nbd) || nbd_aio_is_closed (c->nbd))
+    if (nbd_aio_is_dead (c->nbd) || nbd_aio_is_closed (c->nbd)) {
+      reap_all (g); /* the last answer may say that the server ends */
       bury (g, c);
+    }
   }
 }
 
