@@ -36,18 +36,17 @@ connection_new (struct remote *m, char **why)
     return NULL;
   c->remote = m;
   c->fd = -1;
-  c->kick = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
-  c->call = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
-  c->nbd = nbd_create ();
-  if (c->kick == -1 || c->call == -1 || c->nbd == NULL) {
-    if (asprintf (why, "making a connection: %s",
-                  c->nbd != NULL ? strerror (errno)
-                                 : nbd_error_text (nbd_get_error ())) == -1)
-      *why = NULL;
-    connection_close (c);
-    return NULL;
-  }
-  return c;
+  c->kick = c->call = -1;
+  if ((c->kick = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK)) != -1 &&
+      (c->call = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK)) != -1 &&
+      (c->nbd = nbd_create ()) != NULL)
+    return c;
+  if (asprintf (why, "making a connection: %s",
+                c->call == -1 ? strerror (errno)
+                              : nbd_error_text (nbd_get_error ())) == -1)
+    *why = NULL;
+  connection_close (c);
+  return NULL;
 }
 
 void
