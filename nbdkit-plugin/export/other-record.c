@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 #include <dirent.h>
+#include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,7 +10,8 @@
 #include "other-record.h"
 #include "record.h"
 
-static bool
+/* -1: no memory. */
+static int
 is_at_its_source (const char *dir, const char *name)
 {
   CLEANUP_FREE char *why = NULL;
@@ -17,7 +20,7 @@ is_at_its_source (const char *dir, const char *name)
   bool r;
 
   if (f == NULL)
-    return false;
+    return -1;
   switch (record_peek (f, 0, &rec, &why)) {
   case RECORD_NONE:
     r = true;
@@ -32,25 +35,51 @@ is_at_its_source (const char *dir, const char *name)
   return r;
 }
 
-bool
+/* The same about one file, with its name. */
+static int
+look_at (const char *dir, const char *file_name, const char *export_name,
+         char **name)
+{
+  CLEANUP_FREE char *other = NULL;
+  int at_source;
+
+  errno = 0;
+  other = record_export_name (file_name);
+  if (other == NULL)
+    return errno != 0 ? -1 : 0;
+  if (strcmp (other, export_name) == 0)
+    return 0;
+  at_source = is_at_its_source (dir, other);
+  if (at_source != 0)
+    return at_source == -1 ? -1 : 0;
+  *name = other;
+  other = NULL;
+  return 1;
+}
+
+static int
+look_at_all (DIR *d, const char *dir, const char *export_name, char **name)
+{
+  const struct dirent *entry;
+  int r = 0;
+
+  while (r == 0 && (errno = 0, entry = readdir (d)) != NULL)
+    r = look_at (dir, entry->d_name, export_name, name);
+  return r == 0 && errno != 0 ? -1 : r;
+}
+
+int
 other_record_find (const char *dir, const char *export_name, char **name)
 {
   DIR *d = opendir (dir);
-  const struct dirent *entry;
-  bool found = false;
+  int r, error;
 
   *name = NULL;
-  while (d != NULL && !found && (entry = readdir (d)) != NULL) {
-    char *other = record_export_name (entry->d_name);
-
-    found = other != NULL && strcmp (other, export_name) != 0 &&
-            !is_at_its_source (dir, other);
-    if (found)
-      *name = other;
-    else
-      free (other);
-  }
-  if (d != NULL)
-    closedir (d);
-  return found;
+  if (d == NULL)
+    return -1;
+  r = look_at_all (d, dir, export_name, name);
+  error = errno;
+  closedir (d);
+  errno = error;
+  return r;
 }

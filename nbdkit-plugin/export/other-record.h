@@ -10,13 +10,12 @@
 #ifndef NBDMIGRATE_OTHER_RECORD_H
 #define NBDMIGRATE_OTHER_RECORD_H
 
-#include <stdbool.h>
-
-/* Whether there is a record in the directory under another name than this one
- * by which the disk is not at its source any more, or that nobody can read.
- * *name is that name, the caller frees it.
+/* 1: there is a record in the directory under another name than this one by
+ * which the disk is not at its source any more, or that nobody can read; *name
+ * is that name, the caller frees it.  0: there is none.  -1 with errno: that
+ * cannot be told.
  */
-extern bool other_record_find (const char *dir, const char *export_name,
-                               char **name);
+extern int other_record_find (const char *dir, const char *export_name,
+                              char **name);
 
 #endif /* NBDMIGRATE_OTHER_RECORD_H */

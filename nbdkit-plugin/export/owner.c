@@ -105,13 +105,18 @@ read_history (struct export *e)
 /* The only export that is served here has no record; whether the record of
  * another name may be about it.
  */
-static bool
+static int
 has_other_record (const struct export *e)
 {
   CLEANUP_FREE char *name = NULL;
+  const int r = other_record_find (config.dir, e->name, &name);
 
-  if (!other_record_find (config.dir, e->name, &name))
-    return false;
+  if (r == -1)
+    nbdkit_error ("migrate: export \"%s\" is not served: whether there are "
+                  "records of others in migrate-dir, %s, cannot be told: %m",
+                  e->name, config.dir);
+  if (r != 1)
+    return r;
   nbdkit_error ("migrate: export \"%s\" is not served, its owner is unknown: "
                 "%s has no record of it, and one of an export \"%s\" that is "
                 "not at its source any more; if that is the same disk, whose "
@@ -120,7 +125,7 @@ has_other_record (const struct export *e)
                 "URI owner=...' and the URI of this proxy; otherwise use "
                 "another migrate-dir",
                 e->name, config.dir, name);
-  return true;
+  return 1;
 }
 
 int
@@ -128,6 +133,7 @@ owner_load (struct export *e, enum owner *owner)
 {
   CLEANUP_FREE char *why = NULL;
   struct record rec;
+  int r;
 
   *owner = OWNER_SOURCE;
   e->record = record_new (config.dir, e->name, config.state_sync);
@@ -138,9 +144,9 @@ owner_load (struct export *e, enum owner *owner)
   }
   switch (record_open (e->record, 0, &rec, &why)) {
   case RECORD_NONE:
-    if (!config.named_exports && has_other_record (e)) {
+    if (!config.named_exports && (r = has_other_record (e)) != 0) {
       *owner = OWNER_UNKNOWN;
-      return 0;
+      return r == -1 ? -1 : 0;
     }
     e->session.history.complete = true; /* there was no destination yet */
     return 0;
