@@ -92,7 +92,11 @@ check_links (int fd, const char *path)
 {
   struct stat st;
 
-  if (fstat (fd, &st) == 0 && st.st_nlink == 1)
+  if (fstat (fd, &st) == -1) {
+    nbdkit_error ("migrate-dir: looking at %s: %m", path);
+    return -1;
+  }
+  if (st.st_nlink == 1)
     return 0;
   nbdkit_error ("migrate-dir: %s is not a file of its own, it has another "
                 "name (a hard link) as well: remove that, or move this away",
@@ -252,9 +256,13 @@ foreach_name (int (*f) (const char *name, uid_t user), uid_t user)
       close (fd);
     return -1;
   }
-  while (r == 0 && (d = readdir (dir)) != NULL)
+  while (r == 0 && (errno = 0, d = readdir (dir)) != NULL)
     if (strcmp (d->d_name, ".") != 0 && strcmp (d->d_name, "..") != 0)
       r = f (d->d_name, user);
+  if (r == 0 && errno != 0) {
+    nbdkit_error ("migrate-dir: reading the directory %s: %m", config.dir);
+    r = -1;
+  }
   closedir (dir);
   return r;
 }
@@ -391,7 +399,7 @@ directory_check (void)
   }
   /* As long as this stands there the end was not clean (directory_unclean_ms);
    * and the next one who wants the lock can say who has it.  At no moment is it
-   * empty.
+   * empty.  A file system that has no room for it is no reason to serve nobody.
    */
   if (pwrite (lock_fd, text, len, 0) != len || ftruncate (lock_fd, len) == -1 ||
       (config.state_sync && fsync (lock_fd) == -1))
