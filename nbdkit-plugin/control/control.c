@@ -311,6 +311,14 @@ set_idle (struct client *c)
   c->idle_since_ms = clock_ms ();
 }
 
+/* One that the peer has closed is nothing special. */
+static void
+say_broken (const char *doing)
+{
+  if (errno != EPIPE && errno != ECONNRESET)
+    nbdkit_error ("migrate: control: %s: %m; the connection is closed", doing);
+}
+
 /* Returns false if the connection is to be closed. */
 static bool
 serve_line (struct client *c, const char *line)
@@ -329,8 +337,16 @@ serve_line (struct client *c, const char *line)
     pthread_mutex_unlock (&long_line_lock);
 
   count_pending_fds (c);
-  if (answer == NULL || protocol_send (c->fd, answer, NULL, 0) == -1)
+  if (answer == NULL) {
+    nbdkit_error (
+      "migrate: control: out of memory: there is no answer, and the "
+      "connection is closed");
     return false;
+  }
+  if (protocol_send (c->fd, answer, NULL, 0) == -1) {
+    say_broken ("answering");
+    return false;
+  }
   c->last_line_ms = clock_ms ();
   if (has_session (c))
     throttle_renew (&c->export->throttle, PROTOCOL_SILENCE_MS); /* R7 */
@@ -348,6 +364,8 @@ serve_lines (struct client *c)
 
     if (line == NULL) {
       go_on = errno == 0;
+      if (!go_on)
+        say_broken ("reading a command");
       break;
     }
     go_on = serve_line (c, line);
@@ -465,8 +483,10 @@ peer_is_allowed (int fd)
   struct ucred cred;
   socklen_t len = sizeof cred;
 
-  if (getsockopt (fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == -1)
+  if (getsockopt (fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == -1) {
+    nbdkit_error ("migrate: control: whose a connection is cannot be told: %m");
     return false;
+  }
   if (cred.uid == 0 || cred.uid == geteuid ())
     return true;
   nbdkit_debug ("migrate: control: refused user %ld", (long)cred.uid);
@@ -492,8 +512,10 @@ client_new (int fd)
 {
   struct client *c = calloc (1, sizeof *c);
 
-  if (c == NULL)
+  if (c == NULL) {
+    nbdkit_error ("migrate: control: a connection is refused: %m");
     return NULL;
+  }
   c->fd = fd;
   c->allowance = BURST;
   c->allowance_ms = c->idle_since_ms = c->last_line_ms = clock_ms ();
@@ -517,7 +539,11 @@ admit (int fd)
   make_room ();
 
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&lock);
-  if (is_stopping () || create_thread (&c->thread, client_loop, c) != 0) {
+  errno = is_stopping () ? 0 : create_thread (&c->thread, client_loop, c);
+  if (errno != 0)
+    nbdkit_error ("migrate: control: a connection is refused: pthread_create: "
+                  "%m");
+  if (errno != 0 || is_stopping ()) {
     close (fd);
     free (c);
     return;
