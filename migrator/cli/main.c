@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 
 #include "run/migrate.h"
 #include "base/options.h"
+#include "base/say.h"
 #include "base/signals.h"
 #include "cli/status.h"
 #include "cli/steer.h"
@@ -50,8 +52,10 @@ fill_standard_descriptors (void)
   do
     fd = open ("/dev/null", O_RDONLY | O_CLOEXEC);
   while (fd >= 0 && fd <= STDERR_FILENO);
-  if (fd == -1)
-    exit (EXIT_FAILED); /* and there may be no place to say why */
+  if (fd == -1) { /* there may be no place to say it */
+    say_error ("opening /dev/null: %s; nothing was done", strerror (errno));
+    exit (EXIT_FAILED);
+  }
   close (fd);
 }
 

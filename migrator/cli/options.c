@@ -305,16 +305,21 @@ parse_progress (struct options *o, const char *text)
   return 0;
 }
 
+/* What was written is right, and the system has failed: no usage error. */
+static void __attribute__ ((noreturn)) fail (const char *what, const char *text)
+{
+  say_error ("%s '%s': %s; nothing was done", what, text, strerror (errno));
+  exit (EXIT_FAILED);
+}
+
 static int
 add_shared_base (struct options *o, const char *text)
 {
   char **v = reallocarray (o->shared_bases, o->nr_shared_bases + 1,
                            sizeof *o->shared_bases);
 
-  if (v == NULL) {
-    say_error ("--shared-base=%s: %s", text, strerror (errno));
-    return -1;
-  }
+  if (v == NULL)
+    fail ("--shared-base", text);
   o->shared_bases = v;
   v[o->nr_shared_bases] = options_uri ("--shared-base", text);
   if (v[o->nr_shared_bases] == NULL)
@@ -475,7 +480,7 @@ options_uri (const char *what, const char *text)
   }
   uri = uri_absolute (text);
   if (uri == NULL)
-    say_error ("%s '%s': %s", what, text, strerror (errno));
+    fail (what, text);
   return uri;
 }
 
@@ -516,12 +521,11 @@ add_local (struct pair *p)
   p->connect = uri_of_local (p->source);
   if (p->destination != NULL && p->connect != NULL)
     return 0;
-  if (errno == EINVAL)
-    say_usage ("'%s' is possible for the default export of a proxy only, and "
-               "'%s' asks for another one",
-               URI_LOCAL, p->source);
-  else
-    say_error ("%s: %s", URI_LOCAL, strerror (errno));
+  if (errno != EINVAL)
+    fail ("DESTINATION", URI_LOCAL);
+  say_usage ("'%s' is possible for the default export of a proxy only, and "
+             "'%s' asks for another one",
+             URI_LOCAL, p->source);
   return -1;
 }
 
@@ -540,8 +544,8 @@ parse_pair (struct options *o, char *args[])
     return -1;
   p->connect = strdup (p->destination);
   if (p->connect == NULL)
-    say_error ("%s: %s", p->destination, strerror (errno));
-  return p->connect ? 0 : -1;
+    fail ("DESTINATION", p->destination);
+  return 0;
 }
 
 /* A word that is no URI was meant as a command. */
@@ -593,7 +597,7 @@ parse_pairs (struct options *o, int n, char *args[])
   }
   o->pairs = calloc ((size_t)n / 2, sizeof *o->pairs);
   if (o->pairs == NULL)
-    return -1;
+    fail ("SOURCE", args[0]);
   for (i = 0; i < n; i += 2)
     if (parse_pair (o, args + i) == -1)
       return -1;
