@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/no-memory.h"
 #include "copy/copier-internal.h"
 #include "nbd-limits.h"
 
@@ -497,7 +498,7 @@ decide (struct copier *c, uint64_t bytes, bool zero)
   if (zero)
     copier_leave_out (c, s.offset, s.length);
   else if (queue_prepend (&c->ready, s.offset, s.length, s.kind, true) == -1)
-    abort (); /* a leased range must not be forgotten */
+    no_memory (); /* a leased range must not be forgotten */
 }
 
 static void

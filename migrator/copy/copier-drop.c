@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "base/no-memory.h"
 #include "copy/copier-internal.h"
 
 static void
@@ -31,7 +32,7 @@ give_back (struct copier *c, struct queue *q, uint64_t from)
 
     if (here > 0 &&
         queue_append (&kept, s.offset, here, s.kind, s.touched) == -1)
-      abort (); /* a leased range must not be forgotten */
+      no_memory (); /* a leased range must not be forgotten */
     if (here == s.length)
       continue;
     copier_ended_range (c, s.offset + here, s.length - here, COPY_FAILED);

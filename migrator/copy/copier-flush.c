@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdlib.h>
 
+#include "base/no-memory.h"
 #include "copy/copier-internal.h"
 
 /* After so many bytes one of several connections flushes while the others go
@@ -96,7 +97,7 @@ send_flush (struct copier *c, struct connection *conn, bool owed)
   struct flush *f = small_new (&c->smalls, sizeof *f);
 
   if (f == NULL)
-    abort (); /* a few dozen bytes; there is no way on from here */
+    no_memory (); /* a few dozen bytes; there is no way on from here */
   f->c = c;
   f->owed = owed;
   f->begun_us = loop_now_us ();

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/no-memory.h"
 #include "copy/copier-internal.h"
 #include "zero-align.h"
 
@@ -229,7 +230,7 @@ add_op (struct job *job, enum op_kind kind, char *buf, uint64_t offset,
   struct op *op = small_new (&c->smalls, sizeof *op);
 
   if (op == NULL)
-    abort (); /* a few dozen bytes; there is no way on from here */
+    no_memory (); /* a few dozen bytes; there is no way on from here */
   *op = (struct op){
     .job = job, .kind = kind, .buf = buf, .offset = offset, .length = length
   };

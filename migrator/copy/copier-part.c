@@ -10,6 +10,7 @@
 
 #include <stdlib.h>
 
+#include "base/no-memory.h"
 #include "copy/copier-internal.h"
 
 struct part {
@@ -40,7 +41,7 @@ find (struct copier *c, uint64_t chunk)
     return p;
   *p = malloc (sizeof **p);
   if (*p == NULL)
-    abort (); /* a leased range must not be forgotten */
+    no_memory (); /* a leased range must not be forgotten */
   **p = (struct part){ chunk, chunk_length (c, chunk), COPY_SKIPPED, NULL };
   return p;
 }

@@ -20,6 +20,7 @@
 #include <limits.h>
 #include <stdlib.h>
 
+#include "base/no-memory.h"
 #include "copy/copier-internal.h"
 
 /* Such a request takes a server its time, whatever the distance. */
@@ -254,7 +255,7 @@ feed_lookups (struct copier *c)
 
     if (queue_append (&c->ready, s.offset, s.length, SEGMENT_DATA, s.touched) ==
         -1)
-      abort (); /* a leased range must not be forgotten */
+      no_memory (); /* a leased range must not be forgotten */
     progress = true;
   }
 

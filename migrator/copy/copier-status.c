@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/no-memory.h"
 #include "copy/copier-internal.h"
 #include "nbd-limits.h"
 
@@ -110,7 +111,7 @@ run_flush (struct run *r)
 {
   if (r->end > r->begin && copier_add_known (r->c, r->begin, r->end - r->begin,
                                              r->kind, r->touched) == -1)
-    abort (); /* a leased range must not be forgotten */
+    no_memory (); /* a leased range must not be forgotten */
   r->begin = r->end;
 }
 
@@ -483,7 +484,7 @@ lookup_start (struct copier *c)
   struct endpoint *e;
 
   if (l == NULL)
-    abort (); /* about a kilobyte; there is no way on from here */
+    no_memory (); /* about a kilobyte; there is no way on from here */
   l->c = c;
   l->stage = STAGE_ASK;
   l->samples.c = c;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/no-memory.h"
 #include "disk/disk.h"
 #include "nbd-limits.h"
 #include "protocol.h"
@@ -349,7 +350,7 @@ disk_part_ended (void *opaque, uint64_t offset, uint64_t length,
     break;
   }
   if (extents_append (e, offset, length, false) == -1)
-    abort (); /* a lease must not be forgotten; the session's end is safe */
+    no_memory (); /* a lease must not be forgotten */
 }
 
 static void

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "base/no-memory.h"
 #include "proxy/control.h"
 
 struct call {
@@ -51,6 +52,17 @@ control_exports (const struct control *c)
   return c->exports;
 }
 
+/* What became of a command must not be mistaken for something else. */
+static char *
+copy_text (const char *text)
+{
+  char *copy = strdup (text);
+
+  if (copy == NULL)
+    no_memory ();
+  return copy;
+}
+
 static void
 finish_call (struct control *c, const struct control_answer *a)
 {
@@ -73,8 +85,8 @@ fail_calls (struct deferred *d)
   while (c->first != NULL) {
     CLEANUP_ANSWER struct control_answer a = {
       .done = true,
-      .error_class = strdup (CONTROL_LOST),
-      .desc = strdup (c->why),
+      .error_class = copy_text (CONTROL_LOST),
+      .desc = copy_text (c->why),
     };
 
     finish_call (c, &a);
@@ -85,7 +97,7 @@ static void
 lose (struct control *c, const char *why)
 {
   if (c->why == NULL)
-    c->why = strdup (why);
+    c->why = copy_text (why);
   c->watch.events = 0;
   if (!c->failing_queued) {
     c->failing_queued = true;
@@ -144,8 +156,8 @@ got_message (struct control *c, json_t *message)
     a.value = json_incref (value);
   else if (json_unpack (message, "{s:{s:s, s:s}}", "error", "class",
                         &error_class, "desc", &desc) == 0) {
-    a.error_class = strdup (error_class);
-    a.desc = strdup (desc);
+    a.error_class = copy_text (error_class);
+    a.desc = copy_text (desc);
   }
   else {
     lose (c, "an answer is neither a return nor an error");
@@ -154,11 +166,19 @@ got_message (struct control *c, json_t *message)
   finish_call (c, &a);
 }
 
+static const char *
+no_json (const json_error_t *error, const char *otherwise)
+{
+  return json_error_code (error) == json_error_out_of_memory ? strerror (ENOMEM)
+                                                             : otherwise;
+}
+
 static void
 ready (struct watch *w, short revents)
 {
   struct control *c = (struct control *)w;
   ssize_t n = line_reader_receive (&c->reader, w->fd);
+  json_error_t error;
   char *text;
 
   (void)revents;
@@ -170,13 +190,16 @@ ready (struct watch *w, short revents)
   }
   while (c->why == NULL && (text = line_reader_next (&c->reader)) != NULL) {
     CLEANUP_FREE char *line = text;
-    CLEANUP_JSON json_t *message = json_loads (line, 0, NULL);
+    CLEANUP_JSON json_t *message = json_loads (line, 0, &error);
 
     if (message == NULL)
-      lose (c, "what came over the control socket is no JSON");
+      lose (c,
+            no_json (&error, "what came over the control socket is no JSON"));
     else
       got_message (c, message);
   }
+  if (c->why == NULL && errno != 0)
+    lose (c, strerror (errno));
 }
 
 /* ---- opening ----------------------------------------------------------- */
@@ -205,6 +228,25 @@ connect_socket (const char *path)
   return sock;
 }
 
+/* More of the greeting.  NULL, or why there is none. */
+static const char *
+receive_some (struct control *c, struct pollfd *p, int timeout_ms)
+{
+  const int r = poll (p, 1, timeout_ms);
+  ssize_t n;
+
+  if (r == 0)
+    return "the proxy did not greet in time";
+  if (r == -1)
+    return errno == EINTR ? NULL : strerror (errno);
+  n = line_reader_receive (&c->reader, p->fd);
+  if (n == -1 && errno != ECONNRESET)
+    return errno == EAGAIN ? NULL : strerror (errno);
+  return n > 0 ? NULL
+               : "the proxy closed the connection at once; it admits only its "
+                 "own user and root";
+}
+
 /* Read the greeting.  0, or -1 with *why. */
 static int
 greet (struct control *c, int timeout_ms, char **why)
@@ -212,23 +254,23 @@ greet (struct control *c, int timeout_ms, char **why)
   struct pollfd p = { .fd = c->watch.fd, .events = POLLIN };
   CLEANUP_FREE char *line = NULL;
   CLEANUP_JSON json_t *greeting = NULL;
+  json_error_t error = { 0 };
   int protocol = 0;
 
   while ((line = line_reader_next (&c->reader)) == NULL) {
-    if (poll (&p, 1, timeout_ms) <= 0) {
-      *why = strdup ("the proxy did not greet in time");
-      return -1;
-    }
-    if (line_reader_receive (&c->reader, p.fd) <= 0) {
-      *why = strdup ("the proxy closed the connection at once; it admits only "
-                     "its own user and root");
+    const char *failed =
+      errno != 0 ? strerror (errno) : receive_some (c, &p, timeout_ms);
+
+    if (failed != NULL) {
+      *why = strdup (failed);
       return -1;
     }
   }
-  greeting = json_loads (line, 0, NULL);
+  greeting = json_loads (line, 0, &error);
   if (greeting == NULL || json_unpack (greeting, "{s:{s:i}}", "nbdmigrate",
                                        "protocol", &protocol) == -1) {
-    *why = strdup ("this is not the control socket of nbdkit --filter=migrate");
+    *why = strdup (no_json (&error, "this is not the control socket of nbdkit "
+                                    "--filter=migrate"));
     return -1;
   }
   json_unpack (greeting, "{s:{s:O}}", "nbdmigrate", "exports", &c->exports);
@@ -273,7 +315,7 @@ control_close (struct control *c)
     return;
   loop_remove (c->loop, &c->watch);
   if (c->why == NULL)
-    c->why = strdup ("closed");
+    c->why = copy_text ("closed");
   loop_undefer (c->loop, &c->failing);
   fail_calls (&c->failing);
   loop_undefer (c->loop, &c->failing); /* a callback may have sent more */
@@ -296,7 +338,7 @@ control_send (struct control *c, const char *command, json_t *arguments,
   struct call *call = calloc (1, sizeof *call);
 
   if (call == NULL || message == NULL)
-    abort (); /* nothing can be said about what was not asked */
+    no_memory (); /* nobody would answer */
   call->callback = callback;
   call->opaque = opaque;
   call->sent_us = loop_now_us ();
@@ -314,8 +356,8 @@ store (void *opaque, const struct control_answer *a)
   struct control_answer *answer = opaque;
 
   answer->value = json_incref (a->value);
-  answer->error_class = a->error_class ? strdup (a->error_class) : NULL;
-  answer->desc = a->desc ? strdup (a->desc) : NULL;
+  answer->error_class = a->error_class ? copy_text (a->error_class) : NULL;
+  answer->desc = a->desc ? copy_text (a->desc) : NULL;
   answer->done = true;
 }
 

@@ -134,7 +134,7 @@ commit_all (struct migration *m)
   enum cut_over result;
   size_t i;
 
-  m->committing = true;
+  m->committing = m->may_be_done = true;
   drive_ask_all (&m->disks, "commit", commit_arguments);
   for (i = 0; i < m->disks.n; ++i)
     m->disks.v[i].outcome = answered (&m->disks.v[i]);
@@ -320,6 +320,7 @@ cut_over_together (struct migration *m)
   end_pause (m);
   if (result == CUT_UNKNOWN)
     result = settle (m);
+  m->may_be_done = result == CUT_DONE || result == CUT_UNKNOWN;
   m->disks.in_pause = false;
   m->pause.committed = result == CUT_DONE;
   event_pause (&m->pause);

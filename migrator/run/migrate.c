@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "base/no-memory.h"
 #include "base/output.h"
 #include "base/signals.h"
 #include "show/events.h"
@@ -667,6 +668,18 @@ after_round (struct disks *disks, int64_t now_us)
   background_run (m, now_us);
 }
 
+/* Nobody is asked any more. */
+static int
+last_words (void *opaque)
+{
+  const struct migration *m = opaque;
+  const int status = m->may_be_done ? EXIT_UNKNOWN : EXIT_FAILED;
+
+  say_authority (m, status);
+  end_output (m->disks.options);
+  return status;
+}
+
 int
 migrate (const struct options *options)
 {
@@ -684,6 +697,7 @@ migrate (const struct options *options)
   events_enable (options->json);
   progress_init (options->bar, options->progress_fd);
   disks_init (&m.disks, options, event_policy);
+  no_memory_last_words (last_words, &m);
   m.disks.before_round = before_round;
   m.disks.after_round = after_round;
   policy_init (&m.policy);

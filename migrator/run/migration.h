@@ -70,6 +70,7 @@ struct migration {
   int64_t next_heartbeat_us;
   unsigned publishing; /* heartbeats not yet answered */
   int64_t next_show_us;
+  bool may_be_done;   /* a commit was asked for, and not refused */
   bool committing;    /* asked for, on whichever disk */
   bool complete;      /* cut over: only a digest can be missing */
   bool forget;        /* cancelled by request: stop tracking, too */

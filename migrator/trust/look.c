@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/no-memory.h"
 #include "disks/drive.h"
 #include "trust/look.h"
 
@@ -28,7 +29,7 @@ add (struct looks *p)
     p->allocated = p->allocated ? 2 * p->allocated : 16;
     p->v = reallocarray (p->v, p->allocated, sizeof *p->v);
     if (p->v == NULL)
-      abort ();
+      no_memory ();
   }
   return &p->v[p->n++];
 }
@@ -45,7 +46,7 @@ make_room (struct look *b)
   b->buf_bytes = (uint32_t)(end - b->buf_offset);
   b->buf = malloc (b->buf_bytes);
   if (b->buf == NULL)
-    abort ();
+    no_memory ();
   b->data = b->buf + (b->offset - b->buf_offset);
 }
 

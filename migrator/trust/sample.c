@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cleanup.h"
+#include "base/no-memory.h"
 #include "trust/digest.h"
 #include "disks/drive.h"
 #include "trust/look.h"
@@ -21,7 +22,7 @@ sample_add (struct sample *s, struct disk *d, uint64_t wish, bool exact)
     s->allocated = s->allocated ? 2 * s->allocated : 64;
     s->v = reallocarray (s->v, s->allocated, sizeof *s->v);
     if (s->v == NULL)
-      abort ();
+      no_memory ();
   }
   s->v[s->n++] = (struct spot){ .d = d, .wish = wish, .exact = exact };
 }
@@ -364,7 +365,7 @@ report (const struct sample *s, struct disk *d, is_one *one,
 
     if (p->d == d && p->chunk.length > 0 && p->other == NULL && one (p) &&
         extents_append (&e, p->chunk.offset, p->chunk.length, false) == -1)
-      abort (); /* a lease must not be forgotten */
+      no_memory (); /* a lease must not be forgotten */
   }
   extents_normalise (&e);
   if (e.n == 0)
