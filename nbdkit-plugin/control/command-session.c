@@ -97,7 +97,8 @@ take_sockets (struct call *call, struct session_sockets *sockets,
   return -1;
 }
 
-static bool
+/* 1 or 0; -1 with errno: that cannot be told. */
+static int
 same_peer (int a, int b)
 {
   struct sockaddr_storage pa, pb;
@@ -105,27 +106,35 @@ same_peer (int a, int b)
 
   memset (&pa, 0, sizeof pa);
   memset (&pb, 0, sizeof pb);
-  return getpeername (a, (struct sockaddr *)&pa, &la) == 0 &&
-         getpeername (b, (struct sockaddr *)&pb, &lb) == 0 && la == lb &&
-         la <= sizeof pa && memcmp (&pa, &pb, la) == 0;
+  if (getpeername (a, (struct sockaddr *)&pa, &la) == -1)
+    return errno == ENOTCONN ? 0 : -1; /* lost just now */
+  if (getpeername (b, (struct sockaddr *)&pb, &lb) == -1)
+    return -1;
+  return la == lb && la <= sizeof pa && memcmp (&pa, &pb, la) == 0;
 }
 
 /* Whether the sockets to the destination lead to the place where the disk is:
- * the same export at the same address, however the URIs spell them.
+ * the same export at the same address, however the URIs spell them.  1 or 0; -1
+ * with errno: that cannot be told, and a disk copied onto itself is spoiled.
  */
-static bool
+static int
 leads_to_place (struct export *e, const char *destination, int fd)
 {
   CLEANUP_FREE char *here = uri_export_name (place_uri (e));
   CLEANUP_FREE char *there = uri_export_name (destination);
-  bool same = false;
   int socks[1];
+  int same, error;
 
-  if (here == NULL || there == NULL || strcmp (here, there) != 0 ||
-      relay_sockets (place_relay (e), socks, 1) == 0)
-    return false;
+  if (here == NULL || there == NULL)
+    return -1;
+  if (strcmp (here, there) != 0)
+    return 0;
+  if (relay_sockets (place_relay (e), socks, 1) == 0)
+    return errno != 0 ? -1 : 0;
   same = same_peer (socks[0], fd);
+  error = errno;
   close (socks[0]);
+  errno = error;
   return same;
 }
 
@@ -136,6 +145,22 @@ fail_is_there (struct call *call)
              place_is_remote (call->export) ? place_uri (call->export)
                                             : URI_LOCAL);
   return -1;
+}
+
+static int
+check_not_there (struct call *call, const char *destination, int fd)
+{
+  const int r = place_is_remote (call->export)
+                  ? leads_to_place (call->export, destination, fd)
+                  : 0;
+
+  if (r == 1)
+    return fail_is_there (call);
+  if (r == -1)
+    call_fail (call, "Failed",
+               "whether the disk is at %s already cannot be told: %s",
+               destination, strerror (errno));
+  return r;
 }
 
 /* The disk is in a remote place: may it go on from there? */
@@ -304,10 +329,9 @@ begin_session (struct call *call, struct begun *begun)
     return -1;
   if (take_sockets (call, &sockets, nr_source, shared ? &memory : NULL) == -1)
     return -1;
-  if (place_is_remote (call->export) &&
-      leads_to_place (call->export, request.destination, sockets.fds[0])) {
+  if (check_not_there (call, request.destination, sockets.fds[0]) == -1) {
     drop_sockets (&sockets);
-    return fail_is_there (call);
+    return -1;
   }
   if (session_begin (call->export, call->client, &request, &sockets,
                      &begun->resumed) == -1)

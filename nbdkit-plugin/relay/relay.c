@@ -288,6 +288,7 @@ relay_sockets (struct relay *r, int *fds, size_t max)
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->remote.lock);
   size_t n = 0;
 
+  errno = 0;
   for (unsigned i = 0; i < r->remote.nr_connections && n < max; ++i) {
     fds[n] = fcntl (r->remote.connections[i]->fd, F_DUPFD_CLOEXEC, 0);
     if (fds[n] >= 0)

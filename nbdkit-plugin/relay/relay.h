@@ -294,7 +294,8 @@ extern enum relay_probe relay_probe (struct relay *r, unsigned timeout_ms,
                                      bool *begun, int64_t *silent_ms);
 
 /* Duplicates of the sockets to the destination, at most 'max'; the caller
- * closes them.  shutdown(2) on them counts as a loss.
+ * closes them.  shutdown(2) on them counts as a loss.  If there are fewer than
+ * could be, errno is 0 where the relay has no more of them.
  */
 extern size_t relay_sockets (struct relay *r, int *fds, size_t max);
 
