@@ -282,6 +282,7 @@ proxy_open (struct proxy *p, const char *source, const char *control_path,
 
   *p = (struct proxy){ .control = NULL };
   loop_init (&p->loop);
+  errno = ENOTDIR;
   if (is_directory (source))
     r = open_by_directory (p, source, control_path, export);
   else if (export != NULL) {
@@ -291,6 +292,10 @@ proxy_open (struct proxy *p, const char *source, const char *control_path,
     return EXIT_USAGE;
   }
   else if (!uri_is_nbd (source)) {
+    if (errno != ENOENT && errno != ENOTDIR) {
+      say_error ("looking at '%s': %s", source, strerror (errno));
+      return EXIT_FAILED;
+    }
     say_usage ("'%s' is neither an NBD URI nor a directory", source);
     return EXIT_USAGE;
   }
