@@ -135,6 +135,10 @@ read_ranges (struct call *call, struct relay *relay, unsigned which,
     json_decref (digests);
     return NULL;
   }
+  if (buf == NULL) {
+    json_decref (digests);
+    return NULL;
+  }
   return digests;
 }
 
