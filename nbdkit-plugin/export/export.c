@@ -69,6 +69,8 @@ export_set_default (const char *name)
   if (default_name == NULL || strcmp (default_name, name) != 0) {
     free (default_name);
     default_name = strdup (name);
+    if (default_name == NULL)
+      nbdkit_error ("migrate: the name of the default export: %m");
   }
 }
 
@@ -190,6 +192,8 @@ export_new (nbdkit_backend *backend, int readonly, const char *name)
   e->backend = backend;
   e->readonly = readonly;
   e->allocation = allocation_new (e);
+  if (e->allocation == NULL || e->record_name == NULL)
+    nbdkit_error ("migrate: export \"%s\": out of memory", name);
   if (e->allocation != NULL && e->record_name != NULL && make_id (e) == 0 &&
       owed_load (e) == 0 && kept_init (e) == 0 &&
       find_owner (e, backend, readonly, &owner) == 0 &&
