@@ -329,8 +329,8 @@ output_put (int fd, enum output_kind kind, char *given)
   if (o == NULL)
     return write_now (fd, text);
   item = malloc (sizeof *item);
-  if (item == NULL)
-    return 0;
+  if (item == NULL) /* rather wait for the reader than lose a message */
+    return kind == OUTPUT_LINE ? write_now (fd, text) : 0;
   *item = (struct item){
     .output = o, .kind = kind, .bytes = strlen (text), .text = text
   };

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -20,17 +21,31 @@ say_quiet (bool quiet)
   is_quiet = quiet;
 }
 
+/* Without memory: at once, and what fits into a line or two. */
+static void
+put_short (const char *fmt, va_list args)
+{
+  char text[1024];
+
+  vsnprintf (text, sizeof text, fmt, args);
+  if (write (STDERR_FILENO, text, strlen (text)) == -1)
+    return; /* there is no other place to say it */
+}
+
 static void __attribute__ ((format (printf, 2, 3)))
 put (enum output_kind kind, const char *fmt, ...)
 {
-  va_list args;
+  va_list args, again;
   char *text;
 
   va_start (args, fmt);
-  if (vasprintf (&text, fmt, args) == -1)
-    text = NULL;
+  va_copy (again, args);
+  if (vasprintf (&text, fmt, args) != -1)
+    output_put (STDERR_FILENO, kind, text);
+  else if (kind == OUTPUT_LINE)
+    put_short (fmt, again);
+  va_end (again);
   va_end (args);
-  output_put (STDERR_FILENO, kind, text);
 }
 
 void
@@ -54,11 +69,17 @@ static void
 say (const char *end, const char *fmt, va_list args)
 {
   CLEANUP_FREE char *text = NULL;
+  char short_text[1024];
+  va_list again;
 
-  if (vasprintf (&text, fmt, args) == -1)
+  va_copy (again, args);
+  if (vasprintf (&text, fmt, args) == -1) {
     text = NULL;
+    vsnprintf (short_text, sizeof short_text, fmt, again);
+  }
+  va_end (again);
   put (OUTPUT_LINE, "%snbdmigrate: %s%s\n", line_open ? ERASE : "",
-       text ? text : fmt, end);
+       text ? text : short_text, end);
   line_open = false;
 }
 

@@ -45,22 +45,33 @@ say_not_written (void)
   enabled = false;
 }
 
+static void
+say_missing (const char *event)
+{
+  say_error ("the event '%s' is missing on stdout: %s", event,
+             strerror (ENOMEM));
+}
+
 /* Write the event; 'members' is stolen. */
 static void
 emit (enum output_kind kind, const char *event, json_t *members)
 {
   CLEANUP_JSON json_t *line = NULL;
   CLEANUP_FREE char *json = NULL;
+  bool whole = true;
   char *text;
 
   line = json_pack ("{s:s, s:f}", "event", event, "time", event_now ());
   if (line != NULL && members != NULL)
-    json_object_update (line, members);
+    whole = json_object_update (line, members) == 0;
   json_decref (members);
-  json = line ? json_dumps (line, JSON_COMPACT | JSON_REAL_PRECISION (DIGITS))
-              : NULL;
-  if (json == NULL || asprintf (&text, "%s\n", json) == -1)
+  json = line && whole
+           ? json_dumps (line, JSON_COMPACT | JSON_REAL_PRECISION (DIGITS))
+           : NULL;
+  if (json == NULL || asprintf (&text, "%s\n", json) == -1) {
+    say_missing (event);
     return;
+  }
   if (output_put (STDOUT_FILENO, kind, text) == -1)
     say_not_written ();
 }
