@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 #include <stddef.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/no-memory.h"
@@ -26,4 +27,14 @@ no_memory (void)
   say_error ("out of memory: nbdmigrate cannot go on");
   /* Whatever else would be done in the end could need it as well. */
   _exit (say != NULL ? say (last_opaque) : EXIT_FAILED);
+}
+
+char *
+copy_text (const char *text)
+{
+  char *copy = strdup (text);
+
+  if (copy == NULL)
+    no_memory ();
+  return copy;
 }

@@ -15,4 +15,8 @@ extern void no_memory_last_words (int (*say) (void *opaque), void *opaque);
 
 extern void no_memory (void) __attribute__ ((noreturn));
 
+/* strdup(3) of what must not be missing: it would be taken for something else.
+ */
+extern char *copy_text (const char *text);
+
 #endif /* NBDMIGRATE_NO_MEMORY_H */

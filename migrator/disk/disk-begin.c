@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/no-memory.h"
 #include "cleanup.h"
 #include "disk/disk.h"
 #include "nbd/unanswered.h"
@@ -94,7 +95,7 @@ promise (const struct disk *d)
 
   if (asprintf (&text, "%s%s%s", o->destination_is_zero ? "zero " : "",
                 base ? "base " : "", base ? base : "") == -1)
-    return NULL;
+    no_memory ();
   return text;
 }
 

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/no-memory.h"
 #include "announcement.h"
 #include "cleanup.h"
 #include "disk/disk.h"
@@ -107,7 +108,7 @@ open_source (struct disk *d)
   d->source->is_here = true; /* where its control socket is */
   d->disk_bytes = d->source->disk_bytes;
   if (d->settings->options->control != NULL)
-    d->control_path = strdup (d->settings->options->control);
+    d->control_path = copy_text (d->settings->options->control);
   else
     d->control_path = endpoint_announcement (d->source, ANNOUNCE_CONTROL);
   if (d->control_path != NULL)
@@ -179,8 +180,8 @@ note_place (struct disk *d, const json_t *attached)
   const char *place = json_string_value (json_object_get (attached, "place"));
   const char *id = json_string_value (json_object_get (attached, "place_id"));
 
-  d->place = place ? strdup (place) : NULL;
-  d->place_id = id && *id != '\0' ? strdup (id) : NULL;
+  d->place = place ? copy_text (place) : NULL;
+  d->place_id = id && *id != '\0' ? copy_text (id) : NULL;
   protocol_get_u64 (attached, "settle_ms", &d->settle_ms);
 }
 
@@ -566,7 +567,7 @@ make_reader (struct disk *d)
   if (n == 0)
     return d->destination_is_full ? 0 : open_reader (d);
   d->reader = endpoint_split (d->destination, n);
-  return d->reader ? 0 : -1;
+  return 0;
 }
 
 struct endpoint *
@@ -624,6 +625,9 @@ make_copier (struct disk *d)
   }
   d->copier =
     copier_new (d->settings->loop, d->source, d->destination, &options);
+  if (d->copier == NULL)
+    failure_note (d->settings->failure, "preparing to copy %s: %s",
+                  d->pair->source, strerror (errno));
   return d->copier ? 0 : -1;
 }
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/no-memory.h"
 #include "disks/drive.h"
 #include "disks/gates.h"
 #include "protocol.h"
@@ -24,7 +25,7 @@ note_holds (struct disks *disks)
       json_string_value (json_object_get (d->answer.value, "token"));
 
     free (d->token);
-    d->token = token ? strdup (token) : NULL;
+    d->token = token ? copy_text (token) : NULL;
     protocol_get_u64 (d->answer.value, "remaining_bytes", &d->remaining_bytes);
     d->told_bytes = d->copied_bytes; /* nothing is under way */
   }

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/no-memory.h"
 #include "announcement.h"
 #include "cleanup.h"
 #include "nbd/endpoint.h"
@@ -349,18 +350,12 @@ endpoint_split (struct endpoint *e, unsigned n)
 
   assert (n < e->nr_connections);
   if (other == NULL)
-    return NULL;
+    no_memory ();
   *other = *e;
-  other->export_name = strdup (e->export_name);
-  other->description = e->description ? strdup (e->description) : NULL;
+  other->export_name = copy_text (e->export_name);
+  other->description = e->description ? copy_text (e->description) : NULL;
   other->ahead.n = 0;
   other->nr_connections = n;
-  if (other->export_name == NULL ||
-      (e->description != NULL && other->description == NULL)) {
-    other->nr_connections = 0;
-    endpoint_close (other);
-    return NULL;
-  }
   e->nr_connections -= n;
   memcpy (other->connections, e->connections + e->nr_connections,
           n * sizeof *other->connections);
@@ -504,5 +499,11 @@ endpoint_silent_us (const struct endpoint *e, int64_t now_us)
 char *
 endpoint_announcement (const struct endpoint *e, const char *key)
 {
-  return announcement_find (e->description, key);
+  char *value;
+
+  errno = 0;
+  value = announcement_find (e->description, key);
+  if (value == NULL && errno == ENOMEM)
+    no_memory (); /* it would count as not announced */
+  return value;
 }

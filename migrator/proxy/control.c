@@ -52,17 +52,6 @@ control_exports (const struct control *c)
   return c->exports;
 }
 
-/* What became of a command must not be mistaken for something else. */
-static char *
-copy_text (const char *text)
-{
-  char *copy = strdup (text);
-
-  if (copy == NULL)
-    no_memory ();
-  return copy;
-}
-
 static void
 finish_call (struct control *c, const struct control_answer *a)
 {

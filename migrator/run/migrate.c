@@ -195,7 +195,7 @@ open_disks (struct migration *m)
   size_t i;
 
   if (disks_allocate (disks) == -1)
-    return -1;
+    no_memory ();
   for (i = 0; i < disks->options->nr_pairs; ++i)
     if (disks_open_next (disks) == -1)
       return -1;
