@@ -137,7 +137,7 @@ write_to ()
 # The same, in the background under a name.
 start_write ()
 {
-  start_bg "$1" qemu-io -f raw -c "write -P $3 $2 4096" "$(uri proxy)"
+  start_bg "$1" qemu-io -f raw -c "write -P $3 $2 ${4:-4096}" "$(uri proxy)"
 }
 
 # Everything that is dirty is copied, as the migrator would before it commits.
@@ -231,6 +231,22 @@ mirror_early_reply ()
   settle
 }
 
+# A whole dirty chunk is written on both sides, and meanwhile something in it by
+# another request, which is not mirrored.
+mirror_cleans_late ()
+{
+  start_mirror $((4 * chunk))
+  write_to 0 187 $chunk
+  mirror_on
+  cue destination 'write hold until=first at=0 count=1'
+  start_write first 0 204 $chunk
+  wait_for late_has destination ' write 0 .* came'
+  write_to 4096 221
+  go destination first
+  wait_bg first
+  settle
+}
+
 # A write for whose answer the guest did not wait.
 mirror_forget_demoted ()
 {
@@ -242,4 +258,5 @@ mirror_forget_demoted ()
 }
 
 mirror_bugs=(mirror_no_conflict mirror_into_dirty mirror_into_leased
-             mirror_overlapping mirror_early_reply mirror_forget_demoted)
+             mirror_overlapping mirror_early_reply mirror_cleans_late
+             mirror_forget_demoted)

@@ -593,10 +593,17 @@ end:
 #else
 #define IS_ALONE (in_flight == 0)
 #endif
-#ifdef BUG_R12_DIRTY
-#define MAY_MIRROR (mirror && owner == 0)
+#ifdef BUG_R12_LEASED
+#define MAY_MIRROR (mirror && owner == 0 && IS_ALONE)
 #else
-#define MAY_MIRROR (mirror && owner == 0 && !D && !L && !Q && IS_ALONE)
+#define MAY_MIRROR (mirror && owner == 0 && !L && !Q && IS_ALONE)
+#endif
+
+/* It covers the whole chunk, so D goes; in one step with the list (R9). */
+#ifdef BUG_R12_LATE
+#define MIRROR_CLEANS false
+#else
+#define MIRROR_CLEANS both[g]
 #endif
 
 /* One write to a range at a time: the relay's range lock. */
@@ -612,6 +619,7 @@ inline enter ()
   tracked = tracking;
   untracked = untracked + (1 - tracked);
   both[g] = tracked && MAY_MIRROR;
+  D = D && !(MIRROR_CLEANS);
   conflict[g] = false;
   in_flight++
 #ifdef BUG_R2
@@ -694,7 +702,11 @@ end:
           LIVES && both[g] && guest_[g].state == answered ->
           if
           :: conflict[g] -> D = true
+#ifdef BUG_R12_LATE
+          :: !conflict[g] -> U = true; D = false
+#else
           :: !conflict[g] -> U = true
+#endif
           fi;
           acknowledge ()
         }

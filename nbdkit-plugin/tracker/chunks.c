@@ -279,19 +279,52 @@ any (const struct bitmap *b, struct span s)
   return b->set > 0 && bitmap_count (b, s.first, s.count) > 0;
 }
 
+/* The chunks that a request covers from their beginning to their end. */
+static struct span
+whole_of (const struct chunks *c, uint64_t offset, uint64_t length)
+{
+#ifdef PLANT_BUG_mirror_into_dirty
+  return span_of (c, offset, length);
+#endif
+  const uint64_t first = chunks_for (c, offset), end = offset + length;
+  const uint64_t stop = end == c->disk_bytes ? c->n : end >> c->shift;
+
+  return (struct span){ first, stop > first ? stop - first : 0 };
+}
+
 bool
 chunks_may_mirror (const struct chunks *c, uint64_t offset, uint64_t length)
 {
   const struct span s = span_of (c, offset, length);
 
-#ifdef PLANT_BUG_mirror_into_dirty
-  return !any (&c->leased, s) && !any (&c->quarantined, s);
+#ifndef PLANT_BUG_mirror_into_leased
+  if (any (&c->leased, s))
+    return false;
 #endif
-#ifdef PLANT_BUG_mirror_into_leased
-  return !any (&c->dirty, s) && !any (&c->quarantined, s);
+  if (any (&c->quarantined, s))
+    return false;
+  return whole_of (c, offset, length).count > 0 || !any (&c->dirty, s) ||
+         bitmap_count (&c->dirty, s.first, s.count) < s.count;
+}
+
+static void
+clean_whole (struct chunks *c, uint64_t offset, uint64_t length)
+{
+  const struct span whole = whole_of (c, offset, length);
+
+  if (any (&c->dirty, whole))
+    bitmap_clear (&c->dirty, whole.first, whole.count);
+}
+
+void
+chunks_begin_mirrored (struct chunks *c, uint64_t offset, uint64_t length)
+{
+  const struct span s = span_of (c, offset, length);
+
+  bitmap_set (&c->written, s.first, s.count); /* R18: a lease may come now */
+#ifndef PLANT_BUG_mirror_cleans_late
+  clean_whole (c, offset, length);
 #endif
-  return !any (&c->dirty, s) && !any (&c->leased, s) &&
-         !any (&c->quarantined, s);
 }
 
 struct dirt
@@ -301,11 +334,10 @@ chunks_mirrored (struct chunks *c, uint64_t offset, uint64_t length)
   const struct dirt all = weigh (c, s);
 
   bitmap_set (&c->unflushed, s.first, s.count);
-  bitmap_set (&c->written, s.first, s.count); /* R18 */
   bitmap_set (&c->guest, s.first, s.count);
   bitmap_set (&c->round, s.first, s.count);
-#ifdef PLANT_BUG_mirror_into_dirty
-  bitmap_clear (&c->dirty, s.first, s.count);
+#ifdef PLANT_BUG_mirror_cleans_late
+  clean_whole (c, offset, length);
 #endif
   return (struct dirt){ .changed = length, .touched = all.touched };
 }

@@ -71,11 +71,20 @@ extern void chunks_begin_round (struct chunks *c);
 /* The bytes of what is hot, and dirty. */
 extern uint64_t chunks_hot_bytes (const struct chunks *c);
 
-/* Whether nothing of a guest request's chunks has D, L or Q (R12). */
+/* Whether nothing of a guest request's chunks has L or Q, and one of them is
+ * clean after it: it is now, or the request covers it wholly (R12).
+ */
 extern bool chunks_may_mirror (const struct chunks *c, uint64_t offset,
                                uint64_t length);
 
-/* U, W and G for what a guest request has written on both sides. */
+/* One that goes to both sides begins: W (R18), and no D for what it covers
+ * wholly.  From now on it is the request that keeps these from counting as
+ * clean (R9); it marks them when it does not end well.
+ */
+extern void chunks_begin_mirrored (struct chunks *c, uint64_t offset,
+                                   uint64_t length);
+
+/* U and G for what a guest request has written on both sides. */
 extern struct dirt chunks_mirrored (struct chunks *c, uint64_t offset,
                                     uint64_t length);
 

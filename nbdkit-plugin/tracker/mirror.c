@@ -32,6 +32,8 @@ tracker_choose_sides (struct tracker *t, struct tracker_request *req,
 
   req->mirrored = on && may_mirror (t, req, offset, length);
   req->missed = on && !req->mirrored;
+  if (req->mirrored)
+    chunks_begin_mirrored (&t->chunks, offset, length);
 }
 
 /* An unknown outcome counts whatever has become of the tracking (R17). */

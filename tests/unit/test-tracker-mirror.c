@@ -107,7 +107,12 @@ test_states (void)
   CU_ASSERT_FALSE (goes_to_both (t, 0, 2)); /* chunk 0 is dirty now */
   tracker_mirror (t, BLOCK);
   CU_ASSERT_FALSE (goes_to_both (t, 4, 2));
-  CU_ASSERT_FALSE (goes_to_both (t, 4, CHUNK)); /* one of two is */
+  CU_ASSERT (goes_to_both (t, 4, CHUNK)); /* one of two is not */
+  CU_ASSERT_EQUAL (status (t).dirty_bytes, CHUNK);
+  tracker_mirror (t, 0);
+  CU_ASSERT_FALSE (goes_to_both (t, 4, CHUNK));
+  tracker_mirror (t, BLOCK);
+  CU_ASSERT_FALSE (goes_to_both (t, 4, CHUNK)); /* both are, and in part */
   e = take_all (t);                             /* both are leased */
   CU_ASSERT_FALSE (goes_to_both (t, CHUNK, 2));
   CU_ASSERT (goes_to_both (t, 2 * CHUNK, 2));
@@ -120,6 +125,89 @@ test_states (void)
                    0);
   CU_ASSERT_EQUAL (tracker_compared (t, &q, true, NULL), 0);
   CU_ASSERT (goes_to_both (t, 0, 2));
+  tracker_stop (t);
+  tracker_free (t);
+}
+
+/* A session in which all is dirty, and mirroring is on. */
+static struct tracker *
+new_dirty_mirror (void)
+{
+  struct tracker *t = new_mirror ();
+
+  tracker_mirror (t, 0);
+  CU_ASSERT_FALSE (goes_to_both (t, 0, DISK));
+  CU_ASSERT_EQUAL (status (t).dirty_bytes, DISK);
+  tracker_mirror (t, BLOCK);
+  return t;
+}
+
+/* What a request covers wholly it makes clean, be it dirty before: nothing of
+ * it need be copied.  What it covers in part stays as it was.
+ */
+static void
+test_whole_chunks (void)
+{
+  struct tracker *t = new_dirty_mirror ();
+
+  CU_ASSERT (goes_to_both (t, CHUNK, CHUNK));
+  CU_ASSERT_EQUAL (status (t).dirty_bytes, DISK - CHUNK);
+  CU_ASSERT_EQUAL (status (t).unflushed_bytes, CHUNK);
+  CU_ASSERT_FALSE (goes_to_both (t, 2, CHUNK - 2));
+  CU_ASSERT (goes_to_both (t, 2, 2 * CHUNK)); /* in part: 0 and 2 */
+  CU_ASSERT_EQUAL (status (t).dirty_bytes, DISK - CHUNK);
+  CU_ASSERT (goes_to_both (t, 4 * CHUNK, DISK - 4 * CHUNK)); /* cut short */
+  CU_ASSERT_EQUAL (status (t).dirty_bytes, 3 * CHUNK);
+  CU_ASSERT (goes_to_both (t, 0, DISK));
+  CU_ASSERT_EQUAL (status (t).dirty_bytes, 0);
+  tracker_stop (t);
+  tracker_free (t);
+}
+
+/* It counts for nothing if it does not end well, and not before it has ended.
+ */
+static void
+test_whole_badly (void)
+{
+  struct tracker *t = new_dirty_mirror ();
+  CLEANUP_EXTENTS struct extents e = EXTENTS_EMPTY;
+  struct tracker_request a;
+
+  enter (t, &a, 0, CHUNK);
+  CU_ASSERT (a.mirrored);
+  CU_ASSERT_EQUAL (status (t).remaining_bytes, DISK); /* it is in flight */
+  leave (t, &a, BOTH_FAILED);
+  CU_ASSERT_EQUAL (status (t).dirty_bytes, DISK);
+  enter (t, &a, 0, 2 * CHUNK);
+  e = take_all (t);
+  CU_ASSERT_EQUAL_FATAL (e.n, 1);
+  CU_ASSERT_EQUAL (e.v[0].offset, 2 * CHUNK);
+  tracker_lost (t);
+  leave (t, &a, BOTH_WRITTEN);
+  CU_ASSERT_EQUAL (status (t).dirty_bytes, 2 * CHUNK);
+  tracker_stop (t);
+  tracker_free (t);
+}
+
+/* What overlaps it meanwhile goes to one side, and may end first. */
+static void
+test_whole_overlapped (void)
+{
+  struct tracker *t = new_dirty_mirror ();
+  struct tracker_request a, b;
+
+  enter (t, &a, 0, CHUNK);
+  enter (t, &b, 2, 2);
+  CU_ASSERT_FALSE (b.mirrored);
+  leave (t, &b, BOTH_WRITTEN);
+  leave (t, &a, BOTH_WRITTEN);
+  CU_ASSERT_EQUAL (status (t).dirty_bytes, DISK);
+  enter (t, &b, 2, 2); /* and what began before it */
+  enter (t, &a, 0, CHUNK);
+  CU_ASSERT_FALSE (a.mirrored);
+  leave (t, &a, BOTH_WRITTEN);
+  leave (t, &b, BOTH_WRITTEN);
+  CU_ASSERT_EQUAL (status (t).dirty_bytes, DISK);
   tracker_stop (t);
   tracker_free (t);
 }
@@ -396,6 +484,9 @@ main (void)
     { "clean chunks", test_clean },
     { "what is not to be mirrored", test_wishes },
     { "states of a chunk", test_states },
+    { "whole chunks that are dirty", test_whole_chunks },
+    { "whole chunks, ended badly", test_whole_badly },
+    { "whole chunks, overlapped", test_whole_overlapped },
     { "overlapping requests", test_overlap },
     { "older than the tracking", test_not_settled },
     { "outcomes", test_outcomes },
