@@ -117,19 +117,49 @@ restart_course (struct policy *p)
   p->course = (struct policy_course){ 0 };
 }
 
+static uint64_t
+copy_us (uint64_t bytes, uint64_t rate)
+{
+  const double us = rate > 0 ? (double)bytes * 1e6 / (double)rate : 0;
+
+  return us < 1e15 ? (uint64_t)us : (uint64_t)1e15;
+}
+
+/* Rounds shrink, but each of those to come is long, too, and with the mirror
+ * the next one is the last.
+ */
+static bool
+is_long_way (const struct policy *p, const struct policy_snapshot *s)
+{
+  return p->left_bytes > 0 && s->remaining_bytes > p->left_bytes / 2 &&
+         copy_us (s->remaining_bytes, s->copy_rate) > MEASURES_LONG_US;
+}
+
+/* Nothing that is mirrored is hot. */
 static void
-begin_mirror (struct policy *p, const struct policy_snapshot *s,
-              struct policy_decision *d)
+begin_mirror (struct policy *p, const struct policy_snapshot *s)
 {
   mirror_begin (&p->mirror, s->now_us);
   p->mirror_was_on = false;
   p->calm_since_us = 0;
+  p->slow_rounds = p->shorten_rounds = 0;
+  p->measures.mirror = true;
+  p->measures.hot_last = false;
+  restart_course (p);
+}
+
+static void
+tell_too_fast (const struct policy *p, const struct policy_snapshot *s,
+               struct policy_decision *d)
+{
   tell (s, d, "mirror",
-        "rounds do not shrink (%s left; %s/s become dirty, %s/s are copied): "
-        "guests' writes go to the destination as well",
+        "%s (%s left; %s/s become dirty, %s/s are copied): guests' writes go "
+        "to the destination as well",
+        p->course.stale > 0  ? "rounds do not shrink"
+        : is_long_way (p, s) ? "rounds shrink slowly"
+                             : "the copy does not get ahead of guests",
         BYTES (s->remaining_bytes), BYTES (s->dirty_rate),
         BYTES (measures_copy_rate (s)));
-  restart_course (p);
 }
 
 static void
@@ -374,12 +404,13 @@ static void
 consider_mirror (struct policy *p, const struct policy_snapshot *s,
                  struct policy_decision *d)
 {
-  if (!may_mirror (s) || p->mirror.wanted || !calls_for_more (p, s))
+  if (!may_mirror (s) || p->mirror.wanted ||
+      (!calls_for_more (p, s) && !is_long_way (p, s)))
     return;
   switch (judge (p, s)) {
   case MIRROR_MAY:
-    p->slow_rounds = 0;
-    begin_mirror (p, s, d);
+    tell_too_fast (p, s, d);
+    begin_mirror (p, s);
     break;
   case MIRROR_SLOW:
     if (p->slow_rounds++ == 0)
@@ -430,6 +461,78 @@ consider_hot (struct policy *p, const struct policy_snapshot *s,
           BYTES (s->hot_bytes));
 }
 
+/* ---- a pause that fits ------------------------------------------------- */
+
+/* What remains, and what guests make dirty until the gate is shut. */
+static uint64_t
+copied_in_pause_us (const struct policy_snapshot *s)
+{
+  const uint64_t ahead = s->dirty_rate / 1000 * POLICY_SHORT_AHEAD_MS;
+
+  return copy_us (s->remaining_bytes + ahead, s->copy_rate);
+}
+
+/* What the mirror adds to a write has to be little beside what it saves, and
+ * that the larger part of the pause.
+ */
+static bool
+is_worth_mirroring (const struct policy_snapshot *s)
+{
+  const uint64_t us = copied_in_pause_us (s);
+
+  return us > POLICY_SHORT_US && us > s->overhead_us &&
+         s->destination_us < us / POLICY_SHORT_DIVISOR;
+}
+
+static bool
+is_mirror_starting (const struct policy *p, const struct policy_snapshot *s)
+{
+  return p->mirror.wanted && mirror_input (p, s).state != MIRROR_ON;
+}
+
+bool
+measures_shorten (struct policy *p, const struct policy_snapshot *s,
+                  struct policy_decision *d)
+{
+  if (!may_mirror (s) || s->explain || (s->wait && !s->finish_wished) ||
+      !is_worth_mirroring (s))
+    return false;
+  if (is_mirror_starting (p, s))
+    return true;
+  if (p->mirror.wanted) /* what was dirty before is copied now */
+    return p->shorten_rounds++ < POLICY_SHORT_ROUNDS;
+  if (judge (p, s) != MIRROR_MAY)
+    return false;
+  tell (s, d, "mirror",
+        "%s would be copied in the pause: guests' writes go to the "
+        "destination as well, so that it is shorter",
+        BYTES (s->remaining_bytes));
+  begin_mirror (p, s);
+  return true;
+}
+
+/* What is copied in it may be what makes it miss. */
+bool
+measures_missed (struct policy *p, const struct policy_snapshot *s,
+                 struct policy_decision *d)
+{
+  if (is_hopeless (p, s) || s->explain)
+    return false;
+  if (may_mirror (s) && !p->mirror.wanted && judge (p, s) == MIRROR_MAY) {
+    tell (s, d, "mirror",
+          "pauses miss their deadline: guests' writes go to the destination "
+          "as well");
+    begin_mirror (p, s);
+  }
+  else if (p->missed >= MEASURES_MISSED && may_throttle (s)) {
+    if (p->throttle_needed && throttle_is_settled (&p->throttle, s->now_us))
+      throttle_stricter (&p->throttle);
+    p->throttle_needed = true;
+  }
+  return is_mirror_starting (p, s) ||
+         (p->throttle_needed && !is_throttle_spent (p, s));
+}
+
 /* ---- all of it --------------------------------------------------------- */
 
 static void
@@ -455,10 +558,14 @@ measures_beat (struct policy *p, const struct policy_snapshot *s,
                struct policy_decision *d, bool round_end)
 {
   note_patience (p, s, d);
+  if (s->bulk_end_us != 0 && p->left_bytes == 0)
+    p->left_bytes = s->remaining_bytes; /* by the bulk */
   note_outlook (p, s);
   note_mirror (p, s, d);
   calm_mirror (p, s, d);
   step_throttle (p, s, d, round_end);
+  if (has_diverged (p, s) && !is_hopeless (p, s)) /* in a long round */
+    consider_mirror (p, s, d);
   p->measures.mirror = p->mirror.wanted;
   p->measures.mirror_wait_ms = mirror_wait_ms (s->max_pause_ms);
   p->measures.throttle = p->throttle.bytes_per_second;
@@ -477,6 +584,7 @@ measures_round (struct policy *p, const struct policy_snapshot *s,
     consider_throttle (p, s);
     consider_mirror (p, s, d);
     consider_hot (p, s, d, false);
+    p->left_bytes = s->remaining_bytes;
     more = !is_mirror_spent (p, s) || !is_throttle_spent (p, s);
   }
   p->measures.mirror = p->mirror.wanted;

@@ -26,6 +26,11 @@
  */
 #define MEASURES_STALE_ROUNDS 2
 
+/* The mirror also where a round has not halved what was left, and that takes
+ * longer than this to copy.
+ */
+#define MEASURES_LONG_US (INT64_C (1) * 1000000)
+
 /* Mirroring is without effect when so many rounds with it did not shrink. */
 #define MEASURES_VAIN_ROUNDS 2
 
@@ -41,6 +46,9 @@
  */
 #define MEASURES_FAILURES 2
 #define MEASURES_SLOW_ROUNDS 2
+
+/* So many pauses in a row that missed their deadline call for the throttle. */
+#define MEASURES_MISSED 3
 
 /* Hot chunks wait only if what they make of the pause is no more than this, in
  * hundredths.
@@ -67,6 +75,19 @@ extern bool measures_round (struct policy *p, const struct policy_snapshot *s,
 /* A round has ended and the pause fits. */
 extern void measures_fit (struct policy *p, const struct policy_snapshot *s,
                           struct policy_decision *d);
+
+/* A round has ended, the pause fits, and rounds do not make it much shorter:
+ * whether the mirror will, and another round is worth it.  It may still have to
+ * begin.
+ */
+extern bool measures_shorten (struct policy *p, const struct policy_snapshot *s,
+                              struct policy_decision *d);
+
+/* The pause was tried and missed its deadline although it should have fitted:
+ * whether more can be done.
+ */
+extern bool measures_missed (struct policy *p, const struct policy_snapshot *s,
+                             struct policy_decision *d);
 
 /* The pause that is allowed now. */
 extern uint64_t measures_max_pause_ms (const struct policy *p,

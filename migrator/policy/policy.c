@@ -185,6 +185,13 @@ settle (struct policy *p, const struct policy_snapshot *s,
   const bool minimum =
     is_minimum (p, s) || p->rounds >= POLICY_SETTLE_ROUNDS + POLICY_WINDOW;
 
+  if (!shrinks && p->rounds < POLICY_SETTLE_ROUNDS + POLICY_WINDOW &&
+      measures_shorten (p, s, d)) {
+    p->remaining_before = s->remaining_bytes;
+    p->rounds++;
+    return decide (d, POLICY_ROUND,
+                   "the pause fits, and is shorter with the mirror");
+  }
   if (s->remaining_bytes == 0 || (!shrinks && minimum)) {
     enter (p, POLICY_READS_BACK);
     return false;
@@ -271,8 +278,14 @@ static bool
 tried (struct policy *p, const struct policy_snapshot *s,
        struct policy_decision *d)
 {
+  bool more = false;
+
   enter (p, POLICY_MEASURED);
-  if (s->missed && ++p->missed == FORECAST_MISSES)
+  if (s->missed) {
+    p->missed++;
+    more = measures_missed (p, s, d);
+  }
+  if (p->missed >= FORECAST_MISSES && !more)
     return decide (d, POLICY_GIVE_UP,
                    "ten pauses in a row missed their deadline");
   return decide (d, POLICY_ROUND,

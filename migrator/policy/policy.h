@@ -38,6 +38,16 @@
 #define POLICY_NEAR_PERCENT 4
 #define POLICY_NEAR_MS 1
 
+/* What is copied in a pause that fits may take so long.  Otherwise guests'
+ * writes are mirrored, if a write costs less than that part of it; and so many
+ * rounds copy what was dirty before.  What guests make dirty in this time until
+ * the gate is shut counts.
+ */
+#define POLICY_SHORT_US 3000
+#define POLICY_SHORT_DIVISOR 2
+#define POLICY_SHORT_ROUNDS 2
+#define POLICY_SHORT_AHEAD_MS 10
+
 /* Each pause that missed its deadline makes the next prediction longer by this
  * part of it.
  */
@@ -192,9 +202,11 @@ struct policy {
   struct policy_measures measures; /* since the last decision */
   struct policy_course course;
   struct mirror mirror;
-  bool mirror_was_on;                /* since it was begun */
-  unsigned slow_rounds;              /* in a row it was not begun for that */
-  struct policy_share {              /* of guests' writes that are mirrored */
+  bool mirror_was_on;      /* since it was begun */
+  unsigned slow_rounds;    /* in a row it was not begun for that */
+  uint64_t left_bytes;     /* by the round before, or the bulk; or 0 */
+  unsigned shorten_rounds; /* with it on, for a shorter pause */
+  struct policy_share {    /* of guests' writes that are mirrored */
     uint64_t mirrored, not_mirrored; /* when it was last looked at */
     unsigned small_rounds;           /* in a row it was next to nothing */
     unsigned failures;               /* by that, whatever time it was on */
@@ -222,7 +234,8 @@ extern struct policy_decision policy_step (struct policy *p,
                                            const struct policy_snapshot *s);
 
 /* At each heartbeat while a round is under way: only the measures and what is
- * said of them.  It never begins a mirror, which is for the end of a round.
+ * said of them.  A mirror is begun in a round only if the outlook was bad for
+ * POLICY_OUTRUN_US: a bulk may take hours.
  */
 extern struct policy_decision policy_beat (struct policy *p,
                                            const struct policy_snapshot *s);

@@ -319,7 +319,7 @@ test_mirror_begins (void)
 }
 
 /* Where the outlook is bad as well, one such round is enough; where it was for
- * long, none.
+ * long, none, and it is not waited for the end of the present one.
  */
 static void
 test_mirror_begins_soon (void)
@@ -339,8 +339,130 @@ test_mirror_begins_soon (void)
   policy_beat (&p, &s);
   s.now_us += POLICY_OUTRUN_US;
   d = policy_beat (&p, &s);
-  CU_ASSERT_FALSE (d.measures.mirror); /* only at the end of a round */
-  CU_ASSERT_TRUE (stuck (&p, &s, 1).measures.mirror);
+  CU_ASSERT_TRUE (d.measures.mirror);
+  CU_ASSERT_PTR_NOT_NULL (strstr (d.changes[0].reason, "does not get ahead"));
+
+  s.now_us = 1;
+  s.converge = CONVERGE_THROTTLE;
+  policy_init (&p);
+  policy_beat (&p, &s);
+  s.now_us += POLICY_OUTRUN_US;
+  d = policy_beat (&p, &s);
+  CU_ASSERT_FALSE (d.measures.mirror);
+  CU_ASSERT_EQUAL (d.measures.throttle,
+                   0); /* that only at the end of a round */
+}
+
+/* A pause that fits, and rounds that do not make it shorter. */
+static const struct policy_snapshot short_of_little = {
+  .predicted_ms = 40,
+  .max_pause_ms = MAX_PAUSE_MS,
+  .converge = CONVERGE_AUTO,
+  .throttle_floor = MiB,
+  .now_us = 1,
+  .bulk_end_us = 1,
+  .disk_bytes = 4096 * MiB,
+  .copy_rate = 250 * MiB,
+  .remaining_bytes = 9 * MiB, /* 36 ms */
+  .overhead_us = 4000,
+  .destination_us = 500,
+};
+
+static bool
+is_mirrored_before_pause (struct policy_snapshot s)
+{
+  struct policy_decision d = { .action = POLICY_ROUND };
+  struct policy p;
+  bool mirrored = false;
+  unsigned i;
+
+  policy_init (&p);
+  for (i = 0; i < 20 && d.action == POLICY_ROUND; ++i) {
+    s.now_us += 10000;
+    d = policy_step (&p, &s);
+    s.mirror = d.measures.mirror ? MIRROR_ON : MIRROR_OFF;
+    if (d.measures.mirror && !mirrored)
+      CU_ASSERT_STRING_EQUAL (d.changes[0].what, "mirror");
+    mirrored |= d.measures.mirror;
+  }
+  CU_ASSERT_EQUAL (d.action, POLICY_PAUSE);
+  return mirrored;
+}
+
+/* Mirrored writes need not be copied in the pause; where that would save little
+ * or cost much, or is not allowed, it is not done.
+ */
+static void
+test_mirror_shortens (void)
+{
+  struct policy_snapshot s = short_of_little;
+
+  CU_ASSERT (is_mirrored_before_pause (s));
+  s.remaining_bytes = MiB / 2;
+  CU_ASSERT_FALSE (is_mirrored_before_pause (s));
+  s = short_of_little;
+  s.overhead_us = 50000;
+  CU_ASSERT_FALSE (is_mirrored_before_pause (s));
+  s = short_of_little;
+  s.destination_us = 20000;
+  CU_ASSERT_FALSE (is_mirrored_before_pause (s));
+  s = short_of_little;
+  s.converge = CONVERGE_OFF;
+  CU_ASSERT_FALSE (is_mirrored_before_pause (s));
+  s.converge = CONVERGE_THROTTLE;
+  CU_ASSERT_FALSE (is_mirrored_before_pause (s));
+}
+
+/* As long as nobody asks for the end it would be for nothing. */
+static void
+test_mirror_shortens_at_end (void)
+{
+  struct policy_snapshot s = short_of_little;
+  struct policy_decision d = { .action = POLICY_ROUND };
+  struct policy p;
+
+  policy_init (&p);
+  s.wait = true;
+  while (d.action == POLICY_ROUND)
+    d = policy_step (&p, &s);
+  CU_ASSERT_EQUAL (d.action, POLICY_READY);
+  CU_ASSERT_FALSE (d.measures.mirror);
+  s.ready = s.finish_wished = true;
+  d = policy_step (&p, &s);
+  while (d.action == POLICY_ROUND && !d.measures.mirror)
+    d = policy_step (&p, &s);
+  CU_ASSERT_TRUE (d.measures.mirror);
+}
+
+/* A pause that is not there in time although it should fit: what is copied in
+ * it is made less before it is given up.
+ */
+static void
+test_missed_pauses (void)
+{
+  struct policy_snapshot s = short_of_little;
+  struct policy_decision d = { .action = POLICY_ROUND };
+  unsigned pauses = 0, mirrored = 0, i;
+  struct policy p;
+
+  policy_init (&p);
+  s.remaining_bytes = MiB / 2;
+  s.write_rate = s.touch_rate = s.dirty_rate = 50 * MiB;
+  for (i = 0; i < 1000 && d.action != POLICY_GIVE_UP; ++i) {
+    s.now_us += 500000;
+    d = policy_step (&p, &s);
+    s.missed = d.action == POLICY_PAUSE;
+    pauses += s.missed;
+    if (d.measures.mirror && mirrored++ == 0)
+      CU_ASSERT_EQUAL (pauses, 1);
+    if (d.measures.throttle > 0)
+      s.write_rate = s.touch_rate = s.dirty_rate = d.measures.throttle;
+    s.mirror = d.measures.mirror ? MIRROR_ON : MIRROR_OFF;
+  }
+  CU_ASSERT_EQUAL (d.action, POLICY_GIVE_UP);
+  CU_ASSERT_TRUE (mirrored > 0);
+  CU_ASSERT_TRUE (d.measures.throttle > 0 && d.measures.throttle < 10 * MiB);
+  CU_ASSERT_TRUE (pauses > FORECAST_MISSES);
 }
 
 /* To a destination that is too slow it is not begun, and that is said once as
@@ -852,6 +974,9 @@ main (void)
     { "simulated guests", test_simulated },
     { "mirror: after rounds that do not shrink", test_mirror_begins },
     { "mirror: sooner with a bad outlook", test_mirror_begins_soon },
+    { "mirror: for a shorter pause", test_mirror_shortens },
+    { "mirror: not before the end is asked for", test_mirror_shortens_at_end },
+    { "missed pauses call for more", test_missed_pauses },
     { "mirror: not where it is too slow", test_mirror_slow },
     { "mirror: wished again", test_mirror_wished_again },
     { "mirror: in vain", test_mirror_in_vain },
