@@ -495,6 +495,7 @@ measures_shorten (struct policy *p, const struct policy_snapshot *s,
                   struct policy_decision *d)
 {
   if (!may_mirror (s) || s->explain || (s->wait && !s->finish_wished) ||
+      s->rate != 0 /* which what is mirrored does not obey */ ||
       !is_worth_mirroring (s))
     return false;
   if (is_mirror_starting (p, s))
@@ -516,7 +517,7 @@ bool
 measures_missed (struct policy *p, const struct policy_snapshot *s,
                  struct policy_decision *d)
 {
-  if (is_hopeless (p, s) || s->explain)
+  if (is_hopeless (p, s) || s->explain || p->missed < MEASURES_MISSED)
     return false;
   if (may_mirror (s) && !p->mirror.wanted && judge (p, s) == MIRROR_MAY) {
     tell (s, d, "mirror",
@@ -524,7 +525,7 @@ measures_missed (struct policy *p, const struct policy_snapshot *s,
           "as well");
     begin_mirror (p, s);
   }
-  else if (p->missed >= MEASURES_MISSED && may_throttle (s)) {
+  else if (may_throttle (s)) {
     if (p->throttle_needed && throttle_is_settled (&p->throttle, s->now_us))
       throttle_stricter (&p->throttle);
     p->throttle_needed = true;

@@ -47,7 +47,9 @@
 #define MEASURES_FAILURES 2
 #define MEASURES_SLOW_ROUNDS 2
 
-/* So many pauses in a row that missed their deadline call for the throttle. */
+/* So many pauses in a row that missed their deadline call for the mirror, then
+ * for the throttle.
+ */
 #define MEASURES_MISSED 3
 
 /* Hot chunks wait only if what they make of the pause is no more than this, in

@@ -277,7 +277,7 @@ stuck (struct policy *p, struct policy_snapshot *s, unsigned rounds)
   unsigned i;
 
   s->predicted_ms = 4000;
-  s->remaining_bytes = 1000 * MiB;
+  s->remaining_bytes = 200 * MiB; /* 0.8 s: not long (MEASURES_LONG_US) */
   for (i = 0; i < rounds; ++i) {
     s->now_us += 1000000;
     d = policy_step (p, s);
@@ -315,7 +315,26 @@ test_mirror_begins (void)
   CU_ASSERT_EQUAL (d.measures.throttle, 0);
   CU_ASSERT_EQUAL (d.nr_changes, 1);
   CU_ASSERT_STRING_EQUAL (d.changes[0].what, "mirror");
-  CU_ASSERT_PTR_NOT_NULL (strstr (d.changes[0].reason, "1000.0 MiB left"));
+  CU_ASSERT_PTR_NOT_NULL (strstr (d.changes[0].reason, "200.0 MiB left"));
+}
+
+/* Where each round is long it begins with the first that does not halve what
+ * the bulk, or the round before, has left.
+ */
+static void
+test_mirror_begins_long (void)
+{
+  struct policy_snapshot s = automatic;
+  struct policy p;
+
+  policy_init (&p);
+  s.predicted_ms = 4000;
+  s.remaining_bytes = 1000 * MiB;
+  policy_beat (&p, &s); /* the bulk is over */
+  s.remaining_bytes = 490 * MiB;
+  CU_ASSERT_FALSE (policy_step (&p, &s).measures.mirror);
+  s.remaining_bytes = 260 * MiB;
+  CU_ASSERT_TRUE (policy_step (&p, &s).measures.mirror);
 }
 
 /* Where the outlook is bad as well, one such round is enough; where it was for
@@ -407,6 +426,9 @@ test_mirror_shortens (void)
   s.destination_us = 20000;
   CU_ASSERT_FALSE (is_mirrored_before_pause (s));
   s = short_of_little;
+  s.rate = 100 * MiB;
+  CU_ASSERT_FALSE (is_mirrored_before_pause (s));
+  s = short_of_little;
   s.converge = CONVERGE_OFF;
   CU_ASSERT_FALSE (is_mirrored_before_pause (s));
   s.converge = CONVERGE_THROTTLE;
@@ -454,7 +476,7 @@ test_missed_pauses (void)
     s.missed = d.action == POLICY_PAUSE;
     pauses += s.missed;
     if (d.measures.mirror && mirrored++ == 0)
-      CU_ASSERT_EQUAL (pauses, 1);
+      CU_ASSERT_EQUAL (pauses, 3); /* MEASURES_MISSED */
     if (d.measures.throttle > 0)
       s.write_rate = s.touch_rate = s.dirty_rate = d.measures.throttle;
     s.mirror = d.measures.mirror ? MIRROR_ON : MIRROR_OFF;
@@ -672,7 +694,7 @@ test_throttle_sees_through (void)
   struct policy p;
 
   s.converge = CONVERGE_THROTTLE;
-  s.disk_bytes = 1000 * MiB; /* all of it is dirty */
+  s.disk_bytes = 200 * MiB; /* all of it is dirty */
   s.dirty_rate = 12 * MiB;
   s.touch_rate = 600 * MiB;
   policy_init (&p);
@@ -973,6 +995,7 @@ main (void)
     { "late writes, and reading back", test_reads_back },
     { "simulated guests", test_simulated },
     { "mirror: after rounds that do not shrink", test_mirror_begins },
+    { "mirror: sooner where rounds are long", test_mirror_begins_long },
     { "mirror: sooner with a bad outlook", test_mirror_begins_soon },
     { "mirror: for a shorter pause", test_mirror_shortens },
     { "mirror: not before the end is asked for", test_mirror_shortens_at_end },
