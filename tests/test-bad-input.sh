@@ -95,6 +95,7 @@ refused 2 path of a socket -- --control= "$S" "$D"
 refused 2 --throttle-floor=0 above 0 -- --throttle-floor=0 "$S" "$D"
 refused 2 --throttle-floor=x -- --throttle-floor=x "$S" "$D"
 refused 2 --policy=do explain -- --policy=do "$S" "$D"
+refused 2 converge=off nothing -- --policy=explain --converge=off "$S" "$D"
 refused 2 converge=none auto, mirror, throttle or off -- \
   set "$S" converge=none
 refused 2 background=101 from 0 to 100 -- set "$S" background=101

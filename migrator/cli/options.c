@@ -687,6 +687,11 @@ check_combination (const struct options *o)
                "allowed after it");
     return -1;
   }
+  if (o->explain && o->converge == CONVERGE_OFF) {
+    say_usage ("--policy=explain says what --converge would do, and with "
+               "--converge=off that is nothing: leave one of them out");
+    return -1;
+  }
   if (o->restart && o->incremental) {
     say_usage ("--restart and --incremental contradict each other");
     return -1;

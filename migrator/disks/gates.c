@@ -26,8 +26,9 @@ note_holds (struct disks *disks)
 
     free (d->token);
     d->token = token ? copy_text (token) : NULL;
-    protocol_get_u64 (d->answer.value, "remaining_bytes", &d->remaining_bytes);
-    d->told_bytes = d->copied_bytes; /* nothing is under way */
+    if (protocol_get_u64 (d->answer.value, "remaining_bytes",
+                          &d->remaining_bytes) == 1)
+      d->told_bytes = d->copied_bytes; /* nothing is under way */
   }
 }
 

@@ -11,6 +11,7 @@
 #   LOADS='...'     (loads.sh; default: random-20 random-60 random sequential hot)
 #   PROGRAMS='...'  (move.sh; default: nbdmigrate mirror-write-blocking)
 #   ADD=1           add to the runs that OUT has from before
+#   SECONDS_MAX=N   begin no round after so many seconds
 #   OUT=DIR         default build/bench
 
 set -euo pipefail

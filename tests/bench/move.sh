@@ -196,7 +196,8 @@ measure_round ()
 }
 
 # measure_part NAME WHAT ROUNDS SIZE LOADS: all of it, and its report (its script
-# says with which variables).
+# says with which variables).  No round begins after $SECONDS_MAX seconds; ADD=1
+# goes on from there.
 measure_part ()
 {
   local out=${OUT:-$BUILD/bench} rounds=${ROUNDS:-$3} loads round
@@ -209,6 +210,7 @@ measure_part ()
   [ -n "${ADD:-}" ] || rm -f "$out/$1.jsonl"
   prepare_disk "$4"
   for ((round = 0; round < rounds; round++)); do
+    ((SECONDS < ${SECONDS_MAX:-1000000})) || break
     measure_round "$round" "$out/$1.jsonl"
   done
   "$SRCDIR/tests/bench/report-$1.sh" "$out"

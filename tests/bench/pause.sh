@@ -15,6 +15,7 @@
 #                    does not end under some loads)
 #   OPTIONS='...'    more of nbdmigrate
 #   ADD=1            add to the runs that OUT has from before
+#   SECONDS_MAX=N    begin no round after so many seconds
 #   OUT=DIR          default build/bench
 
 set -euo pipefail
