@@ -31,7 +31,8 @@ WARN     := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes \
 DEFS     := -D_GNU_SOURCE -DNBDMIGRATE_VERSION='"$(VERSION)"' \
             $(if $(BUG),-DPLANT_BUG_$(BUG))
 SAN      := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer \
-              $(if $(findstring undefined,$(SANITIZE)),-fno-sanitize-recover=undefined))
+              $(if $(findstring undefined,$(SANITIZE)),-fno-sanitize-recover=undefined)) \
+            $(if $(FUZZ),-fsanitize=fuzzer-no-link)
 ALL_CFLAGS = -std=gnu11 -fPIC -pthread $(WARN) $(DEFS) $(SAN) -Ilib \
              $(CFLAGS) $(CPPFLAGS)
 

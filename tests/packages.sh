@@ -7,7 +7,7 @@
 # there, however it came there:
 #
 #   cmd:NAME   a command              pc:MODULE  a pkg-config module
-#   file:PATH  a file                 fio:ENGINE an I/O engine that fio has
+#   file:PATH  a file                 fuzzer:CC  a compiler that has libFuzzer
 #
 # So nothing is installed on a machine that built nbdkit from source, and the
 # missing ones can be named where there is no apt.  Package names are Debian's.
@@ -57,6 +57,9 @@ packages_of ()
     echo "clang-format        cmd:clang-format"
     echo "shellcheck          cmd:shellcheck"
     echo "spin                cmd:spin"
+    # The fuzzers (tests/fuzz/).
+    echo "clang               cmd:clang"
+    echo "libclang-rt-14-dev  fuzzer:clang"
     ;;
   *)
     echo "packages.sh: no such list: $1" >&2
@@ -75,6 +78,10 @@ probe ()
   cmd:*) PATH="$PATH:/usr/sbin:/sbin" command -v "$what" > /dev/null ;;
   pc:*) pkg-config --exists "$what" 2> /dev/null ;;
   file:*) test -e "$what" ;;
+  fuzzer:*)
+    echo 'int LLVMFuzzerTestOneInput (void) { return 0; }' |
+      "$what" -x c -fsanitize=fuzzer,address - -o /dev/null 2> /dev/null
+    ;;
   *) return 1 ;;
   esac
 }

@@ -7,6 +7,7 @@
 # tests/plugins/X.c      a plugin for nbdkit        $(B)/tests/nbdkit-X-plugin.so
 # tests/preload/X.c      for LD_PRELOAD             $(B)/tests/X-preload.so
 # tests/exhaustive/      all schedules of the tracker   $(B)/tests/exhaustive
+# tests/fuzz/fuzz-X.c    any bytes for a reader         $(B)/tests/fuzz-X
 #
 # A program is linked with all of lib/, a unit test also with whatever it uses
 # of the filter and the migrator: these are archives, so that only what is
@@ -95,6 +96,20 @@ $(B)/tests/exhaustive: $(obj_exhaustive) $(obj_tracker)
 	  -Wl,--wrap=clock_gettime,--wrap=pthread_cond_clockwait \
 	  -Wl,--wrap=pthread_cond_wait
 
+# What reads files and lines, for libFuzzer (FUZZ=1, clang); else the program gives
+# its arguments, files, to the reader once.
+fuzzers := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz-*.c))
+bin_fuzz := $(fuzzers:%=$(B)/tests/%)
+obj_fuzz := $(fuzzers:%=$(B)/obj/tests/fuzz/%.o) $(B)/obj/tests/fuzz/replay.o
+obj_files := $(patsubst %,$(B)/obj/nbdkit-plugin/state/%.o,\
+               history history-file kept-file owed-file)
+$(obj_fuzz): PKG_CFLAGS = $(call pkg_cflags,jansson gnutls) -Inbdkit-plugin
+$(bin_fuzz): $(B)/tests/%: $(B)/obj/tests/fuzz/%.o $(obj_files) \
+    $(if $(FUZZ),,$(B)/obj/tests/fuzz/replay.o) $(B)/tests/lib.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) \
+	  $(if $(FUZZ),-fsanitize=fuzzer) -o $@ $^ $(call pkg_libs,jansson gnutls)
+
 # ---- planted bugs ----------------------------------------------------------
 
 # The filter, or the migrator, with one rule broken on purpose: build/bug-NAME/.
@@ -121,7 +136,7 @@ planted-tracker-bug-%: phony
 # check-build: all of it.  TESTS='name ...' chooses among them.
 .PHONY: phony check-programs check-build check demo demo-build
 check-programs: all $(bin_units) $(bin_tools) $(bin_plugins) $(bin_preload) \
-                $(B)/tests/exhaustive
+                $(B)/tests/exhaustive $(bin_fuzz)
 check-build: check-programs planted-bugs
 check: check-build
 	@BUILD=$(abspath $(B)) tests/run.sh $(TESTS)
@@ -142,6 +157,18 @@ check-kill: check-programs
 .PHONY: exhaustive
 exhaustive: $(B)/tests/exhaustive
 	@$(B)/tests/exhaustive large
+
+# Hostile files and lines: SECONDS_EACH for each reader (tests/fuzz/run.sh).
+.PHONY: fuzz fuzz-build fuzz-programs
+fuzz-programs: $(bin_fuzz)
+fuzz-build:
+	$(Q)$(MAKE) --no-print-directory CC=clang FUZZ=1 \
+	  SANITIZE=address,undefined B=$(B)/fuzz fuzz-programs
+	$(Q)$(MAKE) --no-print-directory CC=clang FUZZ=1 BUG=kept_length \
+	  SANITIZE=address,undefined B=$(B)/bug-kept_length \
+	  $(B)/bug-kept_length/tests/fuzz-kept
+fuzz: fuzz-build
+	@BUILD=$(abspath $(B)) tests/fuzz/run.sh
 
 # The rules as a model (docs/model/README.md).
 .PHONY: check-model

@@ -118,8 +118,10 @@ decode_entry (const uint8_t *at, const uint8_t *end, uint64_t disk_bytes,
     return NULL;
   if (!has_data (kind))
     return at;
+#ifndef PLANT_BUG_kept_length
   if (e->length > (uint64_t)(end - at))
     return NULL;
+#endif
   e->data = at;
   return at + e->length;
 }
