@@ -254,6 +254,14 @@ patience_ms (struct client *c)
   return left > 0 ? left : 0;
 }
 
+/* One that the peer has closed is nothing special. */
+static void
+say_broken (const char *doing)
+{
+  if (errno != EPIPE && errno != ECONNRESET)
+    nbdkit_error ("migrate: control: %s: %m; the connection is closed", doing);
+}
+
 /* Wait for bytes and read them.  False: the connection is over. */
 static bool
 receive (struct client *c)
@@ -268,8 +276,12 @@ receive (struct client *c)
                   PROTOCOL_SILENCE_MS / 1000);
     return false;
   }
+  if (r == -1 && errno != EINTR) {
+    say_broken ("waiting for a command");
+    return false;
+  }
   if (r <= 0)
-    return r == 0 || errno == EINTR;
+    return true;
   n = line_reader_receive (&c->reader, c->fd);
   if (n == -1 && errno == EMSGSIZE)
     complain (c, "the line is longer than 1 MiB, or carries more than 64 "
@@ -278,6 +290,8 @@ receive (struct client *c)
     complain (c, "too many descriptors that no command takes");
     return false;
   }
+  if (n == -1 && errno != EAGAIN && errno != EINTR && errno != EMSGSIZE)
+    say_broken ("receiving a command");
   return n > 0 || (n == -1 && (errno == EAGAIN || errno == EINTR));
 }
 
@@ -309,14 +323,6 @@ set_idle (struct client *c)
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&lock);
 
   c->idle_since_ms = clock_ms ();
-}
-
-/* One that the peer has closed is nothing special. */
-static void
-say_broken (const char *doing)
-{
-  if (errno != EPIPE && errno != ECONNRESET)
-    nbdkit_error ("migrate: control: %s: %m; the connection is closed", doing);
 }
 
 /* Returns false if the connection is to be closed. */
