@@ -210,7 +210,9 @@ name_is_usable (const char *name)
   CLEANUP_JSON json_t *json = json_string (name);
 
   if (json == NULL)
-    nbdkit_error ("migrate: refusing an export name that is not UTF-8");
+    nbdkit_error (
+      "migrate: refusing an export name that is not UTF-8, or for which "
+      "there is no memory");
   return json != NULL;
 }
 
