@@ -435,8 +435,10 @@ report (struct disk *d, struct extents *e, const char *command,
                                     : PROTOCOL_EXTENTS_MAX };
     args = json_pack ("{s:o, s:I}", "extents", protocol_extents (&part, false),
                       "epoch", (json_int_t)d->epoch);
-    if (flag != NULL)
-      json_object_set_new (args, flag, json_boolean (value));
+    if (args == NULL ||
+        (flag != NULL &&
+         json_object_set_new (args, flag, json_boolean (value)) == -1))
+      no_memory (); /* the filter would take it for another report */
     d->reports_pending++;
     control_send (d->control, command, args, NULL, 0,
                   e == &d->different ? compared : reported, d);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/no-memory.h"
 #include "cleanup.h"
 #include "proxy/exports.h"
 #include "protocol.h"
@@ -26,7 +27,9 @@ exports_control_path (const char *dir)
 {
   char *path;
 
-  return asprintf (&path, "%s/control", dir) == -1 ? NULL : path;
+  if (asprintf (&path, "%s/control", dir) == -1)
+    no_memory ();
+  return path;
 }
 
 static bool
@@ -41,17 +44,24 @@ has_name (const json_t *names, const char *name)
   return false;
 }
 
-static void
+/* 0, or -1 with errno set: some are missing. */
+static int
 add_recorded (DIR *d, json_t *names)
 {
   const struct dirent *entry;
 
-  while ((entry = readdir (d)) != NULL) {
+  while ((errno = 0, entry = readdir (d)) != NULL) {
     CLEANUP_FREE char *name = record_export_name (entry->d_name);
 
-    if (name != NULL && !has_name (names, name))
-      json_array_append_new (names, json_string (name));
+    if (name == NULL && errno == ENOMEM)
+      return -1;
+    if (name != NULL && !has_name (names, name) &&
+        json_array_append_new (names, json_string (name)) == -1) {
+      errno = ENOMEM;
+      return -1;
+    }
   }
+  return errno == 0 ? 0 : -1;
 }
 
 static int
@@ -90,14 +100,15 @@ exports_of_directory (const char *dir, const json_t *opened)
   json_t *names = json_array ();
   DIR *d = opendir (dir);
 
-  if (d == NULL) {
+  if (names == NULL ||
+      (opened != NULL && json_array_extend (names, (json_t *)opened) == -1))
+    no_memory ();
+  if (d == NULL || add_recorded (d, names) == -1) {
     say_error ("reading %s: %s", dir, strerror (errno));
     json_decref (names);
-    return NULL;
+    names = NULL;
   }
-  if (opened != NULL)
-    json_array_extend (names, (json_t *)opened);
-  add_recorded (d, names);
-  closedir (d);
-  return sorted (names);
+  if (d != NULL)
+    closedir (d);
+  return names != NULL ? sorted (names) : NULL;
 }

@@ -10,9 +10,7 @@
 
 extern bool is_directory (const char *path);
 
-/* The path of the control socket in it; the caller frees it.  NULL: no
- * memory.
- */
+/* The path of the control socket in it; the caller frees it. */
 extern char *exports_control_path (const char *dir);
 
 /* The names of those that a client has opened ('opened', or NULL), then of

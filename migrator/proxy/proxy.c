@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/no-memory.h"
 #include "announcement.h"
 #include "cleanup.h"
 #include "nbd/endpoint.h"
@@ -241,16 +242,15 @@ only_export (const char *dir, const json_t *names)
 }
 
 /* Messages tell the disks of a proxy apart. */
-static int
+static void
 set_name (struct proxy *p, const char *dir, const char *export)
 {
   free (p->uri);
   p->uri = NULL;
   if (*export == '\0')
-    p->uri = strdup (dir);
+    p->uri = copy_text (dir);
   else if (asprintf (&p->uri, "%s (export '%s')", dir, export) == -1)
-    p->uri = NULL;
-  return p->uri ? 0 : -1;
+    no_memory ();
 }
 
 static int
@@ -258,17 +258,18 @@ open_by_directory (struct proxy *p, const char *dir, const char *control_path,
                    const char *export)
 {
   CLEANUP_FREE char *path =
-    control_path ? strdup (control_path) : exports_control_path (dir);
+    control_path ? copy_text (control_path) : exports_control_path (dir);
   CLEANUP_JSON json_t *names = NULL;
 
-  if (path == NULL || set_name (p, dir, "") == -1 ||
-      open_control (p, path) == -1)
+  set_name (p, dir, "");
+  if (open_control (p, path) == -1)
     return -1;
   names = exports_of_directory (dir, control_exports (p->control));
   if (names != NULL && export == NULL)
     export = only_export (dir, names);
-  if (names == NULL || export == NULL || set_name (p, dir, export) == -1)
+  if (names == NULL || export == NULL)
     return -1;
+  set_name (p, dir, export);
   return attach (p, export);
 }
 
