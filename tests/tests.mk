@@ -23,7 +23,8 @@ PLANTED_MIGRATOR_BUGS := hold_one_by_one
 PLANTED_TRACKER_BUGS := mark_before_write clear_after_read forget_in_flight \
                         drop_failed_lease mirror_no_conflict \
                         mirror_into_dirty mirror_into_leased \
-                        mirror_overlapping begin_unsettled take_leased \
+                        mirror_overlapping mirror_cleans_late \
+                        begin_unsettled take_leased \
                         flush_covers_later old_epoch_counts commit_unflushed \
                         expire_in_commit forget_quarantine
 
