@@ -153,13 +153,18 @@ count_bad (struct guest *g, const struct slot *s)
     g->stopping = true;
     return;
   }
-  if (s->conn->dead) {
+  /* libnbd says so of what is in flight before it is seen that the connection
+   * has ended; no server answers with it.
+   */
+  const bool lost = s->conn->dead || s->error == ENOTCONN;
+
+  if (lost) {
     g->disconnected = g->stopping = true;
     if (g->o->expect_disconnect)
       return;
   }
   g->count.errors++;
-  if (g->o->tolerate_errors && !s->conn->dead)
+  if (g->o->tolerate_errors && !lost)
     return;
   if (!g->failed)
     say ("%s: request of kind %c at offset %" PRIu64 ", length %zu: %s",
