@@ -398,7 +398,7 @@ stop_guest ()
 # "--initial $pattern".
 fill ()
 {
-  "$referee" pattern --uri "$1" --seed "$seed" --density "$2"
+  "${in[@]}" "$referee" pattern --uri "$1" --seed "$seed" --density "$2"
   pattern=pattern:$seed:$2
 }
 export pattern=zero # used by tests
@@ -514,7 +514,7 @@ completed ()
 # the proxy's directory.
 status_of ()
 {
-  "$nbdmigrate" status --json "$1" | jq -r "$2"
+  "${in[@]}" "$nbdmigrate" status --json "$1" | jq -r "$2"
 }
 
 # has_status WHERE EXPRESSION: whether it is true.

@@ -36,6 +36,7 @@ packages_of ()
     echo "fio                 cmd:fio"
     echo "jq                  cmd:jq"
     echo "openssl             cmd:openssl"
+    echo "gnutls-bin          cmd:certtool"
     echo "strace              cmd:strace"
     echo "bsdextrautils       cmd:column"
     echo "mount               cmd:losetup"

@@ -544,11 +544,28 @@ forget_requests (struct connection *c)
     loop_undefer (c->loop, &io->deferred);
 }
 
+/* What there is to send fits into the socket. */
+void
+connection_goodbye (struct connection *c)
+{
+  if (c->said_goodbye || !connection_alive (c) || c->in_flight > 0 ||
+      c->reach != NULL)
+    return;
+  if (c->driver != NULL)
+    connection_take_back (c);
+  loop_undefer (c->loop, &c->news);
+  loop_remove (c->loop, &c->watch);
+  socket_deliver_at_close (c->sock);
+  nbd_aio_disconnect (c->nbd, 0);
+  c->said_goodbye = true;
+}
+
 void
 connection_close (struct connection *c)
 {
   if (c == NULL)
     return;
+  connection_goodbye (c);
   if (c->driver != NULL)
     connection_take_back (c);
   loop_undefer (c->loop, &c->news);
@@ -557,14 +574,8 @@ connection_close (struct connection *c)
     discard (c);
     return;
   }
-  /* Say goodbye if that needs no waiting, so that servers do not log an
-   * abrupt disconnect.
-   */
-  if (connection_alive (c) && c->in_flight == 0) {
-    socket_deliver_at_close (c->sock);
-    nbd_aio_disconnect (c->nbd, 0);
-  }
-  else if (connection_alive (c) && !connection_is_broken (c) && !c->left)
+  if (!c->said_goodbye && connection_alive (c) && !connection_is_broken (c) &&
+      !c->left)
     socket_reset (c->sock);
   /* Since 1.18 libnbd completes what is in flight here, which is no answer. */
   unanswered_freeze (c);

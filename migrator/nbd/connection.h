@@ -97,6 +97,7 @@ struct connection {
   bool can_status; /* the same of base:allocation */
   bool left;       /* the proxy waits for the answers: it is not to be reset */
   bool on_thread;  /* connection_options */
+  bool said_goodbye;
 };
 
 #define CONNECTION_CONNECT_MS 10000
@@ -161,10 +162,16 @@ extern bool connection_has_come (struct connection *c);
 /* The name of its server is still being resolved, which takes its time. */
 extern bool connection_is_resolving (const struct connection *c);
 
-/* Close it, at once.  What is in flight is given up: nothing of it follows
- * (R17), unless the connection is 'left' to the proxy; and its 'ended' is not
- * called. So only who waits for nothing any more may close one with requests in
- * flight.
+/* Tell the server that nothing more will come, so that it does not take the end
+ * for an abrupt one (with TLS it would log an error), if nothing is in flight:
+ * nothing else happens to others.  From then on it may only be closed.
+ */
+extern void connection_goodbye (struct connection *c);
+
+/* Close it, at once, with a goodbye.  What is in flight is given up: nothing of
+ * it follows (R17), unless the connection is 'left' to the proxy; and its
+ * 'ended' is not called. So only who waits for nothing any more may close one
+ * with requests in flight.
  */
 extern void connection_close (struct connection *c);
 

@@ -463,6 +463,13 @@ endpoint_leave (struct endpoint *e, bool leave)
                       leave && e->connections[i]->in_flight > 0);
 }
 
+void
+endpoint_goodbye (struct endpoint *e)
+{
+  for (unsigned i = 0; i < e->nr_connections; ++i)
+    connection_goodbye (e->connections[i]);
+}
+
 /* Since when the oldest request has waited and none was answered; 0: there is
  * none.  Either all count, or only what something depends on: a server that
  * answers probes may still be stuck with a write.

@@ -161,6 +161,9 @@ extern void endpoint_check (struct endpoint *e, int64_t now_us,
  */
 extern void endpoint_leave (struct endpoint *e, bool leave);
 
+/* connection_goodbye for each. */
+extern void endpoint_goodbye (struct endpoint *e);
+
 /* For how long the server has answered nothing although it was asked; 0 if
  * nothing is in flight.
  */

@@ -41,6 +41,11 @@
 #include "units.h"
 #include "uri.h"
 
+/* How long what is still asked of a destination may take after a good end,
+ * before its connections are left without a goodbye.
+ */
+#define GOODBYE_US (INT64_C (1) * 1000000)
+
 /* How long the proxies may take to end their sessions. */
 #define END_US (INT64_C (5) * 1000000)
 
@@ -214,6 +219,42 @@ open_disks (struct migration *m)
   return evidence_before (disks) == -1 ? -1 : canary_check (disks);
 }
 
+static unsigned
+unanswered (const struct disk *d)
+{
+  return (d->destination != NULL ? endpoint_in_flight (d->destination) : 0) +
+         (d->reader != NULL ? endpoint_in_flight (d->reader) : 0);
+}
+
+/* After a good end these can only be probes. */
+static void
+await_answers (struct migration *m)
+{
+  const int64_t deadline_us = loop_now_us () + GOODBYE_US;
+  size_t i;
+
+  for (i = 0; i < m->disks.n && m->complete; ++i)
+    while (unanswered (&m->disks.v[i]) > 0) {
+      const int64_t left_us = deadline_us - loop_now_us ();
+
+      if (left_us <= 0 ||
+          loop_run_once (&m->disks.loop, (int)(left_us / 1000)) == -1)
+        return;
+    }
+}
+
+/* The proxy shuts what it holds of these connections when its session ends,
+ * which would cut off a goodbye that comes later.
+ */
+static void
+say_goodbye (struct disk *d)
+{
+  if (d->destination != NULL)
+    endpoint_goodbye (d->destination);
+  if (d->reader != NULL)
+    endpoint_goodbye (d->reader);
+}
+
 static void
 ask_to_end (struct disk *d)
 {
@@ -252,11 +293,15 @@ note_end (struct disk *d)
 static void
 end_sessions (struct migration *m)
 {
-  const int64_t deadline_us = loop_now_us () + END_US;
+  int64_t deadline_us;
   size_t i;
 
-  for (i = 0; i < m->disks.n; ++i)
+  await_answers (m);
+  deadline_us = loop_now_us () + END_US;
+  for (i = 0; i < m->disks.n; ++i) {
+    say_goodbye (&m->disks.v[i]);
     ask_to_end (&m->disks.v[i]);
+  }
   for (i = 0; i < m->disks.n; ++i)
     while (!m->disks.v[i].answer.done) {
       const int64_t left_us = deadline_us - loop_now_us ();

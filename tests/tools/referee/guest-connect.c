@@ -17,7 +17,8 @@ open_one (const char *uri)
 {
   struct nbd_handle *const nbd = nbd_create ();
 
-  if (nbd == NULL || nbd_connect_uri (nbd, uri) == -1)
+  if (nbd == NULL || nbd_set_uri_allow_local_file (nbd, true) == -1 ||
+      nbd_connect_uri (nbd, uri) == -1)
     die (EXIT_BROKEN, "%s: %s", uri, nbd_get_error ());
   return nbd;
 }

@@ -78,7 +78,8 @@ connect_worker (struct worker *w, const struct pattern_options *o)
 {
   w->o = o;
   w->nbd = nbd_create ();
-  if (w->nbd == NULL || nbd_connect_uri (w->nbd, o->uri) == -1)
+  if (w->nbd == NULL || nbd_set_uri_allow_local_file (w->nbd, true) == -1 ||
+      nbd_connect_uri (w->nbd, o->uri) == -1)
     die (EXIT_BROKEN, "%s: %s", o->uri, nbd_get_error ());
   w->size = nbd_get_size (w->nbd);
   w->buf = xcalloc (1, STRIPE);

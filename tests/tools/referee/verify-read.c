@@ -181,7 +181,7 @@ verify_read (struct verdict *v, uint32_t disk)
   struct reader r = { .v = v, .nbd = nbd_create (), .disk = disk };
   int64_t size;
 
-  if (r.nbd == NULL ||
+  if (r.nbd == NULL || nbd_set_uri_allow_local_file (r.nbd, true) == -1 ||
       nbd_add_meta_context (r.nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) == -1 ||
       nbd_connect_uri (r.nbd, uri) == -1 || (size = nbd_get_size (r.nbd)) == -1)
     die (EXIT_BROKEN, "%s: %s", uri, nbd_get_error ());
