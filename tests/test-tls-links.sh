@@ -20,11 +20,11 @@ size=$((4 * 1024 * 1024 + 512))
 add_host host
 address=${addresses[host]}
 
-# move MODE DESTINATION PLACE: while the guest goes on, from then on there.
+# move DESTINATION [OPTION...]: while the guest goes on, from then on there.
 move ()
 {
-  must_migrate --finish="$1" "$S" "$2"
-  must_have_status "$S" "(.place // \"local:\") == \"$3\""
+  must_migrate "${@:2}" "$S" "$1"
+  must_have_status "$S" "(.place // \"local:\") == \"$1\""
   guest_goes_on guest 10
 }
 
@@ -35,9 +35,9 @@ go_round ()
 
   fill "$S" 50
   start_guest guest "$S" --initial "$pattern" --rate 4M
-  move pivot "$A" "$A"
-  move pivot "$B" "$B"
-  [ -z "$back" ] || move pivot "$back" "$back"
+  move "$A"
+  move "$B"
+  [ -z "$back" ] || move "$back"
   stop_guest guest
   verify_final guest "$S"
   end_bg proxy
@@ -71,3 +71,21 @@ S=$(psk_uri proxy migrator keys)
 A=$(psk_uri a migrator keys)
 B=$(psk_uri b migrator keys)
 go_round local:
+
+echo "-- the mirror's own connections"
+rm -r "$tmp/proxy.dir"
+start_nbdkit a "${with[@]}" memory $size
+start_proxy proxy "${with[@]}" memory $size
+fill "$S" 1
+start_talker proxy
+talk attach
+talk begin "{\"destination\": \"$A\"}"
+talk mirror '{"enabled": true, "max_ms": 5000}'
+wait_for has_status "$S" '.mirror.state == "on"'
+talk end
+wait_for has_status "$S" '.mirror.state == "off"'
+crash_bg talker
+stop_talker
+end_bg proxy
+end_bg a
+sessions_ended_well a

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "cleanup.h"
 #include "nbd-error.h"
 #include "remote.h"
 #include "socket-reset.h"
@@ -216,9 +217,32 @@ end_thread (struct connection *c)
   pthread_mutex_unlock (&m->lock);
 }
 
+static bool
+is_idle (const struct connection *c)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&c->remote->lock);
+
+  return !c->reset && c->in_flight == 0;
+}
+
+/* Nobody waits for the server to hear it. */
+static void
+part (struct connection *c)
+{
+  if (c->nbd == NULL || nbd_aio_is_ready (c->nbd) != 1 || !is_idle (c))
+    return;
+  if (c->started)
+    connection_goodbye (c);
+  else {
+    socket_deliver_at_close (c->fd);
+    nbd_aio_disconnect (c->nbd, 0);
+  }
+}
+
 void
 connection_close (struct connection *c)
 {
+  part (c);
   if (c->started)
     end_thread (c);
   nbd_close (c->nbd);

@@ -178,7 +178,11 @@ remote_lose (struct connection *c, const char *why)
   const bool again = c->lost;
 
   __atomic_store_n (&c->lost, true, __ATOMIC_RELAXED);
-  if (!again)
+  /* Nothing is queued in one that is given up with nothing under way, and
+   * nothing will be: who closes it says goodbye.
+   */
+  c->reset |= !again && (!c->retired || c->in_flight > 0);
+  if (!again && c->reset)
     socket_reset (c->fd);
   c->remote->user.lost (c->remote->user.opaque, c, again, why);
 }

@@ -202,7 +202,8 @@ struct connection {
 
   bool started;     /* there is an I/O thread */
   bool serving;     /* L: in remote.connections */
-  bool lost;        /* atomic; changes under L: reset: send nothing any more */
+  bool lost;        /* atomic; changes under L: send nothing any more */
+  bool reset;       /* L: its socket is, since it was lost */
   bool retired;     /* L: send nothing; lost when no write is unanswered */
   bool ended;       /* L: the I/O thread has nothing more to do */
   bool receiving;   /* atomic: there is a receiver (receive.c) */
@@ -259,8 +260,9 @@ extern struct connection *connection_new (struct remote *m, char **why);
 /* Start the I/O thread.  -1 with errno. */
 extern int connection_start (struct connection *c);
 
-/* Reset, wait for the I/O thread and for the threads still inside libnbd,
- * free.  Without the lock; nobody may find the connection any more.
+/* Say goodbye if nothing is in flight, reset, wait for the I/O thread and for
+ * the threads still inside libnbd, free.  Without the lock; nobody may find the
+ * connection any more.
  */
 extern void connection_close (struct connection *c);
 
