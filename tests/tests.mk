@@ -17,7 +17,7 @@ PLANTED_BUGS := mark_before_write clear_after_read forget_in_flight \
                 drop_failed_lease mirror_no_conflict mirror_into_dirty \
                 mirror_into_leased mirror_overlapping mirror_early_reply \
                 mirror_forget_demoted mirror_cleans_late throttle_in_the_list \
-                throttle_outlives_session
+                throttle_outlives_session ignore_failed_sync
 PLANTED_MIGRATOR_BUGS := hold_one_by_one
 # In the tracker: tests/exhaustive finds these; of some there is a filter above.
 PLANTED_TRACKER_BUGS := mark_before_write clear_after_read forget_in_flight \
@@ -83,9 +83,12 @@ $(bin_plugins): $(B)/tests/nbdkit-%-plugin.so: $(B)/obj/tests/plugins/%.o \
 
 # Loaded into shells on the way to what is tested, too: never with a sanitizer.
 $(bin_preload): SAN :=
+$(B)/obj/tests/preload/calls-fail.o: PKG_CFLAGS = $(call pkg_cflags,jansson)
+$(B)/tests/calls-fail-preload.so: PRELOAD_LIBS = $(call pkg_libs,jansson)
 $(bin_preload): $(B)/tests/%-preload.so: $(B)/obj/tests/preload/%.o
 	@mkdir -p $(@D)
-	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared -o $@ $^ -ldl
+	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared -o $@ $^ -ldl \
+	  $(PRELOAD_LIBS)
 
 # The tracker and nothing else, on a clock of its own.
 obj_tracker := $(filter $(B)/obj/nbdkit-plugin/tracker/%,$(obj_filter)) \
@@ -170,6 +173,13 @@ fuzz-build:
 	  $(B)/bug-kept_length/tests/fuzz-kept
 fuzz: fuzz-build
 	@BUILD=$(abspath $(B)) tests/fuzz/run.sh
+
+# Every call of the filter and of nbdmigrate fails once; an hour or two.
+# tests/calls-fail.sh has what can be chosen (SCENARIOS='pivot ...', CALLS, FIRST,
+# FROM, STEP, SEED, JOBS).
+.PHONY: calls-fail
+calls-fail: check-programs
+	@BUILD=$(abspath $(B)) tests/calls-fail.sh $(SCENARIOS)
 
 # The rules as a model (docs/model/README.md).
 .PHONY: check-model

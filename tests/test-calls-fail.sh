@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+# timeout: 180
+#
+# A sample of what calls-fail.sh does: calls about files fail once, whichever, and
+# nothing is lost, hangs or is hidden.  A filter that ignores a failure of
+# fdatasync of its record is caught.
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+requires nbdkit nbdinfo jq addr2line
+[ -z "${SANITIZER:-}" ] || skip "a sanitizer has malloc and its kind for itself"
+
+bug=$BUILD/bug-ignore_failed_sync/nbdkit-migrate-filter.so
+
+# fail_some NAME SCENARIO...: with what is in the environment.
+fail_some ()
+{
+  local name=$1
+
+  shift
+  KEEP='' SEED=$seed FIRST=1 OUT=$tmp/$name "$SRCDIR/tests/calls-fail.sh" "$@" \
+    > "$tmp/$name.out" 2> "$tmp/$name.log"
+}
+
+export CALLS='write|pwrite|fdatasync|fsync|ftruncate|rename|unlink(at)?|open(at)?'
+SAMPLE=1 fail_some sound ||
+  fail "$(cat "$tmp"/sound.* "$tmp"/sound/*/log)"
+cat "$tmp/sound.out"
+
+[ -e "$bug" ] || skip "ignore_failed_sync was not built: make planted-bugs"
+SAMPLE=2 CALLS=fdatasync FILTER=$bug fail_some broken handover && fail "it was not caught"
+grep SILENT "$tmp/broken.out" || fail "$(cat "$tmp/broken.out")"
