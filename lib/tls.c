@@ -8,6 +8,8 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include <libnbd.h>
+
 #include "cleanup.h"
 #include "tls.h"
 #include "uri.h"
@@ -19,10 +21,22 @@ static const char *const home_directories[] = { ".pki/libnbd",
                                                 ".config/pki/libnbd" };
 #define SYSTEM_DIRECTORY "/etc/pki/libnbd"
 
+#ifdef LIBNBD_HAVE_NBD_SET_TLS_HOSTNAME
+#define NAME_IT ", or say whose certificate it is (tls-hostname=NAME)"
+/* An older libnbd would not look at the parameter: it cannot be loaded then. */
+__attribute__ ((used)) static int (*const at_least_1_22) (
+  struct nbd_handle *, const char *) = nbd_set_tls_hostname;
+#else
+#define NAME_IT
+#endif
+
 /* What the parameters of a URI say. */
 struct tls {
   bool psk;          /* tls-psk-file: then certificates are not used */
   bool certificates; /* tls-certificates */
+  bool unverified;   /* tls-verify-peer, and not true */
+  bool named;        /* tls-hostname */
+  bool nameless;     /* the same, empty */
   char *missing;     /* of those directories, one without a CA; or NULL */
   int error;         /* errno, why */
   bool no_memory;
@@ -54,6 +68,12 @@ look_at (void *opaque, const char *name, const char *value)
 
   if (strcmp (name, "tls-psk-file") == 0)
     t->psk = true;
+  if (strcasecmp (name, "tls-verify-peer") == 0)
+    t->unverified |= strcmp (value, "true") != 0 && strcmp (value, "1") != 0;
+  if (strcasecmp (name, "tls-hostname") == 0) {
+    t->named = true;
+    t->nameless |= *value == '\0';
+  }
   if (strcasecmp (name, "tls-certificates") != 0)
     return;
   if (strcmp (name, "tls-certificates") == 0)
@@ -97,15 +117,42 @@ describe (const char *fmt, const char *dir, int error)
   return asprintf (&text, fmt, dir, strerror (error)) == -1 ? NULL : text;
 }
 
+/* Whose name is to be in the certificate. */
 static char *
-refusal (const char *uri, const struct tls *t)
+name_refusal (const char *uri, const struct tls *t)
 {
-  if (t->psk)
+  if (t->nameless)
+    return strdup ("tls-hostname= is empty: it is the name of the server that "
+                   "its certificate has");
+#ifdef LIBNBD_HAVE_NBD_SET_TLS_HOSTNAME
+  if (t->named)
     return NULL;
+#else
+  if (t->named)
+    return strdup ("tls-hostname= would not be looked at: this libnbd does not "
+                   "know it, 1.22 does");
+#endif
   if (has_scheme (uri, "nbds+"))
     return strdup ("the host name in an X.509 certificate cannot be checked "
                    "over this kind of socket: use TCP, or TLS with a "
-                   "pre-shared key (tls-psk-file=)");
+                   "pre-shared key (tls-psk-file=)" NAME_IT);
+  return NULL;
+}
+
+static char *
+refusal (const char *uri, const struct tls *t)
+{
+  char *text;
+
+  if (t->psk)
+    return NULL;
+  if (t->unverified)
+    return strdup (
+      "tls-verify-peer is not true: the server's certificate would "
+      "not be checked; leave that parameter out");
+  text = name_refusal (uri, t);
+  if (text != NULL)
+    return text;
   if (t->missing != NULL)
     return describe ("%s/ca-cert.pem: %s: without it the server's certificate "
                      "would not be checked (tls-certificates=)",
@@ -117,17 +164,82 @@ refusal (const char *uri, const struct tls *t)
   return NULL;
 }
 
+bool
+tls_is_asked (const char *uri)
+{
+  return has_scheme (uri, "nbds:") || has_scheme (uri, "nbds+");
+}
+
 char *
 tls_refusal (const char *uri)
 {
   struct tls t = { .psk = false };
   char *text;
 
-  if (!has_scheme (uri, "nbds:") && !has_scheme (uri, "nbds+"))
+  if (!tls_is_asked (uri))
     return NULL;
   if (uri_foreach_parameter (uri, look_at, &t) == -1 || t.no_memory)
     return strdup ("no memory");
   text = refusal (uri, &t);
   free (t.missing);
+  return text;
+}
+
+/* ---- what is said of a failure ------------------------------------------ */
+
+/* With certificates, with keys, or both. */
+enum means { CERTIFICATES = 1, KEYS = 2 };
+
+/* What libnbd says of it, a part of that, and what to do. */
+static const struct hint {
+  unsigned means;
+  const char *part, *text;
+} hints[] = {
+  { CERTIFICATES, "certificate verification",
+    "the server's certificate is not by the authority in ca-cert.pem, is not "
+    "valid at this time, or is for another host than the URI names ('certtool "
+    "-i' shows it)" },
+  { CERTIFICATES, "Insufficient credentials",
+    "does that server use pre-shared keys?  Then give tls-psk-file=" },
+  { KEYS, "Insufficient credentials",
+    "does that server use certificates?  Then give tls-certificates=" },
+  { CERTIFICATES, "gnutls_handshake: ",
+    "what that server logs may tell why; one with pre-shared keys needs "
+    "tls-psk-file=" },
+  { CERTIFICATES, "gnutls_record_",
+    "it may ask for a certificate of the client, by an authority that it "
+    "knows: client-cert.pem and client-key.pem beside ca-cert.pem" },
+  { KEYS, "not found in PSK file",
+    "the user in the URI must have a key in that file" },
+  { KEYS, "getlogin", "name the user of the key in the URI: nbds://USER@..." },
+  { KEYS, "gnutls_",
+    "the server may not know that user, or has another key for it" },
+  { CERTIFICATES | KEYS, "refused TLS",
+    "that server has no TLS, or another one is there; nbd:// and nbd+unix:// "
+    "are without it" },
+};
+
+const char *
+tls_hint (const char *uri, const char *why)
+{
+  const unsigned means =
+    strstr (uri, "tls-psk-file=") != NULL ? KEYS : CERTIFICATES;
+  size_t i;
+
+  for (i = 0; i < sizeof hints / sizeof hints[0] && tls_is_asked (uri); ++i)
+    if ((hints[i].means & means) && strstr (why, hints[i].part) != NULL)
+      return hints[i].text;
+  return NULL;
+}
+
+char *
+tls_explain (const char *uri, char *why)
+{
+  const char *hint = why != NULL ? tls_hint (uri, why) : NULL;
+  char *text;
+
+  if (hint == NULL || asprintf (&text, "%s; %s", why, hint) == -1)
+    return why;
+  free (why);
   return text;
 }

@@ -15,6 +15,7 @@
 #include "units.h"
 #include "uri.h"
 #include "nbd-limits.h"
+#include "tls.h"
 
 static const char help[] =
   "Usage: nbdmigrate [OPTIONS] SOURCE DESTINATION [SOURCE DESTINATION ...]\n"
@@ -66,6 +67,7 @@ static const char help[] =
   "  --verify               read back and compare before the cut-over\n"
   "  --digest               after a detach: SHA-256 of the destination\n"
   "  --sample-seed=N        look at the same random places as a run before\n"
+  "  --require-tls          refuse a URI without TLS, also of a Unix socket\n"
   "  --control=SOCKET       control socket of the proxy [announced by it]\n"
   "  --progress[=FD]        progress bar on stderr, or lines N/100 on FD\n"
   "                         [a bar if stderr is a terminal]\n"
@@ -101,6 +103,7 @@ enum {
   OPT_DESTINATION_IS_ZERO,
   OPT_RESTART,
   OPT_BACKGROUND,
+  OPT_REQUIRE_TLS,
   OPT_CONTROL,
   OPT_PROGRESS,
   OPT_QUIET,
@@ -131,6 +134,7 @@ static const struct option long_options[] = {
   { "verify", no_argument, NULL, OPT_VERIFY },
   { "digest", no_argument, NULL, OPT_DIGEST },
   { "restart", no_argument, NULL, OPT_RESTART },
+  { "require-tls", no_argument, NULL, OPT_REQUIRE_TLS },
   { "control", required_argument, NULL, OPT_CONTROL },
   { "progress", optional_argument, NULL, OPT_PROGRESS },
   { "quiet", no_argument, NULL, OPT_QUIET },
@@ -338,6 +342,7 @@ parse_flag (struct options *o, int opt)
                      : opt == OPT_INCREMENTAL         ? &o->incremental
                      : opt == OPT_VERIFY              ? &o->verify
                      : opt == OPT_DIGEST              ? &o->digest
+                     : opt == OPT_REQUIRE_TLS         ? &o->require_tls
                      : opt == OPT_QUIET               ? &o->quiet
                      : opt == OPT_JSON                ? &o->json
                                                       : NULL;
@@ -666,11 +671,42 @@ check_local (const struct options *o)
   return 0;
 }
 
+static int
+check_has_tls (const char *what, const char *uri)
+{
+  if (tls_is_asked (uri))
+    return 0;
+  say_usage ("--require-tls: the %s '%s' is without TLS; a URI with it begins "
+             "with nbds:// or nbds+unix://",
+             what, uri);
+  return -1;
+}
+
+/* The proxy connects by the destination's URI as well, after a pivot and for a
+ * mirror; what leads to "local:" is the source's.
+ */
+static int
+check_all_have_tls (const struct options *o)
+{
+  size_t i;
+
+  for (i = 0; i < o->nr_pairs; ++i)
+    if (check_has_tls ("SOURCE", o->pairs[i].source) == -1 ||
+        check_has_tls ("DESTINATION", o->pairs[i].connect) == -1)
+      return -1;
+  for (i = 0; i < o->nr_shared_bases; ++i)
+    if (check_has_tls ("base", o->shared_bases[i]) == -1)
+      return -1;
+  return 0;
+}
+
 /* Options that do not go together. */
 static int
 check_combination (const struct options *o)
 {
   if (check_shared_bases (o) == -1 || check_local (o) == -1)
+    return -1;
+  if (o->require_tls && check_all_have_tls (o) == -1)
     return -1;
   if (o->digest && o->finish != FINISH_DETACH) {
     say_usage ("--digest goes with --finish=detach only: otherwise a guest "

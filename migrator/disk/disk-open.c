@@ -63,8 +63,6 @@ server_hint (const char *why)
     return "; is that server running?";
   if (strstr (why, "requires TLS") != NULL)
     return "; a URI with TLS begins with nbds:// or nbds+unix://";
-  if (strstr (why, "getlogin") != NULL)
-    return "; name the user of the key in the URI: nbds+unix://USER@/...";
   if (strstr (why, "disconnected unexpectedly") != NULL)
     return "; what that server prints may tell why";
   return "";

@@ -436,7 +436,7 @@ use_all (const struct attempt *a, char **why)
       continue;
     }
     if (*why == NULL) {
-      *why = v[i]->why;
+      *why = tls_explain (a->uri, v[i]->why);
       v[i]->why = NULL;
     }
     discard (v[i]);
@@ -520,7 +520,7 @@ connection_begin (struct loop *loop, const char *uri,
   set_out (c, uri);
   if (c->why == NULL && loop_add (loop, &c->watch) == 0)
     return c;
-  *why = c->why;
+  *why = tls_explain (uri, c->why);
   c->why = NULL;
   discard (c);
   return NULL;

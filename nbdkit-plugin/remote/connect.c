@@ -170,8 +170,7 @@ remote_connect (struct remote *m, const struct attempt *a, char **why)
     goto error;
   failure = establish (c, a, &text);
   if (failure != NULL) {
-    if (asprintf (why, "%s", failure) == -1)
-      *why = NULL;
+    *why = tls_explain (a->uri, strdup (failure));
     goto error;
   }
   if (destination_check (&c->destination, m->options.disk_bytes, why) == -1)

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include <libnbd.h>
+
 #include "cleanup.h"
 #include "tls.h"
 #include "unit.h"
@@ -103,6 +105,62 @@ test_sockets (void)
 }
 
 static void
+test_unverified (void)
+{
+  expect ("nbds://h/?tls-certificates=TOP/good&tls-verify-peer=true", NULL);
+  expect ("nbds://h/?tls-certificates=TOP/good&tls-verify-peer=false",
+          "tls-verify-peer");
+  expect ("nbds://h/?TLS-Verify-Peer=0&tls-certificates=TOP/good",
+          "tls-verify-peer");
+  expect ("nbds://h/?tls-verify-peer&tls-certificates=TOP/good",
+          "tls-verify-peer");
+  expect ("nbds://h/?tls-verify-peer=no&tls-psk-file=/psk", NULL);
+  expect ("nbd://h/?tls-verify-peer=no", NULL);
+}
+
+static void
+test_hostname (void)
+{
+#ifdef LIBNBD_HAVE_NBD_SET_TLS_HOSTNAME
+  const char *refused = NULL;
+#else
+  const char *refused = "1.22";
+#endif
+
+  expect ("nbds://h/?tls-certificates=TOP/good&tls-hostname=a", refused);
+  expect ("nbds+unix:///?socket=/s&tls-certificates=TOP/good&tls-hostname=a",
+          refused);
+  expect ("nbds+unix:///?socket=/s&tls-certificates=TOP/good&tls-hostname=",
+          "is empty");
+  expect ("nbds+unix:///?socket=/s&tls-certificates=TOP/no&tls-hostname=a",
+          refused ? refused : "ca-cert.pem");
+}
+
+static void
+hint (const char *uri, const char *why, const char *part)
+{
+  const char *text = tls_hint (uri, why);
+
+  if (part == NULL ? text == NULL : text != NULL && strstr (text, part) != NULL)
+    return;
+  printf ("(%s, %s: %s) ", uri, why, text ? text : "nothing");
+  CU_FAIL ("another hint");
+}
+
+static void
+test_hints (void)
+{
+  hint ("nbds://h/", "gnutls_handshake: Error in the certificate verification.",
+        "another host");
+  hint ("nbds://h/", "gnutls_record_send: non-properly terminated",
+        "certificate of the client");
+  hint ("nbds://h/?tls-psk-file=/p", "gnutls_handshake: terminated", "user");
+  hint ("nbds://h/?tls-psk-file=/p", "server refused TLS", "has no TLS");
+  hint ("nbds://h/", "Connection refused", NULL);
+  hint ("nbd://h/", "gnutls_handshake: terminated", NULL);
+}
+
+static void
 test_directory (void)
 {
   expect ("nbds://host/?tls-certificates=TOP/good", NULL);
@@ -150,6 +208,9 @@ main (void)
   CU_TestInfo tests[] = {
     { "no certificate is used", test_no_certificate },
     { "X.509 without a host name", test_sockets },
+    { "tls-verify-peer", test_unverified },
+    { "tls-hostname", test_hostname },
+    { "what to do", test_hints },
     { "a directory that is named", test_directory },
     { "none is named", test_default },
     CU_TEST_INFO_NULL,
