@@ -72,6 +72,10 @@ command_mirror (struct call *call)
   if (e->session.last_end != RECORD_END_NONE)
     return call_fail (call, "BadArgument",
                       "mirror: the migration is committed already");
+  if (e->session.nr_fds == 0)
+    return call_fail (call, "Busy",
+                      "mirror: the session has no connection to the "
+                      "destination just now");
   if (local_uri (call, &uri) == -1)
     return NULL;
   if (mirroring_enable (e, uri, max_ms) == 0)

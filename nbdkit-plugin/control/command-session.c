@@ -15,6 +15,7 @@
 #include "nbd-limits.h"
 #include "relay/relay.h"
 #include "uri.h"
+#include "session-sockets.h"
 #include "session.h"
 
 #define SLICE_MS 50 /* of a wait: how often the peer is looked at */
@@ -374,6 +375,36 @@ command_begin (struct call *call)
     "shared_memory", (int)begun.shared, "shared_memory_why", begun.shared_why);
 }
 
+/* The new sockets, and nothing of the old ones is sent any more. */
+static int
+replace_sockets (struct call *call)
+{
+  struct export *e = call->export;
+  struct session_sockets sockets;
+
+  if (take_sockets (call, &sockets, 0, NULL) == -1)
+    return -1;
+  session_replace_sockets (e, &sockets);
+  if (owner_record_history (e) == 0)
+    return 0;
+  call_fail (call, "Failed",
+             "the history of the destinations could not be written; nbdkit's "
+             "own messages say why");
+  return -1;
+}
+
+/* There is no connection for now; what came with the command is of none. */
+static void
+lose_sockets (struct call *call)
+{
+  int fds[PROTOCOL_FDS_MAX];
+  size_t n = line_reader_take_fds (&call->client->reader, fds);
+
+  while (n > 0)
+    close (fds[--n]);
+  session_sockets_give_up (call->export, NULL);
+}
+
 /* R6a: the epoch first.  Whatever fails after that, what was copied and not
  * flushed must not count.
  */
@@ -381,18 +412,19 @@ json_t *
 command_lost (struct call *call)
 {
   struct export *e = call->export;
-  const uint64_t epoch = tracker_lost (e->tracker);
-  struct session_sockets sockets;
+  uint64_t again_bytes;
+  const uint64_t epoch = tracker_lost (e->tracker, &again_bytes);
+  bool away = false;
 
   mirroring_lost (e);
-  if (take_sockets (call, &sockets, 0, NULL) == -1)
+  if (call_bool (call, "away", false, &away) == -1)
     return NULL;
-  session_replace_sockets (e, &sockets);
-  if (owner_record_history (e) == -1)
-    return call_fail (call, "Failed",
-                      "the history of the destinations could not be written; "
-                      "nbdkit's own messages say why");
-  return json_pack ("{s:I}", "epoch", (json_int_t)epoch);
+  if (away)
+    lose_sockets (call);
+  else if (replace_sockets (call) == -1)
+    return NULL;
+  return json_pack ("{s:I, s:I}", "epoch", (json_int_t)epoch,
+                    "dirty_again_bytes", (json_int_t)again_bytes);
 }
 
 /* Of connections to this proxy that were made after 'begin'. */

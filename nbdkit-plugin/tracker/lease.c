@@ -207,12 +207,18 @@ tracker_flush_end (struct tracker *t, bool success, uint64_t epoch)
 }
 
 uint64_t
-tracker_lost (struct tracker *t)
+tracker_lost (struct tracker *t, uint64_t *again_bytes)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+  const uint64_t before = chunks_bytes (&t->chunks, &t->chunks.dirty);
+
   tracker_apply_deadline (t);
   inflight_conflict (&t->in_flight);
+#ifndef PLANT_BUG_lost_keeps_unflushed
   chunks_lost (&t->chunks);
+#endif
+  if (again_bytes != NULL)
+    *again_bytes = chunks_bytes (&t->chunks, &t->chunks.dirty) - before;
   return ++t->epoch;
 }
 

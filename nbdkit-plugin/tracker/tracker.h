@@ -288,8 +288,10 @@ extern int tracker_flush_begin (struct tracker *t, uint64_t *epoch);
  */
 extern int tracker_flush_end (struct tracker *t, bool success, uint64_t epoch);
 
-/* Raise the epoch: U and F become D (R6a).  Returns the new one. */
-extern uint64_t tracker_lost (struct tracker *t);
+/* Raise the epoch: U and F become D (R6a).  Returns the new one; *again_bytes
+ * (may be NULL): of the chunks that are dirty because of it.
+ */
+extern uint64_t tracker_lost (struct tracker *t, uint64_t *again_bytes);
 extern uint64_t tracker_epoch (struct tracker *t);
 
 /* The destination has taken so long to answer a write, or has not answered one

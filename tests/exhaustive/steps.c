@@ -812,7 +812,7 @@ static void
 do_lost (unsigned who)
 {
   (void)who;
-  tracker_lost (t);
+  tracker_lost (t, NULL);
   tracker_mirror (t, 0);
   world.mirror = world.mirror_used = false;
   world.mirror_broken = world.session_broken = false;

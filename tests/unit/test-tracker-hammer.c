@@ -598,7 +598,7 @@ lost (void)
   crash ();
   if (!lock_session ())
     return;
-  epoch = tracker_lost (t);
+  epoch = tracker_lost (t, NULL);
   pthread_mutex_unlock (&session_lock);
   count.lost++;
 }

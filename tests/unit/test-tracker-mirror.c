@@ -182,7 +182,7 @@ test_whole_badly (void)
   e = take_all (t);
   CU_ASSERT_EQUAL_FATAL (e.n, 1);
   CU_ASSERT_EQUAL (e.v[0].offset, 2 * CHUNK);
-  tracker_lost (t);
+  tracker_lost (t, NULL);
   leave (t, &a, BOTH_WRITTEN);
   CU_ASSERT_EQUAL (status (t).dirty_bytes, 2 * CHUNK);
   tracker_stop (t);
@@ -348,7 +348,7 @@ test_losses (void)
   copy_all (t);
   enter (t, &a, 0, 2);
   CU_ASSERT (a.mirrored);
-  CU_ASSERT_EQUAL (tracker_lost (t), epoch + 1);
+  CU_ASSERT_EQUAL (tracker_lost (t, NULL), epoch + 1);
   leave (t, &a, BOTH_WRITTEN);
   CU_ASSERT_EQUAL (status (t).dirty_bytes, CHUNK);
   tracker_stop (t);

@@ -761,8 +761,10 @@ test_lost (void)
   CU_ASSERT_EQUAL (epoch, old);
   done (t, CHUNK, CHUNK, old);
 
-  const uint64_t now = tracker_lost (t);
+  uint64_t again_bytes;
+  const uint64_t now = tracker_lost (t, &again_bytes);
 
+  CU_ASSERT_EQUAL (again_bytes, 2 * CHUNK);
   CU_ASSERT (now > old);
   CU_ASSERT_EQUAL (tracker_epoch (t), now);
   CU_ASSERT_EQUAL (status (t).epoch, now);
@@ -789,7 +791,7 @@ test_flush_over_loss (void)
 
   tracker_done (t, &e, tracker_epoch (t));
   tracker_flush_begin (t, &epoch);
-  tracker_lost (t);
+  tracker_lost (t, NULL);
   extents_free (&e);
   e = take_all (t);
   tracker_done (t, &e, tracker_epoch (t));
@@ -986,7 +988,7 @@ test_quarantine_flush (void)
 
   CU_ASSERT_EQUAL (tracker_compared (t, &e, true, &none), 0);
   CU_ASSERT (bytes (t, 0, 0, CHUNK, 0));
-  tracker_lost (t);
+  tracker_lost (t, NULL);
   CU_ASSERT (bytes (t, CHUNK, 0, 0, 0));
   finish (t);
 }
@@ -1722,7 +1724,7 @@ test_empty_disk (void)
   CU_ASSERT_EQUAL (e.n, 0);
   CU_ASSERT_EQUAL (tracker_done (t, &e, tracker_epoch (t)), 0);
   flush (t, true);
-  tracker_lost (t);
+  tracker_lost (t, NULL);
   enter (t, &req, 0, 0);
   tracker_leave (t, &req);
 
