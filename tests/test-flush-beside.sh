@@ -37,7 +37,8 @@ done
 # So slow that both connections are used at that rate.
 start_lossy several --filter=delay "$lossy" delay-write=100ms
 start_lossy one --filter=delay "$lossy" delay-write=100ms multi-conn=0
-start_migrate --connections=2 --rate=10M --finish=detach "${pairs[@]}"
+start_migrate --connections=2 --rate=10M --finish=detach --reconnect=0 \
+  "${pairs[@]}"
 wait_for has_event phase
 touch "$tmp/several.hold" "$tmp/one.hold"
 

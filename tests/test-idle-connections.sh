@@ -75,7 +75,8 @@ end_bg proxy
 echo "-- the sockets of new connections are the filter's, too (R7)"
 rm -r "$tmp/proxy.dir"
 start_proxy proxy memory $size
-start_migrate --wait --finish=detach --connections=1 "$(uri proxy)" "$D"
+start_migrate --wait --finish=detach --connections=1 --reconnect=3s \
+  "$(uri proxy)" "$D"
 wait_for is_ready
 close_all
 ss -xp > "$tmp/sockets"
@@ -87,7 +88,7 @@ echo "-- no new one can be had"
 between between refuse
 between between close
 expect_status 1 wait_bg migrator
-grep -q "keeping .* in sync: a connection to .* broke, and there was no new" \
+grep -q "keeping .* in sync: the last connection to .* tried for 3.* in vain" \
   "$tmp/migrator.log"
 tail -n 1 "$tmp/migrator.log" | grep -q 'source .* authoritative'
 must_have_status "$(uri proxy)" '.owner == "source" and .gate == "open"'

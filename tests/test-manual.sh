@@ -104,6 +104,16 @@ expect_status 1 migrate --finish=detach "$(uri source)" "$(uri broken)"
 cat "$tmp/events" > "$tmp/all-events"
 must_migrate --finish=detach --digest "$(uri source)" "$(uri destination)"
 cat "$tmp/events" >> "$tmp/all-events"
+start_nbdkit lost memory 1M
+start_migrate --wait --finish=detach "$(uri source)" "$(uri lost)"
+wait_for has_event policy
+crash_bg lost
+wait_for grep -q '"reconnecting":{' "$tmp/events"
+start_nbdkit lost memory 1M
+wait_for has_event reconnected
+kill_bg migrator TERM
+expect_status 3 wait_bg migrator
+cat "$tmp/migrator.out" >> "$tmp/all-events"
 must_migrate --finish=pivot "$(uri source)" "$(uri destination)"
 "$nbdmigrate" status --json "$(uri source)" > "$tmp/status"
 # nbdkit waits for its clients, and the proxy is one of the destination now.

@@ -19,8 +19,8 @@ truncate -s $outrun_bytes "$tmp/destination.img"
 start_proxy proxy --filter=rate memory $outrun_bytes "${outrun_source[@]}"
 start_late destination volatile=1
 start_guest guest "$(uri proxy)" "${outrun_guest[@]}"
-start_migrate --wait --finish=detach --converge=mirror "${outrun_copy[@]}" \
-  "$(uri proxy)" "$(uri destination)"
+start_migrate --wait --finish=detach --reconnect=0 --converge=mirror \
+  "${outrun_copy[@]}" "$(uri proxy)" "$(uri destination)"
 must_live=(migrator guest)
 wait_for mirrored_more_than 0
 must_live=(guest)

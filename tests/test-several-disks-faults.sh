@@ -125,7 +125,7 @@ both_under_way ()
 echo "-- a destination dies in the bulk pass"
 start_disks
 start_guest_on guest "$S1" "$S2" -- --initial "$pattern" --rate 4M
-start_migrate --finish=pivot --rate=1M "$S1" "$D1" "$S2" "$D2"
+start_migrate --finish=pivot --rate=1M --reconnect=0 "$S1" "$D1" "$S2" "$D2"
 wait_for has_event started
 wait_for both_under_way
 crash_bg destination2

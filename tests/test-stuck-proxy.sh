@@ -27,7 +27,7 @@ start_proxy other -v memory 1M
 start_nbdkit destination memory 1M
 pairs+=("$(uri other)" "$(uri destination)")
 
-start_migrate --finish=detach --wait "${pairs[@]}"
+start_migrate --finish=detach --wait --reconnect=0 "${pairs[@]}"
 wait_for has_status "$(uri other)" '.progress.phase == "ready"'
 kill_bg stuck STOP
 crash_bg destination0

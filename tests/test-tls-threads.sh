@@ -56,7 +56,7 @@ fill "$(uri proxy)" 100
 start_guest guest "$(uri proxy)" --initial "$pattern" --rate 1M
 
 echo "-- threads; the destination is killed"
-begin_copy
+begin_copy --reconnect=0
 n=$(drivers) processors=$(nproc)
 echo "$n of them, $processors processors"
 ((n <= processors - 1)) || fail "more threads than processors"

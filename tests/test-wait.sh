@@ -24,7 +24,7 @@ still_ready ()
 # wait_ready ARGUMENT...: start, until it is ready.
 wait_ready ()
 {
-  start_migrate --wait "$@" "$(uri proxy)" "$(uri destination)"
+  start_migrate --wait --reconnect=1s "$@" "$(uri proxy)" "$(uri destination)"
   wait_for still_ready
 }
 

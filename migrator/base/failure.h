@@ -9,16 +9,28 @@
 #ifndef NBDMIGRATE_FAILURE_H
 #define NBDMIGRATE_FAILURE_H
 
+#include <stdbool.h>
+
 enum stop { STOP_NO, STOP_FAILED, STOP_CANCELLED };
 
 struct failure {
   enum stop stop;
   char *why; /* the first error, owned; NULL if there was none */
+  bool loss; /* it is that a destination was lost, which may come back */
 };
 
 /* Note an error, and stop.  The text is copied. */
 extern void failure_note (struct failure *f, const char *fmt, ...)
   __attribute__ ((format (printf, 2, 3)));
+
+/* The same of the loss of a destination. */
+extern void failure_note_loss (struct failure *f, const char *why);
+
+/* Somebody wants it to end.  False: it has ended already, for good. */
+extern bool failure_cancel (struct failure *f);
+
+/* All goes on; 'why' is the caller's, who frees it. */
+extern char *failure_take_back (struct failure *f);
 
 extern void failure_free (struct failure *f);
 

@@ -32,6 +32,7 @@ struct pair {
 };
 
 #define OPTIONS_BACKGROUND 50
+#define OPTIONS_RECONNECT_MS 30000
 #define OPTIONS_BACKGROUND_MAX 100
 
 struct options {
@@ -43,6 +44,7 @@ struct options {
   unsigned converge;          /* enum policy_converge */
   uint64_t max_pause_late_ms; /* allowed after patience_ms; 0: not given */
   uint64_t patience_ms;
+  uint64_t reconnect_ms;   /* a lost destination is waited for; 0: not */
   uint64_t throttle_floor; /* bytes per second */
   bool explain;            /* --policy=explain */
   uint64_t rate;           /* bytes per second of all disks, 0: unlimited */

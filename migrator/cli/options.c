@@ -47,6 +47,8 @@ static const char help[] =
   "  --converge=HOW         against a guest that is too fast: auto, mirror\n"
   "                         (its writes to the destination, too), throttle\n"
   "                         (it, gently) or off (give up) [auto]\n"
+  "  --reconnect=DURATION   how long a destination that is lost may be away\n"
+  "                         before it ends; 0: it ends at once [30s]\n"
   "  --throttle-floor=SIZE  bytes per second that it may always write [1M]\n"
   "  --policy=explain       only say what would be done to the guest\n"
   "  --rate=SIZE            bytes per second, all disks together [unlimited]\n"
@@ -91,6 +93,7 @@ enum {
   OPT_MAX_PAUSE,
   OPT_MAX_PAUSE_LATE,
   OPT_PATIENCE,
+  OPT_RECONNECT,
   OPT_CONVERGE,
   OPT_THROTTLE_FLOOR,
   OPT_POLICY,
@@ -118,6 +121,7 @@ static const struct option long_options[] = {
   { "max-pause", required_argument, NULL, OPT_MAX_PAUSE },
   { "max-pause-late", required_argument, NULL, OPT_MAX_PAUSE_LATE },
   { "patience", required_argument, NULL, OPT_PATIENCE },
+  { "reconnect", required_argument, NULL, OPT_RECONNECT },
   { "converge", required_argument, NULL, OPT_CONVERGE },
   { "throttle-floor", required_argument, NULL, OPT_THROTTLE_FLOOR },
   { "policy", required_argument, NULL, OPT_POLICY },
@@ -200,6 +204,19 @@ options_pause (const char *name, const char *text, uint64_t *ms)
   say_usage ("%s=%s: this is not a duration above 0; write for example 300ms "
              "or 2s",
              name, text);
+  return -1;
+}
+
+#define RECONNECT_MAX_MS (UINT64_C (366) * 24 * 3600 * 1000)
+
+static int
+parse_reconnect (const char *text, uint64_t *ms)
+{
+  if (units_parse_ms (text, ms) == 0 && *ms <= RECONNECT_MAX_MS)
+    return 0;
+  say_usage ("--reconnect=%s: this is not a duration of at most a year; write "
+             "for example 30s, or 0 to end when the destination is lost",
+             text);
   return -1;
 }
 
@@ -369,6 +386,8 @@ parse_option (struct options *o, int opt, const char *text)
     return options_pause ("--max-pause-late", text, &o->max_pause_late_ms);
   case OPT_PATIENCE:
     return options_pause ("--patience", text, &o->patience_ms);
+  case OPT_RECONNECT:
+    return parse_reconnect (text, &o->reconnect_ms);
   case OPT_CONVERGE:
     return options_converge ("--converge", text, &o->converge);
   case OPT_THROTTLE_FLOOR:
@@ -753,6 +772,7 @@ options_parse (struct options *o, int argc, char *argv[])
                          .max_pause_ms = 300,
                          .background = OPTIONS_BACKGROUND,
                          .converge = CONVERGE_AUTO,
+                         .reconnect_ms = OPTIONS_RECONNECT_MS,
                          .throttle_floor = THROTTLE_FLOOR_DEFAULT,
                          .shared_memory = true,
                          .sample_seed = -1,

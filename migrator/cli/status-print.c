@@ -206,6 +206,25 @@ room_for_text (unsigned columns, const char *prefix)
   return columns > used ? columns - (unsigned)used : 1;
 }
 
+/* A destination that was lost. */
+static void
+print_away (const json_t *progress)
+{
+  const json_t *o = json_object_get (progress, "reconnecting");
+  const char *why = string (o, "attempt_reason", string (o, "reason", "?"));
+  char away[UNITS_TEXT_MAX], limit[UNITS_TEXT_MAX], again[UNITS_TEXT_MAX];
+
+  if (!json_is_object (o))
+    return;
+  printf (LABEL "%s\n", "lost", string (o, "destination", "?"));
+  printf (LABEL "for %s of %s at most, %" PRIu64 " attempts to reconnect; %s "
+                "dirty again\n" LABEL "%s\n",
+          "", units_format_ms (away, number (o, "away_ms")),
+          units_format_ms (limit, number (o, "reconnect_ms")),
+          number (o, "attempts"),
+          units_format_bytes (again, number (o, "dirty_again_bytes")), "", why);
+}
+
 static void
 print_progress (const json_t *progress)
 {
@@ -220,6 +239,7 @@ print_progress (const json_t *progress)
   text = progress_text (progress, false, room_for_text (terminal, all));
   if (text != NULL)
     printf (LABEL "%s%s\n", "progress", all, text);
+  print_away (progress);
   print_limits (progress);
   print_reading (progress);
 }

@@ -66,11 +66,25 @@ copier_give_back (struct copier *c, uint64_t data_bytes)
   return some ? from : UINT64_MAX;
 }
 
+/* A flush that is owed, and no connection is left to send it over. */
+static void
+drop_owed (struct copier *c)
+{
+  if (!c->owed_due || endpoint_any_alive (c->destination))
+    return;
+  c->owed_due = false;
+  c->flushes--;
+  c->flush_failed = true;
+  c->flushing &= c->flushes > 0 || c->flushes_beside > 0;
+}
+
 /* Requests that wait for a connection to be made anew (renew.h). */
 static void
 drop_unsent (struct copier *c)
 {
   const struct endpoint *reader = c->options.reader;
+
+  drop_owed (c);
 
   while (c->destination->nr_connections == 0 &&
          c->destination_ops.first != NULL) {

@@ -101,6 +101,7 @@ struct copier {
   unsigned flushes_beside;
   uint64_t written_back_bytes; /* copied_bytes when it last began */
   char *error;
+  bool error_is_loss; /* of the destination, which may come back */
 };
 
 struct flush {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What the caller of the copy engine says and asks (copier.h). */
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/no-memory.h"
 #include "copy/copier-internal.h"
 #include "shared-memory.h"
 #include "zero-align.h"
@@ -285,6 +287,34 @@ copier_error (const struct copier *c)
   return c->error;
 }
 
+bool
+copier_has_lost (const struct copier *c)
+{
+  return c->error_is_loss;
+}
+
+void
+copier_interrupt (struct copier *c, const char *why)
+{
+  if (c->error != NULL)
+    return;
+  c->error = copy_text (why);
+  c->error_is_loss = true;
+}
+
+/* That a flush failed says nothing of what is written from now on: what it was
+ * to cover is dirty again (R6a).
+ */
+void
+copier_go_on (struct copier *c)
+{
+  assert (c->error_is_loss && !c->flushing);
+  free (c->error);
+  c->error = NULL;
+  c->error_is_loss = c->flush_failed = c->owes_flush = false;
+  copier_note_loss (c);
+}
+
 void
 copier_get_stats (const struct copier *c, struct copier_stats *s)
 {
@@ -293,8 +323,9 @@ copier_get_stats (const struct copier *c, struct copier_stats *s)
     s->busy_us += (uint64_t)(loop_now_us () - c->busy_since_us);
 }
 
-/* Only the first error is kept: later ones usually follow from it.  A length
- * of 0: it is about the whole disk.
+/* Only the first error is kept: later ones usually follow from it.  But a loss
+ * may pass, and no other error does.  A length of 0: it is about the whole
+ * disk.
  */
 void
 copier_fail (struct copier *c, const char *what, const struct endpoint *where,
@@ -302,10 +333,13 @@ copier_fail (struct copier *c, const char *what, const struct endpoint *where,
 {
   const char *who = io->lost ? "the connection broke" : "the server answered";
   const char *said = io->lost ? io->connection->why : strerror (io->error);
+  const bool loss = io->lost && where == c->destination;
   int r;
 
-  if (c->error != NULL)
+  if (c->error != NULL && (loss || !c->error_is_loss))
     return;
+  free (c->error);
+  c->error_is_loss = loss;
   if (length == 0)
     r = asprintf (&c->error, "%s %s: %s: %s", what, where->uri, who, said);
   else

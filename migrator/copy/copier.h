@@ -191,6 +191,16 @@ extern uint64_t copier_flush_us (const struct copier *c);
  */
 extern const char *copier_error (const struct copier *c);
 
+/* Whether that is the loss of the destination and nothing else; then it may go
+ * on once that is back, and what was not flushed is dirty again (R6a).  Nothing
+ * may be in flight.
+ */
+extern bool copier_has_lost (const struct copier *c);
+extern void copier_go_on (struct copier *c);
+
+/* As if a request had found the destination lost. */
+extern void copier_interrupt (struct copier *c, const char *why);
+
 extern void copier_get_stats (const struct copier *c, struct copier_stats *s);
 
 /* Another pass begins. */

@@ -22,6 +22,7 @@ static void
 ended (void *opaque, const struct control_answer *a)
 {
   struct disk *d = opaque;
+  bool ok;
 
   d->checkpoint = CHECKPOINT_NO;
   d->next_checkpoint_us = loop_now_us () + CHECKPOINT_US;
@@ -29,6 +30,8 @@ ended (void *opaque, const struct control_answer *a)
     failure_note (d->settings->failure,
                   "ending a flush of the destination of %s: %s",
                   d->pair->source, a->desc);
+  else if (!copier_flushing (d->copier, &ok) && ok)
+    reconnect_note_flush (d);
 }
 
 static void

@@ -235,6 +235,7 @@ disk_close (struct disk *d)
   endpoint_close (d->base);
   bitmap_destroy (&d->unverified);
   renew_close (&d->reader_renewal);
+  reconnect_close (&d->reconnect);
   renew_close (&d->renewal); /* no connection writes to a ledger any more */
   ledger_close (d->ledger);
   copier_free (d->copier);

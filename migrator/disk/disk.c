@@ -47,8 +47,7 @@ disk_start_pass (struct disk *d, enum pass_kind kind, bool checkpoints)
   d->cursor = 0;
   d->taken_bytes = 0;
   d->new_round = checkpoints;
-  d->swept = false;
-  d->stopped = false;
+  d->swept = d->stopped = reconnect_is_away (d);
   if (d->take_bytes == 0)
     d->take_bytes = TAKE_BYTES_MIN;
 }

@@ -8,6 +8,8 @@
  *   disk-kept.c     some of what was copied, to be looked at in the end
  *   checkpoint.c    flushes while a pass goes on
  *   renew.c         connections that were closed
+ *   reconnect.c     a destination that was lost
+ *   sockets.c       the filter is told of new ones
  *   widen.c         more of them to the source
  *
  * It knows nothing of other disks.  Errors go to settings->failure.
@@ -25,6 +27,7 @@
 #include "base/options.h"
 #include "bitmap.h"
 #include "copy/copier.h"
+#include "disk/reconnect.h"
 #include "disk/renew.h"
 #include "disk/widen.h"
 #include "extents.h"
@@ -35,8 +38,17 @@
 
 struct disks;
 
-/* An observer: something was decided, and why. */
+/* Observers.  Something was decided, and why. */
 typedef void disk_decided (const char *decision, const char *reason);
+
+/* The destination was lost, and the proxy knows what that costs; and it is
+ * back (reconnect.h).
+ */
+struct disk;
+struct disk_observer {
+  void (*lost) (struct disk *d);
+  void (*back) (struct disk *d);
+};
 
 /* The same for all disks of a migration; nothing of it is owned. */
 struct disk_settings {
@@ -48,6 +60,7 @@ struct disk_settings {
   size_t nr_disks; /* that share what may be in flight */
   uint64_t sample_seed;
   disk_decided *decided;
+  const struct disk_observer *observe;
 };
 
 #define DISK_KEPT 32
@@ -145,6 +158,7 @@ struct disk {
   uint64_t flush_us; /* the latest of them took */
 
   struct renewal renewal, reader_renewal;
+  struct reconnect reconnect;
   struct widening widening;
 
   /* The proxy's own connections to the destination: see liveness.c. */

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "cleanup.h"
 #include "disk/disk.h"
-#include "protocol.h"
 #include "disk/renew.h"
-#include "socket-reset.h"
-#include "nbd/unanswered.h"
+#include "disk/sockets.h"
+#include "protocol.h"
 
 #define CONNECT_US (INT64_C (5) * 1000000)
-#define BACKOFF_FIRST_US (INT64_C (100) * 1000)
-#define BACKOFF_LAST_US (INT64_C (30) * 1000000)
+#define RENEW_FIRST_US (INT64_C (100) * 1000)
+#define RENEW_LAST_US (INT64_C (30) * 1000000)
 
 /* Rounds are not further apart unless something stops us. */
 #define STOPPED_US (INT64_C (1) * 1000000)
@@ -47,22 +47,8 @@ give_up_attempt (struct renewal *r, int64_t now_us)
   r->coming = NULL;
   r->next_us = now_us + r->backoff_us;
   r->backoff_us *= 2;
-  if (r->backoff_us > BACKOFF_LAST_US)
-    r->backoff_us = BACKOFF_LAST_US;
-}
-
-/* The proxy looks at the new ledger. */
-static void
-change_ledger (struct disk *d)
-{
-  const struct endpoint *e = d->destination;
-  unsigned i;
-
-  for (i = 0; i < e->nr_connections; ++i)
-    unanswered_end_change (e->connections[i]);
-  ledger_close (d->ledger);
-  d->ledger = d->renewal.ledger;
-  d->renewal.ledger = NULL;
+  if (r->backoff_us > RENEW_LAST_US)
+    r->backoff_us = RENEW_LAST_US;
 }
 
 /* It has come. */
@@ -73,7 +59,7 @@ use (struct endpoint *e, struct renewal *r)
   r->coming = NULL;
   r->missing--;
   r->without_us = 0;
-  r->backoff_us = BACKOFF_FIRST_US;
+  r->backoff_us = RENEW_FIRST_US;
 }
 
 static void
@@ -93,57 +79,16 @@ told (void *opaque, const struct control_answer *a)
   }
   use (d->destination, r);
   copier_note_loss (d->copier);
-  change_ledger (d);
+  sockets_told (d, &r->ledger);
 }
 
-/* Those in use, and the one that has come as number nr_connections. */
-static struct connection *
-connection_at (const struct disk *d, unsigned i)
-{
-  const struct endpoint *e = d->destination;
-
-  return i < e->nr_connections ? e->connections[i] : d->renewal.coming;
-}
-
-/* Whether all have a socket.  (The number of one that was closed is that of the
- * next file that is opened.)
- */
-static bool
-get_sockets (const struct disk *d, int fds[])
-{
-  unsigned i;
-
-  for (i = 0; i <= d->destination->nr_connections; ++i)
-    if ((fds[i] = connection_socket (connection_at (d, i))) == -1)
-      return false;
-  return true;
-}
-
-/* R6a, R7: the filter gets all sockets and a ledger of them, and forgets the
- * ones that it had.  If one was closed meanwhile, not in this round: in the
- * next it is known what was lost with it.
- */
+/* If one of those in use was closed meanwhile, not in this round. */
 static void
 tell (struct disk *d)
 {
   struct renewal *r = &d->renewal;
-  int fds[ENDPOINT_CONNECTIONS_MAX + 1], ledger_fd;
-  unsigned i;
 
-  if (!get_sockets (d, fds))
-    return;
-  r->ledger = ledger_create (&ledger_fd);
-  for (i = 0; i <= d->destination->nr_connections; ++i) {
-    socket_reset_at_close (fds[i]);
-    unanswered_begin_change (connection_at (d, i),
-                             r->ledger ? &r->ledger->lines[i] : NULL);
-  }
-  if (r->ledger != NULL)
-    fds[i++] = ledger_fd;
-  r->telling = true;
-  control_send (d->control, "lost", NULL, fds, i, told, d);
-  if (ledger_fd != -1)
-    close (ledger_fd);
+  r->telling = sockets_tell (d, &r->coming, 1, &r->ledger, told);
 }
 
 /* What is only read over is of no concern to the filter. */
@@ -198,12 +143,31 @@ drop_broken (struct endpoint *e, struct renewal *r, int64_t now_us)
   while ((why = endpoint_drop_broken (e)) != NULL) {
     note_why (r, why);
     if (r->missing++ == 0)
-      r->backoff_us = BACKOFF_FIRST_US;
+      r->backoff_us = RENEW_FIRST_US;
     if (r->next_us < now_us)
       r->next_us = now_us;
   }
   if (e->nr_connections == 0 && r->without_us == 0)
     r->without_us = now_us;
+}
+
+/* R6a: with none left nothing tells that its server has lived, and it may come
+ * back as anything (reconnect.h).
+ */
+static bool
+is_lost (struct disk *d)
+{
+  CLEANUP_FREE char *what = NULL;
+
+  if (d->renewal.without_us == 0 || !reconnect_is_allowed (d))
+    return false;
+  if (asprintf (&what,
+                "keeping %s in sync: the last connection to %s broke: %s",
+                d->pair->source, d->pair->destination,
+                d->renewal.why ? d->renewal.why : "no memory") == -1)
+    what = NULL;
+  reconnect_note_loss (d, what ? what : "no memory");
+  return true;
 }
 
 /* While we were stopped ourselves nothing can have come. */
@@ -230,6 +194,8 @@ run (struct disk *d, struct endpoint *e, struct renewal *r, int64_t now_us)
   drop_broken (e, r, now_us);
   if (r->missing == 0 || r->telling || endpoint_lost (e) != NULL)
     return;
+  if (e == d->destination && is_lost (d))
+    return;
   if (r->coming != NULL)
     watch_attempt (d, e, r, now_us);
   else if (now_us >= r->next_us)
@@ -245,6 +211,10 @@ run (struct disk *d, struct endpoint *e, struct renewal *r, int64_t now_us)
 void
 renew_run (struct disk *d, int64_t now_us)
 {
+  if (reconnect_is_away (d)) {
+    reconnect_run (d, now_us);
+    return;
+  }
   run (d, d->destination, &d->renewal, now_us);
   if (d->reader != NULL)
     run (d, d->reader, &d->reader_renewal, now_us);

@@ -6,7 +6,7 @@
 
 void
 disks_init (struct disks *disks, const struct options *options,
-            disk_decided *decided)
+            disk_decided *decided, const struct disk_observer *observe)
 {
   *disks = (struct disks){
     .options = options,
@@ -28,6 +28,7 @@ disks_init (struct disks *disks, const struct options *options,
     .nr_disks = options->nr_pairs,
     .sample_seed = disks->sample_seed,
     .decided = decided,
+    .observe = observe,
   };
 }
 

@@ -49,9 +49,10 @@ struct disks {
   void (*after_round) (struct disks *disks, int64_t now_us);
 };
 
-/* Empty, with what the options say; 'decided' as in disk/disk.h. */
+/* Empty, with what the options say; the observers as in disk/disk.h. */
 extern void disks_init (struct disks *disks, const struct options *options,
-                        disk_decided *decided);
+                        disk_decided *decided,
+                        const struct disk_observer *observe);
 extern void disks_free (struct disks *disks);
 
 /* Make room for all pairs; n stays 0.  -1: no memory. */

@@ -35,6 +35,16 @@ fail_copying (struct disk *d, const char *error)
   failure_note (&d->disks->failure, "%s", error);
 }
 
+/* It is noted once; then the copier waits for its return. */
+static void
+lose_destination (struct disk *d, const char *error)
+{
+  if (reconnect_is_away (d))
+    return;
+  loop_wake_at (&d->disks->loop, 0);
+  reconnect_note_loss (d, error);
+}
+
 static void
 run_disk (struct disk *d, int64_t now)
 {
@@ -45,7 +55,9 @@ run_disk (struct disk *d, int64_t now)
   disk_feed (d);
   copier_run (d->copier);
   error = copier_error (d->copier);
-  if (error != NULL)
+  if (error != NULL && copier_has_lost (d->copier))
+    lose_destination (d, error);
+  else if (error != NULL)
     fail_copying (d, error);
   disk_report (d);
   checkpoint_run (d, now);

@@ -95,6 +95,9 @@ endpoint_narrow (struct endpoint *e)
     connection_close (e->connections[--e->nr_connections]);
 }
 
+/* How two openings of one URI differ; NULL: no memory. */
+typedef char *describe (const char *what, const char *first, const char *other);
+
 static char *
 describe_difference (const char *what, const char *first, const char *other)
 {
@@ -110,9 +113,20 @@ describe_difference (const char *what, const char *first, const char *other)
   return text;
 }
 
+static char *
+describe_change (const char *what, const char *first, const char *other)
+{
+  char *text;
+
+  return asprintf (&text, "%s: %s before, %s now", what, first, other) == -1
+           ? NULL
+           : text;
+}
+
 /* Whatever the first connection told is relied upon on all of them. */
 static bool
-facts_differ (const struct endpoint *a, const struct endpoint *b, char **why)
+facts_differ (const struct endpoint *a, const struct endpoint *b,
+              describe *words, char **why)
 {
   const struct {
     const char *name;
@@ -135,7 +149,7 @@ facts_differ (const struct endpoint *a, const struct endpoint *b, char **why)
     if (facts[i].a != facts[i].b) {
       snprintf (first, sizeof first, "%" PRIu64, facts[i].a);
       snprintf (other, sizeof other, "%" PRIu64, facts[i].b);
-      *why = describe_difference (facts[i].name, first, other);
+      *why = words (facts[i].name, first, other);
       return true;
     }
   return false;
@@ -143,24 +157,32 @@ facts_differ (const struct endpoint *a, const struct endpoint *b, char **why)
 
 /* Two disks may look alike; a proxy tells which one it serves. */
 static bool
-ids_differ (const struct endpoint *a, const struct endpoint *b, char **why)
+ids_differ (const struct endpoint *a, const struct endpoint *b, describe *words,
+            char **why)
 {
   CLEANUP_FREE char *first = endpoint_announcement (a, ANNOUNCE_ID);
   CLEANUP_FREE char *other = endpoint_announcement (b, ANNOUNCE_ID);
 
   if (strcmp (first ? first : "", other ? other : "") == 0)
     return false;
-  *why =
-    describe_difference ("id", first ? first : "none", other ? other : "none");
+  *why = words ("id", first ? first : "none", other ? other : "none");
   return true;
+}
+
+static bool
+any_differs (const struct endpoint *e, const struct endpoint *other,
+             describe *words, char **why)
+{
+  *why = NULL;
+  return facts_differ (e, other, words, why) ||
+         ids_differ (e, other, words, why);
 }
 
 bool
 endpoint_differs (const struct endpoint *e, const struct endpoint *other,
                   char **why)
 {
-  *why = NULL;
-  return facts_differ (e, other, why) || ids_differ (e, other, why);
+  return any_differs (e, other, describe_difference, why);
 }
 
 /* Does a further connection reach another export than the first one did?  (That
@@ -168,7 +190,7 @@ endpoint_differs (const struct endpoint *e, const struct endpoint *other,
  */
 static bool
 differs (const struct endpoint *e, const struct connection *c,
-         const struct connection_options *options, char **why)
+         const struct connection_options *options, describe *words, char **why)
 {
   struct endpoint other = { 0 };
   bool differ = true;
@@ -178,7 +200,7 @@ differs (const struct endpoint *e, const struct connection *c,
   else {
     if (!options->allocation)
       other.has_allocation = e->has_allocation;
-    differ = endpoint_differs (e, &other, why);
+    differ = any_differs (e, &other, words, why);
   }
   free (other.export_name);
   free (other.description);
@@ -240,7 +262,7 @@ endpoint_widen (struct endpoint *e, struct loop *loop,
                                   &e->ahead, v, n, why);
   connection_forget_ahead (&e->ahead);
   for (i = 0; i < come; ++i)
-    if (differs (e, v[i], options, &difference)) {
+    if (differs (e, v[i], options, describe_difference, &difference)) {
       close_all (v, come);
       endpoint_narrow (e);
       free (*why);
@@ -301,7 +323,7 @@ endpoint_exchange_first (struct endpoint *e, struct loop *loop,
 
   assert (e->nr_connections == 1);
   c = connection_open (loop, e->uri, &hurried, interrupt_fd, &why);
-  if (c != NULL && !differs (e, c, options, &why)) {
+  if (c != NULL && !differs (e, c, options, describe_difference, &why)) {
     connection_close (e->connections[0]);
     e->connections[0] = c;
   }
@@ -314,7 +336,14 @@ bool
 endpoint_matches (const struct endpoint *e, const struct connection *c,
                   const struct connection_options *options, char **why)
 {
-  return !differs (e, c, options, why);
+  return !differs (e, c, options, describe_difference, why);
+}
+
+bool
+endpoint_is_same (const struct endpoint *e, const struct connection *c,
+                  const struct connection_options *options, char **why)
+{
+  return !differs (e, c, options, describe_change, why);
 }
 
 void

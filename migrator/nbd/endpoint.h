@@ -116,6 +116,14 @@ extern bool endpoint_matches (const struct endpoint *e,
                               const struct connection_options *options,
                               char **why);
 
+/* Whether a server that was away is the same as before; otherwise *why, which
+ * the caller frees, NULL: no memory.
+ */
+extern bool endpoint_is_same (const struct endpoint *e,
+                              const struct connection *c,
+                              const struct connection_options *options,
+                              char **why);
+
 /* Use it, too; it becomes the endpoint's. */
 extern void endpoint_add (struct endpoint *e, struct connection *c);
 

@@ -15,6 +15,7 @@
 #include "run/migration.h"
 #include "run/heartbeat.h"
 #include "run/pass.h"
+#include "run/recover.h"
 #include "run/cut-over.h"
 #include "run/converge.h"
 #include "disks/gates.h"
@@ -415,7 +416,8 @@ converge_beat (struct migration *m)
   struct policy_snapshot s;
   struct policy_decision d;
 
-  if (!m->rounds.on || m->disks.failure.stop != STOP_NO)
+  if (!m->rounds.on || m->disks.failure.stop != STOP_NO ||
+      m->phase == PHASE_RECONNECT)
     return;
   s = converge_measured (m);
   d = policy_beat (&m->policy, &s);
@@ -476,17 +478,23 @@ carry_out (struct migration *m, const struct policy_decision *d,
   return result == -1 ? EXIT_FAILED : -1;
 }
 
-int
-converge (struct migration *m)
+/* Up to where there is something to decide. */
+static int
+copy_first (struct migration *m)
+{
+  rounds_go (m);
+  if (!rounds_wait_first (m))
+    return -1;
+  m->bulk_end_us = loop_now_us ();
+  return dirty_round (m);
+}
+
+/* Until it is cut over, or stops. */
+static int
+decide (struct migration *m)
 {
   int status = -1;
 
-  rounds_go (m);
-  if (!rounds_wait_first (m))
-    return EXIT_FAILED;
-  m->bulk_end_us = loop_now_us ();
-  if (dirty_round (m) == -1)
-    return EXIT_FAILED;
   while (status == -1 && m->disks.failure.stop == STOP_NO) {
     const struct policy_snapshot s = converge_measured (m);
     const struct policy_decision d = policy_step (&m->policy, &s);
@@ -497,4 +505,25 @@ converge (struct migration *m)
     status = carry_out (m, &d, &s);
   }
   return status == -1 ? EXIT_FAILED : status;
+}
+
+/* After a loss all goes on from where it was. */
+static int
+go_on (struct migration *m)
+{
+  if (m->bulk_end_us != 0)
+    return dirty_round (m) == -1 ? EXIT_FAILED : decide (m);
+  migrate_enter (m, PHASE_BULK);
+  return copy_first (m) == -1 ? EXIT_FAILED : decide (m);
+}
+
+int
+converge (struct migration *m)
+{
+  int status = copy_first (m) == -1 ? EXIT_FAILED : decide (m);
+
+  while (status == EXIT_FAILED && recover_may (m))
+    if (recover (m) == 0)
+      status = go_on (m);
+  return status;
 }

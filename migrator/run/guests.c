@@ -195,3 +195,13 @@ guests_apply (struct migration *m, const struct policy_decision *d)
       ask_throttle (m, &m->disks.v[i], d->measures.throttle);
     }
 }
+
+void
+guests_let_go (struct migration *m)
+{
+  size_t i;
+
+  for (i = 0; i < m->disks.n; ++i)
+    if (disk_is_connected (&m->disks.v[i]) && m->disks.v[i].begun)
+      ask_throttle (m, &m->disks.v[i], 0);
+}

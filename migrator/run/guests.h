@@ -25,6 +25,11 @@ extern bool guests_can_be_mirrored (const struct migration *m);
 /* Whether a filter has said that it cannot be. */
 extern bool guests_are_refused (const struct migration *m);
 
+/* Nobody is slowed down while nothing is decided; the next guests_apply does it
+ * anew.
+ */
+extern void guests_let_go (struct migration *m);
+
 /* Bring about what was decided, and tell what of it is new. */
 extern void guests_apply (struct migration *m, const struct policy_decision *d);
 

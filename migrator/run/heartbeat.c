@@ -107,8 +107,7 @@ take_wishes (struct migration *m, json_t *wishes)
   wish_converge (m, json_string_value (json_object_get (wishes, "converge")));
   wish_finish (m, json_string_value (json_object_get (wishes, "finish")));
   if (json_is_true (json_object_get (wishes, "cancel")) &&
-      m->disks.failure.stop == STOP_NO) {
-    m->disks.failure.stop = STOP_CANCELLED;
+      failure_cancel (&m->disks.failure)) {
     m->forget = true;
     say_info ("cancelled by request");
   }

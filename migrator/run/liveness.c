@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "cleanup.h"
 #include "run/liveness.h"
 #include "run/migration.h"
 #include "nbd/probe.h"
@@ -97,6 +100,17 @@ liveness_run (struct migration *m, int64_t now_us)
   }
 }
 
+static void
+note_loss (struct disk *d, const char *why)
+{
+  CLEANUP_FREE char *what = NULL;
+
+  if (asprintf (&what, "keeping %s in sync: a connection to %s broke: %s",
+                d->pair->source, d->pair->destination, why) == -1)
+    what = NULL;
+  reconnect_note_loss (d, what ? what : why);
+}
+
 /* While nothing is copied no request tells that a server has gone.  Connections
  * to a destination that held nothing are made anew (renew.h).
  */
@@ -106,7 +120,7 @@ liveness_check (struct migration *m)
   size_t i;
 
   for (i = 0; i < m->disks.n; ++i) {
-    const struct disk *d = &m->disks.v[i];
+    struct disk *d = &m->disks.v[i];
     const char *why = endpoint_broken (d->source);
 
     if (why != NULL)
@@ -115,9 +129,7 @@ liveness_check (struct migration *m)
                     d->pair->source, why);
     why = endpoint_lost (d->destination);
     if (why != NULL)
-      failure_note (&m->disks.failure,
-                    "keeping %s in sync: a connection to %s broke: %s",
-                    d->pair->source, d->pair->destination, why);
+      note_loss (d, why);
   }
 }
 

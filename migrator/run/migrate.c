@@ -29,6 +29,7 @@
 #include "run/measure.h"
 #include "run/migrate.h"
 #include "run/pass.h"
+#include "run/recover.h"
 #include "run/snapshot.h"
 #include "run/converge.h"
 #include "trust/canary.h"
@@ -61,9 +62,9 @@ phase_name (enum phase phase)
   static const char *const names[] = {
     [PHASE_CONNECT] = "connect",  [PHASE_BULK] = "bulk",
     [PHASE_DIRTY] = "dirty",      [PHASE_VERIFY] = "verify",
-    [PHASE_LATE] = "late-writes", [PHASE_READY] = "ready",
-    [PHASE_FINAL] = "final",      [PHASE_DIGEST] = "digest",
-    [PHASE_DONE] = "done",
+    [PHASE_LATE] = "late-writes", [PHASE_RECONNECT] = "reconnect",
+    [PHASE_READY] = "ready",      [PHASE_FINAL] = "final",
+    [PHASE_DIGEST] = "digest",    [PHASE_DONE] = "done",
   };
 
   return names[phase];
@@ -94,8 +95,7 @@ got_signal (struct watch *w, short revents)
     return;
   if (m->disks.failure.stop == STOP_CANCELLED)
     return; /* it is ending already */
-  if (m->disks.failure.stop == STOP_NO)
-    m->disks.failure.stop = STOP_CANCELLED;
+  failure_cancel (&m->disks.failure);
   say_info ("interrupted by %s: letting requests in flight end, for some "
             "seconds at most",
             signals_name ((int)info.ssi_signo));
@@ -556,7 +556,8 @@ run (struct migration *m)
   if (status != EXIT_DONE && status != EXIT_UNKNOWN)
     drained = pass_drain (m);
   /* What was copied need not be copied again. */
-  if (status == EXIT_CANCELLED && drained && !m->forget)
+  if (status == EXIT_CANCELLED && drained && !m->forget &&
+      !recover_is_waiting (m))
     pass_flush (m);
   if (status == EXIT_DONE) {
     m->complete = true;
@@ -741,7 +742,7 @@ migrate (const struct options *options)
   say_quiet (options->quiet);
   events_enable (options->json);
   progress_init (options->bar, options->progress_fd);
-  disks_init (&m.disks, options, event_policy);
+  disks_init (&m.disks, options, event_policy, &recover_observer);
   no_memory_last_words (last_words, &m);
   m.disks.before_round = before_round;
   m.disks.after_round = after_round;

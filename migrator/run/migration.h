@@ -9,6 +9,7 @@
  *   liveness.c             whether the destinations answer
  *   approach.c             the last rounds before the pause
  *   cut-over.c, outcome.c  hold, final pass, commit, and what became of it
+ *   recover.c              what is done when a destination is lost
  *   heartbeat.c            what is told to the proxies, and wished there
  *   measure.c              how fast it goes
  *   background.c           how fast it may go, for the guest's sake
@@ -33,8 +34,9 @@ enum phase {
   PHASE_BULK,
   PHASE_DIRTY,
   PHASE_VERIFY,
-  PHASE_LATE,  /* what an earlier run has sent is waited for, and read back */
-  PHASE_READY, /* --wait: converged, kept in sync */
+  PHASE_LATE, /* what an earlier run has sent is waited for, and read back */
+  PHASE_RECONNECT, /* a destination was lost, and is waited for */
+  PHASE_READY,     /* --wait: converged, kept in sync */
   PHASE_FINAL,
   PHASE_DIGEST, /* --digest: cut over, and our sessions have ended */
   PHASE_DONE,
@@ -60,6 +62,7 @@ struct migration {
   struct policy policy;
   struct policy_measures measures; /* that were decided last */
   bool sampled;          /* evidence_copied, for the cut-over to come */
+  unsigned losses;       /* of destinations, by now */
   bool missed;           /* the pause was tried just now, in vain */
   uint64_t flush_us;     /* the latest flush of all destinations */
   bool long_flush_said;  /* since it was ready last */

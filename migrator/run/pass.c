@@ -69,9 +69,9 @@ pass_is_running (const struct migration *m)
   return false;
 }
 
-/* A pass ends early: what was asked for must not be answered in the next. */
-static void
-stop_taking (struct migration *m)
+/* What was asked for in this pass must not be answered in the next. */
+void
+pass_stop_taking (struct migration *m)
 {
   size_t i;
 
@@ -87,7 +87,7 @@ pass_break_off (struct migration *m)
 {
   size_t i;
 
-  stop_taking (m);
+  pass_stop_taking (m);
   for (i = 0; i < m->disks.n; ++i)
     copier_drop_queue (m->disks.v[i].copier);
 }
@@ -131,7 +131,7 @@ pass_watch_guest (struct migration *m)
     .max_pause_ms = m->disks.max_pause_ms,
   };
 
-  if (m->phase == PHASE_FINAL ||
+  if (m->phase == PHASE_FINAL || m->phase == PHASE_RECONNECT ||
       !policy_is_outrun (&m->policy, &now, loop_now_us ()))
     return;
   event_policy ("warn", "the guest writes too fast for the copy");
@@ -172,7 +172,7 @@ pass_run (struct migration *m, enum pass_kind kind, int64_t deadline_us)
     drive (&m->disks, ROUND_MS);
     pass_watch_guest (m);
     if (deadline_us != 0 && loop_now_us () >= deadline_us) {
-      stop_taking (m);
+      pass_stop_taking (m);
       return false;
     }
   }
@@ -256,6 +256,8 @@ pass_flush (struct migration *m)
     return -1;
   }
   m->flush_us = (uint64_t)(loop_now_us () - begin);
+  for (i = 0; ok && i < m->disks.n; ++i)
+    reconnect_note_flush (&m->disks.v[i]);
   if (!ok)
     failure_note (&m->disks.failure,
                   "flushing the destinations failed; the first error was lost "

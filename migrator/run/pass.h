@@ -24,6 +24,9 @@ extern void pass_watch_guest (struct migration *m);
 extern bool pass_run (struct migration *m, enum pass_kind kind,
                       int64_t deadline_us);
 
+/* Take no more, and wait for the answers to what was asked for. */
+extern void pass_stop_taking (struct migration *m);
+
 /* Before the end: give back what was not copied, wait (bounded) until nothing
  * is in flight any more and all is reported.  False if it took too long.
  */

@@ -98,6 +98,16 @@ rounds_go (struct migration *m)
   begin (m, loop_now_us ());
 }
 
+void
+rounds_break_off (struct migration *m, bool from_start)
+{
+  struct rounds *r = &m->rounds;
+
+  r->on = r->under_way = r->due = false;
+  if (from_start)
+    r->ended = 0;
+}
+
 /* The rest of a round goes back where it would take long, to be copied in the
  * pause or later.
  */

@@ -31,6 +31,9 @@ extern void rounds_go (struct migration *m);
  */
 extern bool rounds_stop (struct migration *m);
 
+/* Off at once, whatever is in flight; 'from_start': the next is the first. */
+extern void rounds_break_off (struct migration *m, bool from_start);
+
 /* Called in each round of the loop. */
 extern void rounds_run (struct migration *m, int64_t now_us);
 

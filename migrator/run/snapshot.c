@@ -70,6 +70,41 @@ note_late (struct snapshot *s, const struct migration *m)
   }
 }
 
+/* ---- a destination that is away ---------------------------------------- */
+
+struct loss
+snapshot_loss (const struct disk *d)
+{
+  const struct reconnect *r = &d->reconnect;
+
+  return (struct loss){
+    .source = d->pair->source,
+    .destination = d->pair->destination,
+    .why = r->why,
+    .attempt_why = r->attempt_why,
+    .again_bytes = r->again_bytes,
+    .away_ms = (uint64_t)reconnect_away_us (d, loop_now_us ()) / 1000,
+    .limit_ms = d->settings->options->reconnect_ms,
+    .attempts = r->backoff.attempts,
+  };
+}
+
+static void
+note_away (struct snapshot *s, const struct migration *m)
+{
+  size_t i;
+
+  for (i = 0; i < m->disks.n; ++i) {
+    const struct disk *d = &m->disks.v[i];
+
+    if (!reconnect_is_away (d))
+      continue;
+    if (s->nr_away++ == 0 ||
+        reconnect_away_us (d, loop_now_us ()) / 1000 > (int64_t)s->away.away_ms)
+      s->away = snapshot_loss (d);
+  }
+}
+
 /* ---- how far it is ----------------------------------------------------- */
 
 /* What the present pass has still to do, should it be more than expected. */
@@ -263,6 +298,7 @@ snapshot_of (struct migration *m)
 
   s.percent = over ? 100 : s.pass_percent;
   note_late (&s, m);
+  note_away (&s, m);
   note_shared_memory (&s, m);
   note_limits (&s, m);
   note_guests (&s, m);
@@ -292,6 +328,7 @@ add_disk (struct account *a, const struct disk *d)
   };
   a->disks[a->nr_disks - 1].shared_memory =
     disk_is_shared (d, &a->disks[a->nr_disks - 1].not_shared_memory);
+  a->reconnects += d->reconnect.times;
   a->resumed |= d->resumed;
   a->disk_bytes += d->disk_bytes;
   a->marked_bytes += d->marked_bytes;
@@ -315,6 +352,7 @@ account_of (const struct migration *m)
     .disks = calloc (m->disks.n + 1, sizeof *a.disks),
     .sample_seed = m->disks.sample_seed,
     .passes = m->passes,
+    .losses = m->losses,
     .pause_ms = m->pause.ms,
     .duration_ms = (uint64_t)(loop_now_us () - m->started_us) / 1000,
     .finish = finish_name (m->disks.finish),

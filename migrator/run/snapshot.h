@@ -6,9 +6,13 @@
 
 #include "show/snapshot.h"
 
+struct disk;
 struct migration;
 
 extern struct snapshot snapshot_of (struct migration *m);
+
+/* Of a disk whose destination was lost, also once it is back. */
+extern struct loss snapshot_loss (const struct disk *d);
 
 /* Released with account_free. */
 extern struct account account_of (const struct migration *m);

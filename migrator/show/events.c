@@ -177,6 +177,27 @@ event_decision (const char *decision, const char *reason,
   json_decref (ms);
 }
 
+void
+event_lost (const struct loss *l)
+{
+  if (enabled)
+    emit (OUTPUT_LINE, "lost",
+          json_pack ("{s:s, s:s, s:s?, s:I, s:I}", "source", l->source,
+                     "destination", l->destination, "reason", l->why,
+                     "dirty_again_bytes", (json_int_t)l->again_bytes,
+                     "reconnect_ms", (json_int_t)l->limit_ms));
+}
+
+void
+event_reconnected (const struct loss *l)
+{
+  if (enabled)
+    emit (OUTPUT_LINE, "reconnected",
+          json_pack ("{s:s, s:s, s:I, s:i}", "source", l->source, "destination",
+                     l->destination, "away_ms", (json_int_t)l->away_ms,
+                     "attempts", (int)l->attempts));
+}
+
 static json_t *
 steps_json (const struct pause *p)
 {
@@ -207,7 +228,7 @@ summary (const struct account *a)
 {
   return json_pack (
     "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:f, s:I, s:s, s:b, "
-    "s:I}",
+    "s:I, s:i, s:i}",
     "disks", disks_json (a), "disk_bytes", (json_int_t)a->disk_bytes,
     "copied_bytes", (json_int_t)a->copied_bytes, "zeroed_bytes",
     (json_int_t)a->zeroed_bytes, "skipped_bytes", (json_int_t)a->skipped_bytes,
@@ -216,7 +237,8 @@ summary (const struct account *a)
     "marked_bytes", (json_int_t)a->marked_bytes, "passes", (int)a->passes,
     "pause_ms", a->pause_ms, "duration_ms", (json_int_t)a->duration_ms,
     "finish", a->finish, "resumed", a->resumed, "dropped_events",
-    (json_int_t)output_dropped (STDOUT_FILENO));
+    (json_int_t)output_dropped (STDOUT_FILENO), "losses", (int)a->losses,
+    "reconnects", (int)a->reconnects);
 }
 
 void

@@ -51,6 +51,10 @@ struct pause {
   bool committed;
 };
 
+/* A destination was lost; or it is back, and counts again. */
+extern void event_lost (const struct loss *l);
+extern void event_reconnected (const struct loss *l);
+
 extern void event_pause (const struct pause *p);
 extern void event_completed (const struct account *a);
 extern void event_failed (const struct account *a, int status, const char *why);

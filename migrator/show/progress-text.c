@@ -117,7 +117,8 @@ left_bytes (const json_t *p)
 static bool
 waits (const json_t *p)
 {
-  return is_phase (p, "ready") || is_phase (p, "late-writes");
+  return is_phase (p, "ready") || is_phase (p, "late-writes") ||
+         is_phase (p, "reconnect");
 }
 
 static void
@@ -140,6 +141,19 @@ fill_fields (struct line *l, const json_t *p)
   set_field (l, FIELD_ETA, "ETA %s", brief_ms (a, p, "eta_ms", true));
 }
 
+/* A destination that was lost. */
+static bool
+note_away (struct line *l, const json_t *p)
+{
+  const json_t *o = json_object_get (p, "reconnecting");
+
+  if (!json_is_object (o))
+    return false;
+  snprintf (l->note, sizeof l->note, " destination lost for %" PRIu64 " s",
+            number (o, "away_ms") / 1000);
+  return true;
+}
+
 /* A server that does not answer: nothing else explains why all stands still,
  * and what was measured before says nothing of now.
  */
@@ -149,12 +163,15 @@ note_silence (struct line *l, const json_t *p)
   static const enum field_kind stale[] = { FIELD_SPEED, FIELD_DIRTY,
                                            FIELD_PAUSE, FIELD_ETA };
   const char *side = json_string_value (json_object_get (p, "silent"));
+  const bool away = note_away (l, p);
   size_t i;
 
-  if (side == NULL)
+  if (side == NULL && !away)
     return;
   for (i = 0; i < sizeof stale / sizeof stale[0]; ++i)
     l->fields[stale[i]][0] = '\0';
+  if (away)
+    return;
   snprintf (l->note, sizeof l->note, " no answer %s %.16s for %" PRIu64 " s",
             strcmp (side, "relay") == 0 ? "to the" : "from the",
             strcmp (side, "relay") == 0 ? "proxy" : side,

@@ -59,6 +59,24 @@ add_late (json_t *progress, const struct snapshot *s)
 }
 
 static json_t *
+add_away (json_t *progress, const struct snapshot *s)
+{
+  const struct loss *l = &s->away;
+  json_t *o =
+    s->nr_away == 0
+      ? json_null ()
+      : json_pack ("{s:s, s:i, s:I, s:I, s:i, s:s?, s:s?, s:I}", "destination",
+                   l->destination, "destinations", (int)s->nr_away, "away_ms",
+                   (json_int_t)l->away_ms, "reconnect_ms",
+                   (json_int_t)l->limit_ms, "attempts", (int)l->attempts,
+                   "reason", l->why, "attempt_reason", l->attempt_why,
+                   "dirty_again_bytes", (json_int_t)l->again_bytes);
+
+  json_object_set_new (progress, "reconnecting", o);
+  return progress;
+}
+
+static json_t *
 add_shared_memory (json_t *progress, const struct snapshot *s)
 {
   json_object_set_new (progress, "shared_memory",
@@ -90,8 +108,8 @@ add_guests (json_t *progress, const struct snapshot *s)
   return progress;
 }
 
-json_t *
-progress_json (const struct snapshot *s)
+static json_t *
+progress_without_losses (const struct snapshot *s)
 {
   return add_guests (
     add_limits (
@@ -117,6 +135,12 @@ progress_json (const struct snapshot *s)
         s),
       s),
     s);
+}
+
+json_t *
+progress_json (const struct snapshot *s)
+{
+  return add_away (progress_without_losses (s), s);
 }
 
 /* ---- shown ------------------------------------------------------------- */

@@ -23,6 +23,16 @@ struct snapshot_limits {
   uint64_t request_bytes;
 };
 
+/* A destination that was lost. */
+struct loss {
+  const char *source, *destination; /* URIs */
+  const char *why;                  /* or NULL */
+  const char *attempt_why; /* what became of the latest attempt, or NULL */
+  uint64_t again_bytes;    /* that were not flushed, and are dirty again */
+  uint64_t away_ms, limit_ms;
+  unsigned attempts;
+};
+
 struct snapshot {
   const char *phase;
   bool shown;            /* there is something to show on a terminal */
@@ -60,6 +70,12 @@ struct snapshot {
    * long to wait for it at least.
    */
   uint64_t late_bytes, late_connections, late_ms;
+
+  /* Destinations that were lost and are not back: how many, and the one that
+   * has been away the longest.
+   */
+  unsigned nr_away;
+  struct loss away;
 };
 
 /* What is told of a migration as a whole, at its start and its end. */
@@ -85,6 +101,7 @@ struct account {
   uint64_t compared_bytes, sampled_bytes, marked_bytes;
   uint64_t sample_seed;
   unsigned passes;
+  unsigned losses, reconnects;
   double pause_ms;
   uint64_t duration_ms;
   const char *finish;

@@ -4,6 +4,7 @@
  *   before anything is left out     --destination-is-zero is somebody's word
  *   before a run goes on            what an earlier one copied may be gone
  *   before the commit               it may not hold what it was given
+ *   when it was lost and is back    it may be another disk, or an older one
  *
  * Each is a sample: random places, more of them where it tells most.  A promise
  * is broken as a rule in large parts (another image, an empty one, a disk of
@@ -23,7 +24,8 @@
 #define ZERO_ANYWHERE 64 /* places of a disk, wherever they are */
 #define ZERO_DATA 192    /* where the destination says that there is data */
 #define EARLIER_ANYWHERE 64
-#define EARLIER_DATA 192   /* where the source says so */
+#define EARLIER_DATA 192 /* where the source says so */
+#define BACK_ANYWHERE 96
 #define COPIED_ANYWHERE 32 /* and DISK_KEPT of what was copied as data */
 
 _Static_assert(DISK_KEPT_BYTES == SAMPLE_BYTES, "what was kept is one sample");
@@ -238,4 +240,44 @@ evidence_copied (struct disks *disks)
     return -1;
   note_found (&s);
   return wrong_disk == NULL ? 0 : fail_copied (disks, wrong_disk, &wrong);
+}
+
+/* ---- a destination that was lost --------------------------------------- */
+
+static int
+fail_back (struct disk *d, const struct extents *wrong)
+{
+  d->distrusted = true;
+  failure_note (
+    &d->disks->failure,
+    "the destination %s has come back, and does not hold what was flushed "
+    "there: the chunk at offset %" PRIu64 " (%" PRIu64 " bytes) is not as at "
+    "the source %s, where nobody has written since; nothing was written there "
+    "since it is back.  Is it another disk, an empty one, or does its server "
+    "not keep what it was asked to flush?  The next run copies everything",
+    d->pair->destination, wrong->v[0].offset, wrong->v[0].length,
+    d->pair->source);
+  return -1;
+}
+
+int
+evidence_back (struct disk *d)
+{
+  CLEANUP_SAMPLE struct sample s = { .disks = d->disks, .lease = SAMPLE_CLEAN };
+  CLEANUP_EXTENTS struct extents wrong = EXTENTS_EMPTY;
+  struct disk *wrong_disk = NULL;
+  unsigned i;
+  int result;
+
+  if (d->disk_bytes == 0)
+    return 0;
+  for (i = 0; i < d->nr_kept; ++i)
+    sample_add (&s, d, d->kept[i].offset, true);
+  add_anywhere (&s, d, BACK_ANYWHERE);
+  result = sample_read (&s);
+  if (sample_give_back (&s, result == 0 ? sample_differs : NULL, &wrong_disk,
+                        &wrong) == -1 ||
+      result == -1)
+    return -1;
+  return wrong_disk == NULL ? 0 : fail_back (d, &wrong);
 }

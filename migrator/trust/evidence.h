@@ -16,4 +16,11 @@ extern int evidence_before (struct disks *disks);
  */
 extern int evidence_copied (struct disks *disks);
 
+/* A destination that was lost and is back, before anything is written there: it
+ * holds what was flushed.  (An empty disk, another one, an older state of it
+ * does not.)  -1 after failure_note.
+ */
+struct disk;
+extern int evidence_back (struct disk *d);
+
 #endif /* NBDMIGRATE_EVIDENCE_H */

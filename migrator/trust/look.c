@@ -2,10 +2,12 @@
 
 #include <limits.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/no-memory.h"
+#include "cleanup.h"
 #include "disks/drive.h"
 #include "trust/look.h"
 
@@ -75,18 +77,25 @@ looks_free (struct looks *p)
 {
   size_t i;
 
-  for (i = 0; i < p->n; ++i)
+  for (i = 0; i < p->n; ++i) {
     free (p->v[i].buf);
+    free (p->v[i].lost_why);
+  }
   free (p->v);
   *p = LOOKS_EMPTY;
 }
 
 /* ---- running ----------------------------------------------------------- */
 
+/* A connection that is lost may be gone before the others have ended. */
 static void
 ended (struct io *io)
 {
-  ((struct look *)io)->state = LOOK_ENDED;
+  struct look *b = (struct look *)io;
+
+  b->state = LOOK_ENDED;
+  if (io->lost && io->connection->why != NULL)
+    b->lost_why = strdup (io->connection->why);
 }
 
 static unsigned
@@ -167,6 +176,29 @@ start_what_can (const struct disks *disks, struct looks *p)
   return all_ended;
 }
 
+/* The disk that has it for its destination, or NULL. */
+static struct disk *
+destination_of (struct disks *disks, const struct endpoint *where)
+{
+  size_t i;
+
+  for (i = 0; i < disks->n; ++i)
+    if (where == disks->v[i].destination || where == disks->v[i].reader)
+      return &disks->v[i];
+  return NULL;
+}
+
+static void
+note_failed (struct disks *disks, const struct look *b, const char *text)
+{
+  struct disk *d = b->io.lost ? destination_of (disks, b->where) : NULL;
+
+  if (d != NULL)
+    reconnect_note_loss (d, text);
+  else
+    failure_note (&disks->failure, "%s", text);
+}
+
 static int
 judge (struct disks *disks, const struct look *b)
 {
@@ -175,15 +207,16 @@ judge (struct disks *disks, const struct look *b)
     "flushing", "writing to", "writing zeroes to"
   };
   const struct io *io = &b->io;
+  CLEANUP_FREE char *text = NULL;
 
   if (io->error == 0)
     return disks->failure.stop != STOP_NO && b->state == LOOK_LEFT_OUT ? -1 : 0;
-  failure_note (&disks->failure,
-                "%s %s at offset %" PRIu64 " (%u bytes): %s: %s",
+  if (asprintf (&text, "%s %s at offset %" PRIu64 " (%u bytes): %s: %s",
                 words[b->kind], b->where->uri, b->offset, b->bytes,
                 io->lost ? "the connection broke" : "the server answered",
-                io->lost && io->connection->why ? io->connection->why
-                                                : strerror (io->error));
+                b->lost_why ? b->lost_why : strerror (io->error)) == -1)
+    text = NULL;
+  note_failed (disks, b, text ? text : "no memory");
   return -1;
 }
 

@@ -36,6 +36,7 @@ struct look {
   char *buf; /* of a read: whole blocks */
   uint64_t buf_offset;
   uint32_t buf_bytes;
+  char *lost_why; /* owned */
   enum { LOOK_WAITS, LOOK_STARTED, LOOK_ENDED, LOOK_LEFT_OUT } state;
 };
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,6 +8,7 @@
 #include "base/no-memory.h"
 #include "trust/digest.h"
 #include "disks/drive.h"
+#include "nbd/probe.h"
 #include "trust/look.h"
 #include "protocol.h"
 #include "trust/sample.h"
@@ -225,6 +227,45 @@ ask_proxy (struct disk *d, const char *command, json_t *arguments)
   return -1;
 }
 
+/* What ends a connection of the proxy's may end ours a little later. */
+#define NOTICE_US (INT64_C (3) * 1000000)
+
+/* The proxy has found that the destination is lost, or one of its own
+ * connections only.
+ */
+static bool
+are_ours_lost (struct disk *d)
+{
+  const int64_t since_us = loop_now_us ();
+
+  while (endpoint_broken (d->destination) == NULL &&
+         !probe_answered (d->destination, since_us) &&
+         d->disks->failure.stop == STOP_NO &&
+         loop_now_us () - since_us < NOTICE_US) {
+    probe_idle (d->destination, since_us);
+    drive (d->disks, 100);
+  }
+  return endpoint_broken (d->destination) != NULL || reconnect_is_away (d);
+}
+
+/* -1 after failure_note. */
+static int
+ask_read_back (struct disk *d, json_t *arguments)
+{
+  CLEANUP_FREE char *text = NULL;
+
+  if (drive_ask (d, "read-back", arguments) == 0)
+    return 0;
+  if (asprintf (&text, "looking at the destination %s: read-back: %s",
+                d->pair->destination, d->answer.desc) == -1)
+    text = NULL;
+  if (drive_refused_with (d, "BadDestination") && are_ours_lost (d))
+    reconnect_note_loss (d, text ? text : "no memory");
+  else
+    failure_note (&d->disks->failure, "%s", text ? text : "no memory");
+  return -1;
+}
+
 /* The spots get digests in place of data. */
 static int
 read_round (const struct round *r)
@@ -235,9 +276,8 @@ read_round (const struct round *r)
 
   if (json_array_size (ranges) == 0)
     return 0;
-  if (ask_proxy (r->d, "read-back",
-                 json_pack ("{s:O, s:i}", "extents", ranges, "connection",
-                            (int)r->connection)) == -1)
+  if (ask_read_back (r->d, json_pack ("{s:O, s:i}", "extents", ranges,
+                                      "connection", (int)r->connection)) == -1)
     return -1;
   digests = json_object_get (r->d->answer.value, "sha256");
   for (i = r->first; i < r->end; ++i)
@@ -257,9 +297,9 @@ count_connections (struct disk *d, const struct spot *p, unsigned *connections)
 {
   uint64_t n = 0;
 
-  if (ask_proxy (d, "read-back",
-                 json_pack ("{s:[[I, I]]}", "extents", (json_int_t)p->offset,
-                            (json_int_t)p->bytes)) == -1)
+  if (ask_read_back (d, json_pack ("{s:[[I, I]]}", "extents",
+                                   (json_int_t)p->offset,
+                                   (json_int_t)p->bytes)) == -1)
     return -1;
   protocol_get_u64 (d->answer.value, "connections", &n);
   *connections = (unsigned)n;

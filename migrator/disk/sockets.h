@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The filter gets the sockets to the destination (R7), after connections were
+ * made anew: it raises the epoch then (R6a), looks at a new ledger (R17), and
+ * forgets the sockets that it had.
+ */
+
+#ifndef NBDMIGRATE_SOCKETS_H
+#define NBDMIGRATE_SOCKETS_H
+
+#include <stdbool.h>
+
+#include "proxy/control.h"
+
+struct connection;
+struct disk;
+struct ledger;
+
+/* Send "lost" with those in use and these n more; *ledger is the new one, the
+ * caller's.  False: one was closed meanwhile, and nothing was sent; in the next
+ * round it is known what was lost with it.
+ */
+extern bool sockets_tell (struct disk *d, struct connection *const more[],
+                          unsigned n, struct ledger **ledger,
+                          control_callback *told);
+
+/* The filter knows; all of those are in use by now.  Steals *ledger. */
+extern void sockets_told (struct disk *d, struct ledger **ledger);
+
+#endif /* NBDMIGRATE_SOCKETS_H */

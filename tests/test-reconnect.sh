@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# The destination is killed (-9) and started again while a disk is copied, in
+# each pass: the migration waits for it and goes on, with all that was not
+# flushed copied again (R6a), and the guest notices nothing.  The destination has
+# lost what was not flushed.
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+# shellcheck source=tests/reconnect.sh
+source "$SRCDIR/tests/reconnect.sh"
+requires nbdkit jq
+
+size=24M
+
+start_lossy ()
+{
+  start_nbdkit destination "$BUILD/tests/nbdkit-lossy-plugin.so" \
+    file="$tmp/lossy"
+}
+
+copies ()
+{
+  has_status "$(uri proxy)" ".unflushed_bytes > 0"
+}
+
+start_proxy proxy memory $size
+fill "$(uri proxy)" 70
+truncate -s $size "$tmp/lossy"
+start_guest guest "$(uri proxy)" --initial "$pattern" --rate 1M
+
+echo "-- in the bulk pass"
+start_lossy
+start_migrate --wait --finish=detach --rate=8M "$(uri proxy)" \
+  "$(uri destination)"
+wait_for copies
+lose destination
+must_have_status "$(uri proxy)" '.unflushed_bytes == 0'
+wait_for has_status "$(uri proxy)" '.progress.phase == "reconnect" and
+  .progress.reconnecting.destinations == 1'
+"$nbdmigrate" status "$(uri proxy)" > "$tmp/status"
+grep -q "attempts to reconnect" "$tmp/status"
+[ "$(event 'map(select(.event == "lost")) | .[0].dirty_again_bytes > 0')" = true ]
+guest_goes_on guest
+"$nbdmigrate" set "$(uri proxy)" rate=200M
+start_lossy
+wait_for has_events reconnected 1
+
+echo "-- in sync"
+wait_for is_ready
+lose destination
+guest_goes_on guest
+start_lossy
+wait_for has_events reconnected 2
+wait_for is_ready
+
+echo "-- the end is reached"
+"$nbdmigrate" finish "$(uri proxy)"
+wait_bg migrator || fail "the migrator ended with exit status $?"
+[ "$(completed losses)" = 2 ]
+[ "$(completed reconnects)" = 2 ]
+guest_goes_on guest
+stop_guest guest
+verify_cut guest "$(uri destination)"
+grep 'was lost\|is back' "$tmp/migrator.log"
