@@ -243,6 +243,14 @@ await_answers (struct migration *m)
     }
 }
 
+/* The destination is read once more, over these connections. */
+static bool
+will_digest (const struct migration *m)
+{
+  return m->complete && m->disks.options->digest &&
+         m->disks.finish == FINISH_DETACH;
+}
+
 /* The proxy shuts what it holds of these connections when its session ends,
  * which would cut off a goodbye that comes later.
  */
@@ -299,7 +307,8 @@ end_sessions (struct migration *m)
   await_answers (m);
   deadline_us = loop_now_us () + END_US;
   for (i = 0; i < m->disks.n; ++i) {
-    say_goodbye (&m->disks.v[i]);
+    if (!will_digest (m))
+      say_goodbye (&m->disks.v[i]);
     ask_to_end (&m->disks.v[i]);
   }
   for (i = 0; i < m->disks.n; ++i)
