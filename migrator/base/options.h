@@ -64,7 +64,7 @@ struct options {
   const char *control; /* instead of the announced one, or NULL */
   bool bar;            /* redraw a progress line on stderr */
   int progress_fd;     /* N/100 lines, -1: none */
-  bool require_tls; /* no link that carries the disk is in plain text */
+  bool require_tls;    /* no link that carries the disk is in plain text */
   bool quiet;
   bool json;
 };
