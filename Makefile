@@ -48,9 +48,15 @@ all: $(B)/nbdmigrate $(B)/nbdkit-migrate-filter.so man
 src_lib      := $(wildcard lib/*.c)
 src_filter   := $(wildcard nbdkit-plugin/*/*.c)
 src_migrator := $(wildcard migrator/*/*.c)
-obj_lib      := $(src_lib:%.c=$(B)/obj/%.o)
-obj_filter   := $(src_filter:%.c=$(B)/obj/%.o)
-obj_migrator := $(src_migrator:%.c=$(B)/obj/%.o)
+
+# With PLAIN=DIR, a build without it, a planted bug takes from there what it does
+# not touch.
+PLAIN ?= $(B)
+touched := $(if $(BUG),$(shell grep -rlw PLANT_BUG_$(BUG) lib nbdkit-plugin migrator))
+objects = $(foreach s,$(1),$(if $(filter $(s),$(touched)),$(B),$(PLAIN))/obj/$(s:.c=.o))
+obj_lib      := $(call objects,$(src_lib))
+obj_filter   := $(call objects,$(src_filter))
+obj_migrator := $(call objects,$(src_migrator))
 
 pkg_cflags = $(shell pkg-config --cflags $(1))
 pkg_libs   = $(shell pkg-config --libs $(1))

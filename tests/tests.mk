@@ -45,7 +45,7 @@ bin_preload := $(src_preload:tests/preload/%.c=$(B)/tests/%-preload.so)
 obj_units   := $(src_units:%.c=$(B)/obj/%.o)
 obj_tools   := $(src_tools:%.c=$(B)/obj/%.o)
 obj_plugins := $(src_plugins:%.c=$(B)/obj/%.o)
-obj_exhaustive := $(src_exhaustive:%.c=$(B)/obj/%.o)
+obj_exhaustive := $(call objects,$(src_exhaustive))
 
 $(obj_units) $(obj_tools): PKG_CFLAGS = $(call pkg_cflags,$(PKGS_TESTS)) \
   -Inbdkit-plugin -Imigrator
@@ -91,9 +91,8 @@ $(bin_preload): $(B)/tests/%-preload.so: $(B)/obj/tests/preload/%.o
 	  $(PRELOAD_LIBS)
 
 # The tracker and nothing else, on a clock of its own.
-obj_tracker := $(filter $(B)/obj/nbdkit-plugin/tracker/%,$(obj_filter)) \
-               $(B)/obj/nbdkit-plugin/base/lane.o \
-               $(B)/obj/lib/bitmap.o $(B)/obj/lib/extents.o
+obj_tracker := $(call objects,$(filter nbdkit-plugin/tracker/%,$(src_filter)) \
+                 nbdkit-plugin/base/lane.c lib/bitmap.c lib/extents.c)
 $(B)/tests/exhaustive: $(obj_exhaustive) $(obj_tracker)
 	@mkdir -p $(@D)
 	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ \
@@ -123,16 +122,15 @@ planted-bugs: $(PLANTED_BUGS:%=planted-bug-%) \
               $(PLANTED_MIGRATOR_BUGS:%=planted-migrator-bug-%) \
               $(patsubst %,planted-tracker-bug-%,\
                 $(filter-out $(PLANTED_BUGS),$(PLANTED_TRACKER_BUGS)))
-planted-bug-%: phony
-	$(Q)$(MAKE) --no-print-directory BUG=$* B=$(B)/bug-$* \
+planted = $(MAKE) --no-print-directory BUG=$* B=$(B)/bug-$* PLAIN=$(B)
+planted-bug-%: phony $(obj_filter) $(obj_lib) $(obj_exhaustive)
+	+$(Q)$(planted) \
 	  $(B)/bug-$*/nbdkit-migrate-filter.so \
 	  $(if $(filter $*,$(PLANTED_TRACKER_BUGS)),$(B)/bug-$*/tests/exhaustive)
-planted-migrator-bug-%: phony
-	$(Q)$(MAKE) --no-print-directory BUG=$* B=$(B)/bug-$* \
-	  $(B)/bug-$*/nbdmigrate
-planted-tracker-bug-%: phony
-	$(Q)$(MAKE) --no-print-directory BUG=$* B=$(B)/bug-$* \
-	  $(B)/bug-$*/tests/exhaustive
+planted-migrator-bug-%: phony $(obj_migrator) $(obj_lib)
+	+$(Q)$(planted) $(B)/bug-$*/nbdmigrate
+planted-tracker-bug-%: phony $(obj_filter) $(obj_lib) $(obj_exhaustive)
+	+$(Q)$(planted) $(B)/bug-$*/tests/exhaustive
 
 # ---- running ---------------------------------------------------------------
 
