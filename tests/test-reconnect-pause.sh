@@ -25,13 +25,15 @@ truncate -s 4M "$tmp/destination.img"
 start_late destination volatile=1
 start_guest guest "$(uri proxy)" --initial "$pattern" --rate 500K
 
-# Each flush waits until it is known whether it is that of the pause.
+# Each flush waits until it is known whether it is that of the pause.  Guests write
+# meanwhile: where nothing was copied since the last flush the pause needs none.
 n=1
 cue destination "flush hold until=go$n"
 start_migrate --connections=1 --max-pause=5s "$(uri proxy)" "$(uri destination)"
 must_live=(migrator)
 wait_for late_has destination ' flush .* came' $n
 until gate_is closed; do
+  guest_goes_on guest 3
   cue destination "flush hold until=go$((n + 1))"
   go destination go$n
   n=$((n + 1))
