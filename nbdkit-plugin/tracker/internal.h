@@ -80,6 +80,7 @@ struct tracker {
   struct chunks chunks;
   uint64_t epoch;
   bool flush_under_way;
+  uint64_t again_bytes; /* dirty again (R6a) since what was flushed last */
   unsigned grace_ms;
   uint64_t delay_ms;         /* the longest that was seen */
   int64_t quarantined_at_us; /* the latest quarantining */
@@ -151,6 +152,9 @@ extern bool tracker_gate_is_open (struct tracker *t);
 
 /* 'us', or the gate's deadline if that counts and comes first. */
 extern int64_t tracker_until_deadline (const struct tracker *t, int64_t us);
+
+/* R6a: U and F become D, and that is counted. */
+extern void tracker_dirty_again (struct tracker *t);
 
 /* The request waits no more: it passes, or does not come again. */
 extern void tracker_end_held (struct tracker *t, bool *held);

@@ -201,24 +201,39 @@ tracker_flush_end (struct tracker *t, bool success, uint64_t epoch)
     errno = EINVAL;
     return -1;
   }
-  chunks_flush_end (&t->chunks, success && epoch == t->epoch); /* R6, R6a */
+  success = success && epoch == t->epoch; /* R6a */
+  const uint64_t before = chunks_bytes (&t->chunks, &t->chunks.dirty);
+
+  chunks_flush_end (&t->chunks, success); /* R6 */
+  if (success)
+    t->again_bytes = 0;
+  else
+    t->again_bytes += chunks_bytes (&t->chunks, &t->chunks.dirty) - before;
   t->flush_under_way = false;
   return 0;
+}
+
+void
+tracker_dirty_again (struct tracker *t)
+{
+  const uint64_t before = chunks_bytes (&t->chunks, &t->chunks.dirty);
+
+  chunks_lost (&t->chunks);
+  t->again_bytes += chunks_bytes (&t->chunks, &t->chunks.dirty) - before;
 }
 
 uint64_t
 tracker_lost (struct tracker *t, uint64_t *again_bytes)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
-  const uint64_t before = chunks_bytes (&t->chunks, &t->chunks.dirty);
-
   tracker_apply_deadline (t);
   inflight_conflict (&t->in_flight);
 #ifndef PLANT_BUG_lost_keeps_unflushed
-  chunks_lost (&t->chunks);
+  tracker_dirty_again (t);
 #endif
   if (again_bytes != NULL)
-    *again_bytes = chunks_bytes (&t->chunks, &t->chunks.dirty) - before;
+    *again_bytes = t->again_bytes;
+  t->again_bytes = 0;
   return ++t->epoch;
 }
 

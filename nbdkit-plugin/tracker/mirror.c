@@ -87,5 +87,6 @@ tracker_mirror_lost (struct tracker *t)
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
   tracker_apply_deadline (t);
   inflight_conflict (&t->in_flight);
+  tracker_dirty_again (t);
   chunks_mirror_lost (&t->chunks);
 }

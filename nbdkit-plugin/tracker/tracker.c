@@ -107,6 +107,7 @@ interrupt (struct tracker *t)
   inflight_conflict (&t->in_flight);
   t->mirror_block = 0;
   t->flush_under_way = false;
+  t->again_bytes = 0;
   t->epoch++;
 }
 

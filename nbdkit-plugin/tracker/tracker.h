@@ -289,7 +289,8 @@ extern int tracker_flush_begin (struct tracker *t, uint64_t *epoch);
 extern int tracker_flush_end (struct tracker *t, bool success, uint64_t epoch);
 
 /* Raise the epoch: U and F become D (R6a).  Returns the new one; *again_bytes
- * (may be NULL): of the chunks that are dirty because of it.
+ * (may be NULL): of the chunks that are dirty because of it, also those of
+ * which a flush that failed, or the mirror, has told already.
  */
 extern uint64_t tracker_lost (struct tracker *t, uint64_t *again_bytes);
 extern uint64_t tracker_epoch (struct tracker *t);

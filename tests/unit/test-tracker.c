@@ -779,6 +779,32 @@ test_lost (void)
   finish (t);
 }
 
+/* A loss is often seen by a flush first. */
+static void
+test_flush_before_loss (void)
+{
+  struct tracker *t = new_session ();
+  const uint64_t epoch = tracker_epoch (t);
+  uint64_t again_bytes;
+
+  CLEANUP_EXTENTS struct extents e = take_all (t);
+
+  done (t, 0, CHUNK, epoch);
+  flush (t, false);
+  done (t, CHUNK, CHUNK, epoch);
+  tracker_lost (t, &again_bytes);
+  CU_ASSERT_EQUAL (again_bytes, 2 * CHUNK);
+  tracker_lost (t, &again_bytes);
+  CU_ASSERT_EQUAL (again_bytes, 0);
+
+  done (t, 2 * CHUNK, CHUNK, epoch + 2);
+  flush (t, false);
+  flush (t, true); /* what became dirty before has been told of in vain */
+  tracker_lost (t, &again_bytes);
+  CU_ASSERT_EQUAL (again_bytes, 0);
+  finish (t);
+}
+
 /* A flush that began before the loss covers nothing, even if the same chunks
  * were copied again meanwhile.
  */
@@ -1791,6 +1817,7 @@ main (void)
     { "ranges that are not leased chunks", test_bad_leases },
     { "flush (R6)", test_flush },
     { "lost (R6a)", test_lost },
+    { "a flush that fails before a loss", test_flush_before_loss },
     { "a flush over a loss", test_flush_over_loss },
     { "end of the session (R7)", test_session_end },
     { "compare", test_compare },
