@@ -69,7 +69,7 @@ wish_background (struct migration *m, uint64_t background)
   background_wish (m, (unsigned)background);
   say_info ("how much the guest comes first: background=%u%s",
             (unsigned)background,
-            m->phase == PHASE_BULK
+            m->bulk_end_us == 0
               ? ""
               : "; all was copied once, so that makes no difference now");
 }
