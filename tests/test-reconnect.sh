@@ -43,6 +43,9 @@ wait_for has_status "$(uri proxy)" '.progress.phase == "reconnect" and
 "$nbdmigrate" status "$(uri proxy)" > "$tmp/status"
 grep -q "attempts to reconnect" "$tmp/status"
 [ "$(event 'map(select(.event == "lost")) | .[0].dirty_again_bytes > 0')" = true ]
+has_status "$(uri proxy)" '.progress.reconnecting.source != null and
+  .progress.eta_ms == null'
+grep -q 'progress  *reconnect .* destination lost for .*s, 30s at most$' "$tmp/status"
 "$nbdmigrate" set "$(uri proxy)" background=0
 wait_for grep -q 'background=0$' "$tmp/migrator.log" ||
   fail "the bulk pass is taken for over"

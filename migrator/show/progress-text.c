@@ -146,11 +146,13 @@ static bool
 note_away (struct line *l, const json_t *p)
 {
   const json_t *o = json_object_get (p, "reconnecting");
+  char away[UNITS_TEXT_MAX], limit[UNITS_TEXT_MAX];
 
   if (!json_is_object (o))
     return false;
-  snprintf (l->note, sizeof l->note, " destination lost for %" PRIu64 " s",
-            number (o, "away_ms") / 1000);
+  snprintf (l->note, sizeof l->note, " destination lost for %s, %s at most",
+            brief_ms (away, o, "away_ms", false),
+            brief_ms (limit, o, "reconnect_ms", false));
   return true;
 }
 

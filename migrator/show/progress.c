@@ -65,12 +65,13 @@ add_away (json_t *progress, const struct snapshot *s)
   json_t *o =
     s->nr_away == 0
       ? json_null ()
-      : json_pack ("{s:s, s:i, s:I, s:I, s:i, s:s?, s:s?, s:I}", "destination",
-                   l->destination, "destinations", (int)s->nr_away, "away_ms",
-                   (json_int_t)l->away_ms, "reconnect_ms",
-                   (json_int_t)l->limit_ms, "attempts", (int)l->attempts,
-                   "reason", l->why, "attempt_reason", l->attempt_why,
-                   "dirty_again_bytes", (json_int_t)l->again_bytes);
+      : json_pack ("{s:s, s:s, s:i, s:I, s:I, s:i, s:s?, s:s?, s:I}", "source",
+                   l->source, "destination", l->destination, "destinations",
+                   (int)s->nr_away, "away_ms", (json_int_t)l->away_ms,
+                   "reconnect_ms", (json_int_t)l->limit_ms, "attempts",
+                   (int)l->attempts, "reason", l->why, "attempt_reason",
+                   l->attempt_why, "dirty_again_bytes",
+                   (json_int_t)l->again_bytes);
 
   json_object_set_new (progress, "reconnecting", o);
   return progress;

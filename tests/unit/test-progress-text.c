@@ -70,6 +70,22 @@ expect_silent (unsigned columns, const char *expected)
   CU_ASSERT_STRING_EQUAL (text, expected);
 }
 
+/* For how long, and when it will end. */
+static void
+test_away (void)
+{
+  CLEANUP_JSON json_t *p = progress ("reconnect");
+  CLEANUP_FREE char *text = NULL;
+
+  json_object_set_new (
+    p, "reconnecting",
+    json_pack ("{s:i, s:i}", "away_ms", 3200, "reconnect_ms", 3600000));
+  text = progress_text (p, true, 60);
+  CU_ASSERT_PTR_NOT_NULL_FATAL (text);
+  CU_ASSERT_STRING_EQUAL (
+    text, "reconnect left 77M destination lost for 4s, 60min at most");
+}
+
 static void
 test_silent (void)
 {
@@ -137,6 +153,7 @@ main (void)
     { "everything", test_all },
     { "no end in sight", test_no_end },
     { "a server is silent", test_silent },
+    { "a destination that was lost", test_away },
     { "a bar where there is room", test_bar },
     { "whole fields are left out", test_narrow },
     { "it fits", test_every_width },
