@@ -41,7 +41,8 @@ must_have_status "$(uri proxy)" '.unflushed_bytes == 0'
 wait_for has_status "$(uri proxy)" '.progress.phase == "reconnect" and
   .progress.reconnecting.destinations == 1'
 "$nbdmigrate" status "$(uri proxy)" > "$tmp/status"
-grep -q "attempts to reconnect" "$tmp/status"
+grep -q "^ *for .* of 30.0 s at most; .* dirty again$" "$tmp/status"
+grep -q "^ *[0-9]* attempts to reconnect: " "$tmp/status"
 [ "$(event 'map(select(.event == "lost")) | .[0].dirty_again_bytes > 0')" = true ]
 has_status "$(uri proxy)" '.progress.reconnecting.source != null and
   .progress.eta_ms == null'

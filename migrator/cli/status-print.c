@@ -217,12 +217,12 @@ print_away (const json_t *progress)
   if (!json_is_object (o))
     return;
   printf (LABEL "%s\n", "lost", string (o, "destination", "?"));
-  printf (LABEL "for %s of %s at most, %" PRIu64 " attempts to reconnect; %s "
-                "dirty again\n" LABEL "%s\n",
-          "", units_format_ms (away, number (o, "away_ms")),
+  printf (LABEL "for %s of %s at most; %s dirty again\n", "",
+          units_format_ms (away, number (o, "away_ms")),
           units_format_ms (limit, number (o, "reconnect_ms")),
-          number (o, "attempts"),
-          units_format_bytes (again, number (o, "dirty_again_bytes")), "", why);
+          units_format_bytes (again, number (o, "dirty_again_bytes")));
+  printf (LABEL "%" PRIu64 " attempts to reconnect: %s\n", "",
+          number (o, "attempts"), why);
 }
 
 static void
