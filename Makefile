@@ -6,6 +6,7 @@
 # V=1                 show the commands
 # WERROR=1            warnings are errors (CI)
 # SANITIZE=address,undefined | thread    in a build directory of its own
+# COVERAGE=1          count branches; in a build directory of its own, too
 # BUG=name            plant a bug on purpose (tests/tests.mk lists them)
 
 PKGS_LIB      := jansson gnutls
@@ -22,7 +23,7 @@ FILTERDIR ?= $(shell pkg-config --variable=filterdir nbdkit)
 # Each variant (sanitizer, planted bug) gets its own directory, so that
 # switching between them never mixes objects.
 comma := ,
-B ?= build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))$(if $(BUG),/bug-$(BUG))
+B ?= build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))$(if $(COVERAGE),/coverage)$(if $(BUG),/bug-$(BUG))
 
 CFLAGS   ?= -O2 -g
 WARN     := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes \
@@ -32,7 +33,8 @@ DEFS     := -D_GNU_SOURCE -DNBDMIGRATE_VERSION='"$(VERSION)"' \
             $(if $(BUG),-DPLANT_BUG_$(BUG))
 SAN      := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer \
               $(if $(findstring undefined,$(SANITIZE)),-fno-sanitize-recover=undefined)) \
-            $(if $(FUZZ),-fsanitize=fuzzer-no-link)
+            $(if $(FUZZ),-fsanitize=fuzzer-no-link) \
+            $(if $(COVERAGE),--coverage)
 ALL_CFLAGS = -std=gnu11 -fPIC -pthread $(WARN) $(DEFS) $(SAN) -Ilib \
              $(CFLAGS) $(CPPFLAGS)
 

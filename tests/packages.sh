@@ -58,6 +58,7 @@ packages_of ()
     echo "clang-format        cmd:clang-format"
     echo "shellcheck          cmd:shellcheck"
     echo "spin                cmd:spin"
+    echo "gcovr               cmd:gcovr"
     # The fuzzers (tests/fuzz/).
     echo "clang               cmd:clang"
     echo "libclang-rt-14-dev  fuzzer:clang"

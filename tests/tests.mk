@@ -160,6 +160,15 @@ check-kill: check-programs
 exhaustive: $(B)/tests/exhaustive
 	@$(B)/tests/exhaustive large
 
+# Which branches of the tracker, the state files and the relay tests take that need
+# no whole server (tests/coverage.sh).
+.PHONY: coverage coverage-programs
+coverage-programs: $(bin_units) $(bin_plugins) $(bin_fuzz) $(B)/tests/exhaustive
+coverage:
+	$(Q)$(MAKE) --no-print-directory COVERAGE=1 B=$(B)/coverage \
+	  CFLAGS='-O0 -g' coverage-programs
+	@BUILD=$(abspath $(B)/coverage) tests/coverage.sh
+
 # Hostile files and lines: SECONDS_EACH for each reader (tests/fuzz/run.sh).
 .PHONY: fuzz fuzz-build fuzz-programs
 fuzz-programs: $(bin_fuzz)
