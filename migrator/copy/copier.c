@@ -333,7 +333,7 @@ copier_fail (struct copier *c, const char *what, const struct endpoint *where,
 {
   const char *who = io->lost ? "the connection broke" : "the server answered";
   const char *said = io->lost ? io->connection->why : strerror (io->error);
-  const bool loss = io->lost && where == c->destination;
+  const bool loss = io_tells_loss (io) && where == c->destination;
   int r;
 
   if (c->error != NULL && (loss || !c->error_is_loss))

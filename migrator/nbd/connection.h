@@ -17,6 +17,7 @@
 #ifndef NBDMIGRATE_CONNECTION_H
 #define NBDMIGRATE_CONNECTION_H
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -52,6 +53,15 @@ struct io {
   int64_t started_us;
   struct io *prev, *next; /* in flight on this connection; guarded */
 };
+
+/* Whether what became of it says that the server has gone, or goes: one that is
+ * stopped in an orderly way may answer so before it closes the connection.
+ */
+static inline bool
+io_tells_loss (const struct io *io)
+{
+  return io->lost || io->error == ESHUTDOWN;
+}
 
 struct connection {
   struct watch watch;

@@ -191,7 +191,8 @@ destination_of (struct disks *disks, const struct endpoint *where)
 static void
 note_failed (struct disks *disks, const struct look *b, const char *text)
 {
-  struct disk *d = b->io.lost ? destination_of (disks, b->where) : NULL;
+  struct disk *d =
+    io_tells_loss (&b->io) ? destination_of (disks, b->where) : NULL;
 
   if (d != NULL)
     reconnect_note_loss (d, text);
