@@ -15,6 +15,9 @@
 /* Rounds are not further apart unless something stops us. */
 #define STOPPED_US (INT64_C (1) * 1000000)
 
+/* One that is there for so long is back also if nothing was written to it. */
+#define BACK_US (INT64_C (5) * 1000000)
+
 bool
 reconnect_is_allowed (const struct disk *d)
 {
@@ -59,13 +62,28 @@ reconnect_close (struct reconnect *r)
 
 /* ---- the loss ---------------------------------------------------------- */
 
+/* While we were stopped ourselves nothing can have come. */
+static void
+discount_stop (struct reconnect *r, int64_t now_us)
+{
+  const int64_t stopped_us = now_us - r->run_us;
+
+  if (r->run_us != 0 && stopped_us > STOPPED_US) {
+    backoff_discount (&r->backoff, stopped_us);
+    r->begun_us += stopped_us;
+  }
+  r->run_us = now_us;
+}
+
 /* One that is lost again before anything was flushed there has not been back
- * for more than a moment.
+ * for more than a moment: that moment does not count, nor does the next attempt
+ * wait for as long as it was.
  */
 static void
 begin_waiting (struct reconnect *r)
 {
   if (r->backoff.since_us != 0 && !r->flushed) {
+    discount_stop (r, loop_now_us ());
     backoff_failed (&r->backoff, loop_now_us ());
     return;
   }
@@ -90,10 +108,23 @@ reconnect_note_loss (struct disk *d, const char *what)
   failure_note_loss (d->settings->failure, what);
 }
 
+static uint64_t
+written_bytes (const struct disk *d)
+{
+  struct copier_stats s;
+
+  copier_get_stats (d->copier, &s);
+  return s.copied_bytes + s.zeroed_bytes;
+}
+
 void
 reconnect_note_flush (struct disk *d)
 {
-  d->reconnect.flushed |= d->reconnect.state == RECONNECT_THERE;
+  struct reconnect *r = &d->reconnect;
+
+  r->flushed |=
+    r->state == RECONNECT_THERE && (written_bytes (d) != r->back_bytes ||
+                                    loop_now_us () - r->back_us >= BACK_US);
 }
 
 /* ---- giving up --------------------------------------------------------- */
@@ -393,19 +424,6 @@ look_for_it (struct disk *d, int64_t now_us)
 
 /* ---- each round -------------------------------------------------------- */
 
-/* While we were stopped ourselves nothing can have come. */
-static void
-discount_stop (struct reconnect *r, int64_t now_us)
-{
-  const int64_t stopped_us = now_us - r->run_us;
-
-  if (r->run_us != 0 && stopped_us > STOPPED_US) {
-    backoff_discount (&r->backoff, stopped_us);
-    r->begun_us += stopped_us;
-  }
-  r->run_us = now_us;
-}
-
 void
 reconnect_run (struct disk *d, int64_t now_us)
 {
@@ -425,6 +443,8 @@ reconnect_go_on (struct disk *d)
   copier_go_on (d->copier);
   d->load.mirror_asked_ms = 0; /* the loss has ended it */
   r->state = RECONNECT_THERE;
+  r->back_us = loop_now_us ();
+  r->back_bytes = written_bytes (d);
   r->times++;
   d->settings->observe->back (d);
 }

@@ -41,7 +41,9 @@ enum reconnect_state {
 struct reconnect {
   enum reconnect_state state;
   struct backoff backoff; /* since the loss */
-  bool flushed;           /* with success, since it was back last */
+  bool flushed;           /* something, with success, since it was back last */
+  int64_t back_us;        /* when that was */
+  uint64_t back_bytes;    /* written until then */
   unsigned wanted;        /* connections */
   struct connection *coming[ENDPOINT_CONNECTIONS_MAX]; /* owned */
   unsigned nr_coming;
@@ -77,7 +79,9 @@ extern void reconnect_run (struct disk *d, int64_t now_us);
 /* It holds what it should: it may be written to. */
 extern void reconnect_go_on (struct disk *d);
 
-/* A flush has succeeded: the next loss is a new one. */
+/* A flush has succeeded: the next loss is a new one, unless there was nothing
+ * to flush so soon after the last one.
+ */
 extern void reconnect_note_flush (struct disk *d);
 
 /* For how long it has been away. */
