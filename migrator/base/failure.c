@@ -6,19 +6,38 @@
 
 #include "base/failure.h"
 
+static void __attribute__ ((format (printf, 2, 0)))
+note (struct failure *f, const char *fmt, va_list args)
+{
+  if (f->why == NULL && vasprintf (&f->why, fmt, args) == -1)
+    f->why = NULL;
+  if (f->stop == STOP_NO)
+    f->stop = STOP_FAILED;
+}
+
 void
 failure_note (struct failure *f, const char *fmt, ...)
 {
   va_list args;
 
-  if (f->why == NULL) {
-    va_start (args, fmt);
-    if (vasprintf (&f->why, fmt, args) == -1)
-      f->why = NULL;
-    va_end (args);
+  va_start (args, fmt);
+  note (f, fmt, args);
+  va_end (args);
+}
+
+void
+failure_note_for_good (struct failure *f, const char *fmt, ...)
+{
+  va_list args;
+
+  if (f->loss) {
+    free (f->why);
+    f->why = NULL;
+    f->loss = false;
   }
-  if (f->stop == STOP_NO)
-    f->stop = STOP_FAILED;
+  va_start (args, fmt);
+  note (f, fmt, args);
+  va_end (args);
 }
 
 void

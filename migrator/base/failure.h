@@ -23,6 +23,12 @@ struct failure {
 extern void failure_note (struct failure *f, const char *fmt, ...)
   __attribute__ ((format (printf, 2, 3)));
 
+/* The same of what ends it for good, also where a loss was noted before, after
+ * which it would go on as if nothing else had been.
+ */
+extern void failure_note_for_good (struct failure *f, const char *fmt, ...)
+  __attribute__ ((format (printf, 2, 3)));
+
 /* The same of the loss of a destination. */
 extern void failure_note_loss (struct failure *f, const char *why);
 

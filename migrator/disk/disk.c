@@ -405,13 +405,14 @@ compared (void *opaque, const struct control_answer *a)
                   why);
   else if (wrong.n > 0) {
     d->distrusted = true;
-    failure_note (d->settings->failure,
-                  "verifying %s: the destination %s returns other bytes than "
-                  "%s, at offset %" PRIu64 " (%" PRIu64 " bytes)%s; the next "
-                  "run copies everything",
-                  d->pair->source, d->pair->destination,
-                  *hint ? "the source" : "were written", wrong.v[0].offset,
-                  wrong.v[0].length, hint);
+    failure_note_for_good (
+      d->settings->failure,
+      "verifying %s: the destination %s returns other bytes than "
+      "%s, at offset %" PRIu64 " (%" PRIu64 " bytes)%s; the next "
+      "run copies everything",
+      d->pair->source, d->pair->destination,
+      *hint ? "the source" : "were written", wrong.v[0].offset,
+      wrong.v[0].length, hint);
   }
 }
 

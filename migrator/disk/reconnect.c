@@ -196,10 +196,10 @@ given_up (void *opaque, const struct control_answer *a)
 
   if (a->value == NULL ||
       protocol_get_u64 (a->value, "epoch", &d->epoch) != 1) {
-    failure_note (d->settings->failure,
-                  "telling the proxy of %s that %s was lost: %s",
-                  d->pair->source, d->pair->destination,
-                  a->value ? "the answer has no epoch" : a->desc);
+    failure_note_for_good (d->settings->failure,
+                           "telling the proxy of %s that %s was lost: %s",
+                           d->pair->source, d->pair->destination,
+                           a->value ? "the answer has no epoch" : a->desc);
     return;
   }
   protocol_get_u64 (a->value, "dirty_again_bytes", &again_bytes);
@@ -277,11 +277,12 @@ has_come (struct disk *d, struct connection *c, bool *pending)
   }
   if (endpoint_is_same (d->destination, c, &disk_more_options, &why))
     return true;
-  failure_note (d->settings->failure,
-                "the destination %s of %s has come back, and is not what it "
-                "was: %s; nothing was written there since.  If it is another "
-                "disk, or not all of it, bring the right one back",
-                d->pair->destination, d->pair->source, why ? why : "no memory");
+  failure_note_for_good (
+    d->settings->failure,
+    "the destination %s of %s has come back, and is not what it "
+    "was: %s; nothing was written there since.  If it is another "
+    "disk, or not all of it, bring the right one back",
+    d->pair->destination, d->pair->source, why ? why : "no memory");
   free (why);
   return false;
 }
@@ -313,10 +314,10 @@ told (void *opaque, const struct control_answer *a)
 
   if (a->value == NULL ||
       protocol_get_u64 (a->value, "epoch", &d->epoch) != 1) {
-    failure_note (d->settings->failure,
-                  "connecting to %s again: the proxy of %s: %s",
-                  d->pair->destination, d->pair->source,
-                  a->value ? "the answer has no epoch" : a->desc);
+    failure_note_for_good (d->settings->failure,
+                           "connecting to %s again: the proxy of %s: %s",
+                           d->pair->destination, d->pair->source,
+                           a->value ? "the answer has no epoch" : a->desc);
     return;
   }
   for (i = 0; i < r->nr_coming; ++i)
@@ -394,7 +395,7 @@ fail (struct disk *d, int64_t now_us)
   const struct reconnect *r = &d->reconnect;
   char text[UNITS_TEXT_MAX];
 
-  failure_note (
+  failure_note_for_good (
     d->settings->failure,
     "%s; connecting again was tried for %s (--reconnect), %u times, in vain: "
     "%s",

@@ -202,7 +202,7 @@ fail_copied (struct disks *disks, struct disk *d, const struct extents *wrong)
   const char *hint = disk_wrong_hint (d);
 
   d->distrusted = true;
-  failure_note (
+  failure_note_for_good (
     &disks->failure,
     "the destination %s does not hold what it was given: over %s the "
     "chunk at offset %" PRIu64 " (%" PRIu64 " bytes) is not as at the "
@@ -248,7 +248,7 @@ static int
 fail_back (struct disk *d, const struct extents *wrong)
 {
   d->distrusted = true;
-  failure_note (
+  failure_note_for_good (
     &d->disks->failure,
     "the destination %s has come back, and does not hold what was flushed "
     "there: the chunk at offset %" PRIu64 " (%" PRIu64 " bytes) is not as at "
