@@ -226,9 +226,6 @@ say_waiting (const char *uri, bool resolving, unsigned limit_ms)
               uri, limit_ms / 1000);
 }
 
-/* Until all have come, or will not; limit_ms is how long none may come that has
- * heard nothing, from when their names are resolved.
- */
 /* All but the handle. */
 static void
 destroy (struct connection *c)
@@ -381,6 +378,9 @@ begin_all (struct attempt *a)
   return coming;
 }
 
+/* Until all have come, or will not; limit_ms is how long none may come that has
+ * heard nothing, from when their names are resolved.
+ */
 static void
 connect_all (struct attempt *a, unsigned limit_ms, int interrupt_fd)
 {
