@@ -88,7 +88,7 @@ count_usable (const struct mirror *m)
   unsigned n = 0;
 
   for (unsigned i = 0; i < m->remote.nr_connections; ++i)
-    n += !m->remote.connections[i]->lost && !m->remote.connections[i]->retired;
+    n += !connection_is_given_up (m->remote.connections[i]);
   return n;
 }
 

@@ -100,7 +100,7 @@ static struct connection *
 choose_for_flush (const struct remote *m)
 {
   for (unsigned i = 0; i < m->nr_connections; ++i) {
-    if (!m->connections[i]->lost && !m->connections[i]->retired)
+    if (!connection_is_given_up (m->connections[i]))
       return m->connections[i];
   }
   return NULL;
@@ -140,7 +140,7 @@ batch_link (struct remote *m, struct batch *b, struct connection *only)
 {
   const int64_t now = clock_ms ();
 
-  if (only != NULL ? only->lost || only->retired
+  if (only != NULL ? connection_is_given_up (only)
                    : !m->up || m->generation != b->generation)
     return;
   b->remote = m;
@@ -269,7 +269,8 @@ remote_command_done (struct command *cmd, int error)
   unlink_command (cmd);
   cmd->error = means_lost (error) ? REMOTE_LOST : error;
   cmd->done = true;
-  if (c->retired && c->writes == 0 && !c->lost)
+  if (c->retired && c->writes == 0 &&
+      !__atomic_load_n (&c->lost, __ATOMIC_RELAXED))
     remote_lose (c, NULL);
   if (m->stopping || m->silence_waiters > 0 || cmd->ping)
     pthread_cond_broadcast (&m->changed);

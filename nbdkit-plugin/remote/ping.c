@@ -36,7 +36,7 @@ connection_is_pinged (const struct connection *c)
 static bool
 can_be_pinged (const struct connection *c)
 {
-  return !c->lost && !c->retired && ping_length (&c->destination) > 0 &&
+  return !connection_is_given_up (c) && ping_length (&c->destination) > 0 &&
          !connection_is_pinged (c);
 }
 

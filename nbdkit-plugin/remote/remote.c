@@ -134,7 +134,7 @@ silent_ms (const struct connection *c, int64_t now)
 bool
 connection_is_usable (const struct connection *c, int64_t now)
 {
-  return !c->lost && !c->retired &&
+  return !connection_is_given_up (c) &&
          silent_ms (c, now) < c->remote->options.silent_ms;
 }
 

@@ -235,7 +235,16 @@ connection_leave (struct connection *c)
   __atomic_fetch_sub (&c->users, 1, __ATOMIC_RELEASE);
 }
 
-/* Commands may be sent on it: it is neither lost, retired nor silent.  L. */
+/* Nothing new is sent over it.  'lost' is loaded by itself: together with its
+ * neighbours a compiler would read what others change without the lock.  L.
+ */
+static inline bool
+connection_is_given_up (const struct connection *c)
+{
+  return __atomic_load_n (&c->lost, __ATOMIC_RELAXED) || c->retired;
+}
+
+/* Commands may be sent on it: it is not given up, and not silent.  L. */
 extern bool connection_is_usable (const struct connection *c, int64_t now);
 
 /* As remote_check, for any connection.  L. */
