@@ -67,25 +67,34 @@ static struct mirror *
 new_mirror (struct export *e, const char *local_uri)
 {
   const bool local = uri_is_local (e->session.destination);
-  struct mirror_options options = {
+  const struct mirror_options options = {
     .uri = local ? local_uri : e->session.destination,
     .disk_bytes = e->disk_bytes,
     .unheard_ms = config.network_timeout_ms,
-    .peer_bytes = sizeof options.peer,
     .user = { .set = set, .lost = lost, .delayed = delayed, .opaque = e },
   };
 
-  if (local || e->session.nr_fds == 0 ||
-      getpeername (e->session.fds[0], (struct sockaddr *)&options.peer,
-                   &options.peer_bytes) == -1)
-    options.peer_bytes = 0;
   return mirror_new (&options);
+}
+
+/* After a loss these need not be the connections that it had before. */
+static struct mirror_peer
+peer_of_session (const struct export *e)
+{
+  struct mirror_peer peer = { .bytes = sizeof peer.address };
+
+  if (uri_is_local (e->session.destination) || e->session.nr_fds == 0 ||
+      getpeername (e->session.fds[0], (struct sockaddr *)&peer.address,
+                   &peer.bytes) == -1)
+    peer.bytes = 0;
+  return peer;
 }
 
 int
 mirroring_enable (struct export *e, const char *local_uri, unsigned max_ms)
 {
   struct mirror_status s = { .over = true };
+  const struct mirror_peer peer = peer_of_session (e);
 
   if (e->mirror != NULL)
     mirror_get_status (e->mirror, &s);
@@ -101,7 +110,7 @@ mirroring_enable (struct export *e, const char *local_uri, unsigned max_ms)
       return -1;
     }
   }
-  mirror_enable (e->mirror, max_ms);
+  mirror_enable (e->mirror, &peer, max_ms);
   return 0;
 }
 

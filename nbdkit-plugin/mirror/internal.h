@@ -52,7 +52,8 @@ struct mirror {
   bool ended;      /* L: so has the keeper */
   bool zeroes;     /* L: the destination takes what it is sent to zero */
   unsigned max_ms; /* L */
-  uint64_t memory; /* L: bytes of what is under way */
+  struct mirror_peer peer; /* L */
+  uint64_t memory;         /* L: bytes of what is under way */
 
   struct parcel *abandoned; /* L */
   unsigned unanswered;      /* L: writes among them */

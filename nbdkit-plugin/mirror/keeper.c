@@ -22,7 +22,7 @@ is_unwanted (void *opaque)
   return !m->wanted || m->over;
 }
 
-/* The same address as the migrator's; one without a name tells nothing. */
+/* The same address as the migrator's; one without a name tells nothing.  L. */
 static bool
 is_same_peer (const struct mirror *m, const struct connection *c)
 {
@@ -30,14 +30,13 @@ is_same_peer (const struct mirror *m, const struct connection *c)
   socklen_t bytes = sizeof peer;
 
   memset (&peer, 0, sizeof peer);
-  if (m->options.peer_bytes <= sizeof (sa_family_t) ||
+  if (m->peer.bytes <= sizeof (sa_family_t) ||
       getpeername (c->fd, (struct sockaddr *)&peer, &bytes) == -1)
     return true;
-  return bytes == m->options.peer_bytes &&
-         memcmp (&peer, &m->options.peer, bytes) == 0;
+  return bytes == m->peer.bytes && memcmp (&peer, &m->peer.address, bytes) == 0;
 }
 
-/* NULL, or why it will not do. */
+/* NULL, or why it will not do.  L. */
 static const char *
 refusal (const struct mirror *m, const struct connection *c)
 {
@@ -50,7 +49,26 @@ refusal (const struct mirror *m, const struct connection *c)
   return NULL;
 }
 
-/* Connect once more.  False: *why (NULL: no memory). */
+static const char unwanted[] = "it is not wanted any more";
+
+/* NULL, or why not.  Where the migrator's connections lead to may have changed
+ * while this one was made.
+ */
+static const char *
+use (struct mirror *m, struct connection *c)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&m->remote.lock);
+  const char *no = is_unwanted (m) ? unwanted : refusal (m, c);
+
+  if (no != NULL)
+    return no;
+  m->remote.destination = c->destination;
+  m->remote.up = true;
+  remote_serve (&m->remote, c);
+  return NULL;
+}
+
+/* Connect once more, unless it is unwanted.  False: *why (NULL: no memory). */
 static bool
 connect_one (struct mirror *m, char **why)
 {
@@ -65,20 +83,14 @@ connect_one (struct mirror *m, char **why)
 
   if (c == NULL)
     return false;
-  no = refusal (m, c);
-  if (no == NULL && connection_start (c) == -1)
-    no = strerror (errno);
-  if (no != NULL) {
-    connection_close (c);
-    *why = strdup (no);
-    return false;
-  }
-  pthread_mutex_lock (&m->remote.lock);
-  m->remote.destination = c->destination;
-  m->remote.up = true;
-  remote_serve (&m->remote, c);
-  pthread_mutex_unlock (&m->remote.lock);
-  return true;
+  no = connection_start (c) == -1 ? strerror (errno) : use (m, c);
+  if (no == NULL)
+    return true;
+  connection_close (c);
+  if (no == unwanted)
+    return true;
+  *why = strdup (no);
+  return false;
 }
 
 /* Those that can be used.  L. */

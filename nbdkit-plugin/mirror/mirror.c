@@ -84,11 +84,13 @@ mirror_free (struct mirror *m)
 /* ---- On and off ---------------------------------------------------------- */
 
 void
-mirror_enable (struct mirror *m, unsigned max_ms)
+mirror_enable (struct mirror *m, const struct mirror_peer *peer,
+               unsigned max_ms)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&m->remote.lock);
 
   m->wanted = true;
+  m->peer = *peer;
   m->max_ms = max_ms;
   pthread_cond_broadcast (&m->remote.changed);
 }

@@ -54,10 +54,13 @@ struct mirror_options {
   const char *uri;
   uint64_t disk_bytes;
   unsigned unheard_ms; /* a connection is lost after so long (remote.h) */
-  /* Where the migrator's connections lead to; 0 bytes: not known. */
-  struct sockaddr_storage peer;
-  socklen_t peer_bytes;
   struct mirror_user user;
+};
+
+/* Where the migrator's connections lead to; 0 bytes: not known. */
+struct mirror_peer {
+  struct sockaddr_storage address;
+  socklen_t bytes;
 };
 
 /* Off.  NULL: no memory, or no thread. */
@@ -68,10 +71,11 @@ extern struct mirror *mirror_new (const struct mirror_options *options);
  */
 extern void mirror_free (struct mirror *m);
 
-/* On, as soon as it is connected; does not wait for that.  Or with another
- * limit.
+/* On, as soon as it is connected to that address; does not wait for that.  Or
+ * with another limit.
  */
-extern void mirror_enable (struct mirror *m, unsigned max_ms);
+extern void mirror_enable (struct mirror *m, const struct mirror_peer *peer,
+                           unsigned max_ms);
 
 /* Off; what is under way goes on. */
 extern void mirror_disable (struct mirror *m);

@@ -5,7 +5,9 @@
  *                        each line of the answer; one answer for each line.
  *                        The first is the greeting, printed before anything is
  *                        sent.  "begin" and "lost" carry one end of a socket
- *                        pair.
+ *                        pair; or, where the environment has CONTROL_TO=FILE
+ *                        and there is one, a connection to the socket that this
+ *                        link points to.
  * control SOCKET --raw   sends standard input byte for byte, and prints what
  *                        comes until the server closes
  * control SOCKET --idle N  opens N connections, prints "open", and keeps them
@@ -67,6 +69,25 @@ print_answer (struct line_reader *reader, int sock)
   return true;
 }
 
+/* One end of it stays open. */
+static int
+descriptor (void)
+{
+  const char *to = getenv ("CONTROL_TO");
+  static int pair[2] = { -1, -1 };
+
+  if (to != NULL && access (to, F_OK) == 0) {
+    CLEANUP_FREE char *path = realpath (to, NULL);
+
+    if (path == NULL)
+      die (to);
+    return open_socket (path);
+  }
+  if (socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == -1)
+    die ("socketpair");
+  return pair[1];
+}
+
 /* With or without a descriptor beside it. */
 static void
 send_line (int sock, char *line, size_t length)
@@ -77,20 +98,18 @@ send_line (int sock, char *line, size_t length)
     char space[CMSG_SPACE (sizeof (int))];
   } control = { 0 };
   struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
-  static int pair[2] = { -1, -1 }; /* ours stays open */
 
   if (strstr (line, "\"begin\"") != NULL || strstr (line, "\"lost\"") != NULL) {
+    const int fd = descriptor ();
     struct cmsghdr *cmsg;
 
-    if (socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == -1)
-      die ("socketpair");
     message.msg_control = control.space;
     message.msg_controllen = sizeof control.space;
     cmsg = CMSG_FIRSTHDR (&message);
     cmsg->cmsg_level = SOL_SOCKET;
     cmsg->cmsg_type = SCM_RIGHTS;
     cmsg->cmsg_len = CMSG_LEN (sizeof (int));
-    memcpy (CMSG_DATA (cmsg), &pair[1], sizeof (int));
+    memcpy (CMSG_DATA (cmsg), &fd, sizeof (int));
   }
   if (sendmsg (sock, &message, MSG_NOSIGNAL) != (ssize_t)length)
     die ("sending");
