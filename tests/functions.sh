@@ -66,6 +66,15 @@ at_end ()
   cleanup_commands+=("$1")
 }
 
+# A directory on a disk, in $on_disk.  Of a loop device on tmpfs a trim may bring back
+# bytes that are older than the last write (Linux 6.18; NBD lets it), which the
+# referee takes for a loss.
+use_disk ()
+{
+  on_disk=$(mktemp -d /var/tmp/nbdmigrate-test.XXXXXX)
+  at_end "rm -r $on_disk"
+}
+
 cleanup ()
 {
   local status=$? name i

@@ -77,9 +77,12 @@ start_storage_daemon ()
   destination="nbd+unix:///disk?socket=$tmp/qsd.sock"
 }
 
-# loop FILE: its device in $loop.
+# loop FILE: its device in $loop.  The file goes to a disk.
 loop ()
 {
+  [ -n "${on_disk:-}" ] || use_disk
+  mv "$1" "$on_disk/"
+  ln -s "$on_disk/$(basename "$1")" "$1"
   loop=$(losetup --find --show "$1")
   at_end "losetup --detach $loop"
 }

@@ -12,11 +12,13 @@ source "${SRCDIR:-.}/tests/functions.sh"
 requires nbdkit jq losetup qemu-nbd
 requires_root
 
+use_disk
+
 # loop NAME SIZE: its path in $loop.
 loop ()
 {
-  truncate -s "$2" "$tmp/$1.img"
-  loop=$(losetup --find --show "$tmp/$1.img" 2> "$tmp/losetup.log") ||
+  truncate -s "$2" "$on_disk/$1.img"
+  loop=$(losetup --find --show "$on_disk/$1.img" 2> "$tmp/losetup.log") ||
     skip "no loop device can be had: $(cat "$tmp/losetup.log")"
   at_end "losetup --detach $loop"
 }
