@@ -323,9 +323,9 @@ note_course (struct policy *p, const struct policy_snapshot *s)
   }
 }
 
-/* Parts of the destination's blocks are not mirrored, nor what touches a dirty
- * chunk (R12): a guest that writes nothing else is tracked all the same, and
- * the rounds that a throttle makes shrink are none of the mirror's merit.
+/* Parts of the destination's blocks are not mirrored, nor what leaves all its
+ * chunks dirty (R12): a guest that writes nothing else is tracked all the same,
+ * and the rounds that a throttle makes shrink are none of the mirror's merit.
  */
 static void
 note_share (struct policy *p, const struct policy_snapshot *s,
@@ -400,9 +400,10 @@ is_throttle_spent (const struct policy *p, const struct policy_snapshot *s)
           throttle_is_spent (&p->throttle, s->throttle_floor));
 }
 
+/* That it is too slow is noted once a round: the throttle waits for it. */
 static void
 consider_mirror (struct policy *p, const struct policy_snapshot *s,
-                 struct policy_decision *d)
+                 struct policy_decision *d, bool round_end)
 {
   if (!may_mirror (s) || p->mirror.wanted ||
       (!calls_for_more (p, s) && !is_long_way (p, s)))
@@ -413,7 +414,7 @@ consider_mirror (struct policy *p, const struct policy_snapshot *s,
     begin_mirror (p, s);
     break;
   case MIRROR_SLOW:
-    if (p->slow_rounds++ == 0)
+    if (round_end && p->slow_rounds++ == 0)
       tell_slow (s, d);
     break;
   case MIRROR_LATER:
@@ -566,7 +567,7 @@ measures_beat (struct policy *p, const struct policy_snapshot *s,
   calm_mirror (p, s, d);
   step_throttle (p, s, d, round_end);
   if (has_diverged (p, s) && !is_hopeless (p, s)) /* in a long round */
-    consider_mirror (p, s, d);
+    consider_mirror (p, s, d, false);
   p->measures.mirror = p->mirror.wanted;
   p->measures.mirror_wait_ms = mirror_wait_ms (s->max_pause_ms);
   p->measures.throttle = p->throttle.bytes_per_second;
@@ -583,7 +584,7 @@ measures_round (struct policy *p, const struct policy_snapshot *s,
     note_course (p, s);
     note_share (p, s, d);
     consider_throttle (p, s);
-    consider_mirror (p, s, d);
+    consider_mirror (p, s, d, true);
     consider_hot (p, s, d, false);
     p->left_bytes = s->remaining_bytes;
     more = !is_mirror_spent (p, s) || !is_throttle_spent (p, s);

@@ -511,6 +511,34 @@ test_mirror_slow (void)
   CU_ASSERT_TRUE (stuck (&p, &s, 1).measures.mirror);
 }
 
+/* Rounds count, not the heartbeats of a long one: whether it is too slow for
+ * good decides whether guests are throttled.
+ */
+static void
+test_mirror_slow_for_a_moment (void)
+{
+  struct policy_snapshot s = automatic;
+  struct policy p;
+  unsigned i;
+
+  s.destination_us = 51000;
+  s.dirty_rate = s.touch_rate = s.redirty_rate = 600 * MiB;
+  s.guest_bytes = 4096 * MiB;
+  policy_init (&p);
+  policy_beat (&p, &s);
+  s.now_us += POLICY_OUTRUN_US;
+  for (i = 0; i < 10; ++i) {
+    s.now_us += 500000;
+    CU_ASSERT_EQUAL (policy_beat (&p, &s).nr_changes, 0);
+  }
+  CU_ASSERT_EQUAL (p.slow_rounds, 0);
+  stuck (&p, &s, 1);
+  CU_ASSERT_EQUAL (p.slow_rounds, 1);
+  CU_ASSERT_FALSE (p.throttle_needed);
+  s.destination_us = 49000;
+  CU_ASSERT_TRUE (policy_beat (&p, &s).measures.mirror);
+}
+
 /* Whether the mirror is asked for within so many rounds. */
 static bool
 is_mirrored_within (struct policy *p, struct policy_snapshot *s,
@@ -1004,6 +1032,7 @@ main (void)
     { "mirror: not before the end is asked for", test_mirror_shortens_at_end },
     { "missed pauses call for more", test_missed_pauses },
     { "mirror: not where it is too slow", test_mirror_slow },
+    { "mirror: too slow for a moment", test_mirror_slow_for_a_moment },
     { "mirror: wished again", test_mirror_wished_again },
     { "mirror: in vain", test_mirror_in_vain },
     { "mirror: of next to nothing", test_mirror_share },
