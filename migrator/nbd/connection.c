@@ -242,7 +242,7 @@ destroy (struct connection *c)
 static bool
 is_negotiating (const struct connection *c)
 {
-  return c->why == NULL && c->reach == NULL &&
+  return c->nbd != NULL && c->why == NULL && c->reach == NULL &&
          nbd_aio_is_negotiating (c->nbd) == 1;
 }
 

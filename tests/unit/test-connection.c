@@ -4,6 +4,7 @@
  * it with requests in flight.  And loop_post from several threads.
  */
 
+#include <dlfcn.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -31,6 +32,24 @@ static struct ledger *ledger;
 static struct io ios[PIECES];
 static unsigned ended, failed, lost;
 static uint8_t data[DISK_BYTES], back[DISK_BYTES];
+
+static bool no_handle; /* libnbd makes none, and says so */
+
+struct nbd_handle *
+nbd_create (void)
+{
+  static __typeof__ (nbd_create) *real;
+  struct nbd_handle *nbd;
+
+  if (real == NULL)
+    real = (__typeof__ (real))dlsym (RTLD_NEXT, "nbd_create");
+  nbd = real ();
+  if (!no_handle)
+    return nbd;
+  nbd_get_size (nbd); /* an error */
+  nbd_close (nbd);
+  return NULL;
+}
 
 /* The test runs with either; a thread needs a second processor. */
 static bool on_thread;
@@ -96,6 +115,22 @@ write_all (void)
   for (i = 0; i < PIECES; ++i)
     connection_write (connection, &ios[i], data + i * PIECE_BYTES, PIECE_BYTES,
                       i * PIECE_BYTES);
+}
+
+static void
+test_no_handle (void)
+{
+  const struct connection_options options = { .on_thread = on_thread };
+  char *why = NULL;
+
+  loop_init (&loop);
+  no_handle = true;
+  CU_ASSERT_PTR_NULL (
+    connection_open (&loop, "nbd://127.0.0.1", &options, -1, &why));
+  no_handle = false;
+  CU_ASSERT_PTR_NOT_NULL (why);
+  free (why);
+  loop_destroy (&loop);
 }
 
 /* ---- requests ------------------------------------------------------------ */
@@ -371,6 +406,7 @@ test_wake_at (void)
 }
 
 static CU_TestInfo of_connections[] = {
+  { "no memory for one", test_no_handle },
   { "requests", test_requests },
   { "a request that libnbd refuses", test_refused },
   { "a server that is killed", test_killed },
