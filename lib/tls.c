@@ -70,10 +70,10 @@ look_at (void *opaque, const char *name, const char *value)
     t->psk = true;
   if (strcasecmp (name, "tls-verify-peer") == 0)
     t->unverified |= strcmp (value, "true") != 0 && strcmp (value, "1") != 0;
-  if (strcasecmp (name, "tls-hostname") == 0) {
+  if (strcmp (name, "tls-hostname") == 0)
     t->named = true;
+  if (strcasecmp (name, "tls-hostname") == 0)
     t->nameless |= *value == '\0';
-  }
   if (strcasecmp (name, "tls-certificates") != 0)
     return;
   if (strcmp (name, "tls-certificates") == 0)

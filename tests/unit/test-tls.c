@@ -130,6 +130,10 @@ test_hostname (void)
   expect ("nbds://h/?tls-certificates=TOP/good&tls-hostname=a", refused);
   expect ("nbds+unix:///?socket=/s&tls-certificates=TOP/good&tls-hostname=a",
           refused);
+  /* libnbd does not take it for this parameter. */
+  expect ("nbds+unix:///?socket=/s&tls-certificates=TOP/good&TLS-Hostname=a",
+          "X.509");
+  expect ("nbds://h/?tls-certificates=TOP/good&TLS-Hostname=a", NULL);
   expect ("nbds+unix:///?socket=/s&tls-certificates=TOP/good&tls-hostname=",
           "is empty");
   expect ("nbds+unix:///?socket=/s&tls-certificates=TOP/no&tls-hostname=a",
