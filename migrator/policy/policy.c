@@ -72,6 +72,15 @@ policy_forget_forecast (struct policy *p)
 }
 
 void
+policy_forget_rounds (struct policy *p)
+{
+  p->course = (struct policy_course){ 0 };
+  p->left_bytes = 0;
+  p->diverges_since_us = 0;
+  p->nr_measured = 0;
+}
+
+void
 policy_forget_failures (struct policy *p)
 {
   p->mirror.failures = 0;

@@ -226,6 +226,11 @@ extern void policy_init (struct policy *p);
 extern void policy_forget_misses (struct policy *p);
 extern void policy_forget_forecast (struct policy *p);
 
+/* What is dirty was not made so by guests: what rounds have left says nothing of
+ * those to come.
+ */
+extern void policy_forget_rounds (struct policy *p);
+
 /* Somebody has said anew what may be done: what failed is tried again. */
 extern void policy_forget_failures (struct policy *p);
 

@@ -141,6 +141,7 @@ forget_before (struct migration *m)
 {
   policy_forget_misses (&m->policy);
   policy_forget_forecast (&m->policy);
+  policy_forget_rounds (&m->policy);
   policy_forget_failures (&m->policy);
   m->sampled = m->missed = false;
 }

@@ -666,6 +666,34 @@ test_mirror_share_in_long_rounds (void)
   CU_ASSERT_FALSE (p.measures.mirror);
 }
 
+/* A destination that was lost has made much dirty again: what guests are not to
+ * blame for does not call for a measure.
+ */
+static void
+test_rounds_forgotten (void)
+{
+  struct policy_snapshot s = automatic;
+  struct policy_decision d;
+  struct policy p;
+  unsigned i;
+
+  policy_init (&p);
+  policy_beat (&p, &s);
+  s.predicted_ms = 4000;
+  s.remaining_bytes = 10 * MiB;
+  policy_step (&p, &s);
+  policy_forget_rounds (&p);
+  s.remaining_bytes = 4000 * MiB;
+  policy_beat (&p, &s);
+  for (i = 0; i < 6; ++i) {
+    s.now_us += 1000000;
+    s.remaining_bytes /= 2;
+    d = policy_step (&p, &s);
+    CU_ASSERT_EQUAL (d.action, POLICY_ROUND);
+    CU_ASSERT_FALSE (d.measures.mirror);
+  }
+}
+
 /* What it had in common with the rounds before it was on says nothing. */
 static void
 test_mirror_late (void)
@@ -1038,6 +1066,7 @@ main (void)
     { "mirror: of next to nothing", test_mirror_share },
     { "mirror: of next to nothing, for long",
       test_mirror_share_in_long_rounds },
+    { "mirror: not after a loss", test_rounds_forgotten },
     { "mirror: late", test_mirror_late },
     { "throttle: and the mirror", test_throttle_and_mirror },
     { "throttle: what is touched", test_throttle_sees_through },
