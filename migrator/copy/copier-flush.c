@@ -17,7 +17,7 @@
 
 /* R6: after a flush that failed no later one proves anything: the server may
  * have dropped what it could not write, and told us of it just once.  So it is
- * never taken back.
+ * taken back only after a loss, when what it was to cover is dirty again.
  */
 static void
 note_flush (struct flush *f)

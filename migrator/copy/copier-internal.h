@@ -97,7 +97,7 @@ struct copier {
   bool flushing;   /* it waits for those, and for those beside */
   uint64_t flush_us;     /* the longest request of it */
   struct fastest writes; /* of data */
-  bool flush_failed;     /* any, ever */
+  bool flush_failed;     /* any, since a loss if there was one */
   unsigned flushes_beside;
   uint64_t written_back_bytes; /* copied_bytes when it last began */
   char *error;

@@ -347,5 +347,5 @@ copier_fail (struct copier *c, const char *what, const struct endpoint *where,
                   "%s %s at offset %" PRIu64 " (%" PRIu64 " bytes): %s: %s",
                   what, where->uri, offset, length, who, said);
   if (r == -1)
-    c->error = NULL;
+    no_memory (); /* it would count as no error */
 }

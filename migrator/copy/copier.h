@@ -178,7 +178,8 @@ extern void copier_obey_rate (struct copier *c, bool obey);
 /* Flush every connection that wrote, on that connection (R6), beside the
  * copying.  What was acknowledged before this call is covered; what is after it
  * belongs to the next flush.  One at a time: copier_flushing until it ended;
- * then *ok, which is false for good once any flush has failed.
+ * then *ok, which is false once any flush has failed, for good unless that was
+ * a loss (copier_go_on).
  */
 extern void copier_flush (struct copier *c);
 extern bool copier_flushing (const struct copier *c, bool *ok);
