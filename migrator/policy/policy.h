@@ -226,8 +226,8 @@ extern void policy_init (struct policy *p);
 extern void policy_forget_misses (struct policy *p);
 extern void policy_forget_forecast (struct policy *p);
 
-/* What is dirty was not made so by guests: what rounds have left says nothing of
- * those to come.
+/* What is dirty was not made so by guests: what rounds have left says nothing
+ * of those to come.
  */
 extern void policy_forget_rounds (struct policy *p);
 
