@@ -6,7 +6,7 @@
 # whole migrations do is not seen here.
 #
 #   BUILD=DIR     where "make coverage" has built
-#   LINES=1       also which lines have branches that are not
+#   MISSED=1      also which lines have branches that are not
 #
 # Left out is what no test can take: the other side of assertions, and of what the
 # cleanup attributes add.  Exit status 1 if a test fails.
@@ -24,7 +24,7 @@ report=(gcovr --root . --object-directory "$BUILD" "$BUILD"
         --exclude-throw-branches
         --exclude-lines-by-pattern '.*\bassert \(.*')
 "${report[@]}" --json-summary-pretty --output "$BUILD/coverage.json"
-[ -z "${LINES:-}" ] || "${report[@]}"
+[ -z "${MISSED:-}" ] || "${report[@]}"
 echo
 jq -r '[.files[] | {folder: (.filename | split("/")[1]), all: .branch_total,
                     taken: .branch_covered}] | group_by(.folder)[] |
