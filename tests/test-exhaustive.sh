@@ -14,6 +14,7 @@ source "${SRCDIR:-.}/tests/functions.sh"
 
 bugs=$(sed -n '/^PLANTED_TRACKER_BUGS :=/,/[^\\]$/p' "$SRCDIR/tests/tests.mk" |
          sed 's/^.*:=//; s/\\//' | xargs)
+[ -n "$bugs" ] || fail "there is no list of broken rules"
 for bug in $bugs; do
   program=$BUILD/bug-$bug/tests/exhaustive
   [ -e "$program" ] || skip "$bug was not built: make planted-bugs"
