@@ -17,7 +17,6 @@
  *                      all with CALLS_EVERY=1; and for the one that does fail:
  *                        fail PLACE N CALL ERRNO FRAME,FRAME... TEXT
  *                      A frame is OBJECT+OFFSET.
- *   CALLS_ARM=FILE     nothing is counted, and nothing fails, before it exists
  *   CALLS_FAIL=PLACE:N the one that fails
  *   CALLS_ERRNO=N      which of the errors that fit it
  */
@@ -75,7 +74,6 @@ static struct place *places;
 static int log_fd = -1;
 static bool every;
 static uint32_t fail_place, fail_number, which_errno;
-static const char *arm;    /* NULL: armed */
 static __thread bool busy; /* in here already */
 
 #define REAL(name) ((__typeof__ (name) *)dlsym (RTLD_NEXT, #name))
@@ -222,14 +220,6 @@ count (uint32_t hash)
   }
 }
 
-static bool
-is_armed (void)
-{
-  if (arm != NULL && access (arm, F_OK) == 0)
-    arm = NULL;
-  return arm == NULL;
-}
-
 /* The error with which this call must fail, or 0.  errors: those that fit. */
 static int
 decide (const char *call, const int *errors, size_t nr_errors)
@@ -261,7 +251,7 @@ must_fail (const void *caller, const char *call, const int *errors,
   if (busy || places == NULL || object_of ((uintptr_t)caller) == NULL)
     return 0;
   busy = true;
-  error = is_armed () ? decide (call, errors, nr_errors) : 0;
+  error = decide (call, errors, nr_errors);
   busy = false;
   errno = error != 0 ? error : before;
   return error;
@@ -300,7 +290,6 @@ static void __attribute__ ((constructor)) begin (void)
   if (table == NULL || log == NULL)
     return;
   busy = true;
-  arm = getenv ("CALLS_ARM");
   every = number_in ("CALLS_EVERY");
   which_errno = number_in ("CALLS_ERRNO");
   if (fail != NULL && sscanf (fail, "%x:%u", &fail_place, &fail_number) != 2)
