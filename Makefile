@@ -52,9 +52,12 @@ src_filter   := $(wildcard nbdkit-plugin/*/*.c)
 src_migrator := $(wildcard migrator/*/*.c)
 
 # With PLAIN=DIR, a build without it, a planted bug takes from there what it does
-# not touch.
+# not touch.  One in a header may touch everything.
 PLAIN ?= $(B)
 touched := $(if $(BUG),$(shell grep -rlw PLANT_BUG_$(BUG) lib nbdkit-plugin migrator))
+ifneq ($(filter %.h,$(touched)),)
+override PLAIN := $(B)
+endif
 objects = $(foreach s,$(1),$(if $(filter $(s),$(touched)),$(B),$(PLAIN))/obj/$(s:.c=.o))
 obj_lib      := $(call objects,$(src_lib))
 obj_filter   := $(call objects,$(src_filter))
