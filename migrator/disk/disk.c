@@ -39,7 +39,8 @@ disk_start_pass (struct disk *d, enum pass_kind kind, bool checkpoints)
   /* What is read back of a write that may come late is flushed where it was
    * read (R17).
    */
-  copier_compare_over_reader (d->copier, kind == PASS_VERIFY);
+  copier_compare_over_reader (d->copier, kind == PASS_VERIFY &&
+                                           disk_reader (d) == d->reader);
   copier_begin_pass (d->copier);
   if (!d->began_to_copy)
     copier_note_distance (d->copier);

@@ -182,8 +182,7 @@ close_all (struct endpoint *e, struct renewal *r)
 
   while (e->nr_connections > 0)
     connection_close (e->connections[--e->nr_connections]);
-  r->missing = 0;
-  r->without_us = 0;
+  renew_after_loss (r, 0);
   return n;
 }
 
@@ -220,7 +219,8 @@ tell_lost (struct disk *d)
   if (n > 0)
     r->wanted = n;
   if (d->reader != NULL)
-    d->reader_renewal.missing = close_all (d->reader, &d->reader_renewal);
+    renew_after_loss (&d->reader_renewal,
+                      close_all (d->reader, &d->reader_renewal));
   r->state = RECONNECT_GIVEN_UP;
   control_send (d->control, "lost", json_pack ("{s:b}", "away", 1), NULL, 0,
                 given_up, d);
@@ -322,7 +322,7 @@ told (void *opaque, const struct control_answer *a)
   }
   for (i = 0; i < r->nr_coming; ++i)
     endpoint_add (d->destination, r->coming[i]);
-  d->renewal.missing = r->wanted - r->nr_coming;
+  renew_after_loss (&d->renewal, r->wanted - r->nr_coming);
   r->nr_coming = 0;
   sockets_told (d, &r->ledger);
   r->state = RECONNECT_BACK;

@@ -30,6 +30,14 @@ renew_close (struct renewal *r)
   free (r->why);
 }
 
+void
+renew_after_loss (struct renewal *r, unsigned missing)
+{
+  r->missing = missing;
+  r->next_us = r->without_us = 0;
+  r->backoff_us = RENEW_FIRST_US;
+}
+
 /* Steals 'why'. */
 static void
 note_why (struct renewal *r, char *why)
@@ -135,6 +143,7 @@ begin_attempt (struct disk *d, struct renewal *r, int64_t now_us)
 
 /* ---- each round -------------------------------------------------------- */
 
+/* A reader that has had none since a loss keeps nobody waiting: disk_reader. */
 static void
 drop_broken (struct endpoint *e, struct renewal *r, int64_t now_us)
 {
@@ -146,9 +155,9 @@ drop_broken (struct endpoint *e, struct renewal *r, int64_t now_us)
       r->backoff_us = RENEW_FIRST_US;
     if (r->next_us < now_us)
       r->next_us = now_us;
+    if (e->nr_connections == 0 && r->without_us == 0)
+      r->without_us = now_us;
   }
-  if (e->nr_connections == 0 && r->without_us == 0)
-    r->without_us = now_us;
 }
 
 /* R6a: with none left nothing tells that its server has lived, and it may come

@@ -26,7 +26,7 @@ struct renewal {
   bool telling;                /* it has come, and the filter is told */
   int64_t begun_us;            /* when that began */
   int64_t next_us, backoff_us; /* the next attempt */
-  int64_t without_us;          /* since when there is none at all, or 0 */
+  int64_t without_us;          /* since when the last one is gone, or 0 */
   int64_t run_us;              /* when it was looked at last */
   struct ledger *ledger;       /* owned; while telling: the new one */
   char *why;                   /* what went wrong last, owned */
@@ -36,6 +36,11 @@ struct renewal {
  * round, before anything is sent; it does not wait.
  */
 extern void renew_run (struct disk *d, int64_t now_us);
+
+/* So many are missing after a loss of all (reconnect.h), and are made anew from
+ * now on, at the same distances as those that were closed.
+ */
+extern void renew_after_loss (struct renewal *r, unsigned missing);
 
 extern void renew_close (struct renewal *r);
 
