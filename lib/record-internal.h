@@ -16,6 +16,7 @@ struct record_file {
   unsigned weak;        /* the slot to write first: the other is known good */
   int fd;               /* -1: no file that can be written in place */
   struct slot current;  /* what the slots say; valid while fd >= 0 */
+  uint64_t known;       /* a generation that they have at least; likewise */
 };
 
 /* Set *why to the file's name and the text; errno stays. */

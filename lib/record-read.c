@@ -186,6 +186,7 @@ record_open (struct record_file *f, uint64_t disk_bytes, struct record *rec,
   }
   f->fd = fd;
   f->current = v.slot[chosen];
+  f->known = f->current.generation;
   if (mend (f, &v, chosen) == -1) {
     record_explain (why, f, "mending the owner record: %s", strerror (errno));
     f->weak = 1 - chosen;

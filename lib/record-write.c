@@ -64,6 +64,7 @@ create_file (struct record_file *f, const struct slot *slot, char **why)
   }
   f->fd = fd;
   f->current = *slot;
+  f->known = slot->generation;
   f->dir_not_durable = true;
   return sync_dir_again (f, why);
 }
@@ -131,6 +132,7 @@ record_write (struct record_file *f, const struct record *rec, char **why)
   slot.generation = old.generation + 1;
   if (write_both (f, &slot) == 0) {
     f->current = slot;
+    f->known = slot.generation;
     return RECORD_WRITTEN;
   }
   record_explain (why, f, "writing the owner record: %s", strerror (errno));
@@ -139,8 +141,10 @@ record_write (struct record_file *f, const struct record *rec, char **why)
    * what may be in the slots now.
    */
   f->current.generation = old.generation + 2;
-  if (write_both (f, &f->current) == 0)
+  if (write_both (f, &f->current) == 0) {
+    f->known = f->current.generation;
     return RECORD_KEPT;
+  }
   record_explain (why, f,
                   "writing the owner record, and restoring the old one: %s",
                   strerror (errno));

@@ -109,7 +109,7 @@ record_free (struct record_file *f)
 uint64_t
 record_generation (const struct record_file *f)
 {
-  return f->fd >= 0 ? f->current.generation : 0;
+  return f->fd >= 0 ? f->known : 0;
 }
 
 int

@@ -113,7 +113,9 @@ extern enum record_status record_peek (const struct record_file *f,
 extern enum record_outcome record_write (struct record_file *f,
                                          const struct record *rec, char **why);
 
-/* The generation in the file: a count of the records written. */
+/* The generation in the file: a count of the records written.  After
+ * RECORD_UNSURE that may be a higher one; this is what it is at least.
+ */
 extern uint64_t record_generation (const struct record_file *f);
 
 /* The open file, for what lies behind RECORD_MAP_OFFSET; -1 if there is none.

@@ -18,13 +18,13 @@ requires nbdkit nbdinfo jq
 
 size=$((1024 * 1024))
 
-# start_failing FILES: the steps of their writing fail while "arm" is there.
+# start_failing FILES [OPTION...]: the steps of their writing fail while "arm" is there.
 start_failing ()
 {
   rm -rf "$tmp/proxy.dir" "$tmp/arm"
   LD_PRELOAD=$BUILD/tests/crash-preload.so CRASH_DIR=$tmp/proxy.dir \
     CRASH_FILES=$1 CRASH_ARM=$tmp/arm CRASH_HOW=fail CRASH_AT=1 \
-    CRASH_TO=1000 start_proxy proxy memory $size
+    CRASH_TO=1000 start_proxy proxy memory $size "${@:2}"
   nbdinfo --size "$(uri proxy)" > "$tmp/size"
 }
 
@@ -98,5 +98,27 @@ start_late here volatile=1
 rm "$tmp/arm"
 "$nbdmigrate" reopen "$tmp/proxy.dir" owner=source
 guest 'print (h.pread (4096, 0) == b"S" * 4096)' > "$tmp/read"
+grep -qx True "$tmp/read" || fail "an acknowledged write is gone"
+end_bg proxy
+
+echo "-- the record could not be written, and what the place did not flush is kept"
+start_failing state migrate-state-sync=false # only the record's own steps
+late_forget here
+start_late here volatile=1
+must_migrate "$(uri proxy)" "$(uri here)"
+guest 'h.pwrite (b"K" * 4096, 0)'
+cue here 'flush hang'
+touch "$tmp/arm"
+start_migrate "$(uri proxy)" "$(uri there)"
+expect_status 1 wait_bg migrator
+grep -q 'the state file could not be written' "$tmp/migrator.log" ||
+  fail "$(cat "$tmp/migrator.log")"
+rm "$tmp/arm"
+end_bg proxy
+crash_bg here
+late_forget here
+start_late here volatile=1
+start_proxy proxy memory $size
+guest 'print (h.pread (4096, 0) == b"K" * 4096)' > "$tmp/read"
 grep -qx True "$tmp/read" || fail "an acknowledged write is gone"
 end_bg proxy

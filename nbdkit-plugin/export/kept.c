@@ -16,8 +16,9 @@
 #include "state-file.h"
 
 /* The record is written when the disk's place is named anew (reopen), which may
- * be taken back: then it is so much ahead of what was kept before.  More only
- * after the owner was settled by hand.
+ * be taken back: then it is so much ahead of what was kept before.  Or it could
+ * neither be written nor be taken back just before that.  More only after the
+ * owner was settled by hand.
  */
 #define GENERATIONS_AHEAD 2
 
@@ -288,20 +289,6 @@ to_file (const struct relay_rest *rest)
   return v;
 }
 
-/* Where a record could neither be written nor be taken back, what is in the
- * file may be as old as it was before.
- */
-static uint64_t
-generation_to_keep (const struct export *e)
-{
-  const uint64_t generation = record_generation (e->record);
-
-  return tracker_owner (e->tracker) == OWNER_UNKNOWN &&
-             generation > GENERATIONS_AHEAD
-           ? generation - GENERATIONS_AHEAD
-           : generation;
-}
-
 static int
 write_rest (const struct closing *c, const struct relay_rest *rest, char **why)
 {
@@ -311,7 +298,7 @@ write_rest (const struct closing *c, const struct relay_rest *rest, char **why)
     .export_name = e->name,
     .uri = c->uri,
     .disk_bytes = e->disk_bytes,
-    .generation = generation_to_keep (e),
+    .generation = record_generation (e->record),
     .grace_ms = rest->grace_ms,
     .entries = entries,
     .nr_entries = rest->nr_entries,

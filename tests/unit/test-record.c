@@ -449,6 +449,8 @@ try_failures (uint64_t failures, struct crash *c, unsigned outcomes[3])
                : outcome == RECORD_KEPT  ? 1 << OWNER_SOURCE
                                          : ~0u;
   try_crash (c, start, nr_events);
+  c->wrong += outcome == RECORD_UNSURE ? record_generation (f) != 1
+                                       : record_generation (f) < 2;
 
   /* And it can be written again, whatever happened. */
   put_file (path, start, RECORD_MAP_OFFSET);
