@@ -529,6 +529,17 @@ client_new (int fd)
   return c;
 }
 
+static int
+start_client (struct client *c)
+{
+  errno = create_thread (&c->thread, client_loop, c);
+  if (errno == 0)
+    return 0;
+  nbdkit_error ("migrate: control: a connection is refused: pthread_create: "
+                "%m");
+  return -1;
+}
+
 static void
 admit (int fd)
 {
@@ -545,11 +556,7 @@ admit (int fd)
   make_room ();
 
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&lock);
-  errno = is_stopping () ? 0 : create_thread (&c->thread, client_loop, c);
-  if (errno != 0)
-    nbdkit_error ("migrate: control: a connection is refused: pthread_create: "
-                  "%m");
-  if (errno != 0 || is_stopping ()) {
+  if (is_stopping () || start_client (c) == -1) {
     close (fd);
     free (c);
     return;

@@ -145,7 +145,8 @@ extern void remote_check (struct remote *m);
 extern bool remote_wait_changed (struct remote *m);
 
 /* The connection is of no use any more and reset: nothing that is still in its
- * queue is delivered (R17).  'why' may be NULL.  L.
+ * queue is delivered (R17).  One that is retired and has nothing in flight is
+ * not: its queue is empty.  'why' may be NULL.  L.
  */
 extern void remote_lose (struct connection *c, const char *why);
 
