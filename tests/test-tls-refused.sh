@@ -15,6 +15,8 @@ requires jq
 source "$SRCDIR/tests/net.sh"
 # shellcheck source=tests/tls.sh
 source "$SRCDIR/tests/tls.sh"
+# shellcheck source=tests/reconnect.sh
+source "$SRCDIR/tests/reconnect.sh"
 
 add_host host
 address=${addresses[host]}
@@ -115,6 +117,17 @@ run_all ()
 in_host host run_all
 end_bg proxy
 end_bg destination
+
+echo "-- a server that was lost comes back without TLS"
+rm -r "$tmp/proxy.dir"
+start_proxy proxy memory 1M
+start_nbdkit destination --tls=require --tls-psk="$tmp/keys.psk" memory 1M
+start_migrate --wait --finish=detach --reconnect=1s "$(uri proxy)" \
+  "$(psk_uri destination user keys)"
+wait_for is_ready
+lose destination
+start_nbdkit destination --tls=off memory 1M
+must_end 1 '--reconnect.*that server has no TLS'
 
 echo "-- no key is told"
 cat "$tmp"/*.log "$tmp/migrate.log" "$tmp/events" >> "$tmp/said"

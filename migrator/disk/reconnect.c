@@ -8,6 +8,7 @@
 #include "disk/reconnect.h"
 #include "disk/sockets.h"
 #include "protocol.h"
+#include "tls.h"
 #include "units.h"
 
 #define CONNECT_US (INT64_C (5) * 1000000)
@@ -297,7 +298,8 @@ count_come (struct disk *d, bool *pending)
   *pending = false;
   while (i < r->nr_coming)
     if (!connection_alive (r->coming[i])) {
-      note_attempt (r, strdup (r->coming[i]->why));
+      note_attempt (
+        r, tls_explain (d->destination->uri, strdup (r->coming[i]->why)));
       drop_coming (r, i);
     }
     else
