@@ -194,14 +194,8 @@ given_up (void *opaque, const struct control_answer *a)
   struct reconnect *r = &d->reconnect;
   uint64_t again_bytes = 0;
 
-  if (a->value == NULL ||
-      protocol_get_u64 (a->value, "epoch", &d->epoch) != 1) {
-    failure_note_for_good (d->settings->failure,
-                           "telling the proxy of %s that %s was lost: %s",
-                           d->pair->source, d->pair->destination,
-                           a->value ? "the answer has no epoch" : a->desc);
+  if (!sockets_note_epoch (d, a, "giving up the connections to"))
     return;
-  }
   protocol_get_u64 (a->value, "dirty_again_bytes", &again_bytes);
   r->again_bytes += again_bytes;
   r->state = RECONNECT_AWAY;
@@ -314,14 +308,8 @@ told (void *opaque, const struct control_answer *a)
   struct reconnect *r = &d->reconnect;
   unsigned i;
 
-  if (a->value == NULL ||
-      protocol_get_u64 (a->value, "epoch", &d->epoch) != 1) {
-    failure_note_for_good (d->settings->failure,
-                           "connecting to %s again: the proxy of %s: %s",
-                           d->pair->destination, d->pair->source,
-                           a->value ? "the answer has no epoch" : a->desc);
+  if (!sockets_note_epoch (d, a, "connecting again to"))
     return;
-  }
   for (i = 0; i < r->nr_coming; ++i)
     endpoint_add (d->destination, r->coming[i]);
   renew_after_loss (&d->renewal, r->wanted - r->nr_coming);

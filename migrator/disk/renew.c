@@ -8,7 +8,6 @@
 #include "disk/disk.h"
 #include "disk/renew.h"
 #include "disk/sockets.h"
-#include "protocol.h"
 
 #define CONNECT_US (INT64_C (5) * 1000000)
 #define RENEW_FIRST_US (INT64_C (100) * 1000)
@@ -77,14 +76,8 @@ told (void *opaque, const struct control_answer *a)
   struct renewal *r = &d->renewal;
 
   r->telling = false;
-  if (a->value == NULL ||
-      protocol_get_u64 (a->value, "epoch", &d->epoch) != 1) {
-    failure_note (d->settings->failure,
-                  "connecting to %s again: the proxy of %s: %s",
-                  d->pair->destination, d->pair->source,
-                  a->value ? "the answer has no epoch" : a->desc);
+  if (!sockets_note_epoch (d, a, "connecting again to"))
     return;
-  }
   use (d->destination, r);
   copier_note_loss (d->copier);
   sockets_told (d, &r->ledger);

@@ -6,6 +6,7 @@
 #include "disk/disk.h"
 #include "disk/sockets.h"
 #include "nbd/unanswered.h"
+#include "protocol.h"
 #include "socket-reset.h"
 
 /* Whether all have a socket.  (The number of one that was closed is that of the
@@ -49,6 +50,18 @@ sockets_tell (struct disk *d, struct connection *const more[], unsigned n,
   if (ledger_fd != -1)
     close (ledger_fd);
   return true;
+}
+
+bool
+sockets_note_epoch (struct disk *d, const struct control_answer *a,
+                    const char *doing)
+{
+  if (a->value != NULL && protocol_get_u64 (a->value, "epoch", &d->epoch) == 1)
+    return true;
+  failure_note_for_good (d->settings->failure, "%s %s: the proxy of %s: %s",
+                         doing, d->pair->destination, d->pair->source,
+                         a->value ? "the answer has no epoch" : a->desc);
+  return false;
 }
 
 void

@@ -23,6 +23,12 @@ extern bool sockets_tell (struct disk *d, struct connection *const more[],
                           unsigned n, struct ledger **ledger,
                           control_callback *told);
 
+/* What the filter has answered to "lost" (R6a): the new epoch.  False after
+ * failure_note_for_good, with what was being done.
+ */
+extern bool sockets_note_epoch (struct disk *d, const struct control_answer *a,
+                                const char *doing);
+
 /* The filter knows; all of those are in use by now.  Steals *ledger. */
 extern void sockets_told (struct disk *d, struct ledger **ledger);
 
