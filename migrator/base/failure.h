@@ -24,7 +24,8 @@ extern void failure_note (struct failure *f, const char *fmt, ...)
   __attribute__ ((format (printf, 2, 3)));
 
 /* The same of what ends it for good, also where a loss was noted before, after
- * which it would go on as if nothing else had been.
+ * which it would go on as if nothing else had been: what shows a destination to
+ * be wrong, or leaves leases behind that nobody knows of.
  */
 extern void failure_note_for_good (struct failure *f, const char *fmt, ...)
   __attribute__ ((format (printf, 2, 3)));

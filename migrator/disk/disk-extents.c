@@ -117,9 +117,10 @@ distrust_reported (void *opaque, const struct control_answer *a)
   struct disk *d = opaque;
 
   if (a->value == NULL)
-    failure_note (d->settings->failure,
-                  "telling the proxy of %s to have everything copied: %s",
-                  d->pair->source, a->desc);
+    failure_note_for_good (
+      d->settings->failure,
+      "telling the proxy of %s to have everything copied: %s", d->pair->source,
+      a->desc);
 }
 
 /* Sent before anything that could end the migration, and carried out in order:

@@ -114,14 +114,15 @@ taken (void *opaque, const struct control_answer *a)
       protocol_parse_extents (json_object_get (a->value, "extents"), &e,
                               &why) == -1 ||
       protocol_get_u64 (a->value, "cursor", &d->cursor) != 1) {
-    failure_note (d->settings->failure, "taking dirty chunks of %s: %s",
-                  d->pair->source, why ? why : "the answer has no cursor");
+    failure_note_for_good (d->settings->failure,
+                           "taking dirty chunks of %s: %s", d->pair->source,
+                           why ? why : "the answer has no cursor");
     return;
   }
   d->swept = d->stopped || d->cursor >= d->disk_bytes;
   if (add_ranges (d, &e) == -1)
-    failure_note (d->settings->failure, "queueing chunks of %s: %s",
-                  d->pair->source, strerror (errno));
+    failure_note_for_good (d->settings->failure, "queueing chunks of %s: %s",
+                           d->pair->source, strerror (errno));
 }
 
 /* Long holes are gone through in large takes: when the copier asks again soon
@@ -360,8 +361,9 @@ reported (void *opaque, const struct control_answer *a)
 
   d->reports_pending--;
   if (a->value == NULL)
-    failure_note (d->settings->failure, "reporting copied chunks of %s: %s",
-                  d->pair->source, a->desc);
+    failure_note_for_good (d->settings->failure,
+                           "reporting copied chunks of %s: %s", d->pair->source,
+                           a->desc);
 }
 
 const char *
@@ -402,8 +404,8 @@ compared (void *opaque, const struct control_answer *a)
     return;
   if (protocol_parse_extents (json_object_get (a->value, "wrong"), &wrong,
                               &why) == -1)
-    failure_note (d->settings->failure, "verifying %s: %s", d->pair->source,
-                  why);
+    failure_note_for_good (d->settings->failure, "verifying %s: %s",
+                           d->pair->source, why);
   else if (wrong.n > 0) {
     d->distrusted = true;
     failure_note_for_good (

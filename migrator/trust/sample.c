@@ -67,8 +67,8 @@ leased (void *opaque, const struct control_answer *a)
   if (a->value == NULL ||
       protocol_parse_extents (json_object_get (a->value, "extents"), &e,
                               &why) == -1) {
-    failure_note (&p->d->disks->failure, "leasing a chunk of %s: %s",
-                  p->d->pair->source, why ? why : "no memory");
+    failure_note_for_good (&p->d->disks->failure, "leasing a chunk of %s: %s",
+                           p->d->pair->source, why ? why : "no memory");
     return;
   }
   if (e.n == 0)
@@ -222,8 +222,9 @@ ask_proxy (struct disk *d, const char *command, json_t *arguments)
 {
   if (drive_ask (d, command, arguments) == 0)
     return 0;
-  failure_note (&d->disks->failure, "looking at the destination %s: %s: %s",
-                d->pair->destination, command, d->answer.desc);
+  failure_note_for_good (&d->disks->failure,
+                         "looking at the destination %s: %s: %s",
+                         d->pair->destination, command, d->answer.desc);
   return -1;
 }
 
@@ -427,7 +428,8 @@ note_wrong (struct disk *d, struct disk **wrong_disk, struct extents *chunks)
   *wrong_disk = d;
   if (protocol_parse_extents (wrong, chunks, &why) == 0)
     return 0;
-  failure_note (&d->disks->failure, "looking at %s: %s", d->pair->source, why);
+  failure_note_for_good (&d->disks->failure, "looking at %s: %s",
+                         d->pair->source, why);
   return -1;
 }
 
