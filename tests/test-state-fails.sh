@@ -6,6 +6,7 @@
 # (R6a).  And a pivot of which it was not known whether it was recorded is
 # settled by reopen as if it had been: nothing is tracked any more.  What the
 # place that the disk was to leave had not flushed by then is kept for it (R13).
+# And a delay that cannot be recorded is not tried, and said, every second.
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
@@ -121,4 +122,30 @@ start_late here volatile=1
 start_proxy proxy memory $size
 guest 'print (h.pread (4096, 0) == b"K" * 4096)' > "$tmp/read"
 grep -qx True "$tmp/read" || fail "an acknowledged write is gone"
+end_bg proxy
+
+is_old ()
+{
+  has_status "$(uri proxy)" '.relay.oldest_request_ms >= 6000'
+}
+
+# One that is unanswered for longer and longer would be recorded every second.
+echo "-- a delay that cannot be recorded"
+start_failing state
+end_bg here
+late_forget here
+start_late here
+must_migrate "$(uri proxy)" "$(uri here)"
+cue here 'write hold until=now at=0'
+touch "$tmp/arm"
+start_bg writer /usr/bin/python3 -c "import sys, nbd
+h = nbd.NBD ()
+h.connect_uri (sys.argv[1])
+h.pwrite (b'D' * 4096, 0)" "$(uri proxy)"
+wait_for is_old
+failures=$(grep -c 'recording that the owner' "$tmp/proxy.log") || :
+((failures >= 1 && failures <= 2)) || fail "it was tried $failures times"
+go here now
+wait_bg writer
+rm "$tmp/arm"
 end_bg proxy

@@ -112,6 +112,7 @@ struct export
 
   int64_t quiet_from_ms;      /* no session copies before (R17); session lock */
   uint32_t recorded_delay_ms; /* under the session lock, once it is loaded */
+  int64_t no_delay_until_ms;  /* is recorded, since that failed; session lock */
 
   struct owed_error owed; /* to the guests; has its own locks */
   char *owed_path;        /* where it is kept (owed.h); constant */

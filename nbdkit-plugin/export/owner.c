@@ -22,6 +22,11 @@
 /* nbdmigrate waits for 60 s for an answer to 'begin'. */
 #define QUIET_MAX_MS 20000
 
+/* A delay is told every second until it is recorded, and each try that fails is
+ * said.
+ */
+#define DELAY_AGAIN_MS 30000
+
 bool
 owner_is_remote (enum owner owner, const char *source, const char *destination)
 {
@@ -215,6 +220,15 @@ source_delay_ms (struct export *e)
   return ms < UINT32_MAX ? ms : UINT32_MAX;
 }
 
+static bool
+try_delay (struct export *e, enum owner owner, enum record_end end)
+{
+  if (owner_record (e, owner, end) == OWNER_RECORDED)
+    return true;
+  e->no_delay_until_ms = clock_ms () + DELAY_AGAIN_MS;
+  return false;
+}
+
 /* Not while a guest may wait for it, and not over what a commit has recorded.
  */
 bool
@@ -224,13 +238,13 @@ owner_update_delay (struct export *e)
   struct tracker_status t;
 
   tracker_get_status (e->tracker, &t);
-  if (t.gate != GATE_OPEN || t.owner == OWNER_UNKNOWN)
+  if (t.gate != GATE_OPEN || t.owner == OWNER_UNKNOWN ||
+      clock_ms () < e->no_delay_until_ms)
     return false;
   if (s->client == NULL)
-    return owner_record (e, t.owner, s->last_end) == OWNER_RECORDED;
+    return try_delay (e, t.owner, s->last_end);
   if (t.owner == OWNER_SOURCE && s->last_end == RECORD_END_NONE)
-    return owner_record (e, OWNER_SOURCE, RECORD_END_INTERRUPTED) ==
-           OWNER_RECORDED;
+    return try_delay (e, OWNER_SOURCE, RECORD_END_INTERRUPTED);
   return false;
 }
 
