@@ -186,8 +186,9 @@ discount_stop (struct renewal *r, int64_t now_us)
   r->run_us = now_us;
 }
 
-/* One that broke with something in flight or unflushed ends the run, as soon as
- * that is noticed; it has no socket any more that the filter could be told of.
+/* One that broke with something in flight or unflushed is a loss (reconnect.h),
+ * as soon as that is noticed; it has no socket any more that the filter could
+ * be told of.
  */
 static void
 run (struct disk *d, struct endpoint *e, struct renewal *r, int64_t now_us)

@@ -3,7 +3,8 @@
  *
  * A balancer or a firewall may close what was idle, or restart.  Nothing is
  * lost with a connection that has nothing in flight or unflushed, so it is made
- * anew. (One that has is a reason to end the run: its writes may be gone.)
+ * anew.  (With one that has, writes may be gone: that is the loss of all, see
+ * reconnect.h.)
  *
  * The filter shuts down the sockets of a session that ends (R7), so a new one
  * is used once the filter has it.  It raises the epoch then (R6a), which costs
