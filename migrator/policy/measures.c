@@ -125,13 +125,25 @@ copy_us (uint64_t bytes, uint64_t rate)
   return us < 1e15 ? (uint64_t)us : (uint64_t)1e15;
 }
 
+/* What the next round leaves is what guests touch meanwhile.  After a round it
+ * is seen; after the bulk, which leaves all that was touched during it, only
+ * the rates tell.
+ */
+static bool
+shrinks_slowly (const struct policy *p, const struct policy_snapshot *s)
+{
+  if (p->left_bytes > 0)
+    return s->remaining_bytes > p->left_bytes / 2;
+  return policy_outlook (s).touch_rate > measures_copy_rate (s) / 2;
+}
+
 /* Rounds shrink, but each of those to come is long, too, and with the mirror
  * the next one is the last.
  */
 static bool
 is_long_way (const struct policy *p, const struct policy_snapshot *s)
 {
-  return p->left_bytes > 0 && s->remaining_bytes > p->left_bytes / 2 &&
+  return s->bulk_end_us != 0 && shrinks_slowly (p, s) &&
          copy_us (s->remaining_bytes, s->copy_rate) > MEASURES_LONG_US;
 }
 
@@ -560,8 +572,6 @@ measures_beat (struct policy *p, const struct policy_snapshot *s,
                struct policy_decision *d, bool round_end)
 {
   note_patience (p, s, d);
-  if (s->bulk_end_us != 0 && p->left_bytes == 0)
-    p->left_bytes = s->remaining_bytes; /* by the bulk */
   note_outlook (p, s);
   note_mirror (p, s, d);
   calm_mirror (p, s, d);

@@ -204,7 +204,7 @@ struct policy {
   struct mirror mirror;
   bool mirror_was_on;      /* since it was begun */
   unsigned slow_rounds;    /* in a row it was not begun for that */
-  uint64_t left_bytes;     /* by the round before, or the bulk; or 0 */
+  uint64_t left_bytes;     /* by the round before; 0: that was the bulk */
   unsigned shorten_rounds; /* with it on, for a shorter pause */
   struct policy_share {    /* of guests' writes that are mirrored */
     uint64_t mirrored, not_mirrored; /* when it was last looked at */

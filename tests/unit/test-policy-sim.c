@@ -134,6 +134,12 @@ test_tracking_suffices (void)
   u = plain ("a burst while the bulk runs");
   u.write_mib = 60, u.on_ms = 2000, u.off_ms = 1000000;
   check (&u, &shorter);
+  u = plain ("a slow way, a third");
+  u.disk_mib = 312, u.copy_mib = 25, u.overhead_ms = 50;
+  u.write_mib = 7, u.request_kib = 512, u.pattern = SIM_SEQUENTIAL;
+  u.span = 280;
+  r = check (&u, &shorter);
+  CU_ASSERT_TRUE (r.mirrored_ms < 3000);
 }
 
 static void
