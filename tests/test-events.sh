@@ -52,7 +52,9 @@ has phase phase:string pass:number remaining_bytes:number
 has progress phase:string pass:number percent:number copied_bytes:number \
   remaining_bytes:number bytes_per_second:number \
   dirty_bytes_per_second:number finish:string max_pause_ms:number rate:number \
-  wait:boolean disk_count:number
+  wait:boolean disk_count:number guest_latency:object
+events_are 'map(select(.event == "progress").guest_latency) |
+            any(.writes > 0 and .writes_us > 0 and .writes_99_us > 0)'
 events_are 'map(select(.event == "progress")) |
             all((.wait | not) and .disk_count == 1)'
 has pause begin_time:number end_time:number pause_ms:number result:string \

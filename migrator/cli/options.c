@@ -75,6 +75,7 @@ static const char help[] =
   "                         [a bar if stderr is a terminal]\n"
   "  --quiet                print errors only\n"
   "  --json                 print one JSON event per line on stdout\n"
+  "  --events=FILE          write the events to this file\n"
   "  --help                 print this and exit\n"
   "  --version              print the version and exit\n"
   "\n"
@@ -111,6 +112,7 @@ enum {
   OPT_PROGRESS,
   OPT_QUIET,
   OPT_JSON,
+  OPT_EVENTS,
   OPT_HELP,
   OPT_VERSION,
 };
@@ -143,6 +145,7 @@ static const struct option long_options[] = {
   { "progress", optional_argument, NULL, OPT_PROGRESS },
   { "quiet", no_argument, NULL, OPT_QUIET },
   { "json", no_argument, NULL, OPT_JSON },
+  { "events", required_argument, NULL, OPT_EVENTS },
   { "help", no_argument, NULL, OPT_HELP },
   { "version", no_argument, NULL, OPT_VERSION },
   { NULL, 0, NULL, 0 },
@@ -268,6 +271,18 @@ parse_control (struct options *o, const char *text)
     return -1;
   }
   o->control = text;
+  return 0;
+}
+
+/* It is opened when all else is right. */
+static int
+parse_file (const char *name, const char *text, const char **path)
+{
+  if (text[0] == '\0') {
+    say_usage ("%s=: it must be the path of a file", name);
+    return -1;
+  }
+  *path = text;
   return 0;
 }
 
@@ -424,6 +439,8 @@ parse_option (struct options *o, int opt, const char *text)
     return 0;
   case OPT_PROGRESS:
     return parse_progress (o, text);
+  case OPT_EVENTS:
+    return parse_file ("--events", text, &o->events);
   }
   if (parse_flag (o, opt))
     return 0;

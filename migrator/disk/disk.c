@@ -270,10 +270,26 @@ note_load (struct disk_load *l, const json_t *status)
     protocol_get_u64 (throttle, "bytes_per_second", &l->throttle);
 }
 
+static void
+note_latency (struct disk *d, const json_t *latency)
+{
+  struct disk_latency *const r = &d->guest_reads, *const w = &d->guest_writes;
+
+  if (latency == NULL)
+    return;
+  protocol_get_u64 (latency, "reads", &r->requests);
+  protocol_get_u64 (latency, "reads_us", &r->mean_us);
+  protocol_get_u64 (latency, "reads_99_us", &r->most_us);
+  protocol_get_u64 (latency, "writes", &w->requests);
+  protocol_get_u64 (latency, "writes_us", &w->mean_us);
+  protocol_get_u64 (latency, "writes_99_us", &w->most_us);
+}
+
 void
 disk_note_status (struct disk *d, const json_t *status)
 {
   note_load (&d->load, status);
+  note_latency (d, json_object_get (status, "guest_latency"));
   protocol_get_u64 (status, "remaining_bytes", &d->remaining_bytes);
   protocol_get_u64 (status, "quarantined_bytes", &d->quarantined_bytes);
   protocol_get_u64 (status, "quarantine_ms", &d->quarantine_ms);

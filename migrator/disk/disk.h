@@ -206,6 +206,11 @@ struct disk {
     uint64_t throttle_asked;
   } load;
 
+  /* How long the guests' requests took of late, as the filter sees it. */
+  struct disk_latency {
+    uint64_t requests, mean_us, most_us; /* most: what 99 of 100 keep to */
+  } guest_reads, guest_writes;
+
   /* A random choice of places that were copied as data; and what was found
    * there in the end.
    */

@@ -116,11 +116,37 @@ catch_signals (struct migration *m)
 /* ---- output ------------------------------------------------------------ */
 
 static int
+open_events (const struct options *options)
+{
+  CLEANUP_FREE char *why = NULL;
+  const int fd = events_open (options->events, &why);
+
+  if (fd == -1 && why == NULL)
+    no_memory ();
+  if (fd == -1) {
+    say_error ("%s", why);
+    return -1;
+  }
+  if (output_open (fd) == -1) {
+    say_error ("setting up the output: %s", strerror (errno));
+    return -1;
+  }
+  events_to (fd, options->events);
+  return 0;
+}
+
+/* What is wrong was said. */
+static int
 open_output (const struct options *options)
 {
-  if (output_open (STDERR_FILENO) == -1)
+  if (output_open (STDERR_FILENO) == -1 ||
+      (options->json && output_open (STDOUT_FILENO) == -1)) {
+    say_error ("setting up the output: %s", strerror (errno));
     return -1;
-  return options->json ? output_open (STDOUT_FILENO) : 0;
+  }
+  if (options->json)
+    events_to (STDOUT_FILENO, "stdout");
+  return options->events != NULL ? open_events (options) : 0;
 }
 
 /* Of a reader that does not read this is the end. */
@@ -749,7 +775,6 @@ migrate (const struct options *options)
   int status = EXIT_FAILED;
 
   say_quiet (options->quiet);
-  events_enable (options->json);
   progress_init (options->bar, options->progress_fd);
   disks_init (&m.disks, options, event_policy, &recover_observer);
   no_memory_last_words (last_words, &m);
@@ -758,7 +783,7 @@ migrate (const struct options *options)
   policy_init (&m.policy);
   background_init (&m.background, options->background);
   if (open_output (options) == -1)
-    say_error ("setting up the output: %s", strerror (errno));
+    ; /* was said */
   else if (catch_signals (&m) == -1)
     say_error ("setting up signals: %s", strerror (errno));
   else

@@ -260,6 +260,32 @@ note_guests (struct snapshot *s, const struct migration *m)
   s->outlook = verdicts[policy_outlook (&p).verdict];
 }
 
+/* Their mean is that of all requests; the rest is that of the slowest disk. */
+static void
+add_latency (struct snapshot_latency *sum, const struct disk_latency *l)
+{
+  const uint64_t all = sum->requests + l->requests;
+
+  if (all > 0)
+    sum->mean_us = (uint64_t)(((double)sum->mean_us * (double)sum->requests +
+                               (double)l->mean_us * (double)l->requests) /
+                              (double)all);
+  sum->requests = all;
+  if (sum->most_us < l->most_us)
+    sum->most_us = l->most_us;
+}
+
+static void
+note_latency (struct snapshot *s, const struct migration *m)
+{
+  size_t i;
+
+  for (i = 0; i < m->disks.n; ++i) {
+    add_latency (&s->guest_reads, &m->disks.v[i].guest_reads);
+    add_latency (&s->guest_writes, &m->disks.v[i].guest_writes);
+  }
+}
+
 struct snapshot
 snapshot_of (struct migration *m)
 {
@@ -302,6 +328,7 @@ snapshot_of (struct migration *m)
   note_shared_memory (&s, m);
   note_limits (&s, m);
   note_guests (&s, m);
+  note_latency (&s, m);
   return s;
 }
 

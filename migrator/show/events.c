@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,12 +22,64 @@
 #define DIGITS 15
 #define PER_SECOND 1e5
 
-static bool enabled;
+/* How many were left out, each reader for itself. */
+#define DROPPED "dropped_events"
+
+/* Where they are written, each at its own pace. */
+static struct sink {
+  const char *name;
+  int fd;
+  bool broken;
+} sinks[2];
+static size_t nr_sinks;
+static size_t nr_broken;
 
 void
-events_enable (bool enable)
+events_to (int fd, const char *name)
 {
-  enabled = enable;
+  sinks[nr_sinks++] = (struct sink){ .name = name, .fd = fd };
+}
+
+/* Nobody else writes to it.  A file system that has no such locks is no reason
+ * not to begin.
+ */
+static int
+take (int fd)
+{
+  struct stat st;
+
+  if (flock (fd, LOCK_EX | LOCK_NB) == -1 && errno == EWOULDBLOCK) {
+    errno = EBUSY;
+    return -1;
+  }
+  if (fstat (fd, &st) == 0 && S_ISREG (st.st_mode))
+    return ftruncate (fd, 0);
+  return 0;
+}
+
+int
+events_open (const char *path, char **why)
+{
+  const int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY |
+                    O_NONBLOCK; /* a FIFO that nobody reads */
+  const int fd = open (path, flags, 0666);
+
+  if (fd >= 0 && take (fd) == 0)
+    return fd;
+  if (asprintf (why, "opening '%s' for the JSON events: %s", path,
+                errno == EBUSY   ? "another nbdmigrate writes to it"
+                : errno == ENXIO ? "nobody reads from this FIFO"
+                                 : strerror (errno)) == -1)
+    *why = NULL;
+  if (fd >= 0)
+    close (fd);
+  return -1;
+}
+
+static bool
+is_enabled (void)
+{
+  return nr_broken < nr_sinks;
 }
 
 double
@@ -36,20 +91,41 @@ event_now (void)
   return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
-/* Whoever reads them is gone: that is no reason to stop a migration. */
+/* Whoever reads them is gone, or the file system is full: that is no reason to
+ * stop a migration.
+ */
 static void
-say_not_written (void)
+say_not_written (struct sink *sink)
 {
-  say_error ("writing JSON events to stdout: %s; no more will be written",
-             strerror (errno));
-  enabled = false;
+  say_error ("writing JSON events to %s: %s; no more will be written",
+             sink->name, strerror (errno));
+  sink->broken = true;
+  nr_broken++;
 }
 
 static void
-say_missing (const char *event)
+say_missing (const struct sink *sink, const char *event)
 {
-  say_error ("the event '%s' is missing on stdout: %s", event,
+  say_error ("the event '%s' is missing on %s: %s", event, sink->name,
              strerror (ENOMEM));
+}
+
+/* What is told at the end differs. */
+static char *
+line_text (const struct sink *sink, json_t *line)
+{
+  CLEANUP_FREE char *json = NULL;
+  char *text;
+
+  if (line == NULL)
+    return NULL;
+  if (json_object_get (line, DROPPED) != NULL &&
+      json_object_set_new (
+        line, DROPPED, json_integer ((json_int_t)output_dropped (sink->fd))) ==
+        -1)
+    return NULL;
+  json = json_dumps (line, JSON_COMPACT | JSON_REAL_PRECISION (DIGITS));
+  return json != NULL && asprintf (&text, "%s\n", json) >= 0 ? text : NULL;
 }
 
 /* Write the event; 'members' is stolen. */
@@ -57,23 +133,26 @@ static void
 emit (enum output_kind kind, const char *event, json_t *members)
 {
   CLEANUP_JSON json_t *line = NULL;
-  CLEANUP_FREE char *json = NULL;
-  bool whole = true;
-  char *text;
+  size_t i;
 
   line = json_pack ("{s:s, s:f}", "event", event, "time", event_now ());
-  if (line != NULL && members != NULL)
-    whole = json_object_update (line, members) == 0;
-  json_decref (members);
-  json = line && whole
-           ? json_dumps (line, JSON_COMPACT | JSON_REAL_PRECISION (DIGITS))
-           : NULL;
-  if (json == NULL || asprintf (&text, "%s\n", json) == -1) {
-    say_missing (event);
-    return;
+  if (line != NULL && members != NULL &&
+      json_object_update (line, members) == -1) {
+    json_decref (line);
+    line = NULL;
   }
-  if (output_put (STDOUT_FILENO, kind, text) == -1)
-    say_not_written ();
+  json_decref (members);
+  for (i = 0; i < nr_sinks; ++i) {
+    struct sink *const sink = &sinks[i];
+    char *text = sink->broken ? NULL : line_text (sink, line);
+
+    if (sink->broken)
+      continue;
+    if (text == NULL)
+      say_missing (sink, event);
+    else if (output_put (sink->fd, kind, text) == -1)
+      say_not_written (sink);
+  }
 }
 
 static json_t *
@@ -116,7 +195,7 @@ disks_json (const struct account *a)
 void
 event_started (const struct account *a)
 {
-  if (enabled)
+  if (is_enabled ())
     emit (OUTPUT_LINE, "started",
           json_pack ("{s:o, s:I, s:s, s:I, s:I}", "disks", disks_json (a),
                      "disk_bytes", (json_int_t)a->disk_bytes, "finish",
@@ -127,7 +206,7 @@ event_started (const struct account *a)
 void
 event_phase (const char *phase, unsigned pass, uint64_t remaining_bytes)
 {
-  if (enabled)
+  if (is_enabled ())
     emit (OUTPUT_LINE, "phase",
           json_pack ("{s:s, s:i, s:I}", "phase", phase, "pass", (int)pass,
                      "remaining_bytes", (json_int_t)remaining_bytes));
@@ -136,14 +215,14 @@ event_phase (const char *phase, unsigned pass, uint64_t remaining_bytes)
 void
 event_progress (json_t *progress)
 {
-  if (enabled)
+  if (is_enabled ())
     emit (OUTPUT_PROGRESS, "progress", json_incref (progress));
 }
 
 void
 event_policy (const char *decision, const char *reason)
 {
-  if (enabled)
+  if (is_enabled ())
     emit (OUTPUT_LINE, "policy",
           json_pack ("{s:s, s:s, s:b}", "decision", decision, "reason", reason,
                      "explained_only", 0));
@@ -152,7 +231,7 @@ event_policy (const char *decision, const char *reason)
 void
 event_measure (const char *what, const char *reason, bool would)
 {
-  if (enabled)
+  if (is_enabled ())
     emit (OUTPUT_LINE, "policy",
           json_pack ("{s:s, s:s, s:b}", "decision", what, "reason", reason,
                      "explained_only", (int)would));
@@ -167,7 +246,7 @@ event_decision (const char *decision, const char *reason,
                  ? json_null ()
                  : json_integer ((json_int_t)predicted_pause_ms);
 
-  if (enabled)
+  if (is_enabled ())
     emit (OUTPUT_LINE, "policy",
           json_pack ("{s:s, s:s, s:b, s:O, s:I, s:I}", "decision", decision,
                      "reason", reason, "explained_only", 0,
@@ -180,7 +259,7 @@ event_decision (const char *decision, const char *reason,
 void
 event_lost (const struct loss *l)
 {
-  if (enabled)
+  if (is_enabled ())
     emit (OUTPUT_LINE, "lost",
           json_pack ("{s:s, s:s, s:s?, s:I, s:I}", "source", l->source,
                      "destination", l->destination, "reason", l->why,
@@ -191,7 +270,7 @@ event_lost (const struct loss *l)
 void
 event_reconnected (const struct loss *l)
 {
-  if (enabled)
+  if (is_enabled ())
     emit (OUTPUT_LINE, "reconnected",
           json_pack ("{s:s, s:s, s:I, s:i}", "source", l->source, "destination",
                      l->destination, "away_ms", (json_int_t)l->away_ms,
@@ -212,7 +291,7 @@ steps_json (const struct pause *p)
 void
 event_pause (const struct pause *p)
 {
-  if (enabled)
+  if (is_enabled ())
     emit (OUTPUT_LINE, "pause",
           json_pack ("{s:f, s:f, s:f, s:o, s:I, s:s}", "begin_time",
                      floor (p->begin_time * PER_SECOND) / PER_SECOND,
@@ -236,15 +315,14 @@ summary (const struct account *a)
     (json_int_t)a->sampled_bytes, "sample_seed", (json_int_t)a->sample_seed,
     "marked_bytes", (json_int_t)a->marked_bytes, "passes", (int)a->passes,
     "pause_ms", a->pause_ms, "duration_ms", (json_int_t)a->duration_ms,
-    "finish", a->finish, "resumed", a->resumed, "dropped_events",
-    (json_int_t)output_dropped (STDOUT_FILENO), "losses", (int)a->losses,
-    "reconnects", (int)a->reconnects);
+    "finish", a->finish, "resumed", a->resumed, DROPPED, (json_int_t)0,
+    "losses", (int)a->losses, "reconnects", (int)a->reconnects);
 }
 
 void
 event_completed (const struct account *a)
 {
-  if (enabled)
+  if (is_enabled ())
     emit (OUTPUT_LINE, "completed", summary (a));
 }
 
@@ -253,7 +331,7 @@ event_failed (const struct account *a, int status, const char *why)
 {
   json_t *members;
 
-  if (!enabled)
+  if (!is_enabled ())
     return;
   members = summary (a);
   json_object_set_new (members, "status", json_integer (status));
@@ -262,15 +340,25 @@ event_failed (const struct account *a, int status, const char *why)
   emit (OUTPUT_LINE, "failed", members);
 }
 
+static void
+end_sink (struct sink *sink)
+{
+  if (sink->broken ||
+      output_wait (sink->fd, OUTPUT_STILL_MS, OUTPUT_END_MS) == 0)
+    return;
+  if (errno == ETIMEDOUT)
+    say_error ("nobody reads the JSON events on %s: the last of them are "
+               "not written",
+               sink->name);
+  else
+    say_not_written (sink);
+}
+
 void
 events_end (void)
 {
-  if (!enabled ||
-      output_wait (STDOUT_FILENO, OUTPUT_STILL_MS, OUTPUT_END_MS) == 0)
-    return;
-  if (errno == ETIMEDOUT)
-    say_error ("nobody reads the JSON events on stdout: the last of them are "
-               "not written");
-  else
-    say_not_written ();
+  size_t i;
+
+  for (i = 0; i < nr_sinks; ++i)
+    end_sink (&sinks[i]);
 }

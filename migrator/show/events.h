@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* JSON events on stdout (--json), described in nbdmigrate(1). */
+/* JSON events on stdout (--json) and in a file (--events), described in
+ * nbdmigrate(1).
+ */
 
 #ifndef NBDMIGRATE_EVENTS_H
 #define NBDMIGRATE_EVENTS_H
@@ -11,7 +13,17 @@
 
 #include "show/snapshot.h"
 
-extern void events_enable (bool enable);
+/* From now on they are written there, too; once or twice.  The descriptor,
+ * which is open for output (base/output.h), and the name are not owned.
+ */
+extern void events_to (int fd, const char *name);
+
+/* Open a file for them; it is emptied, unless another nbdmigrate writes to it.
+ * What else it may be, a FIFO or a terminal, must not make us wait.  The
+ * descriptor; -1 with *why set, which is owned by the caller or NULL: there is
+ * no memory.
+ */
+extern int events_open (const char *path, char **why);
 
 /* Seconds since the epoch. */
 extern double event_now (void);
@@ -59,7 +71,7 @@ extern void event_pause (const struct pause *p);
 extern void event_completed (const struct account *a);
 extern void event_failed (const struct account *a, int status, const char *why);
 
-/* Wait for the reader to take them, within a limit. */
+/* Wait for the readers to take them, within a limit. */
 extern void events_end (void);
 
 #endif /* NBDMIGRATE_EVENTS_H */

@@ -110,6 +110,21 @@ add_guests (json_t *progress, const struct snapshot *s)
 }
 
 static json_t *
+add_latency (json_t *progress, const struct snapshot *s)
+{
+  const struct snapshot_latency *r = &s->guest_reads, *w = &s->guest_writes;
+
+  json_object_set_new (
+    progress, "guest_latency",
+    json_pack ("{s:I, s:I, s:I, s:I, s:I, s:I}", "reads",
+               (json_int_t)r->requests, "reads_us", (json_int_t)r->mean_us,
+               "reads_99_us", (json_int_t)r->most_us, "writes",
+               (json_int_t)w->requests, "writes_us", (json_int_t)w->mean_us,
+               "writes_99_us", (json_int_t)w->most_us));
+  return progress;
+}
+
+static json_t *
 progress_without_losses (const struct snapshot *s)
 {
   return add_guests (
@@ -141,7 +156,7 @@ progress_without_losses (const struct snapshot *s)
 json_t *
 progress_json (const struct snapshot *s)
 {
-  return add_away (progress_without_losses (s), s);
+  return add_latency (add_away (progress_without_losses (s), s), s);
 }
 
 /* ---- shown ------------------------------------------------------------- */

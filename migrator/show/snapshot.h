@@ -23,6 +23,12 @@ struct snapshot_limits {
   uint64_t request_bytes;
 };
 
+/* How long guests' requests took of late: the mean, and what 99 of 100 keep to.
+ */
+struct snapshot_latency {
+  uint64_t requests, mean_us, most_us;
+};
+
 /* A destination that was lost. */
 struct loss {
   const char *source, *destination; /* URIs */
@@ -62,6 +68,8 @@ struct snapshot {
    */
   const char *converge, *mirror, *outlook;
   uint64_t throttle;
+
+  struct snapshot_latency guest_reads, guest_writes; /* of all disks */
 
   const char *silent; /* which side does not answer, or NULL */
   uint64_t silent_ms;
