@@ -5,6 +5,7 @@
 #include "policy/meter.h"
 
 #define HALF_LIFE_US 2e6 /* of what is remembered */
+#define BULK_COUNTS_US 10e3
 
 void
 meter_busy (struct meter *m, uint64_t busy_us)
@@ -90,6 +91,23 @@ void
 meter_forget_pace (struct meter *m)
 {
   m->recent_copied = m->recent_moved = m->recent_us = 0;
+}
+
+static void
+fade (struct meter_speed *s)
+{
+  if (s->busy_us <= BULK_COUNTS_US)
+    return;
+  s->bytes *= BULK_COUNTS_US / s->busy_us;
+  s->busy_us = BULK_COUNTS_US;
+}
+
+void
+meter_end_bulk (struct meter *m)
+{
+  fade (&m->recent);
+  fade (&m->held);
+  meter_forget_pace (m);
 }
 
 uint64_t

@@ -55,6 +55,12 @@ extern uint64_t meter_pace (const struct meter *m);
 /* What comes is of another kind: the pace so far says nothing of it. */
 extern void meter_forget_pace (struct meter *m);
 
+/* The first round is over.  Those to come copy what guests have written here
+ * and there, which is slower than long ranges one after the other: as soon as
+ * they have copied for some milliseconds it is theirs that counts.
+ */
+extern void meter_end_bulk (struct meter *m);
+
 /* A pass of so much, as far as is known.  The guest may add to it while it is
  * under way; once more was done than that, all that is left counts as its rest.
  */

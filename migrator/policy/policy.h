@@ -103,6 +103,7 @@ struct policy_snapshot {
   int64_t bulk_end_us;  /* when the first round had ended; 0: it has not */
   uint64_t disk_bytes;  /* of all disks */
   uint64_t overhead_us; /* of the pause: flush and round trips */
+  uint64_t flush_us;    /* the flush of it, and recording the owner */
 
   /* The guests, as the filters' status has it, sums over the disks. */
   uint64_t write_rate;   /* changed_bytes_per_second */

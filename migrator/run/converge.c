@@ -12,6 +12,7 @@
 #include "run/approach.h"
 #include "run/guests.h"
 #include "run/liveness.h"
+#include "run/measure.h"
 #include "run/migration.h"
 #include "run/heartbeat.h"
 #include "run/pass.h"
@@ -402,6 +403,7 @@ converge_measured (const struct migration *m)
     .now_us = loop_now_us (),
     .bulk_end_us = m->bulk_end_us,
     .overhead_us = m->overhead_us,
+    .flush_us = m->flush_us + gates_commit_us (&m->disks),
     .copy_rate = meter_bandwidth (&m->meter),
     .pace = meter_pace (&m->meter),
   };
@@ -486,6 +488,8 @@ copy_first (struct migration *m)
   if (!rounds_wait_first (m))
     return -1;
   m->bulk_end_us = loop_now_us ();
+  measure (m); /* all of the bulk */
+  meter_end_bulk (&m->meter);
   return dirty_round (m);
 }
 

@@ -408,6 +408,7 @@ sim_snapshot (struct sim *s)
   v.bulk_end_us = s->bulk_end_ms > 0 ? (int64_t)s->bulk_end_ms * 1000 : 0;
   v.disk_bytes = s->n * SIM_CHUNK;
   v.overhead_us = s->setup->overhead_ms * UINT64_C (1000);
+  v.flush_us = v.overhead_us / 2;
   v.write_rate = rates.write;
   v.touch_rate = rates.touch;
   v.dirty_rate = rates.dirty;

@@ -257,6 +257,30 @@ test_held (void)
   CU_ASSERT (meter_bandwidth (&d.m) < 201000000);
 }
 
+/* What the bulk was copied with is no promise for what comes: one round tells,
+ * a single chunk does not.
+ */
+static void
+test_end_of_bulk (void)
+{
+  struct measured d = begin_measuring ();
+  unsigned i;
+
+  for (i = 0; i < 30; ++i) {
+    meter_busy (&d.m, 100000);
+    measure (&d, 80000000, 0);
+  }
+  meter_end_bulk (&d.m);
+  CU_ASSERT_EQUAL (meter_bandwidth (&d.m) / 1000000, 800);
+  CU_ASSERT_EQUAL (meter_pace (&d.m), 0);
+  meter_busy (&d.m, 300);
+  measure (&d, 4096, 0);
+  CU_ASSERT (meter_bandwidth (&d.m) > 700000000);
+  meter_busy (&d.m, 100000);
+  measure (&d, 10000000, 0);
+  CU_ASSERT (meter_bandwidth (&d.m) < 170000000);
+}
+
 static void
 test_percent (void)
 {
@@ -326,6 +350,7 @@ main (void)
     { "several disks", test_several_disks },
     { "reading back", test_reading_back },
     { "held up", test_held },
+    { "meter: the end of the bulk", test_end_of_bulk },
     { "percent", test_percent },
     { "a pass that grows", test_overrun },
     { "a guest that is too fast", test_outrun },

@@ -383,7 +383,8 @@ static const struct policy_snapshot short_of_little = {
   .disk_bytes = 4096 * MiB,
   .copy_rate = 250 * MiB,
   .remaining_bytes = 9 * MiB, /* 36 ms */
-  .overhead_us = 4000,
+  .overhead_us = 50000,       /* round trips beside the copying */
+  .flush_us = 4000,
   .destination_us = 500,
 };
 
@@ -420,7 +421,7 @@ test_mirror_shortens (void)
   s.remaining_bytes = MiB / 2;
   CU_ASSERT_FALSE (is_mirrored_before_pause (s));
   s = short_of_little;
-  s.overhead_us = 50000;
+  s.flush_us = 50000;
   CU_ASSERT_FALSE (is_mirrored_before_pause (s));
   s = short_of_little;
   s.destination_us = 20000;
