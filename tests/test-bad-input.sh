@@ -100,6 +100,12 @@ refused 2 converge=none auto, mirror, throttle or off -- \
   set "$S" converge=none
 refused 2 background=101 from 0 to 100 -- set "$S" background=101
 refused 2 background is given twice -- set "$S" background=50 background=60
+refused 2 SOURCE missing -- pause
+refused 2 SOURCE missing -- resume
+refused 2 "'now' is one argument too many" -- pause "$S" now
+refused 2 'neither an NBD URI nor a directory' -- resume /nowhere
+refused 1 nowhere.sock -- pause "nbd+unix:///?socket=$tmp/nowhere.sock"
+refused 1 'no migration' -- resume "$S"
 refused 2 --finish=handover local: -- --finish=handover "$S" local:
 refused 2 --connections=0 -- --connections=0 "$S" "$D"
 refused 2 --connections=x -- --connections=x "$S" "$D"
@@ -127,7 +133,7 @@ refused 2 '2 times for 1 disk;' -- --shared-base=nbd://a --shared-base=nbd://b \
 mkdir "$tmp/empty"
 refused 1 "$tmp/empty" migrate-dir -- status "$tmp/empty"
 
-for command in status set finish cancel reopen ''; do
+for command in status set finish pause resume cancel reopen ''; do
   echo "-- nbdmigrate $command --help"
   # shellcheck disable=SC2086 # maybe no word
   "$nbdmigrate" $command --help > "$tmp/help" || fail "exit status $?"

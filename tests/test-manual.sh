@@ -111,6 +111,10 @@ crash_bg lost
 wait_for grep -q '"reconnecting":{' "$tmp/events"
 start_nbdkit lost memory 1M
 wait_for has_event reconnected
+"$nbdmigrate" pause "$(uri source)"
+wait_for has_event paused
+"$nbdmigrate" resume "$(uri source)"
+wait_for has_event resumed
 kill_bg migrator TERM
 expect_status 3 wait_bg migrator
 cat "$tmp/migrator.out" >> "$tmp/all-events"

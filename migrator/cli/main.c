@@ -19,7 +19,8 @@ static const struct command {
 } commands[] = {
   { "status", status_main }, { "set", set_main },
   { "finish", finish_main }, { "cancel", cancel_main },
-  { "reopen", reopen_main },
+  { "reopen", reopen_main }, { "pause", pause_main },
+  { "resume", resume_main },
 };
 
 /* The summary tells of all commands. */

@@ -22,6 +22,8 @@ static const char help[] =
   "       nbdmigrate status [--json] SOURCE|DIR\n"
   "       nbdmigrate set SOURCE|DIR KEY=VALUE ...\n"
   "       nbdmigrate finish SOURCE|DIR [MODE]\n"
+  "       nbdmigrate pause SOURCE|DIR\n"
+  "       nbdmigrate resume SOURCE|DIR\n"
   "       nbdmigrate cancel SOURCE|DIR\n"
   "       nbdmigrate reopen SOURCE|DIR [owner=source|destination]\n"
   "                         [destination=URI]\n"
@@ -599,8 +601,8 @@ is_word (const char *text)
 static void
 say_bad_word (const char *text)
 {
-  static const char *const commands[] = { "status", "set", "finish", "cancel",
-                                          "reopen" };
+  static const char *const commands[] = { "status", "set",    "finish", "pause",
+                                          "resume", "cancel", "reopen" };
   size_t i;
 
   for (i = 0; i < sizeof commands / sizeof commands[0]; ++i)
@@ -609,9 +611,10 @@ say_bad_word (const char *text)
                  text);
       return;
     }
-  say_usage ("'%s' is neither an NBD URI nor a command; the commands, which "
-             "come first, are status, set, finish, cancel and reopen",
-             text);
+  say_usage (
+    "'%s' is neither an NBD URI nor a command; the commands, which "
+    "come first, are status, set, finish, pause, resume, cancel and reopen",
+    text);
 }
 
 static int

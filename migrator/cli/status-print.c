@@ -43,8 +43,12 @@ describe (const json_t *s)
   const char *last_end = string (s, "last_end", "none");
   const bool tracking = json_is_true (json_object_get (s, "tracking"));
 
+  const json_t *progress = json_object_get (s, "progress");
+
   if (json_is_true (json_object_get (s, "session")))
-    return "running";
+    return json_is_true (json_object_get (progress, "paused"))
+             ? "running, paused until 'nbdmigrate resume'"
+             : "running";
   if (strcmp (last_end, "interrupted") == 0)
     return tracking ? "interrupted; run it again to copy the rest"
                     : "interrupted; the next run copies everything";

@@ -195,21 +195,58 @@ set_main (int argc, char *argv[])
   return set (&r, wishes, max_pause_ms);
 }
 
+/* ---- pause and resume --------------------------------------------------- */
+
+static int
+pause_or_resume (int argc, char *argv[], bool pause)
+{
+  struct request r;
+  struct proxy p;
+  int status;
+
+  if (parse (&r, argc, argv, 0, 0) == -1)
+    return EXIT_USAGE;
+  status = proxy_open (&p, r.source, r.control, r.export);
+  if (status == EXIT_DONE)
+    status = wish_or_refuse (&p, json_pack ("{s:b}", "pause", (int)pause));
+  proxy_close (&p);
+  return status;
+}
+
+int
+pause_main (int argc, char *argv[])
+{
+  return pause_or_resume (argc, argv, true);
+}
+
+int
+resume_main (int argc, char *argv[])
+{
+  return pause_or_resume (argc, argv, false);
+}
+
 /* ---- finish ------------------------------------------------------------ */
 
-/* The mode that the running migration was started with. */
+/* The mode that the running migration was started with, if none is given. */
 static int
-finish_as_planned (struct proxy *p)
+finish (struct proxy *p, const char *mode)
 {
   CLEANUP_ANSWER struct control_answer a = { 0 };
-  const char *mode = NULL;
+  int paused = false;
 
   control_wait (p->control, "status", NULL, ANSWER_MS, &a);
   if (a.value == NULL) {
     say_error ("asking %s for its status: %s", p->uri, a.desc);
     return EXIT_FAILED;
   }
-  json_unpack (a.value, "{s:{s:s}}", "progress", "finish", &mode);
+  json_unpack (a.value, "{s:{s:b}}", "progress", "paused", &paused);
+  if (paused) {
+    say_error ("the copying of %s is paused: 'nbdmigrate resume' comes first",
+               p->uri);
+    return EXIT_FAILED;
+  }
+  if (mode == NULL)
+    json_unpack (a.value, "{s:{s:s}}", "progress", "finish", &mode);
   if (mode == NULL) {
     say_error ("no migration of %s is running", p->uri);
     return EXIT_FAILED;
@@ -220,24 +257,20 @@ finish_as_planned (struct proxy *p)
 int
 finish_main (int argc, char *argv[])
 {
-  enum finish finish;
+  enum finish mode;
   struct request r;
   struct proxy p;
   int status;
 
   if (parse (&r, argc, argv, 0, 1) == -1)
     return EXIT_USAGE;
-  if (r.nr_args == 1 && finish_parse (r.args[0], &finish) == -1) {
+  if (r.nr_args == 1 && finish_parse (r.args[0], &mode) == -1) {
     say_usage ("finish: '%s' must be pivot, handover or detach", r.args[0]);
     return EXIT_USAGE;
   }
   status = proxy_open (&p, r.source, r.control, r.export);
-  if (status == EXIT_DONE) {
-    if (r.nr_args == 1)
-      status = wish_or_refuse (&p, json_pack ("{s:s}", "finish", r.args[0]));
-    else
-      status = finish_as_planned (&p);
-  }
+  if (status == EXIT_DONE)
+    status = finish (&p, r.nr_args == 1 ? r.args[0] : NULL);
   proxy_close (&p);
   return status;
 }

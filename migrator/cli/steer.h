@@ -9,6 +9,8 @@
 /* argv[0] is the command.  Return the exit status. */
 extern int set_main (int argc, char *argv[]);
 extern int finish_main (int argc, char *argv[]);
+extern int pause_main (int argc, char *argv[]);
+extern int resume_main (int argc, char *argv[]);
 extern int cancel_main (int argc, char *argv[]);
 extern int reopen_main (int argc, char *argv[]);
 

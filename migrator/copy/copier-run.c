@@ -154,12 +154,19 @@ is_ahead (const struct copier *c)
   return c->nr_destination_ops >= AHEAD_MIN + l->connections * l->depth / 4;
 }
 
+/* Zeroes are not counted, but they are copying, too. */
+static bool
+is_paused (const struct copier *c)
+{
+  return c->obey_rate && c->options.bucket->paused;
+}
+
 static bool
 may_begin (struct copier *c)
 {
   const struct segment *s = c->ready.first;
 
-  if (s == NULL || c->error != NULL || blank_waits (c))
+  if (s == NULL || c->error != NULL || is_paused (c) || blank_waits (c))
     return false;
   if (s->kind == SEGMENT_ZERO && can_zero (c))
     return c->nr_destination_ops < 2 * c->destination->nr_connections;
@@ -297,7 +304,7 @@ copier_run (struct copier *c)
     progress = feed_flushes (c);
     progress |= feed_connections (c);
     progress |= feed_lookups (c);
-    progress |= c->error == NULL && blank_run (c);
+    progress |= c->error == NULL && !is_paused (c) && blank_run (c);
     start_write_back (c);
     if (may_begin (c)) {
       const struct segment s =

@@ -5,6 +5,7 @@
 #define MICROSECONDS 1000000
 
 #define HELD_MS 2
+#define PAUSED_MS 1000
 
 uint64_t
 bucket_limit (const struct bucket *b)
@@ -80,11 +81,17 @@ bucket_hold (struct bucket *b, bool hold)
   b->held = hold;
 }
 
+void
+bucket_pause (struct bucket *b, bool pause)
+{
+  b->paused = pause;
+}
+
 bool
 bucket_ready (struct bucket *b, int64_t now_us)
 {
   earn (b, now_us);
-  return !b->held && (bucket_limit (b) == 0 || b->level > 0);
+  return !b->held && !b->paused && (bucket_limit (b) == 0 || b->level > 0);
 }
 
 void
@@ -116,6 +123,8 @@ bucket_wait_ms (struct bucket *b, int64_t now_us)
 
   if (bucket_ready (b, now_us))
     return 0;
+  if (b->paused)
+    return PAUSED_MS;
   if (b->held)
     return HELD_MS;
   ms = (double)(1 - b->level) * 1000 / (double)bucket_limit (b);

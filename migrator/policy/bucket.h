@@ -16,7 +16,8 @@
 struct bucket {
   uint64_t rate;    /* bytes per second, 0: unlimited */
   uint64_t ceiling; /* the same, for guests; the lower of the two counts */
-  bool held;        /* nothing may start */
+  bool held;        /* nothing may start, for a moment */
+  bool paused;      /* nor until somebody says so */
   int64_t level;    /* bytes that may be taken; negative: debt */
   int64_t last_us;  /* when level was brought up to date */
   uint64_t takes;   /* how often something was taken */
@@ -31,6 +32,7 @@ extern void bucket_set_rate (struct bucket *b, uint64_t rate, int64_t now_us);
 extern void bucket_set_ceiling (struct bucket *b, uint64_t ceiling,
                                 int64_t now_us);
 extern void bucket_hold (struct bucket *b, bool hold);
+extern void bucket_pause (struct bucket *b, bool pause);
 
 /* What counts: the lower of rate and ceiling, 0: unlimited. */
 extern uint64_t bucket_limit (const struct bucket *b);

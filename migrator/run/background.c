@@ -107,7 +107,7 @@ background_wish (struct migration *m, unsigned background)
 void
 background_run (struct migration *m, int64_t now_us)
 {
-  if (m->phase != PHASE_BULK || m->disks.failure.stop != STOP_NO)
+  if (m->phase != PHASE_BULK || m->paused || m->disks.failure.stop != STOP_NO)
     let_go (m, now_us);
   else if (m->background.target > 0 && m->sampling == 0 &&
            now_us >= m->background.next_us)

@@ -16,6 +16,7 @@
 #include "run/migration.h"
 #include "run/heartbeat.h"
 #include "run/pass.h"
+#include "run/paused.h"
 #include "run/recover.h"
 #include "run/cut-over.h"
 #include "run/converge.h"
@@ -418,7 +419,7 @@ converge_beat (struct migration *m)
   struct policy_snapshot s;
   struct policy_decision d;
 
-  if (!m->rounds.on || m->disks.failure.stop != STOP_NO ||
+  if (!m->rounds.on || m->paused || m->disks.failure.stop != STOP_NO ||
       m->phase == PHASE_RECONNECT)
     return;
   s = converge_measured (m);
@@ -499,7 +500,7 @@ decide (struct migration *m)
 {
   int status = -1;
 
-  while (status == -1 && m->disks.failure.stop == STOP_NO) {
+  while (status == -1 && paused_wait (m)) {
     const struct policy_snapshot s = converge_measured (m);
     const struct policy_decision d = policy_step (&m->policy, &s);
 

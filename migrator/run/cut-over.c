@@ -200,8 +200,9 @@ look_at_wishes (struct migration *m)
     drive (&m->disks, 100);
   if (m->disks.failure.stop != STOP_NO)
     return m->disks.failure.stop == STOP_FAILED ? CUT_FAILED : CUT_MISSED;
-  return m->finish_wished && m->finish_wish != m->disks.finish ? CUT_WISHED
-                                                               : CUT_DONE;
+  if (m->finish_wished && m->finish_wish != m->disks.finish)
+    return CUT_WISHED;
+  return m->paused ? CUT_WISHED : CUT_DONE;
 }
 
 static enum cut_over

@@ -7,6 +7,7 @@
 #include "run/measure.h"
 #include "run/migration.h"
 #include "run/pass.h"
+#include "run/paused.h"
 #include "run/snapshot.h"
 #include "show/events.h"
 #include "show/progress.h"
@@ -104,6 +105,8 @@ take_wishes (struct migration *m, json_t *wishes)
     wish_background (m, value);
   if (protocol_get_u64 (wishes, "max_pause_ms", &value) == 1)
     wish_max_pause (m, value);
+  if (json_is_boolean (json_object_get (wishes, "pause")))
+    paused_wish (m, json_is_true (json_object_get (wishes, "pause")));
   wish_converge (m, json_string_value (json_object_get (wishes, "converge")));
   wish_finish (m, json_string_value (json_object_get (wishes, "finish")));
   if (json_is_true (json_object_get (wishes, "cancel")) &&

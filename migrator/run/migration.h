@@ -13,6 +13,7 @@
  *   heartbeat.c            what is told to the proxies, and wished there
  *   measure.c              how fast it goes
  *   background.c           how fast it may go, for the guest's sake
+ *   paused.c               'nbdmigrate pause' and 'resume'
  */
 
 #ifndef NBDMIGRATE_MIGRATION_H
@@ -51,6 +52,7 @@ struct migration {
   bool wait;
   bool finish_wished; /* 'nbdmigrate finish' came: finish_wish is the mode */
   enum finish finish_wish;
+  bool paused;           /* nothing is copied, until 'nbdmigrate resume' */
   uint64_t max_pause_ms; /* disks.max_pause_ms may be --max-pause-late */
   enum policy_converge converge;
 

@@ -131,7 +131,7 @@ pass_watch_guest (struct migration *m)
     .max_pause_ms = m->disks.max_pause_ms,
   };
 
-  if (m->phase == PHASE_FINAL || m->phase == PHASE_RECONNECT ||
+  if (m->phase == PHASE_FINAL || m->phase == PHASE_RECONNECT || m->paused ||
       !policy_is_outrun (&m->policy, &now, loop_now_us ()))
     return;
   event_policy ("warn", "the guest writes too fast for the copy");

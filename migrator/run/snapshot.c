@@ -310,11 +310,12 @@ snapshot_of (struct migration *m)
     .remaining_bytes = cut_over ? 0 : pass_remaining (m),
     .predicted_pause_ms =
       cut_over ? (uint64_t)m->pause.ms + 1 : predicted_ms (m),
-    .eta_ms = late || m->phase == PHASE_RECONNECT ? FORECAST_NEVER
-              : over                              ? 0
-                                                  : eta_ms (m),
+    .eta_ms = late || m->paused || m->phase == PHASE_RECONNECT ? FORECAST_NEVER
+              : over                                           ? 0
+                                                               : eta_ms (m),
     .finish = finish_name (finish_in_force (m)),
     .wait = m->wait && !m->finish_wished,
+    .paused = m->paused,
     .max_pause_ms = m->disks.max_pause_ms,
     .rate = m->disks.bucket.rate,
     .nr_disks = m->disks.n,

@@ -220,6 +220,13 @@ event_progress (json_t *progress)
 }
 
 void
+event_paused (bool paused)
+{
+  if (is_enabled ())
+    emit (OUTPUT_LINE, paused ? "paused" : "resumed", NULL);
+}
+
+void
 event_policy (const char *decision, const char *reason)
 {
   if (is_enabled ())

@@ -33,6 +33,9 @@ extern void event_phase (const char *phase, unsigned pass,
                          uint64_t remaining_bytes);
 extern void event_progress (json_t *progress);
 
+/* The copying, by 'nbdmigrate pause'; or it goes on. */
+extern void event_paused (bool paused);
+
 /* A decision and the reason for it. */
 extern void event_policy (const char *decision, const char *reason);
 

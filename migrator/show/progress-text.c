@@ -195,6 +195,16 @@ note_late (struct line *l, const json_t *p)
               (number (p, "late_ms") + 999) / 1000);
 }
 
+/* By somebody, and nothing else explains why all stands still. */
+static void
+note_paused (struct line *l, const json_t *p)
+{
+  if (l->note[0] != '\0' || !json_is_true (json_object_get (p, "paused")))
+    return;
+  l->fields[FIELD_SPEED][0] = l->fields[FIELD_ETA][0] = '\0';
+  snprintf (l->note, sizeof l->note, " paused");
+}
+
 /* What is done to the guest. */
 static void
 note_guests (struct line *l, const json_t *p)
@@ -221,7 +231,7 @@ fill_line (struct line *l, const json_t *p, const char *phase)
               (unsigned)number (p, "pass"));
   else
     snprintf (l->head, sizeof l->head, "%.16s ", phase);
-  if (is_phase (p, "ready"))
+  if (is_phase (p, "ready") && !json_is_true (json_object_get (p, "paused")))
     snprintf (l->percent, sizeof l->percent, "in sync");
   else if (!waits (p))
     snprintf (l->percent, sizeof l->percent, "%u%%",
@@ -232,6 +242,7 @@ fill_line (struct line *l, const json_t *p, const char *phase)
   note_silence (l, p);
   if (is_phase (p, "dirty") || waits (p))
     note_late (l, p);
+  note_paused (l, p);
   note_guests (l, p);
 }
 

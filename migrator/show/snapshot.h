@@ -52,6 +52,7 @@ struct snapshot {
   uint64_t predicted_pause_ms, eta_ms; /* or SNAPSHOT_UNKNOWN */
   const char *finish;
   bool wait;
+  bool paused; /* nothing is copied, as somebody wished */
   uint64_t max_pause_ms;
   uint64_t rate; /* bytes per second, 0: unlimited */
   size_t nr_disks;

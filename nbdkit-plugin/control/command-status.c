@@ -294,9 +294,9 @@ command_status (struct call *call)
 
 /* ---- wish -------------------------------------------------------------- */
 
-static const char *const wish_names[] = { "rate",     "background",
-                                          "finish",   "max_pause_ms",
-                                          "converge", "cancel" };
+static const char *const wish_names[] = {
+  "rate", "background", "finish", "max_pause_ms", "converge", "cancel", "pause"
+};
 #define NR_WISHES (sizeof wish_names / sizeof wish_names[0])
 #define BACKGROUND_MAX 100
 
@@ -360,14 +360,15 @@ check_wishes (struct call *call)
 {
   const char *finish;
   uint64_t number;
-  bool cancel = true;
+  bool cancel = true, pause;
 
   if (check_names (call) == -1 ||
       call_u64 (call, "rate", false, &number) == -1 ||
       call_u64 (call, "max_pause_ms", false, &number) == -1 ||
       check_background (call) == -1 ||
       call_finish (call, false, &finish) == -1 || check_converge (call) == -1 ||
-      call_bool (call, "cancel", false, &cancel) == -1)
+      call_bool (call, "cancel", false, &cancel) == -1 ||
+      call_bool (call, "pause", false, &pause) == -1)
     return -1;
   if (!cancel)
     call_fail (call, "BadArgument", "\"cancel\" can only be true");

@@ -64,6 +64,28 @@ test_no_saving_up (void)
              rate / 10 / length + 1);
 }
 
+/* Whatever was saved up, and whether there is a rate or not. */
+static void
+test_paused (void)
+{
+  static const uint64_t rates[] = { 0, 1000 };
+  size_t i;
+
+  for (i = 0; i < sizeof rates / sizeof rates[0]; ++i) {
+    struct bucket b;
+
+    bucket_init (&b, rates[i], SECOND);
+    bucket_pause (&b, true);
+    CU_ASSERT_FALSE (bucket_ready (&b, 10 * SECOND));
+    bucket_hold (&b, true);
+    bucket_hold (&b, false);
+    CU_ASSERT_FALSE (bucket_ready (&b, 20 * SECOND));
+    CU_ASSERT (bucket_wait_ms (&b, 20 * SECOND) > 0);
+    bucket_pause (&b, false);
+    CU_ASSERT (bucket_ready (&b, 20 * SECOND));
+  }
+}
+
 /* Polled every few microseconds, where a byte takes longer than that. */
 static void
 test_slow (void)
@@ -154,6 +176,7 @@ main (void)
     { "what was not needed comes back", test_give_back },
     { "the rate changes", test_change },
     { "a ceiling, and a hold", test_ceiling },
+    { "paused", test_paused },
     CU_TEST_INFO_NULL,
   };
 
