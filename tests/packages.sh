@@ -59,6 +59,9 @@ packages_of ()
     echo "shellcheck          cmd:shellcheck"
     echo "spin                cmd:spin"
     echo "gcovr               cmd:gcovr"
+    # examples/evacuate.  On a machine of its own only: it starts a server.
+    echo "ansible-core        cmd:ansible-playbook"
+    echo "openssh-server      cmd:sshd"
     # The fuzzers (tests/fuzz/).
     echo "clang               cmd:clang"
     echo "libclang-rt-14-dev  fuzzer:clang"
