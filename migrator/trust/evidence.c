@@ -26,6 +26,7 @@
 #define EARLIER_ANYWHERE 64
 #define EARLIER_DATA 192 /* where the source says so */
 #define BACK_ANYWHERE 96
+#define BACK_SILENT_MAX_US (INT64_C (10) * 1000000)
 #define COPIED_ANYWHERE 32 /* and DISK_KEPT of what was copied as data */
 
 _Static_assert(DISK_KEPT_BYTES == SAMPLE_BYTES, "what was kept is one sample");
@@ -260,10 +261,25 @@ fail_back (struct disk *d, const struct extents *wrong)
   return -1;
 }
 
+/* There is time left for another attempt.  In flight are only reads, so that
+ * nothing lands late (R17).
+ */
+static int64_t
+back_silent_us (const struct disk *d)
+{
+  const int64_t third_us = (int64_t)d->disks->options->reconnect_ms * 1000 / 3;
+
+  return third_us < BACK_SILENT_MAX_US ? third_us : BACK_SILENT_MAX_US;
+}
+
 int
 evidence_back (struct disk *d)
 {
-  CLEANUP_SAMPLE struct sample s = { .disks = d->disks, .lease = SAMPLE_CLEAN };
+  CLEANUP_SAMPLE struct sample s = {
+    .disks = d->disks,
+    .lease = SAMPLE_CLEAN,
+    .silent_us = back_silent_us (d),
+  };
   CLEANUP_EXTENTS struct extents wrong = EXTENTS_EMPTY;
   struct disk *wrong_disk = NULL;
   unsigned i;

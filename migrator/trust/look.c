@@ -19,6 +19,9 @@
 #define FAR_DEPTH 64
 #define SHORT_BYTES (64 * 1024)
 
+/* Rounds are not further apart unless something stops us. */
+#define STOPPED_US (INT64_C (1) * 1000000)
+
 /* ---- adding ------------------------------------------------------------ */
 
 /* Room for one more.  The requests hold no pointers into the array until they
@@ -176,6 +179,42 @@ start_what_can (const struct disks *disks, struct looks *p)
   return all_ended;
 }
 
+/* Since when it has answered nothing, although it is asked something.  What
+ * came while we were stopped ourselves has been counted when the next round is
+ * over.
+ */
+static int64_t
+silent_since_us (struct looks *p, int64_t now_us)
+{
+  size_t i, answers = 0, asked = 0;
+
+  for (i = 0; i < p->n; ++i)
+    if (p->v[i].where == p->limited) {
+      answers += p->v[i].state == LOOK_ENDED;
+      asked += p->v[i].state == LOOK_STARTED;
+    }
+  if (asked == 0 || answers != p->answers || now_us - p->round_us > STOPPED_US)
+    p->silent_since_us = now_us;
+  p->answers = answers;
+  p->round_us = now_us;
+  return p->silent_since_us;
+}
+
+/* One connection cut is all cut (disk/reconnect.h). */
+static void
+break_silent (struct looks *p)
+{
+  const int64_t now_us = loop_now_us ();
+  unsigned i;
+
+  if (p->limited == NULL || now_us - silent_since_us (p, now_us) < p->limit_us)
+    return;
+  for (i = 0; i < p->limited->nr_connections; ++i)
+    connection_break (p->limited->connections[i],
+                      "it is there, and does not answer what it is asked to "
+                      "read");
+}
+
 /* The disk that has it for its destination, or NULL. */
 static struct disk *
 destination_of (struct disks *disks, const struct endpoint *where)
@@ -227,8 +266,10 @@ looks_run (struct disks *disks, struct looks *p)
   int result = 0;
   size_t i;
 
-  while (!start_what_can (disks, p))
+  while (!start_what_can (disks, p)) {
     drive (disks, 100);
+    break_silent (p);
+  }
   for (i = 0; i < p->n; ++i)
     if (judge (disks, &p->v[i]) == -1)
       result = -1;

@@ -45,9 +45,18 @@ struct looks {
   struct look *v;
   size_t n, allocated;
   int64_t until_us; /* what is not started by then is left out; 0: nothing is */
+  /* Where this one answers nothing for so long, all its connections are broken,
+   * which is a loss (disk/reconnect.h).  NULL: it is waited for.
+   */
+  const struct endpoint *limited;
+  int64_t limit_us;
+
+  /* Its own: of the limited one. */
+  size_t answers;
+  int64_t silent_since_us, round_us;
 };
 
-#define LOOKS_EMPTY ((struct looks){ NULL, 0, 0, 0 })
+#define LOOKS_EMPTY ((struct looks){ .v = NULL })
 #define CLEANUP_LOOKS __attribute__ ((cleanup (looks_free)))
 
 /* The range may begin and end inside a block when it is read, but must lie
@@ -61,8 +70,8 @@ extern size_t looks_add (struct looks *p, enum look_kind kind,
 
 /* Carry out what was added since the last time, in any order, one request at a
  * time on each connection, or of reads some.  When this returns all of them
- * have ended, however long the server takes (connection_check).  -1 after
- * failure_note, if one failed.
+ * have ended, however long the server takes (connection_check), unless there is
+ * a limit.  -1 after failure_note, if one failed.
  */
 extern int looks_run (struct disks *disks, struct looks *p);
 

@@ -163,6 +163,10 @@ read_all (struct sample *s)
                  p->bytes, NULL);
   }
   looks.until_us = s->until_us;
+  if (s->silent_us != 0 && s->n > 0) {
+    looks.limited = destination_of (s, s->v[0].d);
+    looks.limit_us = s->silent_us;
+  }
   if (looks_run (s->disks, &looks) == -1)
     return -1;
   for (i = n = 0; i < s->n; ++i) {

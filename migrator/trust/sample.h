@@ -53,6 +53,10 @@ struct sample {
   enum sample_over over;
   struct spot *v;
   size_t n, allocated;
+  /* So long the destination, of one disk, may be silent: then it is lost.  0:
+   * it is waited for.
+   */
+  int64_t silent_us;
   int64_t until_us; /* its own */
 };
 
