@@ -7,7 +7,7 @@
 set -euo pipefail
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-.}/tests/functions.sh"
-requires nbdkit nbdinfo jq qemu-io
+requires nbdkit nbdinfo jq qemu-io ss
 # shellcheck source=tests/late.sh
 source "$SRCDIR/tests/late.sh"
 # shellcheck source=tests/mirror.sh
@@ -28,6 +28,23 @@ is_refused ()
 {
   is_tracked '.mirror.state == "off" and
     (.mirror.why // "" | test("another address"))'
+}
+
+# The proxy has connected, and the server has not taken the connection yet.
+is_dialled ()
+{
+  ss -Hxl src "$tmp/destination.sock" | grep -qE '^u_str +LISTEN +[1-9]'
+}
+
+# Another server is at the same address; the old one goes on.
+replace_destination ()
+{
+  pids[old]=${pids[destination]}
+  names+=(old)
+  unset "pids[destination]"
+  mv "$tmp/destination.img" "$tmp/old.img"
+  truncate -s $size "$tmp/destination.img"
+  start_late destination
 }
 
 ln -s "$tmp/destination.sock" "$CONTROL_TO"
@@ -52,4 +69,20 @@ write_to 0 3 $chunk
 must_be_tracked '.mirror.writes == 2 and .dirty_bytes == 0'
 cmp <(head -c $chunk "$tmp/destination.img") \
   <(head -c $chunk /dev/zero | tr '\0' '\3')
+
+echo "-- a connection that was begun before they were lost leads to the old server"
+lead_to destination
+wait_for mirror_is off
+kill_bg destination STOP
+talk mirror '{"enabled": true, "max_ms": 60000}'
+wait_for is_dialled
+replace_destination
+lead_to destination
+talk mirror '{"enabled": true, "max_ms": 60000}'
+kill_bg old CONT
+wait_for mirror_is on
+write_to $chunk 5 $chunk
+cmp <(tail -c +$((chunk + 1)) "$tmp/destination.img" | head -c $chunk) \
+  <(head -c $chunk /dev/zero | tr '\0' '\5')
+end_bg old
 stop_mirror

@@ -47,6 +47,7 @@ struct mirror {
   pthread_t keeper;
 
   bool wanted;     /* L: it is to be on */
+  unsigned left;   /* L: how often its connections were given up */
   bool on;         /* L */
   bool over;       /* L: the session has ended */
   bool ended;      /* L: so has the keeper */

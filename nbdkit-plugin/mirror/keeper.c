@@ -15,11 +15,26 @@
 
 /* L. */
 static bool
-is_unwanted (void *opaque)
+is_unwanted (const struct mirror *m)
 {
-  const struct mirror *m = opaque;
-
   return !m->wanted || m->over;
+}
+
+/* A connection that is being made. */
+struct making {
+  const struct mirror *m;
+  unsigned left; /* m->left when that began */
+};
+
+/* What has come since the loss may be another server at the same address, and
+ * this one leads to the one before.  L.
+ */
+static bool
+is_outdated (void *opaque)
+{
+  const struct making *g = opaque;
+
+  return is_unwanted (g->m) || g->left != g->m->left;
 }
 
 /* The same address as the migrator's; one without a name tells nothing.  L. */
@@ -55,10 +70,10 @@ static const char unwanted[] = "it is not wanted any more";
  * while this one was made.
  */
 static const char *
-use (struct mirror *m, struct connection *c)
+use (struct mirror *m, struct making *g, struct connection *c)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&m->remote.lock);
-  const char *no = is_unwanted (m) ? unwanted : refusal (m, c);
+  const char *no = is_outdated (g) ? unwanted : refusal (m, c);
 
   if (no != NULL)
     return no;
@@ -68,22 +83,31 @@ use (struct mirror *m, struct connection *c)
   return NULL;
 }
 
+static bool
+has_become_outdated (struct mirror *m, struct making *g)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&m->remote.lock);
+
+  return is_outdated (g);
+}
+
 /* Connect once more, unless it is unwanted.  False: *why (NULL: no memory). */
 static bool
-connect_one (struct mirror *m, char **why)
+connect_one (struct mirror *m, unsigned left, char **why)
 {
+  struct making g = { .m = m, .left = left };
   const struct attempt a = {
     .uri = m->uri,
     .deadline_ms = clock_ms () + CONNECT_MS,
-    .urgent = is_unwanted,
-    .urgent_opaque = m,
+    .urgent = is_outdated,
+    .urgent_opaque = &g,
   };
   struct connection *c = remote_connect (&m->remote, &a, why);
   const char *no;
 
   if (c == NULL)
-    return false;
-  no = connection_start (c) == -1 ? strerror (errno) : use (m, c);
+    return has_become_outdated (m, &g);
+  no = connection_start (c) == -1 ? strerror (errno) : use (m, &g, c);
   if (no == NULL)
     return true;
   connection_close (c);
@@ -113,11 +137,15 @@ connect_all (struct mirror *m)
 
   while (ok && !is_unwanted (m) && !m->remote.stopping &&
          count_usable (m) < CONNECTIONS) {
+    const unsigned left = m->left;
+
     ok = m->remote.nr_connections < REMOTE_CONNECTIONS_MAX;
     if (!ok)
       break;
+    free (why);
+    why = NULL;
     pthread_mutex_unlock (&m->remote.lock);
-    ok = connect_one (m, &why);
+    ok = connect_one (m, left, &why);
     pthread_mutex_lock (&m->remote.lock);
   }
   if (is_unwanted (m) || m->remote.stopping)

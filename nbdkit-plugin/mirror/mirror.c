@@ -142,6 +142,7 @@ mirror_leave (struct mirror *m, const char *why)
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&m->remote.lock);
 
   mirror_demote (m, "%s", why);
+  ++m->left;
   retire_all (m);
 }
 
