@@ -334,13 +334,16 @@ tell_come (struct disk *d)
     r->state = RECONNECT_TOLD;
 }
 
-/* The others are dialled once one has come. */
+/* The others are dialled once one has come, and only once: of those that cannot
+ * be, as where we have no descriptor left, nothing is to come.
+ */
 static void
 dial_others (struct disk *d, int64_t now_us)
 {
   struct reconnect *r = &d->reconnect;
   unsigned n;
 
+  r->others_dialled = true;
   for (n = r->wanted - r->nr_coming; n > 0 && d->destination->multi_conn; --n)
     dial (d, now_us);
 }
@@ -360,7 +363,6 @@ static void
 watch_attempt (struct disk *d, int64_t now_us)
 {
   struct reconnect *r = &d->reconnect;
-  const bool first = r->nr_coming == 1;
   bool pending;
   const unsigned come = count_come (d, &pending);
 
@@ -368,7 +370,7 @@ watch_attempt (struct disk *d, int64_t now_us)
     r->begun_us = now_us;
   if (r->nr_coming == 0)
     give_up_attempt (r, now_us);
-  else if (come == 1 && first && r->wanted > 1 && d->destination->multi_conn)
+  else if (come == 1 && !r->others_dialled)
     dial_others (d, now_us);
   else if (come > 0 &&
            (!pending || now_us - r->begun_us > ENDPOINT_WIDEN_MS * 1000))
@@ -405,6 +407,7 @@ look_for_it (struct disk *d, int64_t now_us)
     watch_attempt (d, now_us);
   else if (backoff_is_due (&r->backoff, now_us)) {
     backoff_attempt (&r->backoff);
+    r->others_dialled = false;
     dial (d, now_us);
     if (r->nr_coming == 0)
       backoff_failed (&r->backoff, now_us);

@@ -47,8 +47,9 @@ struct reconnect {
   unsigned wanted;        /* connections */
   struct connection *coming[ENDPOINT_CONNECTIONS_MAX]; /* owned */
   unsigned nr_coming;
-  int64_t begun_us; /* when the attempt began, or the latest of them came */
-  int64_t run_us;   /* when it was looked at last */
+  bool others_dialled; /* in this attempt */
+  int64_t begun_us;    /* when the attempt began, or the latest of them came */
+  int64_t run_us;      /* when it was looked at last */
   struct ledger *ledger; /* owned; the new one, until the filter knows it */
   char *why;             /* with what it was lost, owned */
   char *attempt_why;     /* what became of the latest attempt, owned; or NULL */
