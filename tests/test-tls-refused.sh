@@ -129,6 +129,15 @@ lose destination
 start_nbdkit destination --tls=off memory 1M
 must_end 1 '--reconnect.*that server has no TLS'
 
+echo "-- so does one that is not waited for"
+start_nbdkit destination --tls=require --tls-psk="$tmp/keys.psk" memory 1M
+start_migrate --wait --finish=detach --restart --reconnect=0 "$(uri proxy)" \
+  "$(psk_uri destination user keys)"
+wait_for is_ready
+crash_bg destination
+start_nbdkit destination --tls=off memory 1M
+must_end 1 'there was no new one: .*that server has no TLS'
+
 echo "-- no key is told"
 cat "$tmp"/*.log "$tmp/migrate.log" "$tmp/events" >> "$tmp/said"
 for secret in deadbeef cafebabe cafebabf; do

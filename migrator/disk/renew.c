@@ -8,6 +8,7 @@
 #include "disk/disk.h"
 #include "disk/renew.h"
 #include "disk/sockets.h"
+#include "tls.h"
 
 #define CONNECT_US (INT64_C (5) * 1000000)
 #define RENEW_FIRST_US (INT64_C (100) * 1000)
@@ -100,7 +101,7 @@ watch_attempt (struct disk *d, struct endpoint *e, struct renewal *r,
   char *why;
 
   if (!connection_alive (r->coming)) {
-    note_why (r, strdup (r->coming->why));
+    note_why (r, tls_explain (d->destination->uri, strdup (r->coming->why)));
     give_up_attempt (r, now_us);
   }
   else if (connection_has_come (r->coming)) {
