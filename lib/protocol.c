@@ -23,18 +23,11 @@ out_of_memory (json_t *json)
   return NULL;
 }
 
-static json_t *
-object_or_empty (json_t *value)
-{
-  return value ? value : json_object ();
-}
-
 json_t *
 protocol_command (const char *command, json_t *arguments)
 {
   json_t *message = json_object ();
-  const int r =
-    json_object_set_new (message, "arguments", object_or_empty (arguments));
+  const int r = json_object_set_new (message, "arguments", arguments);
 
   if (r == -1 ||
       json_object_set_new (message, "execute", json_string (command)) == -1)
@@ -47,7 +40,7 @@ protocol_return (json_t *value)
 {
   json_t *message = json_object ();
 
-  if (json_object_set_new (message, "return", object_or_empty (value)) == -1)
+  if (json_object_set_new (message, "return", value) == -1)
     return out_of_memory (message);
   return message;
 }

@@ -78,9 +78,10 @@ extern size_t line_reader_take_fds (struct line_reader *r,
 extern int protocol_send (int sock, const json_t *message, const int *fds,
                           size_t nr_fds);
 
-/* Messages.  'arguments' and 'value' may be NULL (an empty object) and are
- * stolen, also on error.  The text of an error is cut after 2047 bytes and need
- * not be UTF-8.  NULL with errno ENOMEM on error.
+/* Messages.  'arguments' and 'value' are stolen, also on error; NULL is what
+ * json_pack returns without memory, and an error here, too, for a message
+ * without its arguments would be another one.  The text of an error is cut
+ * after 2047 bytes and need not be UTF-8.  NULL with errno ENOMEM on error.
  */
 extern json_t *protocol_command (const char *command, json_t *arguments);
 extern json_t *protocol_return (json_t *value);

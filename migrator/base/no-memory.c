@@ -29,6 +29,14 @@ no_memory (void)
   _exit (say != NULL ? say (last_opaque) : EXIT_FAILED);
 }
 
+void *
+need_memory (void *p)
+{
+  if (p == NULL)
+    no_memory ();
+  return p;
+}
+
 char *
 copy_text (const char *text)
 {

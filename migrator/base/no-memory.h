@@ -15,6 +15,9 @@ extern void no_memory_last_words (int (*say) (void *opaque), void *opaque);
 
 extern void no_memory (void) __attribute__ ((noreturn));
 
+/* The same pointer, which is NULL only where there is no memory. */
+extern void *need_memory (void *p);
+
 /* strdup(3) of what must not be missing: it would be taken for something else.
  */
 extern char *copy_text (const char *text);

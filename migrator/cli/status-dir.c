@@ -151,7 +151,7 @@ show_export (const struct found *found, const char *dir, const char *name,
   if (a.error_class != NULL && strcmp (a.error_class, "ExportNotFound") == 0)
     return show_record (found, dir, name, json);
   if (a.value != NULL)
-    control_wait (c, "status", NULL, ANSWER_MS, &status);
+    control_wait (c, "status", CONTROL_NO_ARGUMENTS, ANSWER_MS, &status);
   if (status.value == NULL) {
     say_error ("asking the proxy of %s for export '%s': %s", dir, name,
                a.value ? status.desc : a.desc);

@@ -16,7 +16,7 @@ ask (struct proxy *p, bool json)
   CLEANUP_ANSWER struct control_answer a = { 0 };
   int r;
 
-  control_wait (p->control, "status", NULL, 5000, &a);
+  control_wait (p->control, "status", CONTROL_NO_ARGUMENTS, 5000, &a);
   if (a.value == NULL) {
     say_error ("asking %s for its status: %s", p->uri, a.desc);
     return EXIT_FAILED;

@@ -234,7 +234,7 @@ finish (struct proxy *p, const char *mode)
   CLEANUP_ANSWER struct control_answer a = { 0 };
   int paused = false;
 
-  control_wait (p->control, "status", NULL, ANSWER_MS, &a);
+  control_wait (p->control, "status", CONTROL_NO_ARGUMENTS, ANSWER_MS, &a);
   if (a.value == NULL) {
     say_error ("asking %s for its status: %s", p->uri, a.desc);
     return EXIT_FAILED;
@@ -283,7 +283,7 @@ session_is_over (struct proxy *p)
 {
   CLEANUP_ANSWER struct control_answer a = { 0 };
 
-  control_wait (p->control, "status", NULL, ANSWER_MS, &a);
+  control_wait (p->control, "status", CONTROL_NO_ARGUMENTS, ANSWER_MS, &a);
   if (!json_is_false (json_object_get (a.value, "session")))
     return NULL;
   return json_incref (a.value);
@@ -396,7 +396,7 @@ cancel (struct proxy *p)
                p->uri, member (end, "destination"));
     return EXIT_FAILED;
   }
-  control_wait (p->control, "abort", NULL, ANSWER_MS, &a);
+  control_wait (p->control, "abort", CONTROL_NO_ARGUMENTS, ANSWER_MS, &a);
   if (a.value != NULL)
     return say_cancelled (p, a.value, w != WISH_NOBODY);
   if (strcmp (a.error_class, "Committing") == 0) {

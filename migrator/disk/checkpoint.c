@@ -65,7 +65,8 @@ checkpoint_begin (struct disk *d)
 {
   assert (d->checkpoint == CHECKPOINT_NO);
   d->checkpoint = CHECKPOINT_BEGIN;
-  control_send (d->control, "flush-begin", NULL, NULL, 0, begun, d);
+  control_send (d->control, "flush-begin", CONTROL_NO_ARGUMENTS, NULL, 0, begun,
+                d);
 }
 
 void

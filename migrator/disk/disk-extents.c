@@ -129,7 +129,8 @@ distrust_reported (void *opaque, const struct control_answer *a)
 static void
 copy_all (struct disk *d)
 {
-  control_send (d->control, "distrust", NULL, NULL, 0, distrust_reported, d);
+  control_send (d->control, "distrust", CONTROL_NO_ARGUMENTS, NULL, 0,
+                distrust_reported, d);
 }
 
 void

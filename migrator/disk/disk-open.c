@@ -340,7 +340,7 @@ note_local_refusal (struct disk *d, char **why)
   CLEANUP_ANSWER struct control_answer a = { 0 };
   const char *text;
 
-  control_wait (d->control, "status", NULL, 5000, &a);
+  control_wait (d->control, "status", CONTROL_NO_ARGUMENTS, 5000, &a);
   text = json_string_value (json_object_get (a.value, "local_refusal"));
   if (text == NULL)
     return;
@@ -649,7 +649,7 @@ note_detach (struct disk *d)
   CLEANUP_ANSWER struct control_answer a = { 0 };
   const char *end, *to;
 
-  control_wait (d->control, "status", NULL, 5000, &a);
+  control_wait (d->control, "status", CONTROL_NO_ARGUMENTS, 5000, &a);
   end = json_string_value (json_object_get (a.value, "last_end"));
   to = json_string_value (json_object_get (a.value, "destination"));
   if (end == NULL || to == NULL)

@@ -46,7 +46,7 @@ sockets_tell (struct disk *d, struct connection *const more[], unsigned n,
   }
   if (*ledger != NULL)
     fds[i++] = ledger_fd;
-  control_send (d->control, "lost", NULL, fds, i, told, d);
+  control_send (d->control, "lost", CONTROL_NO_ARGUMENTS, fds, i, told, d);
   if (ledger_fd != -1)
     close (ledger_fd);
   return true;

@@ -73,7 +73,8 @@ give (struct disk *d)
   w->given = w->spare;
   w->spare = NULL;
   w->answered = false;
-  control_send (d->control, "source-sockets", NULL, &fd, 1, told, d);
+  control_send (d->control, "source-sockets", CONTROL_NO_ARGUMENTS, &fd, 1,
+                told, d);
 }
 
 static void

@@ -201,8 +201,8 @@ drive_ask_all (struct disks *disks, const char *command,
     struct disk *d = &disks->v[i];
 
     control_answer_clear (&d->answer);
-    control_ask (d->control, command, arguments ? arguments (d) : NULL,
-                 &d->answer);
+    control_ask (d->control, command,
+                 arguments ? arguments (d) : CONTROL_NO_ARGUMENTS, &d->answer);
   }
   while (!all_answered (disks))
     drive (disks, 1000);

@@ -46,8 +46,12 @@ extern void control_close (struct control *c);
 /* The exports in use, as the greeting named them: an array of strings. */
 extern const json_t *control_exports (const struct control *c);
 
-/* Send a command.  'arguments' may be NULL and is stolen; the descriptors stay
- * the caller's.  The callback gets the answer.
+/* For a command that has none. */
+#define CONTROL_NO_ARGUMENTS json_object ()
+
+/* Send a command.  'arguments' is stolen; without memory for them (NULL) the
+ * program ends (no-memory.h), as such a command would ask for something else.
+ * The descriptors stay the caller's.  The callback gets the answer.
  */
 extern void control_send (struct control *c, const char *command,
                           json_t *arguments, const int *fds, size_t nr_fds,

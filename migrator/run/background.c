@@ -83,8 +83,8 @@ take_sample (struct migration *m)
   for (i = 0; i < m->disks.n; ++i)
     if (m->disks.v[i].begun) {
       m->sampling++;
-      control_send (m->disks.v[i].control, "status", NULL, NULL, 0, sampled,
-                    &m->disks.v[i]);
+      control_send (m->disks.v[i].control, "status", CONTROL_NO_ARGUMENTS, NULL,
+                    0, sampled, &m->disks.v[i]);
     }
 }
 

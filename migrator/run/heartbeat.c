@@ -177,7 +177,8 @@ heartbeat (struct migration *m)
     if (!d->status_pending) {
       d->status_pending = true;
       disk_ask_status (d);
-      control_send (d->control, "status", NULL, NULL, 0, got_status, d);
+      control_send (d->control, "status", CONTROL_NO_ARGUMENTS, NULL, 0,
+                    got_status, d);
     }
   }
   if (m->phase != PHASE_CONNECT) /* not before 'started' */

@@ -305,7 +305,7 @@ ask_to_end (struct disk *d)
     return;
   endpoint_leave (d->destination, true); /* R17 */
   if (forget)
-    control_ask (d->control, "abort", NULL, &d->answer);
+    control_ask (d->control, "abort", CONTROL_NO_ARGUMENTS, &d->answer);
   else
     control_ask (d->control, "end",
                  json_pack ("{s:b}", "untouched", (int)untouched), &d->answer);
@@ -630,7 +630,7 @@ place_is_away (struct disk *d)
 
   if (d->place == NULL || !disk_is_connected (d))
     return false;
-  control_wait (d->control, "status", NULL, AWAY_MS, &a);
+  control_wait (d->control, "status", CONTROL_NO_ARGUMENTS, AWAY_MS, &a);
   return json_is_false (
     json_object_get (json_object_get (a.value, "relay"), "up"));
 }

@@ -142,7 +142,7 @@ ask_once (struct disk *d)
     if (connect_again (d) == -1)
       return;
   }
-  ask (d, "status", NULL, &status);
+  ask (d, "status", CONTROL_NO_ARGUMENTS, &status);
   d->outcome = judge (d, status.value);
   note_owner (d, status.value);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "trust/canary-internal.h"
+#include "base/no-memory.h"
 #include "cleanup.h"
 #include "disks/gates.h"
 #include "trust/map.h"
@@ -80,8 +81,8 @@ take_wish (const struct place *p)
 {
   if (!needs_chunk (p))
     return NULL;
-  return json_pack ("{s:I, s:i}", "cursor", (json_int_t)p->wish, "max_bytes",
-                    1);
+  return need_memory (
+    json_pack ("{s:I, s:i}", "cursor", (json_int_t)p->wish, "max_bytes", 1));
 }
 
 /* Nothing is dirty behind the random cursor: from the beginning. */
@@ -90,7 +91,7 @@ take_first (const struct place *p)
 {
   if (!needs_chunk (p))
     return NULL;
-  return json_pack ("{s:i, s:i}", "cursor", 0, "max_bytes", 1);
+  return need_memory (json_pack ("{s:i, s:i}", "cursor", 0, "max_bytes", 1));
 }
 
 /* The block of the wish, or a random one in the chunk.  None, if the chunk is
@@ -153,9 +154,9 @@ give_back_arguments (const struct place *p)
 
   if (p->chunk.length == 0)
     return NULL;
-  return json_pack ("{s:o, s:b, s:b}", "extents", protocol_extents (&e, false),
-                    "put_back", !p->marked && !p->chunk.touched, "unknown",
-                    p->marked);
+  return need_memory (json_pack (
+    "{s:o, s:b, s:b}", "extents", protocol_extents (&e, false), "put_back",
+    !p->marked && !p->chunk.touched, "unknown", p->marked));
 }
 
 static json_t *

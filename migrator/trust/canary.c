@@ -33,6 +33,7 @@
 
 #include "trust/canary-internal.h"
 #include "trust/canary.h"
+#include "base/no-memory.h"
 #include "cleanup.h"
 #include "trust/digest.h"
 #include "trust/look.h"
@@ -384,8 +385,9 @@ read_back_arguments (const struct place *p)
   if (!p->chosen || p->d->disks->finish != FINISH_PIVOT ||
       uri_is_local (p->d->pair->destination) || p->connection >= p->connections)
     return NULL;
-  return json_pack ("{s:[[I, I]], s:i}", "extents", (json_int_t)p->offset,
-                    (json_int_t)p->bytes, "connection", (int)p->connection);
+  return need_memory (json_pack ("{s:[[I, I]], s:i}", "extents",
+                                 (json_int_t)p->offset, (json_int_t)p->bytes,
+                                 "connection", (int)p->connection));
 }
 
 /* Whether that connection saw the mark, and how many there are. */

@@ -209,14 +209,15 @@ is_of_round (const struct round *r, size_t i)
 static json_t *
 round_ranges (const struct round *r)
 {
-  json_t *ranges = json_array ();
+  json_t *ranges = need_memory (json_array ());
   size_t i;
 
   for (i = r->first; i < r->end; ++i)
-    if (is_of_round (r, i))
-      json_array_append_new (ranges,
-                             json_pack ("[I, I]", (json_int_t)r->s->v[i].offset,
-                                        (json_int_t)r->s->v[i].bytes));
+    if (is_of_round (r, i) &&
+        json_array_append_new (
+          ranges, json_pack ("[I, I]", (json_int_t)r->s->v[i].offset,
+                             (json_int_t)r->s->v[i].bytes)) == -1)
+      no_memory (); /* the answers would be taken for those of others */
   return ranges;
 }
 

@@ -85,13 +85,13 @@ begin (int control, int source, const char *how)
   if (socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == -1)
     die ("socketpair"); /* the first one stays open */
   fds[2] = source;
-  ask (control, "attach", NULL, NULL, 0);
+  ask (control, "attach", json_object (), NULL, 0);
   ask (control, "begin",
        json_pack ("{s:s, s:i}", "destination", "nbd+unix:///?socket=/nowhere",
                   "source_sockets", now ? 1 : 0),
        fds + 1, now ? 2 : 1);
   if (strcmp (how, "--later") == 0)
-    ask (control, "source-sockets", NULL, &source, 1);
+    ask (control, "source-sockets", json_object (), &source, 1);
 }
 
 int

@@ -136,7 +136,7 @@ begin (int fd)
   if (socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == -1)
     die ("socketpair"); /* the first one stays open */
   fds[2] = fd;
-  free (ask ("attach", NULL, NULL, 0));
+  free (ask ("attach", json_object (), NULL, 0));
   print_answer (
     ask ("begin",
          json_pack ("{s:s, s:b}", "destination", "nbd+unix:///?socket=/nowhere",
@@ -208,7 +208,7 @@ obey (const char *line)
     printf ("%s %s\n", state_name (shared_memory_state (slot)),
             is_untouched () ? "untouched" : "written");
   else if (strncmp (line, "end", 3) == 0)
-    print_answer (ask ("end", NULL, NULL, 0));
+    print_answer (ask ("end", json_object (), NULL, 0));
   else
     die ("no such line");
 }

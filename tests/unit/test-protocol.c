@@ -28,11 +28,23 @@ test_command (void)
   CLEANUP_JSON json_t *arguments = json_pack ("{s:i}", "cursor", 5);
   CLEANUP_JSON json_t *with =
     protocol_command ("take", json_incref (arguments));
-  CLEANUP_JSON json_t *without = protocol_command ("status", NULL);
+  CLEANUP_JSON json_t *without = protocol_command ("status", json_object ());
 
   assert_json (with, "{\"arguments\":{\"cursor\":5},\"execute\":\"take\"}");
   assert_json (without, "{\"arguments\":{},\"execute\":\"status\"}");
   CU_ASSERT_EQUAL (arguments->refcount, 2); /* stolen, not copied */
+}
+
+/* What json_pack returns then: the message is not one without arguments. */
+static void
+test_no_contents (void)
+{
+  errno = 0;
+  CU_ASSERT_PTR_NULL (protocol_command ("lost", NULL));
+  CU_ASSERT_EQUAL (errno, ENOMEM);
+  errno = 0;
+  CU_ASSERT_PTR_NULL (protocol_return (NULL));
+  CU_ASSERT_EQUAL (errno, ENOMEM);
 }
 
 static void
@@ -40,7 +52,7 @@ test_return (void)
 {
   CLEANUP_JSON json_t *value = json_pack ("{s:b}", "resumed", 1);
   CLEANUP_JSON json_t *with = protocol_return (json_incref (value));
-  CLEANUP_JSON json_t *without = protocol_return (NULL);
+  CLEANUP_JSON json_t *without = protocol_return (json_object ());
 
   assert_json (with, "{\"return\":{\"resumed\":true}}");
   assert_json (without, "{\"return\":{}}");
@@ -310,7 +322,7 @@ make_command (void)
 static json_t *
 make_return (void)
 {
-  return protocol_return (NULL);
+  return protocol_return (json_object ());
 }
 
 static json_t *
@@ -364,6 +376,7 @@ main (void)
 {
   CU_TestInfo tests[] = {
     { "commands", test_command },
+    { "messages without memory", test_no_contents },
     { "returns", test_return },
     { "errors", test_error },
     { "errors with any bytes", test_error_of_any_bytes },
