@@ -295,6 +295,21 @@ verify_final guest1 "$S1"
 verify_final guest2 "$S2"
 stop_disks
 
+# What cannot be taken back is asked after until there is an answer.
+echo "-- the first proxy dies, the second disk's record fails, the first is back soon"
+start_disks CRASH_HOW=fail CRASH_GO="$tmp/go" CRASH_AT=1
+start_until_ready pivot
+finish
+wait_for first_is destination
+crash_bg proxy1
+touch "$tmp/go"
+wait_for has_status "$S2" '.gate == "open"'
+start_proxy proxy1 file "$tmp/source1"
+expect_status 5 wait_bg migrator
+says_of "$S1" "the destination $D1 is authoritative; $S1 relays to it"
+says_of "$S2" "the source $S2 is intact and authoritative"
+stop_disks
+
 echo "-- a record fails after migrate-max-gate, too: some disks are cut over"
 proxy_options=(migrate-max-gate=1s)
 start_disks CRASH_HOW=fail CRASH_GO="$tmp/go" CRASH_AT=1

@@ -180,8 +180,7 @@ outcome_ask_all (struct disks *disks)
 {
   size_t i;
 
-  for (i = 0; i < disks->n; ++i) {
+  for (i = 0; i < disks->n; ++i)
     disks->v[i].outcome = OUTCOME_LOST;
-    ask_once (&disks->v[i]);
-  }
+  outcome_ask_lost (disks);
 }

@@ -11,7 +11,9 @@ struct disks;
  */
 extern void outcome_ask_lost (struct disks *disks);
 
-/* Ask every proxy once how its disk ended: sets outcome and owner of all. */
+/* Ask every proxy how its disk ended, those that cannot be asked again and
+ * again for some seconds: sets outcome and owner of all.
+ */
 extern void outcome_ask_all (struct disks *disks);
 
 #endif /* NBDMIGRATE_OUTCOME_H */
