@@ -30,6 +30,13 @@ in=()                  # what programs are started with (tests/net.sh)
 declare -A uris=()     # by name, of servers that have no Unix socket
 must_live=()           # names of what must not end while it is waited
 
+# nbdkit_is_at_least MINOR: of 1.
+nbdkit_is_at_least ()
+{
+  [[ $(nbdkit --version) =~ ^nbdkit\ 1\.([0-9]+) ]] &&
+    ((BASH_REMATCH[1] >= $1))
+}
+
 # ---- ending ----------------------------------------------------------------
 
 fail ()
@@ -246,8 +253,7 @@ end_bg ()
 ended_by_nbdkit ()
 {
   [ "$2" -eq 134 ] && [ ! -e "$tmp/$1.dir" ] &&
-    [[ $(nbdkit --version) =~ ^nbdkit\ 1\.([0-9]+) ]] &&
-    ((BASH_REMATCH[1] < 34)) &&
+    ! nbdkit_is_at_least 34 &&
     grep -q 'connections\.c:.* raw_send_socket: Assertion' "$tmp/$1.log" ||
     return 1
   echo "$1: nbdkit ended by its own assertion in raw_send_socket"

@@ -14,6 +14,7 @@
 #include "allocation.h"
 #include "cleanup.h"
 #include "base/clock.h"
+#include "base/nbdkit-version.h"
 #include "export.h"
 #include "nbd-limits.h"
 #include "place.h"
@@ -97,7 +98,8 @@ why_unknown (const struct allocation *a)
     return NULL;
   if (e->backend == NULL)
     return "the plugin has not been opened";
-  if (!local_is_shared (&e->local) && *e->name != '\0' && !SHARED_HAS_NAME)
+  if (!local_is_shared (&e->local) && *e->name != '\0' &&
+      !NBDKIT_HAS_SHARED_NAMES)
     return "with this version of nbdkit only the default export can be asked";
   if (a->refused_in == a->job.session)
     return "the plugin could not be opened once more";

@@ -33,14 +33,6 @@ struct guest_counters {
   uint64_t flushes;
 };
 
-/* Whether a context that belongs to no connection knows its export name. */
-#if NBDKIT_VERSION_MAJOR > 1 || NBDKIT_VERSION_MINOR > 43 ||                   \
-  (NBDKIT_VERSION_MINOR == 43 && NBDKIT_VERSION_MICRO >= 9)
-#define SHARED_HAS_NAME 1
-#else
-#define SHARED_HAS_NAME 0
-#endif
-
 #define ID_TEXT_SIZE 17 /* 16 hexadecimal digits and a 0 */
 
 struct allocation;

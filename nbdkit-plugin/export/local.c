@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/config.h"
+#include "base/nbdkit-version.h"
 #include "cleanup.h"
 #include "export.h"
 #include "local.h"
@@ -95,7 +96,7 @@ share (struct export *e, nbdkit_backend *backend, int readonly)
 {
   struct local *l = &e->local;
 
-  if (!SHARED_HAS_NAME && *e->name != '\0') {
+  if (!NBDKIT_HAS_SHARED_NAMES && *e->name != '\0') {
     nbdkit_error ("migrate: export \"%s\": the plugin offers no multi-conn, "
                   "and this version of nbdkit (" NBDKIT_VERSION_STRING
                   ") can then serve the default export only",

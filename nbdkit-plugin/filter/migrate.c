@@ -21,6 +21,7 @@
 #include "announcement.h"
 #include "cleanup.h"
 #include "base/config.h"
+#include "base/nbdkit-version.h"
 #include "control/control.h"
 #include "export/mirroring.h"
 #include "export/place.h"
@@ -30,6 +31,7 @@
 #include "gaps/linger.h"
 #include "gaps/quit.h"
 #include "relay/relay.h"
+#include "dump.h"
 #include "request.h"
 #include "view.h"
 
@@ -517,6 +519,9 @@ static struct nbdkit_filter filter = {
   .config = migrate_config,
   .config_complete = migrate_config_complete,
   .config_help = config_help,
+#if NBDKIT_HAS_FILTER_DUMP
+  .dump_plugin = dump_filter,
+#endif
   .get_ready = migrate_get_ready,
   .after_fork = migrate_after_fork,
   .cleanup = migrate_cleanup,

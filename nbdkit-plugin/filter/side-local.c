@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "base/nbdkit-version.h"
 #include "nbd-limits.h"
 #include "side.h"
 
@@ -164,12 +165,7 @@ local_pwrite (const struct io *io)
 /* Before 1.44.1 nbdkit zeroes the first 64 MiB only, and says that all is well,
  * where the plugin finds out when it is asked that it cannot zero.
  */
-#if NBDKIT_VERSION_MAJOR > 1 || NBDKIT_VERSION_MINOR > 44 ||                   \
-  (NBDKIT_VERSION_MINOR == 44 && NBDKIT_VERSION_MICRO >= 1)
-#define LOCAL_ZERO_MAX UINT32_MAX
-#else
-#define LOCAL_ZERO_MAX NBD_ZERO_MAX
-#endif
+#define LOCAL_ZERO_MAX (NBDKIT_ZEROES_ALL ? UINT32_MAX : NBD_ZERO_MAX)
 
 static int
 zero_pieces (const struct io *io, nbdkit_next *next, uint32_t flags)
