@@ -103,6 +103,7 @@ open_source (struct disk *d)
                    d->settings->cancel_fd, &why);
   if (d->source == NULL)
     return connect_failed (d, d->pair->source, "source", why);
+  wire_count (d->source, &d->from_wire);
   d->source->is_here = true; /* where its control socket is */
   d->disk_bytes = d->source->disk_bytes;
   if (d->settings->options->control != NULL)
@@ -395,6 +396,7 @@ open_destination (struct disk *d)
       note_local_refusal (d, &why);
     return connect_failed (d, d->pair->destination, "destination", why);
   }
+  wire_count (d->destination, &d->to_wire);
   return check_destination (d);
 }
 
@@ -547,6 +549,7 @@ open_reader (struct disk *d)
     free (why);
     return d->settings->failure->stop == STOP_NO ? 0 : -1;
   }
+  wire_count (d->reader, &d->to_wire);
   if (!endpoint_differs (d->destination, d->reader, &why))
     return 0;
   endpoint_close (d->reader);

@@ -32,6 +32,7 @@
 #include "disk/widen.h"
 #include "extents.h"
 #include "nbd/endpoint.h"
+#include "nbd/wire.h"
 #include "policy/bucket.h"
 #include "policy/mirror.h"
 #include "proxy/control.h"
@@ -93,6 +94,7 @@ struct disk {
    * was kept by the server.  NULL: there is no such connection.
    */
   struct endpoint *reader;
+  struct wire from_wire, to_wire; /* of closed connections to both sides */
   char *control_path;
   struct control *control;
   struct ledger *ledger; /* of the destination's connections, or NULL */

@@ -23,6 +23,7 @@
 #include "socket-reset.h"
 #include "nbd/reach.h"
 #include "nbd/unanswered.h"
+#include "nbd/wire.h"
 
 /* How often it looks whether a name is resolved. */
 #define CONNECT_SLICE_MS 100
@@ -579,6 +580,8 @@ connection_close (struct connection *c)
     socket_reset (c->sock);
   /* Since 1.18 libnbd completes what is in flight here, which is no answer. */
   unanswered_freeze (c);
+  if (c->wire != NULL)
+    wire_add (c->wire, c->nbd);
   nbd_close (c->nbd);
   forget_requests (c);
   destroy (c);

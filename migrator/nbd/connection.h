@@ -29,6 +29,7 @@
 
 struct connection;
 struct driver;
+struct wire;
 
 enum io_kind { IO_READ, IO_CACHE, IO_WRITE, IO_ZERO, IO_FLUSH, IO_STATUS };
 
@@ -99,6 +100,8 @@ struct connection {
   int64_t slowest_us;                   /* of all answers to writes */
   bool whole, between;                  /* as in the line */
   bool frozen;                          /* it broke: the line stays as it is */
+
+  struct wire *wire; /* what it carried, once it is closed (wire.h); or NULL */
 
   bool tls;
   bool framed;    /* replies say themselves how long they are */

@@ -326,6 +326,7 @@ endpoint_exchange_first (struct endpoint *e, struct loop *loop,
   if (c != NULL && !differs (e, c, options, describe_difference, &why)) {
     connection_close (e->connections[0]);
     e->connections[0] = c;
+    c->wire = e->wire;
   }
   else
     connection_close (c);
@@ -351,6 +352,7 @@ endpoint_add (struct endpoint *e, struct connection *c)
 {
   assert (e->nr_connections < ENDPOINT_CONNECTIONS_MAX);
   e->connections[e->nr_connections++] = c;
+  c->wire = e->wire;
 }
 
 char *

@@ -44,6 +44,8 @@ struct endpoint {
 
   struct connection_ahead ahead; /* for endpoint_widen */
 
+  struct wire *wire; /* wire.h; not owned, or NULL */
+
   bool silence_said; /* it has answered nothing for long */
 };
 

@@ -335,6 +335,20 @@ snapshot_of (struct migration *m)
 
 /* ---- as a whole -------------------------------------------------------- */
 
+static struct snapshot_wire
+wire_of (const struct disk *d)
+{
+  const struct wire from = wire_so_far (&d->from_wire, d->source);
+  const struct wire opened = wire_so_far (&d->to_wire, d->destination);
+  const struct wire to = wire_so_far (&opened, d->reader);
+
+  return (struct snapshot_wire){ .known = wire_is_known (),
+                                 .source_sent = from.sent,
+                                 .source_received = from.received,
+                                 .destination_sent = to.sent,
+                                 .destination_received = to.received };
+}
+
 static void
 add_disk (struct account *a, const struct disk *d)
 {
@@ -353,6 +367,7 @@ add_disk (struct account *a, const struct disk *d)
     .sampled_places = d->sampled_places,
     .sampled_bytes = d->sampled_bytes,
     .digest = d->digest[0] ? d->digest : NULL,
+    .wire = wire_of (d),
   };
   a->disks[a->nr_disks - 1].shared_memory =
     disk_is_shared (d, &a->disks[a->nr_disks - 1].not_shared_memory);

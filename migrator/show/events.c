@@ -156,6 +156,18 @@ emit (enum output_kind kind, const char *event, json_t *members)
 }
 
 static json_t *
+wire_json (const struct snapshot_wire *w)
+{
+  if (!w->known)
+    return json_null ();
+  return json_pack (
+    "{s:I, s:I, s:I, s:I}", "source_sent_bytes", (json_int_t)w->source_sent,
+    "source_received_bytes", (json_int_t)w->source_received,
+    "destination_sent_bytes", (json_int_t)w->destination_sent,
+    "destination_received_bytes", (json_int_t)w->destination_received);
+}
+
+static json_t *
 disk_json (const struct account_disk *d)
 {
   json_t *o = json_pack ("{s:s, s:s, s:I, s:I, s:b}", "source", d->source,
@@ -178,6 +190,7 @@ disk_json (const struct account_disk *d)
     json_object_set_new (o, "sha256", json_string (d->digest));
   json_object_set_new (o, "reads", limits_json (&d->reads));
   json_object_set_new (o, "writes", limits_json (&d->writes));
+  json_object_set_new (o, "wire", wire_json (&d->wire));
   return o;
 }
 

@@ -87,6 +87,15 @@ struct snapshot {
   struct loss away;
 };
 
+/* What was sent to both sides of a disk and received from them, in bytes of the
+ * NBD protocol.
+ */
+struct snapshot_wire {
+  bool known; /* libnbd counts since 1.16 */
+  uint64_t source_sent, source_received;
+  uint64_t destination_sent, destination_received;
+};
+
 /* What is told of a migration as a whole, at its start and its end. */
 struct account_disk {
   const char *source, *destination; /* URIs */
@@ -100,6 +109,7 @@ struct account_disk {
   uint64_t sampled_bytes;
   const char *digest; /* NULL: there is none */
   struct snapshot_limits reads, writes;
+  struct snapshot_wire wire;
 };
 
 struct account {
