@@ -10,7 +10,9 @@
 #include <string.h>
 
 #include "base/no-memory.h"
+#include "cleanup.h"
 #include "copy/copier-internal.h"
+#include "nbd/words.h"
 #include "shared-memory.h"
 #include "zero-align.h"
 
@@ -331,21 +333,23 @@ void
 copier_fail (struct copier *c, const char *what, const struct endpoint *where,
              uint64_t offset, uint64_t length, const struct io *io)
 {
-  const char *who = io->lost ? "the connection broke" : "the server answered";
-  const char *said = io->lost ? io->connection->why : strerror (io->error);
   const bool loss = io_tells_loss (io) && where == c->destination;
+  CLEANUP_FREE char *why = NULL;
   int r;
 
   if (c->error != NULL && (loss || !c->error_is_loss))
     return;
+  why = words_of (io);
+  if (why == NULL)
+    no_memory ();
   free (c->error);
   c->error_is_loss = loss;
   if (length == 0)
-    r = asprintf (&c->error, "%s %s: %s: %s", what, where->uri, who, said);
+    r = asprintf (&c->error, "%s %s: %s", what, where->uri, why);
   else
     r = asprintf (&c->error,
-                  "%s %s at offset %" PRIu64 " (%" PRIu64 " bytes): %s: %s",
-                  what, where->uri, offset, length, who, said);
+                  "%s %s at offset %" PRIu64 " (%" PRIu64 " bytes): %s", what,
+                  where->uri, offset, length, why);
   if (r == -1)
     no_memory (); /* it would count as no error */
 }

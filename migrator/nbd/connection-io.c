@@ -12,7 +12,8 @@
  *   who drives it      give          libnbd has it; the ledger knows (R17)
  *                      on_complete   within libnbd
  *                      hand_back     only if that is another thread
- *   main thread        run_ended     not in flight any more
+ *   main thread        run_ended     not in flight any more, or given again
+ *                                    (words.h)
  *
  * What is given is given in order, and a connection is broken for the main
  * thread before a request ends that was lost with it.
@@ -33,6 +34,7 @@
 #include "nbd-limits.h"
 #include "nbd/reach.h"
 #include "nbd/unanswered.h"
+#include "nbd/words.h"
 
 /* ---- what has happened to it --------------------------------------------- */
 
@@ -301,12 +303,29 @@ take_from_list (struct connection *c, struct io *io)
   pthread_mutex_unlock (&c->lock);
 }
 
+static void hand_on (struct connection *c, struct io *io);
+
+/* The second error is not the one that counts, unless it is a loss. */
+static void
+ask_again (struct connection *c, struct io *io)
+{
+  io->again = true;
+  io->first_error = io->error;
+  io->error = 0;
+  hand_on (c, io);
+}
+
 static void
 run_ended (struct deferred *d)
 {
   struct io *io = (struct io *)d;
   struct connection *c = io->connection;
+  char *words;
 
+  if (io->error != 0 && !was_broken (c) && words_are_wanted (c, io)) {
+    ask_again (c, io);
+    return;
+  }
   take_from_list (c, io);
   c->in_flight--;
   c->written |= io->writes; /* a flush that was sent before may not cover it */
@@ -317,8 +336,12 @@ run_ended (struct deferred *d)
     io->lost = true;
   else if (io->started_us > c->asked_us)
     c->asked_us = io->started_us;
+  if (io->again && !io->lost)
+    io->error = io->first_error;
   note_time (c, c->answered_us - io->started_us);
-  io->ended (io);
+  words = io->words;
+  io->ended (io); /* it may be gone then */
+  free (words);
 }
 
 static void
@@ -349,6 +372,7 @@ on_complete (void *user_data, int *error)
   struct io *io = user_data;
 
   io->error = *error;
+  words_take (io->connection, io);
   if (*error != ENOTCONN) /* so libnbd ends what the server did not */
     unanswered_note_answer (io->connection, io);
   else
@@ -404,6 +428,8 @@ give (struct deferred *d)
   struct io *io = (struct io *)d;
   struct connection *c = io->connection;
 
+  if (io->again)
+    words_listen (c);
   unanswered_begin (c, io);
   if (issue (c, io) != -1) {
     unanswered_end (c);
@@ -428,12 +454,22 @@ put_on_list (struct connection *c, struct io *io)
   pthread_mutex_unlock (&c->lock);
 }
 
+/* To who drives it. */
+static void
+hand_on (struct connection *c, struct io *io)
+{
+  io->deferred.run = give;
+  if (c->driver != NULL)
+    loop_post (driver_loop (c->driver), &io->deferred);
+  else
+    give (&io->deferred);
+}
+
 /* What 'what' says, and nothing else of what was there. */
 static void
 submit (struct connection *c, struct io *io, struct io what)
 {
   what.ended = io->ended;
-  what.deferred.run = give;
   what.connection = c;
   what.flush = what.kind == IO_FLUSH;
   what.writes = what.kind == IO_WRITE || what.kind == IO_ZERO;
@@ -442,10 +478,7 @@ submit (struct connection *c, struct io *io, struct io what)
   put_on_list (c, io);
   c->in_flight++;
   c->written |= io->writes;
-  if (c->driver != NULL)
-    loop_post (driver_loop (c->driver), &io->deferred);
-  else
-    give (&io->deferred);
+  hand_on (c, io);
 }
 
 void

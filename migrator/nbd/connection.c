@@ -235,6 +235,7 @@ destroy (struct connection *c)
     close (c->sock);
   pthread_mutex_destroy (&c->lock);
   free (c->broken_why);
+  free (c->words);
   free (c->probe);
   free (c->why);
   free (c);
@@ -541,8 +542,10 @@ forget_requests (struct connection *c)
 {
   struct io *io;
 
-  for (io = c->ios; io != NULL; io = io->next)
+  for (io = c->ios; io != NULL; io = io->next) {
     loop_undefer (c->loop, &io->deferred);
+    free (io->words);
+  }
 }
 
 /* What there is to send fits into the socket. */

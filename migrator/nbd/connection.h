@@ -47,10 +47,13 @@ struct io {
   int error; /* errno of the request, 0: it succeeded */
   bool lost; /* the connection broke: the outcome is unknown (R17) */
   bool flush;
-  bool probe;    /* probe.h: nothing depends on it, so it may take any time */
-  bool writes;   /* changes the server's disk */
-  bool given;    /* to libnbd; guarded */
-  bool answered; /* by the server; guarded */
+  bool probe;      /* probe.h: nothing depends on it, so it may take any time */
+  bool writes;     /* changes the server's disk */
+  bool given;      /* to libnbd; guarded */
+  bool answered;   /* by the server; guarded */
+  bool again;      /* made once more, for what is said of it (words.h) */
+  int first_error; /* if so: what it ends with */
+  char *words; /* what the server said of it, or NULL; freed after 'ended' */
   int64_t started_us;
   struct io *prev, *next; /* in flight on this connection; guarded */
 };
@@ -101,6 +104,7 @@ struct connection {
   bool whole, between;                  /* as in the line */
   bool frozen;                          /* it broke: the line stays as it is */
 
+  char *words;       /* words.h: of the request that is being answered */
   struct wire *wire; /* what it carried, once it is closed (wire.h); or NULL */
 
   bool tls;

@@ -49,8 +49,10 @@ void
 unanswered_begin (struct connection *c, struct io *io)
 {
   pthread_mutex_lock (&c->lock);
-  if (io != NULL)
+  if (io != NULL) {
     io->given = true;
+    io->answered = false;
+  }
   write_line_at_work (c);
   pthread_mutex_unlock (&c->lock);
 }

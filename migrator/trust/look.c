@@ -9,6 +9,7 @@
 #include "base/no-memory.h"
 #include "cleanup.h"
 #include "disks/drive.h"
+#include "nbd/words.h"
 #include "trust/look.h"
 
 /* Requests in flight on a connection: one, as for the copy, but of short ones
@@ -82,7 +83,7 @@ looks_free (struct looks *p)
 
   for (i = 0; i < p->n; ++i) {
     free (p->v[i].buf);
-    free (p->v[i].lost_why);
+    free (p->v[i].why);
   }
   free (p->v);
   *p = LOOKS_EMPTY;
@@ -97,8 +98,8 @@ ended (struct io *io)
   struct look *b = (struct look *)io;
 
   b->state = LOOK_ENDED;
-  if (io->lost && io->connection->why != NULL)
-    b->lost_why = strdup (io->connection->why);
+  if (io->error != 0)
+    b->why = words_of (io);
 }
 
 static unsigned
@@ -251,10 +252,9 @@ judge (struct disks *disks, const struct look *b)
 
   if (io->error == 0)
     return disks->failure.stop != STOP_NO && b->state == LOOK_LEFT_OUT ? -1 : 0;
-  if (asprintf (&text, "%s %s at offset %" PRIu64 " (%u bytes): %s: %s",
+  if (asprintf (&text, "%s %s at offset %" PRIu64 " (%u bytes): %s",
                 words[b->kind], b->where->uri, b->offset, b->bytes,
-                io->lost ? "the connection broke" : "the server answered",
-                b->lost_why ? b->lost_why : strerror (io->error)) == -1)
+                b->why ? b->why : strerror (io->error)) == -1)
     text = NULL;
   note_failed (disks, b, text ? text : "no memory");
   return -1;

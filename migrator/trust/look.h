@@ -36,7 +36,7 @@ struct look {
   char *buf; /* of a read: whole blocks */
   uint64_t buf_offset;
   uint32_t buf_bytes;
-  char *lost_why; /* owned */
+  char *why; /* it failed, for a message; owned; NULL: or no memory */
   enum { LOOK_WAITS, LOOK_STARTED, LOOK_ENDED, LOOK_LEFT_OUT } state;
 };
 
