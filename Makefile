@@ -2,7 +2,7 @@
 #
 # make                build/nbdmigrate and build/nbdkit-migrate-filter.so
 # make check          all tests (installs nothing); make demo: the demonstration
-# make install        DESTDIR= PREFIX= FILTERDIR=
+# make install        DESTDIR= PREFIX= FILTERDIR=, and more below; make uninstall
 # V=1                 show the commands
 # WERROR=1            warnings are errors (CI)
 # SANITIZE=address,undefined | thread    in a build directory of its own
@@ -18,7 +18,10 @@ VERSION := 1.0.0
 PREFIX  ?= /usr/local
 BINDIR  ?= $(PREFIX)/bin
 MANDIR  ?= $(PREFIX)/share/man
-FILTERDIR ?= $(shell pkg-config --variable=filterdir nbdkit)
+BASHCOMPDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHCOMPDIR ?= $(PREFIX)/share/zsh/site-functions
+PKG_CONFIG ?= pkg-config
+FILTERDIR ?= $(shell $(PKG_CONFIG) --variable=filterdir nbdkit)
 
 # Each variant (sanitizer, planted bug) gets its own directory, so that
 # switching between them never mixes objects.
@@ -63,8 +66,8 @@ obj_lib      := $(call objects,$(src_lib))
 obj_filter   := $(call objects,$(src_filter))
 obj_migrator := $(call objects,$(src_migrator))
 
-pkg_cflags = $(shell pkg-config --cflags $(1))
-pkg_libs   = $(shell pkg-config --libs $(1))
+pkg_cflags = $(shell $(PKG_CONFIG) --cflags $(1))
+pkg_libs   = $(shell $(PKG_CONFIG) --libs $(1))
 
 $(obj_lib): PKG_CFLAGS := $(call pkg_cflags,$(PKGS_LIB))
 $(obj_filter): PKG_CFLAGS := $(call pkg_cflags,$(PKGS_FILTER)) -Inbdkit-plugin
@@ -90,7 +93,7 @@ include tests/tests.mk
 
 # ---- housekeeping ----------------------------------------------------------
 
-.PHONY: format check-format install clean
+.PHONY: format check-format install uninstall clean
 c_files = $(wildcard lib/*.[ch] nbdkit-plugin/*/*.[ch] migrator/*/*.[ch] \
             tests/*.[ch] tests/*/*.[ch] examples/*/*.[ch])
 format:
@@ -99,10 +102,18 @@ check-format:
 	$(Q)clang-format --dry-run --Werror $(c_files)
 
 install: all
-	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(FILTERDIR)
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(FILTERDIR) \
+	  $(DESTDIR)$(BASHCOMPDIR) $(DESTDIR)$(ZSHCOMPDIR)
 	install -m 755 $(B)/nbdmigrate $(DESTDIR)$(BINDIR)/
 	install -m 755 $(B)/nbdkit-migrate-filter.so $(DESTDIR)$(FILTERDIR)/
+	install -m 644 completion/nbdmigrate.bash $(DESTDIR)$(BASHCOMPDIR)/nbdmigrate
+	install -m 644 completion/_nbdmigrate $(DESTDIR)$(ZSHCOMPDIR)/
 	$(MAKE) install-man
+
+uninstall: uninstall-man
+	rm -f $(DESTDIR)$(BINDIR)/nbdmigrate \
+	  $(DESTDIR)$(FILTERDIR)/nbdkit-migrate-filter.so \
+	  $(DESTDIR)$(BASHCOMPDIR)/nbdmigrate $(DESTDIR)$(ZSHCOMPDIR)/_nbdmigrate
 
 clean:
 	rm -rf build

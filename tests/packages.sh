@@ -48,6 +48,7 @@ packages_of ()
     echo "e2fsprogs           cmd:mke2fs"
     echo "iproute2            cmd:ip"
     echo "python3             cmd:python3"
+    echo "zsh                 cmd:zsh"
     # Other servers and clients, and the examples.
     echo "python3-libnbd      cmd:nbdsh"
     echo "nbd-server          cmd:nbd-server"

@@ -136,12 +136,15 @@ planted-tracker-bug-%: phony $(obj_filter) $(obj_lib) $(obj_exhaustive)
 
 # check-programs: what the tests run, without the planted bugs.
 # check-build: all of it.  TESTS='name ...' chooses among them.
-.PHONY: phony check-programs check-build check demo demo-build
+# check-units: what needs no more than CUnit and nbdkit.
+.PHONY: phony check-programs check-build check check-units demo demo-build
 check-programs: all $(bin_units) $(bin_tools) $(bin_plugins) $(bin_preload) \
                 $(B)/tests/exhaustive $(bin_fuzz)
 check-build: check-programs planted-bugs
 check: check-build
 	@BUILD=$(abspath $(B)) tests/run.sh $(TESTS)
+check-units: $(bin_units) $(bin_plugins)
+	@BUILD=$(abspath $(B)) tests/run.sh $(abspath $(bin_units))
 
 # What becomes of requests after a pivot when the destination fails: all rows,
 # in real time; an hour.
@@ -214,7 +217,8 @@ bench-pause: all $(bin_tools)
 
 .PHONY: check-shell check-spdx check-layers check-rules check-policy lint
 sh_files = $(wildcard .ci/run tests/*.sh tests/*/*.sh examples/*.sh \
-             examples/*/*.sh findings/*.sh docs/*/*.sh)
+             examples/*/*.sh findings/*.sh docs/*/*.sh \
+             completion/*.bash)
 sh_sourced = $(filter-out tests/test-%,$(wildcard tests/*.sh tests/*/*.sh \
                findings/common.sh))
 check-shell: $(patsubst %,$(B)/shell/%.ok,$(sh_files))
