@@ -3,6 +3,7 @@
 # make                build/nbdmigrate and build/nbdkit-migrate-filter.so
 # make check          all tests (installs nothing); make demo: the demonstration
 # make install        DESTDIR= PREFIX= FILTERDIR=, and more below; make uninstall
+# make dist           the tarball of a release (packaging/packaging.mk)
 # V=1                 show the commands
 # WERROR=1            warnings are errors (CI)
 # SANITIZE=address,undefined | thread    in a build directory of its own
@@ -90,6 +91,7 @@ $(B)/nbdkit-migrate-filter.so: $(obj_filter) $(obj_lib) nbdkit-plugin/filter/fil
 
 include docs/docs.mk
 include tests/tests.mk
+include packaging/packaging.mk
 
 # ---- housekeeping ----------------------------------------------------------
 

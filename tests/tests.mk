@@ -217,7 +217,7 @@ bench-pause: all $(bin_tools)
 
 .PHONY: check-shell check-spdx check-layers check-rules check-policy lint
 sh_files = $(wildcard .ci/run tests/*.sh tests/*/*.sh examples/*.sh \
-             examples/*/*.sh findings/*.sh docs/*/*.sh \
+             examples/*/*.sh findings/*.sh docs/*/*.sh packaging/*.sh \
              completion/*.bash)
 sh_sourced = $(filter-out tests/test-%,$(wildcard tests/*.sh tests/*/*.sh \
                findings/common.sh))
@@ -236,4 +236,4 @@ check-rules:
 	tests/check-rules.sh
 check-policy:
 	tests/check-policy.sh
-lint: check-format check-shell check-spdx check-layers check-rules check-policy check-pod
+lint: check-format check-shell check-spdx check-layers check-rules check-policy check-version check-pod
