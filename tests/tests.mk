@@ -215,7 +215,8 @@ bench-pause: all $(bin_tools)
 
 # ---- how the sources look --------------------------------------------------
 
-.PHONY: check-shell check-spdx check-layers check-rules check-policy lint
+.PHONY: check-shell check-spdx check-layers check-rules check-policy \
+        check-messages lint
 sh_files = $(wildcard .ci/run tests/*.sh tests/*/*.sh examples/*.sh \
              examples/*/*.sh findings/*.sh docs/*/*.sh packaging/*.sh \
              completion/*.bash)
@@ -236,4 +237,7 @@ check-rules:
 	tests/check-rules.sh
 check-policy:
 	tests/check-policy.sh
-lint: check-format check-shell check-spdx check-layers check-rules check-policy check-version check-pod
+check-messages:
+	tests/check-messages.sh
+lint: check-format check-shell check-spdx check-layers check-rules check-policy \
+  check-messages check-version check-pod
