@@ -89,6 +89,7 @@ struct tracker {
 
   uint32_t mirror_block; /* bytes; 0: nothing is mirrored */
   uint64_t mirrored, mirrored_bytes, not_mirrored;
+  uint64_t reached; /* what is behind that was never leased in this session */
 
   unsigned places[2]; /* of OWNER_SOURCE and OWNER_DESTINATION */
 

@@ -45,6 +45,8 @@ lease (struct tracker *t, enum chunks_which which, uint64_t cursor,
   if (t->tracking)
     r = chunks_lease (&t->chunks, which, cursor, max_bytes, max_extents, out,
                       next);
+  if (r == 0 && *next > t->reached)
+    t->reached = *next;
 #ifndef PLANT_BUG_mirror_no_conflict
   chunks_flag_leased (&t->chunks, &t->in_flight); /* R12 */
 #endif

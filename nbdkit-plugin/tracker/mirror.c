@@ -6,6 +6,15 @@
 #include "cleanup.h"
 #include "internal.h"
 
+/* What the first pass has not come to yet is copied in any case.  To mirror it
+ * would cost the guest, and leave holes in long ranges.
+ */
+static bool
+is_to_be_copied (const struct tracker *t, uint64_t offset)
+{
+  return offset >= t->reached;
+}
+
 /* What was under way before the tracking began is not in the list.  And what
  * has waited at the gate has waited enough: the destination may be what made
  * the pause so long.
@@ -28,7 +37,8 @@ void
 tracker_choose_sides (struct tracker *t, struct tracker_request *req,
                       uint64_t offset, uint64_t length)
 {
-  const bool on = t->mirror_block != 0 && req->route.owner == OWNER_SOURCE;
+  const bool on = t->mirror_block != 0 && req->route.owner == OWNER_SOURCE &&
+                  !is_to_be_copied (t, offset);
 
   req->mirrored = on && may_mirror (t, req, offset, length);
   req->missed = on && !req->mirrored;

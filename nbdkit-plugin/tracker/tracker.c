@@ -164,7 +164,7 @@ tracker_begin (struct tracker *t, bool resume, bool same_destination)
   atomic_store (&t->tracking, true); /* R1: before the bits are looked at */
   interrupt (t); /* finds nothing if the session before was ended */
   chunks_forget_guest (&t->chunks);
-  t->mirrored = t->mirrored_bytes = t->not_mirrored = 0;
+  t->mirrored = t->mirrored_bytes = t->not_mirrored = t->reached = 0;
   if (!resumed)
     chunks_mark_all (&t->chunks);
   /* R17: a server that was stopped since then goes on only now. */

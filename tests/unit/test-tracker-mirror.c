@@ -164,6 +164,31 @@ test_whole_chunks (void)
   tracker_free (t);
 }
 
+/* What the first pass has not come to is copied anyway: it is not mirrored, and
+ * that is nothing that was missed.
+ */
+static void
+test_not_reached (void)
+{
+  struct tracker *t = new_dirty_mirror ();
+  CLEANUP_EXTENTS struct extents e = EXTENTS_EMPTY;
+  uint64_t next;
+
+  tracker_begin (t, false, false); /* another session */
+  CU_ASSERT (tracker_wait_settled (t, 0));
+  tracker_mirror (t, BLOCK);
+  CU_ASSERT_FALSE (goes_to_both (t, 0, CHUNK));
+  CU_ASSERT_EQUAL (tracker_take (t, 0, 2 * CHUNK, MANY, &e, &next), 0);
+  CU_ASSERT_EQUAL (next, 2 * CHUNK);
+  tracker_done (t, &e, tracker_epoch (t));
+  CU_ASSERT (goes_to_both (t, CHUNK, CHUNK));
+  CU_ASSERT_FALSE (goes_to_both (t, 2 * CHUNK, CHUNK));
+  CU_ASSERT_EQUAL (status (t).not_mirrored, 0);
+  CU_ASSERT_EQUAL (status (t).dirty_bytes, DISK - 2 * CHUNK);
+  tracker_stop (t);
+  tracker_free (t);
+}
+
 /* It counts for nothing if it does not end well, and not before it has ended.
  */
 static void
@@ -486,6 +511,7 @@ main (void)
     { "states of a chunk", test_states },
     { "whole chunks that are dirty", test_whole_chunks },
     { "whole chunks, ended badly", test_whole_badly },
+    { "not reached by the first pass", test_not_reached },
     { "whole chunks, overlapped", test_whole_overlapped },
     { "overlapping requests", test_overlap },
     { "older than the tracking", test_not_settled },
