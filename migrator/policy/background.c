@@ -26,6 +26,8 @@
 #define LIMIT_MIN (4.0 * 1024 * 1024) /* bytes per second */
 #define SLOWEST 64
 #define LOSS_MIN 0.01
+#define AHEAD 2.0 /* of what guests touch */
+#define HUNG_MAX 8
 
 void
 background_init (struct background *b, unsigned background)
@@ -81,8 +83,22 @@ next_limit (const struct background *b)
   return b->pace * between (step, STEP_DOWN, STEP_UP);
 }
 
+/* The slowest that may be asked for.  What is ahead of guests, if they were
+ * left alone, counts less the more the guest comes first.
+ */
+static double
+least_limit (const struct background *b, const struct background_sample *s)
+{
+  const double left = (double)(BACKGROUND_MAX - b->wished) / BACKGROUND_MAX;
+  const double ahead = AHEAD * (left < 0.5 ? 2 * left : 1);
+
+  return greater (ahead * (double)s->touch_rate /
+                    greater (b->share, SHARE_LOWEST),
+                  greater (LIMIT_MIN, b->best / SLOWEST));
+}
+
 static void
-judge (struct background *b)
+judge (struct background *b, const struct background_sample *s)
 {
   double limit;
 
@@ -101,7 +117,7 @@ judge (struct background *b)
   if (b->limit > 0 && b->pace * STEP_UP < b->limit && limit > b->limit)
     b->limit = 0; /* something else holds it up */
   else
-    b->limit = greater (limit, greater (LIMIT_MIN, b->best / SLOWEST));
+    b->limit = greater (limit, least_limit (b, s));
 }
 
 static void
@@ -160,19 +176,22 @@ note_copied (struct background *b, const struct background_sample *s)
 }
 
 /* The rest begins.  One that would come too late tells nothing: what hangs must
- * not hold up other disks.
+ * not hold up other disks, so each time it is waited for half as long.
  */
 static void
 note_settled (struct background *b, const struct background_sample *s)
 {
   if (s->moving) {
     add_busy (b, 1, s);
-    if (b->moved_us < SETTLE_MOST_US)
+    if (b->moved_us < SETTLE_MOST_US / (1 << b->hung)) {
       go_on (b, BACKGROUND_SETTLES, s, SETTLE_US);
-    else
-      go_on (b, BACKGROUND_COPIES, s, COPY_UNHARMED_US);
+      return;
+    }
+    b->hung += b->hung < HUNG_MAX;
+    go_on (b, BACKGROUND_COPIES, s, COPY_UNHARMED_US);
     return;
   }
+  b->hung = 0;
   b->pace = b->moved_us > 0 ? b->moved * 1e6 / b->moved_us : 0;
   b->best = greater (b->best, b->pace);
   go_on (b, BACKGROUND_RESTS, s, REST_US);
@@ -188,7 +207,7 @@ note_rested (struct background *b, const struct background_sample *s)
   add (&b->quiet, QUIET_KEPT, requests, s->at_us - b->last.at_us);
   if (b->quiet.requests < 1 && b->busy.requests < 1)
     b->limit = 0;
-  judge (b);
+  judge (b, s);
 }
 
 static int64_t

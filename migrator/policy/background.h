@@ -13,6 +13,11 @@
  * A rest begins when what is under way has ended: a slow disk has much of it
  * in its queue, with the guest's requests behind.
  *
+ * A guest that writes faster than is copied makes the bulk longer by what it
+ * keeps, and what was copied has to be copied again: so the limit is at least
+ * as far ahead of it as a throttle would bring it, unless BACKGROUND_MAX is
+ * wished.
+ *
  * A guest that does little, or that does as much beside the copying, limits
  * nothing, and is asked seldom or costs no rest at all.
  *
@@ -29,10 +34,11 @@
 
 /* Sums since the beginning. */
 struct background_sample {
-  int64_t at_us;     /* monotonic, when it was taken */
-  uint64_t requests; /* of guests */
-  uint64_t bytes;    /* that the copy has moved; some are given back */
-  bool moving;       /* the copy had requests under way right before */
+  int64_t at_us;       /* monotonic, when it was taken */
+  uint64_t requests;   /* of guests */
+  uint64_t bytes;      /* that the copy has moved; some are given back */
+  bool moving;         /* the copy had requests under way right before */
+  uint64_t touch_rate; /* bytes a second that guests touch, of late */
 };
 
 /* Requests in a time; what is longer ago counts for less. */
@@ -58,6 +64,7 @@ struct background {
   uint64_t limit; /* bytes per second; 0: none */
   double share;   /* that guests kept last; 1: or nothing is known */
   unsigned judged, rests; /* how often */
+  unsigned hung;          /* rests in a row that did not come about */
 };
 
 /* 'background': 0, not at all, to BACKGROUND_MAX.  Also on the way: it begins

@@ -82,6 +82,7 @@ take_sample (struct migration *m)
   m->sample_lacks = false;
   for (i = 0; i < m->disks.n; ++i)
     if (m->disks.v[i].begun) {
+      m->sample.touch_rate += m->disks.v[i].load.touch_rate;
       m->sampling++;
       control_send (m->disks.v[i].control, "status", CONTROL_NO_ARGUMENTS, NULL,
                     0, sampled, &m->disks.v[i]);
