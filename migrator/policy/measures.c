@@ -147,6 +147,28 @@ is_long_way (const struct policy *p, const struct policy_snapshot *s)
          copy_us (s->remaining_bytes, s->copy_rate) > MEASURES_LONG_US;
 }
 
+/* In the bulk: what guests write where it has been is copied by rounds after
+ * it, piece by piece, and a mirrored write costs less than that.  But each of
+ * them waits for the destination, so only where that is near; and what guests
+ * touch again and again is copied once.
+ */
+static bool
+is_cheaper_mirrored (const struct policy *p, const struct policy_snapshot *s)
+{
+  const uint64_t bulk_rate = measures_copy_rate (s);
+  const uint64_t round_rate = bulk_rate / MEASURES_SCATTERED;
+  const uint64_t seen = policy_outlook (s).touch_rate;
+  const uint64_t touch = seen > p->growth.rate ? seen : p->growth.rate;
+  const uint64_t left_us = copy_us (s->remaining_bytes, bulk_rate);
+  const double comes = (double)touch * (double)left_us / 1e6;
+
+  if (s->bulk_end_us != 0 || s->rate != 0 || s->destination_us == 0 ||
+      s->destination_us > MEASURES_NEAR_US)
+    return false;
+  return touch > round_rate / MEASURES_EARLY_DIVISOR &&
+         copy_us ((uint64_t)comes, round_rate) > MEASURES_LONG_US;
+}
+
 /* Nothing that is mirrored is hot. */
 static void
 begin_mirror (struct policy *p, const struct policy_snapshot *s)
@@ -167,9 +189,10 @@ tell_too_fast (const struct policy *p, const struct policy_snapshot *s,
   tell (s, d, "mirror",
         "%s (%s left; %s/s become dirty, %s/s are copied): guests' writes go "
         "to the destination as well",
-        p->course.stale > 0  ? "rounds do not shrink"
-        : is_long_way (p, s) ? "rounds shrink slowly"
-                             : "the copy does not get ahead of guests",
+        p->course.stale > 0          ? "rounds do not shrink"
+        : is_long_way (p, s)         ? "rounds shrink slowly"
+        : is_cheaper_mirrored (p, s) ? "the rounds after this would take long"
+                                     : "the copy does not get ahead of guests",
         BYTES (s->remaining_bytes), BYTES (s->dirty_rate),
         BYTES (measures_copy_rate (s)));
 }
@@ -311,6 +334,23 @@ note_outlook (struct policy *p, const struct policy_snapshot *s)
     p->diverges_since_us = s->now_us;
 }
 
+/* How fast guests come to places that they had not touched. */
+static void
+note_growth (struct policy *p, const struct policy_snapshot *s)
+{
+  const int64_t us = s->now_us - p->growth.at_us;
+  const uint64_t before = p->growth.guest_bytes;
+
+  if (p->growth.at_us != 0 && us < MEASURES_GROWTH_US)
+    return;
+  p->growth.rate = 0;
+  if (p->growth.at_us != 0 && s->guest_bytes > before)
+    p->growth.rate =
+      (uint64_t)((double)(s->guest_bytes - before) * 1e6 / (double)us);
+  p->growth.guest_bytes = s->guest_bytes;
+  p->growth.at_us = s->now_us;
+}
+
 static bool
 has_diverged (const struct policy *p, const struct policy_snapshot *s)
 {
@@ -418,7 +458,8 @@ consider_mirror (struct policy *p, const struct policy_snapshot *s,
                  struct policy_decision *d, bool round_end)
 {
   if (!may_mirror (s) || p->mirror.wanted ||
-      (!calls_for_more (p, s) && !is_long_way (p, s)))
+      (!calls_for_more (p, s) && !is_long_way (p, s) &&
+       !is_cheaper_mirrored (p, s)))
     return;
   switch (judge (p, s)) {
   case MIRROR_MAY:
@@ -569,6 +610,16 @@ note_patience (struct policy *p, const struct policy_snapshot *s,
   p->late_said = late && !is_patient (p, s);
 }
 
+/* What may call for a mirror before the end of a round.  Of the first one after
+ * the bulk it is known that it is long, and not what it will leave.
+ */
+static bool
+calls_in_round (const struct policy *p, const struct policy_snapshot *s)
+{
+  return has_diverged (p, s) || is_cheaper_mirrored (p, s) ||
+         (p->left_bytes == 0 && is_long_way (p, s));
+}
+
 void
 measures_beat (struct policy *p, const struct policy_snapshot *s,
                struct policy_decision *d, bool round_end)
@@ -578,7 +629,8 @@ measures_beat (struct policy *p, const struct policy_snapshot *s,
   note_mirror (p, s, d);
   calm_mirror (p, s, d);
   step_throttle (p, s, d, round_end);
-  if (has_diverged (p, s) && !is_hopeless (p, s)) /* in a long round */
+  note_growth (p, s);
+  if (calls_in_round (p, s) && !is_hopeless (p, s))
     consider_mirror (p, s, d, false);
   p->measures.mirror = p->mirror.wanted;
   p->measures.mirror_wait_ms = mirror_wait_ms (s->max_pause_ms);

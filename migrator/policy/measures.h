@@ -31,6 +31,17 @@
  */
 #define MEASURES_LONG_US (INT64_C (1) * 1000000)
 
+/* And in the bulk, where the destination's fastest write took no longer than
+ * this, if guests touch more than a part of what rounds can copy; which is the
+ * bulk's speed, divided by the other one.
+ */
+#define MEASURES_NEAR_US 1000
+#define MEASURES_EARLY_DIVISOR 3
+#define MEASURES_SCATTERED 12
+
+/* How far apart what guests have touched is compared, at least. */
+#define MEASURES_GROWTH_US (INT64_C (300) * 1000)
+
 /* Mirroring is without effect when so many rounds with it did not shrink. */
 #define MEASURES_VAIN_ROUNDS 2
 

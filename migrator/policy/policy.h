@@ -212,6 +212,10 @@ struct policy {
     unsigned small_rounds;           /* in a row it was next to nothing */
     unsigned failures;               /* by that, whatever time it was on */
   } share;
+  struct policy_growth {        /* of what guests have touched */
+    uint64_t guest_bytes, rate; /* when it was last looked at; per second */
+    int64_t at_us;
+  } growth;
   int64_t calm_since_us; /* --wait: it was not needed since, or 0 */
   struct throttle throttle;
   bool throttle_needed;

@@ -146,6 +146,19 @@ note_behind (struct migration *m)
   m->behind_bytes = remaining > left ? remaining - left : 0;
 }
 
+static bool
+is_status_pending (const struct migration *m)
+{
+  size_t i;
+
+  for (i = 0; i < m->disks.n; ++i)
+    if (m->disks.v[i].status_pending)
+      return true;
+  return false;
+}
+
+/* What is decided is decided by what the last of the disks has told just now.
+ */
 static void
 got_status (void *opaque, const struct control_answer *a)
 {
@@ -156,11 +169,14 @@ got_status (void *opaque, const struct control_answer *a)
     return; /* the heartbeat says so, too */
   disk_note_status (d, a->value);
   note_behind (migration_of (d->disks));
+  if (!is_status_pending (migration_of (d->disks)))
+    converge_beat (migration_of (d->disks));
 }
 
 static void
 heartbeat (struct migration *m)
 {
+  const bool late = is_status_pending (m);
   const struct snapshot s = snapshot_of (m);
   CLEANUP_JSON json_t *progress = progress_json (&s);
   size_t i;
@@ -183,7 +199,8 @@ heartbeat (struct migration *m)
   }
   if (m->phase != PHASE_CONNECT) /* not before 'started' */
     event_progress (progress);
-  converge_beat (m);
+  if (late) /* one does not answer: then without it */
+    converge_beat (m);
 }
 
 void

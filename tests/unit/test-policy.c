@@ -372,6 +372,80 @@ test_mirror_begins_soon (void)
                    0); /* that only at the end of a round */
 }
 
+/* A bulk with two seconds to go, to a near destination, beside a guest that
+ * touches what will take rounds more than a second.
+ */
+static const struct policy_snapshot near_bulk = {
+  .predicted_ms = FORECAST_NEVER,
+  .max_pause_ms = MAX_PAUSE_MS,
+  .converge = CONVERGE_AUTO,
+  .throttle_floor = MiB,
+  .now_us = 1,
+  .disk_bytes = 2048 * MiB,
+  .remaining_bytes = 1600 * MiB,
+  .copy_rate = 800 * MiB,
+  .pace = 800 * MiB,
+  .write_rate = 60 * MiB,
+  .touch_rate = 60 * MiB,
+  .dirty_rate = 12 * MiB,
+  .destination_us = 20,
+};
+
+static bool
+is_mirrored_in_bulk (const struct policy_snapshot *s)
+{
+  struct policy p;
+
+  policy_init (&p);
+  return policy_beat (&p, s).measures.mirror;
+}
+
+/* The same, after half a second in which guests touched so much more. */
+static bool
+is_mirrored_then (struct policy_snapshot s, uint64_t bytes)
+{
+  struct policy p;
+
+  policy_init (&p);
+  policy_beat (&p, &s);
+  s.now_us += 500000;
+  s.guest_bytes += bytes;
+  return policy_beat (&p, &s).measures.mirror;
+}
+
+/* In the bulk guests' writes are mirrored where that costs next to nothing and
+ * saves rounds; what is far, little, or touched again and again is not.
+ */
+static void
+test_mirror_in_bulk (void)
+{
+  struct policy_snapshot s = near_bulk;
+
+  CU_ASSERT (is_mirrored_in_bulk (&s));
+  s.destination_us = 2000;
+  CU_ASSERT_FALSE (is_mirrored_in_bulk (&s));
+  s.destination_us = 0;
+  CU_ASSERT_FALSE (is_mirrored_in_bulk (&s));
+  s = near_bulk;
+  s.touch_rate = s.write_rate = 15 * MiB;
+  CU_ASSERT_FALSE (is_mirrored_in_bulk (&s));
+  s = near_bulk;
+  s.dirty_rate = MiB; /* a hot spot, or all that was copied by now */
+  CU_ASSERT_FALSE (is_mirrored_in_bulk (&s));
+  CU_ASSERT_FALSE (is_mirrored_then (s, MiB));
+  CU_ASSERT (is_mirrored_then (s, 30 * MiB));
+  s = near_bulk;
+  s.remaining_bytes = 200 * MiB; /* the rounds will not be long */
+  s.dirty_rate = 50 * MiB;
+  CU_ASSERT_FALSE (is_mirrored_in_bulk (&s));
+  s = near_bulk;
+  s.rate = 200 * MiB;
+  CU_ASSERT_FALSE (is_mirrored_in_bulk (&s));
+  s = near_bulk;
+  s.converge = CONVERGE_THROTTLE;
+  CU_ASSERT_FALSE (is_mirrored_in_bulk (&s));
+}
+
 /* A pause that fits, and rounds that do not make it shorter. */
 static const struct policy_snapshot short_of_little = {
   .predicted_ms = 40,
@@ -1057,6 +1131,7 @@ main (void)
     { "mirror: after rounds that do not shrink", test_mirror_begins },
     { "mirror: sooner where rounds are long", test_mirror_begins_long },
     { "mirror: sooner with a bad outlook", test_mirror_begins_soon },
+    { "mirror: in the bulk", test_mirror_in_bulk },
     { "mirror: for a shorter pause", test_mirror_shortens },
     { "mirror: not before the end is asked for", test_mirror_shortens_at_end },
     { "missed pauses call for more", test_missed_pauses },
