@@ -21,6 +21,12 @@
 
 set -uo pipefail
 
+# "wait -p" is of 5.1 (2020).
+if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 501)); then
+  echo "run.sh: bash 5.1 or newer is needed, this is $BASH_VERSION" >&2
+  exit 1
+fi
+
 SRCDIR=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD=${BUILD:-$SRCDIR/build}
 mkdir -p "$BUILD" || exit 1
