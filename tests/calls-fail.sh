@@ -101,6 +101,7 @@ fi
 
 # ---- all runs ---------------------------------------------------------------
 
+found=0 # calls that may be made to fail
 ours= # a directory that nobody needs if all goes well
 [ -n "${OUT:-}" ] ||
   OUT=$(mktemp -d "${TMPDIR:-/tmp}/calls-fail.XXXXXX") ours=$OUT
@@ -155,6 +156,7 @@ run_scenario ()
     run_sound "$scenario" "$OUT/$1.sound$i"
   done
   candidates "$scenario" > "$OUT/all"
+  found=$((found + $(wc -l < "$OUT/all")))
   choose < "$OUT/all" > "$OUT/todo"
   cat "$OUT/todo" >> "$OUT/tried"
   sed "s/^/$scenario /" "$OUT/todo" |
@@ -180,6 +182,11 @@ summary ()
 for s in "${scenarios[@]}"; do
   run_scenario "$s"
 done
+# Having made nothing fail is no success.
+if ((found == 0)); then
+  echo "FAILED: there is no call to fail${CALLS:+ whose name is $CALLS}; see $OUT" >&2
+  exit 1
+fi
 grep -E '^(WRONG|SILENT)' "$OUT/results" | sed 's/^/  /' | cut -c1-200 || {
   [ -z "$ours" ] || rm -r "$ours"
   exit 0
