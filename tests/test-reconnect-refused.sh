@@ -10,6 +10,8 @@ set -euo pipefail
 source "${SRCDIR:-.}/tests/functions.sh"
 # shellcheck source=tests/reconnect.sh
 source "$SRCDIR/tests/reconnect.sh"
+# shellcheck source=tests/late.sh
+source "$SRCDIR/tests/late.sh"
 requires nbdkit jq
 
 start_proxy proxy memory 4M
@@ -49,6 +51,25 @@ end 1 'has come back, .*: read-only: 0 before, 1 now'
 begin "an empty disk comes back"
 start_nbdkit destination file "$tmp/other"
 end 1 'has come back, and does not hold what was flushed there: the chunk at'
+
+echo "-- another disk comes back before anything was flushed: all is copied to it"
+head -c 4M /dev/urandom > "$tmp/destination.img"
+cp "$tmp/destination.img" "$tmp/third"
+start_late destination
+start_migrate --finish=detach --restart --rate=200K "$(uri proxy)" \
+  "$(uri destination)"
+wait_for has_event started
+cue destination 'flush hang'
+wait_for has_status "$(uri proxy)" '.progress.copied_bytes > 0'
+lose destination
+must_have_status "$(uri proxy)" '.dirty_bytes == .disk_bytes'
+start_nbdkit destination file "$tmp/third"
+wait_for has_events reconnected 1
+"$nbdmigrate" set "$(uri proxy)" rate=200M
+wait_bg migrator || fail "the migrator ended with exit status $?"
+losses=0
+same_content "$(uri proxy)" "$(uri destination)"
+end_bg destination
 
 begin "it does not come back" --reconnect=1s
 end 1 'connecting again was tried for 1\.[0-9] s \(--reconnect\), [0-9]+ times'
