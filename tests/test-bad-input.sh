@@ -100,6 +100,10 @@ refused 2 converge=none auto, mirror, throttle or off -- \
   set "$S" converge=none
 refused 2 background=101 from 0 to 100 -- set "$S" background=101
 refused 2 background is given twice -- set "$S" background=50 background=60
+refused 2 SOURCE DESTINATION -- --check
+refused 2 DESTINATION missing -- --check "$S"
+refused 2 "'--check' takes no value" -- --check=yes "$S" "$D"
+refused 1 'nowhere.sock' -- --check "$S" "nbd+unix:///?socket=$tmp/nowhere.sock"
 refused 2 SOURCE missing -- pause
 refused 2 SOURCE missing -- resume
 refused 2 "'now' is one argument too many" -- pause "$S" now

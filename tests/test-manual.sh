@@ -104,6 +104,8 @@ expect_status 1 migrate --finish=detach "$(uri source)" "$(uri broken)"
 cat "$tmp/events" > "$tmp/all-events"
 must_migrate --finish=detach --digest "$(uri source)" "$(uri destination)"
 cat "$tmp/events" >> "$tmp/all-events"
+must_migrate --check "$(uri source)" "$(uri destination)"
+cat "$tmp/events" >> "$tmp/all-events"
 start_nbdkit lost memory 1M
 start_migrate --wait --finish=detach "$(uri source)" "$(uri lost)"
 wait_for has_event policy

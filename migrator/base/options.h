@@ -56,6 +56,7 @@ struct options {
   bool destination_is_zero;
   bool restart;
   bool incremental;
+  bool check; /* only say what would be done */
   bool wait;
   bool verify;
   bool digest;

@@ -43,6 +43,9 @@ static const char help[] =
   "                         stays, the destination is a copy) [pivot]\n"
   "  --wait                 once converged stay in sync until 'nbdmigrate "
   "finish'\n"
+  "  --check                only check, and say what would be copied and how "
+  "long\n"
+  "                         that would take; nothing is changed\n"
   "  --max-pause=DURATION   hard limit of the guest's pause [300ms]\n"
   "  --max-pause-late=DURATION  the same after --patience [none]\n"
   "  --patience=DURATION    how long --max-pause is tried [60s]\n"
@@ -89,6 +92,7 @@ static const char help[] =
 enum {
   OPT_FINISH = OPTIONS_FIRST,
   OPT_WAIT,
+  OPT_CHECK,
   OPT_SHARED_BASE,
   OPT_INCREMENTAL,
   OPT_VERIFY,
@@ -122,6 +126,7 @@ enum {
 static const struct option long_options[] = {
   { "finish", required_argument, NULL, OPT_FINISH },
   { "wait", no_argument, NULL, OPT_WAIT },
+  { "check", no_argument, NULL, OPT_CHECK },
   { "max-pause", required_argument, NULL, OPT_MAX_PAUSE },
   { "max-pause-late", required_argument, NULL, OPT_MAX_PAUSE_LATE },
   { "patience", required_argument, NULL, OPT_PATIENCE },
@@ -371,6 +376,7 @@ static bool
 parse_flag (struct options *o, int opt)
 {
   bool *const flag = opt == OPT_WAIT                  ? &o->wait
+                     : opt == OPT_CHECK               ? &o->check
                      : opt == OPT_DESTINATION_IS_ZERO ? &o->destination_is_zero
                      : opt == OPT_RESTART             ? &o->restart
                      : opt == OPT_INCREMENTAL         ? &o->incremental

@@ -382,6 +382,16 @@ connections_ahead (const struct disk *d)
                                     : 0;
 }
 
+/* It may be waiting for that destination. */
+static bool
+is_being_moved (struct disk *d)
+{
+  CLEANUP_ANSWER struct control_answer a = { 0 };
+
+  control_wait (d->control, "status", CONTROL_NO_ARGUMENTS, 5000, &a);
+  return json_is_true (json_object_get (a.value, "session"));
+}
+
 static int
 open_destination (struct disk *d)
 {
@@ -392,6 +402,16 @@ open_destination (struct disk *d)
     d->settings->loop, d->pair->connect, &options, &disk_more_options,
     connections_ahead (d), d->settings->cancel_fd, &why);
   if (d->destination == NULL) {
+    if (is_being_moved (d)) {
+      failure_note (d->settings->failure,
+                    "starting the migration of %s: another migration of this "
+                    "disk is running, see 'nbdmigrate status' (and connecting "
+                    "to %s: %s)",
+                    d->pair->source, d->pair->destination,
+                    why ? why : "no memory");
+      free (why);
+      return -1;
+    }
     if (uri_is_local (d->pair->destination))
       note_local_refusal (d, &why);
     return connect_failed (d, d->pair->destination, "destination", why);

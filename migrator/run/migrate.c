@@ -24,6 +24,7 @@
 #include "show/events.h"
 #include "run/migration.h"
 #include "run/background.h"
+#include "run/check.h"
 #include "run/heartbeat.h"
 #include "run/liveness.h"
 #include "run/measure.h"
@@ -219,6 +220,7 @@ begin_disk (struct disk *d)
   return disk_check_begun (d);
 }
 
+/* Whatever can be asked without a session. */
 static int
 open_disks (struct migration *m)
 {
@@ -235,6 +237,15 @@ open_disks (struct migration *m)
   for (i = 0; i < disks->n; ++i)
     if (disk_widen (&disks->v[i]) == -1)
       return -1;
+  return 0;
+}
+
+static int
+begin_disks (struct migration *m)
+{
+  struct disks *disks = &m->disks;
+  size_t i;
+
   for (i = 0; i < disks->n; ++i)
     if (begin_disk (&disks->v[i]) == -1)
       return -1;
@@ -573,14 +584,23 @@ show_start (const struct migration *m)
 }
 
 static int
+failed (const struct migration *m)
+{
+  return m->disks.failure.stop == STOP_CANCELLED ? EXIT_CANCELLED : EXIT_FAILED;
+}
+
+static int
 run (struct migration *m)
 {
   bool drained = false;
   int status;
 
   if (open_disks (m) == -1)
-    return m->disks.failure.stop == STOP_CANCELLED ? EXIT_CANCELLED
-                                                   : EXIT_FAILED;
+    return failed (m);
+  if (m->disks.options->check)
+    return check_run (m) == EXIT_DONE ? EXIT_DONE : failed (m);
+  if (begin_disks (m) == -1)
+    return failed (m);
   show_start (m);
   say_resumed (m);
   migrate_enter (m, PHASE_BULK);
@@ -710,6 +730,10 @@ static void
 finish (struct migration *m, int status)
 {
   end_sessions (m);
+  if (m->disks.options->check && status == EXIT_DONE) {
+    events_end ();
+    return;
+  }
   measure (m);
   if (status == EXIT_FAILED && !m->complete)
     explain_failure (m);

@@ -14,6 +14,7 @@
  *   measure.c              how fast it goes
  *   background.c           how fast it may go, for the guest's sake
  *   paused.c               'nbdmigrate pause' and 'resume'
+ *   check.c                --check
  */
 
 #ifndef NBDMIGRATE_MIGRATION_H

@@ -216,6 +216,41 @@ event_started (const struct account *a)
                      "rate", (json_int_t)a->rate));
 }
 
+static json_t *
+plan_json (const struct plan *p)
+{
+  json_t *disks = json_array ();
+  size_t i;
+
+  for (i = 0; i < p->nr_disks; ++i)
+    json_array_append_new (
+      disks,
+      json_pack ("{s:s, s:s, s:I, s:I, s:s?}", "source", p->disks[i].source,
+                 "destination", p->disks[i].destination, "disk_bytes",
+                 (json_int_t)p->disks[i].disk_bytes, "copy_bytes",
+                 (json_int_t)p->disks[i].copy_bytes, "goes_on",
+                 p->disks[i].goes_on));
+  return disks;
+}
+
+void
+event_checked (const struct plan *p)
+{
+  json_t *ms = p->expected_ms == SNAPSHOT_UNKNOWN
+                 ? json_null ()
+                 : json_integer ((json_int_t)p->expected_ms);
+
+  if (is_enabled ())
+    emit (OUTPUT_LINE, "checked",
+          json_pack ("{s:o, s:I, s:I, s:I, s:O, s:I}", "disks", plan_json (p),
+                     "copy_bytes", (json_int_t)p->copy_bytes,
+                     "bytes_per_second", (json_int_t)p->rate,
+                     "guest_bytes_per_second", (json_int_t)p->guest_rate,
+                     "expected_ms", ms, "predicted_pause_ms",
+                     (json_int_t)(p->pause_us / 1000)));
+  json_decref (ms);
+}
+
 void
 event_phase (const char *phase, unsigned pass, uint64_t remaining_bytes)
 {

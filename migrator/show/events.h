@@ -29,6 +29,9 @@ extern int events_open (const char *path, char **why);
 extern double event_now (void);
 
 extern void event_started (const struct account *a);
+/* --check, instead of all others. */
+extern void event_checked (const struct plan *p);
+
 extern void event_phase (const char *phase, unsigned pass,
                          uint64_t remaining_bytes);
 extern void event_progress (json_t *progress);

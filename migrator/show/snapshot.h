@@ -128,4 +128,20 @@ struct account {
   bool resumed;
 };
 
+/* --check: what a run would do. */
+struct plan_disk {
+  const char *source, *destination; /* URIs */
+  uint64_t disk_bytes, copy_bytes;
+  const char *goes_on; /* from a run "interrupted" or "detached"; NULL: none */
+};
+
+struct plan {
+  struct plan_disk *disks; /* owned by who fills it in */
+  size_t nr_disks;
+  uint64_t copy_bytes;
+  uint64_t rate, guest_rate; /* bytes per second, 0: not known; nothing */
+  uint64_t expected_ms;      /* or SNAPSHOT_UNKNOWN */
+  uint64_t pause_us;
+};
+
 #endif /* NBDMIGRATE_SNAPSHOT_H */

@@ -99,19 +99,24 @@ next_part (struct disks *disks, uint64_t bytes, uint64_t i, uint64_t *begin)
   return i < parts && i < WINDOWS_MAX && disks->failure.stop == STOP_NO;
 }
 
-static void
+/* How many bytes were told of. */
+static uint64_t
 map (struct disks *disks, struct endpoint *e, uint64_t bytes, struct inquiry *q)
 {
   unsigned questions = 0;
-  uint64_t i;
+  uint64_t i, begin, told = 0;
 
-  for (i = 0; next_part (disks, bytes, i, &q->at); ++i) {
+  for (i = 0; next_part (disks, bytes, i, &begin); ++i) {
+    q->at = begin;
+
     const uint64_t rest = bytes - q->at;
 
     q->end = q->at + (rest < NBD_STATUS_MAX ? rest : NBD_STATUS_MAX);
     while (q->at < q->end && questions++ < QUESTIONS_MAX && ask (disks, e, q))
       ;
+    told += q->at - begin;
   }
+  return told;
 }
 
 /* ---- the source -------------------------------------------------------- */
@@ -216,7 +221,7 @@ map_source (struct disk *d, struct extents *data)
 
 /* ---- other servers ----------------------------------------------------- */
 
-void
+uint64_t
 map_data (struct disks *disks, struct endpoint *e, uint64_t bytes,
           struct extents *data)
 {
@@ -224,8 +229,7 @@ map_data (struct disks *disks, struct endpoint *e, uint64_t bytes,
                        .wanted = is_data,
                        .found = data };
 
-  if (e->has_allocation)
-    map (disks, e, bytes, &q);
+  return e->has_allocation ? map (disks, e, bytes, &q) : 0;
 }
 
 void

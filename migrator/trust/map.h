@@ -12,10 +12,10 @@ struct disks;
 
 /* What base:allocation says of the first 'bytes' of an export, or of random
  * parts of it where it is very large.  Nothing, if it does not offer that, or
- * has errors.
+ * has errors.  Of how many bytes that is.
  */
-extern void map_data (struct disks *disks, struct endpoint *e, uint64_t bytes,
-                      struct extents *data);
+extern uint64_t map_data (struct disks *disks, struct endpoint *e,
+                          uint64_t bytes, struct extents *data);
 
 /* The same for what a source holds of the chunks that are not to be copied, as
  * its proxy says: no block status is asked of it (disk-extents.c).
