@@ -86,6 +86,19 @@ echo "-- lintian"
 lintian --allow-root --info --display-info --fail-on error,warning,info \
   "$work"/*.changes || fail "lintian is not content"
 
+echo "-- the spec file"
+if command -v rpmspec > /dev/null; then
+  rpmspec -P packaging/nbdmigrate.spec > "$work/spec" || fail "the spec file is wrong"
+  rpmspec -q --requires packaging/nbdmigrate.spec | grep -E '^nbdkit-server.* = [0-9]' ||
+    fail "the filter's package does not require an nbdkit of one version"
+else
+  echo "there is no rpmspec"
+fi
+if command -v rpmlint > /dev/null; then
+  rpmlint packaging/nbdmigrate.spec | tee "$work/rpmlint" | tail -n 5
+  grep -q ' 0 errors' "$work/rpmlint" || fail "rpmlint finds errors"
+fi
+
 echo "-- a system to install them in"
 debootstrap --variant=minbase "$release" "$system" "$mirror" \
   > "$work/debootstrap.log" 2>&1 || {
