@@ -199,6 +199,24 @@ run_guest --resume --lost-cache --ops 100
 [ "$(grep -c '^C' "$tmp/guest.record")" -eq 2 ]
 verify_final guest "$(uri disk)"
 
+echo "-- a flush of one disk says nothing of the other"
+for i in 1 2; do
+  start_nbdkit disk$i memory 1M
+done
+rm "$tmp/guest.record"
+"$referee" run --uri "$(uri disk1)" --uri "$(uri disk2)" --log "$tmp/guest.record" \
+  --seed "$seed" --ops 100 --kinds w --connections 1 > "$tmp/guest.out"
+start_nbdkit empty memory 1M
+last=$(sed -n 's/^S \([0-9]*\) .* f .*/\1/p' "$tmp/guest.record" | head -n 1)
+# Without the flushes at the end, and then with one.
+grep -vE "^[SA] ($last|$((last + 1))) " "$tmp/guest.record" > "$tmp/unflushed.record"
+for disk in 0 1; do
+  cp "$tmp/unflushed.record" "$tmp/guest.record"
+  printf '%s\n' "S $last 1 f $disk 0" "A $last 2" "C 3" >> "$tmp/guest.record"
+  expect_status $((disk ? 0 : 3)) "$referee" verify --log "$tmp/guest.record" \
+    --mode=final --uri "$(uri empty)" --uri "$(uri disk2)" 2> "$tmp/verify.log"
+done
+
 echo "-- a server that ends the guest's work"
 end_bg disk
 start_nbdkit disk --filter=error memory 8M error=ESHUTDOWN error-rate=100% \

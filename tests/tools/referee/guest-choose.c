@@ -135,8 +135,10 @@ guest_choose (struct guest *g, uint32_t disk, struct slot *s)
 
   s->kind = choose_kind (g, disk);
   s->first = s->count = s->length = s->offset = 0;
-  if (s->kind == OP_FLUSH)
+  if (s->kind == OP_FLUSH) {
+    s->first = disk;
     return strchr (g->kinds[disk], OP_FLUSH) != NULL;
+  }
   if (begin != end && is_long_zero_due (g, disk)) {
     const size_t there = end_of_long_zero (&g->record.layout, begin, end);
 

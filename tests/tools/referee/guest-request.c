@@ -78,6 +78,19 @@ send_command (struct slot *s)
   abort ();
 }
 
+/* Why nothing could be sent.  On a connection that has just ended libnbd says
+ * EINVAL of all but the first request.
+ */
+static int
+send_error (const struct slot *s)
+{
+  const int error = nbd_get_errno ();
+
+  if (nbd_aio_is_dead (s->conn->nbd) || nbd_aio_is_closed (s->conn->nbd))
+    return ENOTCONN;
+  return error ? error : EIO;
+}
+
 void
 guest_send (struct guest *g, struct slot *s)
 {
@@ -86,11 +99,8 @@ guest_send (struct guest *g, struct slot *s)
   s->conn->in_flight++;
   s->sent_mono_us = now_mono_us ();
   g->ops++;
-  if (send_command (s) == -1) {
-    const int error = nbd_get_errno ();
-
-    completed (s, &(int){ error ? error : EIO });
-  }
+  if (send_command (s) == -1)
+    completed (s, &(int){ send_error (s) });
 }
 
 /* ---- Its end ----------------------------------------------------------- */
@@ -201,7 +211,7 @@ guest_final_flush (struct guest *g)
 
     if (c->dead || nbd_can_flush (c->nbd) != 1)
       continue;
-    id = record_sent (&g->record, OP_FLUSH, 0, 0);
+    id = record_sent (&g->record, OP_FLUSH, c->disk, 0);
     record_write (&g->record);
     if (nbd_flush (c->nbd, 0) == -1) {
       error = nbd_get_errno () ? nbd_get_errno () : EIO;

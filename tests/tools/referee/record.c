@@ -54,20 +54,28 @@ add_op (struct record *r, enum op_kind kind, int64_t sent_us, size_t first,
 
 /* ---- What was flushed -------------------------------------------------- */
 
-/* What was acknowledged before it was sent. */
+static uint32_t
+disk_of (const struct record *r, const struct op *op)
+{
+  return op->kind == OP_FLUSH ? (uint32_t)op->first
+                              : r->layout.cells[op->first].disk;
+}
+
+/* What was acknowledged before the flush was sent, on its disk; the rest stays.
+ */
 static void
 flushed (struct record *r, const struct op *flush)
 {
-  size_t n = 0;
+  const uint32_t disk = disk_of (r, flush);
+  size_t kept = 0;
 
-  while (n < r->nr_unflushed &&
-         record_op (r, r->unflushed[n])->acks <= flush->acks)
-    n++;
-  if (n == 0)
-    return; /* also where nothing was ever written: there is no array yet */
-  r->nr_unflushed -= n;
-  memmove (r->unflushed, r->unflushed + n,
-           r->nr_unflushed * sizeof *r->unflushed);
+  for (size_t i = 0; i < r->nr_unflushed; i++) {
+    const struct op *const op = record_op (r, r->unflushed[i]);
+
+    if (op->acks > flush->acks || disk_of (r, op) != disk)
+      r->unflushed[kept++] = r->unflushed[i];
+  }
+  r->nr_unflushed = kept;
 }
 
 static void

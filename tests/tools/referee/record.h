@@ -6,7 +6,8 @@
  *
  *   referee 1 SEED MAX_CELLS ALIGN INITIAL   first line
  *   D SIZE                                a disk; in their order
- *   S ID TIME KIND FIRST COUNT            sent; FIRST and COUNT are cells
+ *   S ID TIME KIND FIRST COUNT            sent; FIRST and COUNT are cells, of a
+ *                                         flush its disk and 0
  *   A ID TIME                             acknowledged
  *   E ID TIME ERRNO                       failed: its outcome is unknown
  *   C TIME                                a cache was lost: so is that of all
@@ -46,7 +47,7 @@ struct op {
   int64_t sent_us, ended_us;
   uint64_t acks; /* a flush: how many there were when it was sent; otherwise
                   * the number of its own */
-  size_t first, count; /* cells */
+  size_t first, count; /* cells; of a flush its disk and 0 */
 };
 
 /* The operations on one cell, oldest first. */
