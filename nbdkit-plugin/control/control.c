@@ -343,12 +343,12 @@ serve_line (struct client *c, const char *line)
     pthread_mutex_unlock (&long_line_lock);
 
   count_pending_fds (c);
-  if (answer == NULL) {
+  if (answer == NULL && go_on)
     nbdkit_error (
       "migrate: control: out of memory: there is no answer, and the "
       "connection is closed");
-    return false;
-  }
+  if (answer == NULL)
+    return false; /* nobody is there any more, if it was not said */
   if (protocol_send (c->fd, answer, NULL, 0) == -1) {
     say_broken ("answering");
     return false;
