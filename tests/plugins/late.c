@@ -20,7 +20,7 @@
  *   queue   never; kept in DIR/queue, and applied by the next server on this
  *           DIR when DIR/apply is there, or DIR/apply-reopened and its first
  *           client has come 300 ms ago
- *   fail    at once, with EIO
+ *   fail    at once, with EIO, or errno=ENOSPC
  *
  *   count=N   so many times; at=OFFSET  only what covers this byte;
  *   least=N   only N bytes or more; but=TEXT  not what begins with this byte;
@@ -77,6 +77,7 @@ struct rule {
   int64_t at, least; /* at: -1, anywhere */
   int but;           /* -1: whatever it begins with */
   bool lands_first;
+  int error; /* of those that fail */
   char until[64];
 };
 
@@ -268,6 +269,10 @@ parse_key (struct rule *r, char *word)
     r->but = (uint8_t)value[1];
     return 0;
   }
+  if (strcmp (word, "errno") == 0) {
+    r->error = strcmp (value + 1, "ENOSPC") == 0 ? ENOSPC : EIO;
+    return 0;
+  }
   if (strcmp (word, "lands") == 0) {
     r->lands_first = strcmp (value + 1, "first") == 0;
     return 0;
@@ -285,7 +290,7 @@ parse_rule (struct rule *r, char *line)
   char *save, *more, *word = strtok_r (line, " \n", &save);
   int n;
 
-  *r = (struct rule){ .count = -1, .at = -1, .but = -1 };
+  *r = (struct rule){ .count = -1, .at = -1, .but = -1, .error = EIO };
   for (char *k = strtok_r (word, ",", &more); k != NULL;
        k = strtok_r (NULL, ",", &more)) {
     if ((n = find_name (kind_names, NR_KINDS, k)) == -1)
@@ -489,7 +494,7 @@ serve (struct request r)
     return -1;
   tell (number, &r, rule.action == QUEUE ? "queued" : "came");
   if (rule.action == FAIL) {
-    nbdkit_set_error (EIO);
+    nbdkit_set_error (rule.error);
     return -1;
   }
   return serve_late (number, &rule, &r);
