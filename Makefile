@@ -47,7 +47,7 @@ say = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2);)
 
 .DELETE_ON_ERROR:
 .PHONY: all
-all: $(B)/nbdmigrate $(B)/nbdkit-migrate-filter.so man
+all: $(B)/nbdmigrate $(B)/nbdmigrate-report $(B)/nbdkit-migrate-filter.so man
 
 # ---- objects ---------------------------------------------------------------
 
@@ -82,6 +82,16 @@ $(B)/nbdmigrate: $(obj_migrator) $(obj_lib)
 	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ \
 	  $(call pkg_libs,$(PKGS_MIGRATOR)) -lm
 
+# One file, with all that it includes.
+$(B)/nbdmigrate-report: report/nbdmigrate-report.sh $(wildcard report/*.*) Makefile
+	@mkdir -p $(@D)
+	$(call say,MAKE,$@) awk \
+	  '$$1 == "@include" { f = "report/" $$2; \
+	     while ((r = (getline line < f)) > 0) print line; \
+	     if (r < 0) exit 1; close (f); next } \
+	   { gsub (/@VERSION@/, "$(VERSION)"); print }' $< > $@
+	@chmod +x $@
+
 # nodelete: nbdkit unloads filters before a sanitizer writes its report.
 $(B)/nbdkit-migrate-filter.so: $(obj_filter) $(obj_lib) nbdkit-plugin/filter/filter.syms
 	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared \
@@ -106,14 +116,14 @@ check-format:
 install: all
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(FILTERDIR) \
 	  $(DESTDIR)$(BASHCOMPDIR) $(DESTDIR)$(ZSHCOMPDIR)
-	install -m 755 $(B)/nbdmigrate $(DESTDIR)$(BINDIR)/
+	install -m 755 $(B)/nbdmigrate $(B)/nbdmigrate-report $(DESTDIR)$(BINDIR)/
 	install -m 755 $(B)/nbdkit-migrate-filter.so $(DESTDIR)$(FILTERDIR)/
 	install -m 644 completion/nbdmigrate.bash $(DESTDIR)$(BASHCOMPDIR)/nbdmigrate
 	install -m 644 completion/_nbdmigrate $(DESTDIR)$(ZSHCOMPDIR)/
 	$(MAKE) install-man
 
 uninstall: uninstall-man
-	rm -f $(DESTDIR)$(BINDIR)/nbdmigrate \
+	rm -f $(DESTDIR)$(BINDIR)/nbdmigrate $(DESTDIR)$(BINDIR)/nbdmigrate-report \
 	  $(DESTDIR)$(FILTERDIR)/nbdkit-migrate-filter.so \
 	  $(DESTDIR)$(BASHCOMPDIR)/nbdmigrate $(DESTDIR)$(ZSHCOMPDIR)/_nbdmigrate
 

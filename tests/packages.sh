@@ -35,6 +35,9 @@ packages_of ()
     echo "qemu-utils          cmd:qemu-nbd"
     echo "fio                 cmd:fio"
     echo "jq                  cmd:jq"
+    # nbdmigrate-report, and a look at its page.
+    echo "gnuplot-nox         cmd:gnuplot"
+    echo "libxml2-utils       cmd:xmllint"
     echo "openssl             cmd:openssl"
     echo "gnutls-bin          cmd:certtool"
     echo "strace              cmd:strace"

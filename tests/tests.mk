@@ -196,6 +196,15 @@ calls-fail: check-programs
 check-model:
 	@BUILD=$(abspath $(B)) docs/model/check.sh
 
+# The report's page in headless Chromium, at the width of a phone and of a desk, light
+# and dark: what is on it, and whether it can be read.  The pictures go to
+# build/report/.
+.PHONY: check-report
+check-report: check-programs
+	@mkdir -p $(B)/report
+	@BUILD=$(abspath $(B)) LOOK=1 PICTURES=$(abspath $(B))/report SKIP_IS_FAILURE=1 \
+	  TIMEOUT_FACTOR=4 tests/run.sh test-report
+
 demo-build: all $(B)/tests/referee
 demo:
 	@BUILD=$(abspath $(B)) MAKE='$(MAKE)' examples/demo.sh --no-install
@@ -217,7 +226,7 @@ bench-pause: all $(bin_tools)
 
 .PHONY: check-shell check-spdx check-layers check-rules check-policy \
         check-messages lint
-sh_files = $(wildcard .ci/run tests/*.sh tests/*/*.sh examples/*.sh \
+sh_files = $(wildcard .ci/run report/*.sh tests/*.sh tests/*/*.sh examples/*.sh \
              examples/*/*.sh findings/*.sh docs/*/*.sh packaging/*.sh \
              completion/*.bash)
 sh_sourced = $(filter-out tests/test-%,$(wildcard tests/*.sh tests/*/*.sh \
