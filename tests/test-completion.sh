@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# timeout: 120
 #
 # Completion of the command line offers what `nbdmigrate --help` has, all of it, and
 # nothing that the program does not know; and it connects to nothing.

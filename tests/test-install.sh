@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# timeout: 120
 #
 # What `make install` puts where works from there, says its version, belongs to one
 # package each, and `make uninstall` takes all of it away.  A tarball has what git
