@@ -18,10 +18,11 @@ fill "$(uri proxy)" 100
 start_guest guest "$(uri proxy)" --initial "$pattern"
 
 off=()
-! "$nbdmigrate" --help | grep -q -- --converge || off=(--converge=off)
+! "$nbdmigrate" --help | grep -q -- --converge || off=(--converge=off --throttle-floor=2M)
 expect_status 4 migrate --finish=detach "${off[@]}" --max-pause=20ms \
   "$(uri proxy)" "$(uri destination)"
 cat "$tmp/migrate.log"
+grep -q 'throttle-floor has no effect with --converge=off' "$tmp/migrate.log"
 [ "$(event 'map(select(.event == "failed")) | last | .status')" -eq 4 ]
 [ "$(event 'map(select(.event == "policy")) | last | .decision')" = give-up ]
 [ "$(event 'map(select(.event == "failed")) | last | .passes')" -le 30 ]

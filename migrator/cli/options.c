@@ -789,6 +789,18 @@ check_combination (const struct options *o)
   return 0;
 }
 
+/* No error: 'nbdmigrate set' may give it one. */
+static void
+note_without_effect (const struct options *o)
+{
+  if (o->throttle_floor > 0 &&
+      (o->converge == CONVERGE_OFF || o->converge == CONVERGE_MIRROR))
+    say_info ("--throttle-floor has no effect with --converge=%s, which "
+              "throttles nothing, unless 'nbdmigrate set' with converge= "
+              "changes that",
+              policy_converge_name (o->converge));
+}
+
 int
 options_parse (struct options *o, int argc, char *argv[])
 {
@@ -799,7 +811,6 @@ options_parse (struct options *o, int argc, char *argv[])
                          .background = OPTIONS_BACKGROUND,
                          .converge = CONVERGE_AUTO,
                          .reconnect_ms = OPTIONS_RECONNECT_MS,
-                         .throttle_floor = THROTTLE_FLOOR_DEFAULT,
                          .shared_memory = true,
                          .sample_seed = -1,
                          .bar = isatty (STDERR_FILENO),
@@ -817,6 +828,9 @@ options_parse (struct options *o, int argc, char *argv[])
   if (parse_pairs (o, argc - optind, argv + optind) == -1 ||
       check_combination (o) == -1)
     return EXIT_USAGE;
+  note_without_effect (o);
+  if (o->throttle_floor == 0)
+    o->throttle_floor = THROTTLE_FLOOR_DEFAULT;
   if (o->patience_ms == 0)
     o->patience_ms = POLICY_PATIENCE_DEFAULT_MS;
   if (o->quiet)

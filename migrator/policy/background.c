@@ -26,7 +26,7 @@
 #define LIMIT_MIN (4.0 * 1024 * 1024) /* bytes per second */
 #define SLOWEST 64
 #define LOSS_MIN 0.01
-#define AHEAD 2.0 /* of what guests touch */
+#define AHEAD 2 /* of what guests touch */
 #define HUNG_MAX 8
 
 void

@@ -81,6 +81,13 @@ policy_forget_rounds (struct policy *p)
 }
 
 void
+policy_was_away (struct policy *p, int64_t us)
+{
+  if (p->asked_since_us != 0)
+    p->asked_since_us += us;
+}
+
+void
 policy_forget_failures (struct policy *p)
 {
   p->mirror.failures = 0;

@@ -236,6 +236,11 @@ extern void policy_forget_forecast (struct policy *p);
  */
 extern void policy_forget_rounds (struct policy *p);
 
+/* A destination was away for so long, in which nothing could be tried: it does
+ * not count towards patience_ms.
+ */
+extern void policy_was_away (struct policy *p, int64_t us);
+
 /* Somebody has said anew what may be done: what failed is tried again. */
 extern void policy_forget_failures (struct policy *p);
 

@@ -149,6 +149,8 @@ forget_before (struct migration *m)
 int
 recover (struct migration *m)
 {
+  const int64_t since_us = loop_now_us ();
+
   take_back_failure (m);
   migrate_enter (m, PHASE_RECONNECT);
   guests_let_go (m);
@@ -165,6 +167,7 @@ recover (struct migration *m)
     rounds_break_off (m, m->bulk_end_us == 0);
     end_all (m);
     forget_before (m);
+    policy_was_away (&m->policy, loop_now_us () - since_us);
   }
   return goes_on (m) ? 0 : -1;
 }

@@ -921,6 +921,9 @@ test_patience (void)
   CU_ASSERT_EQUAL (policy_beat (&p, &s).measures.max_pause_ms, MAX_PAUSE_MS);
   s.now_us += 9999999;
   CU_ASSERT_EQUAL (policy_beat (&p, &s).measures.max_pause_ms, MAX_PAUSE_MS);
+  s.now_us += 7000000; /* which do not count */
+  policy_was_away (&p, 7000000);
+  CU_ASSERT_EQUAL (policy_beat (&p, &s).measures.max_pause_ms, MAX_PAUSE_MS);
   s.now_us += 1;
   CU_ASSERT_EQUAL (measures_max_pause_ms (&p, &s), 900);
   CU_ASSERT_EQUAL (policy_beat (&p, &s).measures.max_pause_ms, 900);
