@@ -179,6 +179,16 @@ start_write_back (struct copier *c)
   flush_beside (f, conn);
 }
 
+unsigned
+copier_unflushed (const struct copier *c)
+{
+  unsigned i, n = 0;
+
+  for (i = 0; i < c->destination->nr_connections; ++i)
+    n += c->destination->connections[i]->written;
+  return n;
+}
+
 void
 copier_flush (struct copier *c)
 {

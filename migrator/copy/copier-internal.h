@@ -87,6 +87,7 @@ struct copier {
   unsigned jobs;
   uint64_t job_bytes; /* of those with buffers */
   bool obey_rate;
+  bool narrow; /* copier_set_narrow */
   int64_t busy_since_us;
   struct copier_stats stats;
   unsigned flushes; /* due or under way, of the one that counts */

@@ -22,6 +22,7 @@
 
 #include "base/no-memory.h"
 #include "copy/copier-internal.h"
+#include "nbd-limits.h"
 
 /* Such a request takes a server its time, whatever the distance. */
 #define LONG_ZEROES (4 * 1024 * 1024)
@@ -124,6 +125,18 @@ job_bytes_max (const struct copier *c, const struct segment *s)
   return whole < c->zero_bytes_max ? whole : c->zero_bytes_max;
 }
 
+/* As many in flight as over all of them together, if a server takes so many.
+ * One more where a flush is in the way.
+ */
+static struct connection *
+idle_of_few (const struct copier *c, const struct pace_limits *l)
+{
+  const unsigned all = l->connections * l->depth;
+
+  return endpoint_idle (c->destination, 1 + (c->flushes_sent > 0),
+                        all < NBD_DEPTH_MAX ? all : NBD_DEPTH_MAX);
+}
+
 /* A flush beside the copying takes no write's place; and where a server serves
  * one request at a time on a connection, what waits behind it goes on over
  * another one.
@@ -133,6 +146,8 @@ idle_to (const struct copier *c)
 {
   const struct pace_limits *l = pace_limits (&c->to);
 
+  if (c->narrow)
+    return idle_of_few (c, l);
   return endpoint_idle (c->destination, l->connections + c->flushes_sent,
                         l->depth + (c->flushes_sent > 0));
 }

@@ -283,6 +283,12 @@ copier_obey_rate (struct copier *c, bool obey)
   c->obey_rate = obey;
 }
 
+void
+copier_set_narrow (struct copier *c, bool narrow)
+{
+  c->narrow = narrow;
+}
+
 const char *
 copier_error (const struct copier *c)
 {

@@ -175,6 +175,14 @@ extern void copier_drop_queue (struct copier *c);
 /* With false, the token bucket is not asked: in the final pass. */
 extern void copier_obey_rate (struct copier *c, bool obey);
 
+/* What is written is written over as few connections as can be, so that as few
+ * are to be flushed (R6): for a pass in which there is little to write.
+ */
+extern void copier_set_narrow (struct copier *c, bool narrow);
+
+/* How many connections the next flush goes to. */
+extern unsigned copier_unflushed (const struct copier *c);
+
 /* Flush every connection that wrote, on that connection (R6), beside the
  * copying.  What was acknowledged before this call is covered; what is after it
  * belongs to the next flush.  One at a time: copier_flushing until it ended;

@@ -30,6 +30,9 @@
 
 #define UNMEASURED_BYTES_PER_SECOND (UINT64_C (32) * 1024 * 1024)
 
+/* Of a disk, besides those of a mirror: one, and one for which it waited. */
+#define MANY_CONNECTIONS 2
+
 /* A shorter wait for late writes is not worth a message. */
 #define LATE_MS 3000
 
@@ -327,6 +330,43 @@ was_copied (struct migration *m)
   return m->sampled;
 }
 
+/* Where nothing else is done.  With a rate a whole round may take long. */
+static int
+last_rounds (struct migration *m)
+{
+  if (m->disks.bucket.rate == 0 && next_round (m) == -1)
+    return -1;
+  return rounds_stop (m) ? approach (m) : -1;
+}
+
+static bool
+have_many_written (const struct migration *m)
+{
+  size_t i;
+
+  for (i = 0; i < m->disks.n; ++i)
+    if (copier_unflushed (m->disks.v[i].copier) > MANY_CONNECTIONS)
+      return true;
+  return false;
+}
+
+/* Each connection that has written since is flushed in the pause, and some
+ * servers do that for one after the other.  Where these are many, they are
+ * flushed once more beside the copying, which goes over few of them then.
+ */
+static int
+make_ready (struct migration *m)
+{
+  int r = last_rounds (m);
+
+  if (r == -1 || m->disks.bucket.rate != 0 || !have_many_written (m))
+    return r;
+  m->narrow = true;
+  r = last_rounds (m);
+  m->narrow = false;
+  return r;
+}
+
 /* What is leased in the pause could not be taken there (R4), and the guest may
  * have written to it since: so nothing is.
  */
@@ -336,9 +376,7 @@ attempt (struct migration *m)
   if (!liveness_prove (m) || !was_copied (m))
     return m->disks.failure.stop == STOP_NO ? CUT_WISHED : CUT_FAILED;
   migrate_enter (m, PHASE_FINAL);
-  /* With a rate a whole round may take long. */
-  if ((m->disks.bucket.rate == 0 && next_round (m) == -1) || !rounds_stop (m) ||
-      approach (m) == -1)
+  if (make_ready (m) == -1)
     return CUT_FAILED;
   if (!fits (m))
     return CUT_MISSED; /* counted: it may be so again and again */

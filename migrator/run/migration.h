@@ -64,11 +64,12 @@ struct migration {
   uint64_t behind_bytes; /* dirty, but left to the next pass */
   struct policy policy;
   struct policy_measures measures; /* that were decided last */
-  bool sampled;          /* evidence_copied, for the cut-over to come */
-  unsigned losses;       /* of destinations, by now */
-  bool missed;           /* the pause was tried just now, in vain */
-  uint64_t flush_us;     /* the latest flush of all destinations */
-  bool long_flush_said;  /* since it was ready last */
+  bool sampled;         /* evidence_copied, for the cut-over to come */
+  unsigned losses;      /* of destinations, by now */
+  bool missed;          /* the pause was tried just now, in vain */
+  bool narrow;          /* rounds are written over few connections (copier.h) */
+  uint64_t flush_us;    /* the latest flush of all destinations */
+  bool long_flush_said; /* since it was ready last */
   uint64_t predicted_ms; /* the pause, FORECAST_NEVER if not known */
   uint64_t overhead_us;  /* of it: the flush, and round trips */
   int64_t started_us;    /* monotonic */

@@ -14,6 +14,11 @@
 #define ROUND_MS 100
 #define DRAIN_US (INT64_C (5) * 1000000)
 
+/* Each connection over which a round has written is flushed in the pause that
+ * comes after it.  So little, 64 chunks of 4 KiB, is written as soon over one.
+ */
+#define NARROW_BYTES (UINT64_C (256) * 1024)
+
 uint64_t
 pass_remaining (const struct migration *m)
 {
@@ -146,9 +151,19 @@ pass_watch_guest (struct migration *m)
 
 /* ---- passes ------------------------------------------------------------ */
 
+static bool
+is_narrow (const struct migration *m, enum pass_kind kind)
+{
+  if (kind != PASS_COPY || m->bulk_end_us == 0)
+    return false;
+  return (m->narrow && !m->disks.in_pause) ||
+         pass_remaining (m) <= NARROW_BYTES;
+}
+
 void
 pass_begin (struct migration *m, enum pass_kind kind, bool checkpoints)
 {
+  const bool narrow = is_narrow (m, kind);
   size_t i;
 
   measure (m);
@@ -160,6 +175,8 @@ pass_begin (struct migration *m, enum pass_kind kind, bool checkpoints)
   m->behind_bytes = 0;
   for (i = 0; i < m->disks.n; ++i) {
     m->disks.v[i].not_hot = m->measures.hot_last && !m->disks.in_pause;
+    if (m->disks.v[i].copier != NULL)
+      copier_set_narrow (m->disks.v[i].copier, narrow);
     disk_start_pass (&m->disks.v[i], kind, checkpoints);
   }
 }
