@@ -44,7 +44,7 @@ _nbdmigrate_command_options ()
   _nbdmigrate_usage "$1" "$2" | grep -oE -- '--[a-z-]+=?'
   case $1 in
   status) echo --control= ;;
-  set | finish | pause | resume | cancel | reopen) printf '%s\n' --control= --export= ;;
+  wait | set | finish | pause | resume | cancel | reopen) printf '%s\n' --control= --export= ;;
   esac
 }
 

@@ -34,7 +34,7 @@ in_pause ()
 {
   wait_in_sync --max-pause=4s "$@"
   cue destination 'flush late ms=500' 'write late ms=50'
-  "$nbdmigrate" finish "$(uri proxy)"
+  "$nbdmigrate" finish --no-wait "$(uri proxy)"
   wait_for has_status "$(uri proxy)" '.gate == "closed"'
 }
 

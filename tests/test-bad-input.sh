@@ -104,6 +104,20 @@ refused 2 SOURCE DESTINATION -- --check
 refused 2 DESTINATION missing -- --check "$S"
 refused 2 "'--check' takes no value" -- --check=yes "$S" "$D"
 refused 1 'nowhere.sock' -- --check "$S" "nbd+unix:///?socket=$tmp/nowhere.sock"
+refused 2 SOURCE missing -- wait
+refused 2 'soon' 'must be ready or done' -- wait "$S" soon
+refused 2 "'done' is one argument too many" -- wait "$S" ready done
+refused 2 --timeout=5 'not a duration' -- wait --timeout=5 "$S"
+refused 2 --timeout=0s 'above 0' -- wait --timeout=0s "$S"
+refused 2 --timeout= 'not a duration' -- wait --timeout= "$S"
+refused 2 "'--timeout' needs a value" -- finish "$S" --timeout
+refused 2 'contradict each other' -- finish --no-wait --timeout=5s "$S"
+refused 2 "no option '--no-wait'" -- cancel --no-wait "$S"
+refused 1 'no migration' -- wait --timeout=5s "$S" ready
+refused 1 nowhere.sock -- wait "nbd+unix:///?socket=$tmp/nowhere.sock"
+refused 2 "'$S' is one argument too many" -- list "$S"
+refused 2 --watch=5 'not a duration' -- status --watch=5 "$S"
+refused 2 --watch=0 'above 0' -- status --watch=0 "$S"
 refused 2 SOURCE missing -- pause
 refused 2 SOURCE missing -- resume
 refused 2 "'now' is one argument too many" -- pause "$S" now
@@ -137,7 +151,7 @@ refused 2 '2 times for 1 disk;' -- --shared-base=nbd://a --shared-base=nbd://b \
 mkdir "$tmp/empty"
 refused 1 "$tmp/empty" migrate-dir -- status "$tmp/empty"
 
-for command in status set finish pause resume cancel reopen ''; do
+for command in status list wait set finish pause resume cancel reopen ''; do
   echo "-- nbdmigrate $command --help"
   # shellcheck disable=SC2086 # maybe no word
   "$nbdmigrate" $command --help > "$tmp/help" || fail "exit status $?"

@@ -108,7 +108,7 @@ finish_armed ()
   start_migrate --wait "$@" "$(uri proxy)" "$(uri destination)"
   wait_for is_ready
   touch "$tmp/arm"
-  "$nbdmigrate" finish "$(uri proxy)"
+  "$nbdmigrate" finish --no-wait "$(uri proxy)"
 }
 
 echo "-- the proxy dies and does not come back"

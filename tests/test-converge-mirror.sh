@@ -37,7 +37,7 @@ echo "-- and again"
 "$nbdmigrate" set "$(uri proxy)" converge=mirror
 wait_for mirrored_more_than "$before"
 "$nbdmigrate" set "$(uri proxy)" rate=0 converge=auto
-"$nbdmigrate" finish "$(uri proxy)"
+"$nbdmigrate" finish --no-wait "$(uri proxy)"
 must_live=()
 wait_bg migrator || fail "the migrator ended with exit status $?"
 verify_cut guest "$(uri destination)"

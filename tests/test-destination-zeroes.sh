@@ -179,7 +179,7 @@ is_copied ()
 }
 wait_for is_copied
 qemu-io -f raw -c 'write -z -u 6M 64k' "$S" > "$tmp/io.out"
-"$nbdmigrate" finish "$S"
+"$nbdmigrate" finish --no-wait "$S"
 wait_bg migrator
 cmp "$tmp/source" "$tmp/copy"
 end_bg destination

@@ -63,6 +63,6 @@ start_bg migrator "$nbdmigrate" --json --wait --finish=detach --incremental \
   --events="$file" "$(uri proxy)" "$(uri destination)"
 wait_for is_ready
 refused 1 "another nbdmigrate writes to it" --events="$file"
-"$nbdmigrate" finish "$(uri proxy)"
+"$nbdmigrate" finish --no-wait "$(uri proxy)"
 wait_bg migrator
 cmp "$tmp/migrator.out" "$file" || fail "the file differs from --json"

@@ -21,7 +21,7 @@ LD_PRELOAD=${LD_PRELOAD:-}:$BUILD/tests/crash-preload.so CRASH_DIR=$tmp/proxy.di
   CRASH_LOG=$tmp/steps start_row 2M
 wait_in_sync --finish=pivot --max-pause=4s
 touch "$tmp/armed"
-"$nbdmigrate" finish "$(uri proxy)"
+"$nbdmigrate" finish --no-wait "$(uri proxy)"
 wait_for is_file "$tmp/steps"
 crash_bg destination
 touch "$tmp/go"

@@ -67,7 +67,7 @@ touch "$tmp/fails"
 qemu-io -f raw -c 'write -P 7 128K 64K' "$(uri proxy)" > "$tmp/io.out" || :
 grep -q 'Input/output error' "$tmp/io.out" || fail "it did not fail: $(cat "$tmp/io.out")"
 rm "$tmp/fails"
-"$nbdmigrate" finish "$(uri proxy)"
+"$nbdmigrate" finish --no-wait "$(uri proxy)"
 wait_bg migrator || fail "exit status $?: $(cat "$tmp/migrator.log")"
 cmp "$tmp/bad.img" "$tmp/destination.img"
 [ "$(od -An -tx1 -j128K -N1 "$tmp/destination.img")" = " 07" ]

@@ -41,7 +41,7 @@ guest_works guest 50
 quiet=$(guest_latency guest)
 
 echo "-- pivot"
-"$nbdmigrate" finish "$(uri proxy)"
+"$nbdmigrate" finish --no-wait "$(uri proxy)"
 wait_bg migrator || fail "nbdmigrate ended with exit status $?"
 [ "$(completed finish)" = pivot ]
 guest_works guest

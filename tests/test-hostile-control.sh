@@ -114,7 +114,7 @@ wait_bg hoarders || fail "they are served although they hoard"
 end_bg more
 
 echo "-- the migration ends well"
-"$nbdmigrate" finish "$(uri proxy)"
+"$nbdmigrate" finish --no-wait "$(uri proxy)"
 wait_bg migrator || fail "the migration ended with exit status $?"
 verify_cut guest "$(uri destination)"
 stop_guest guest

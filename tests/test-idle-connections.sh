@@ -65,7 +65,7 @@ between between idle=0
 
 echo "-- the end is reached all the same"
 start_guest guest "$(uri proxy)" --initial any --rate 1M
-"$nbdmigrate" finish "$(uri proxy)"
+"$nbdmigrate" finish --no-wait "$(uri proxy)"
 wait_bg migrator || fail "the migrator ended with exit status $?"
 guest_goes_on guest
 stop_guest guest

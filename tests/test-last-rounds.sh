@@ -24,7 +24,7 @@ cut_over ()
   start_migrate "$@" --wait --finish=detach "$(uri proxy)" "$(uri destination)"
   wait_for is_ready
   cue destination 'read hold until=go'
-  "$nbdmigrate" finish "$(uri proxy)"
+  "$nbdmigrate" finish --no-wait "$(uri proxy)"
   wait_for late_has destination 'came$'
   "$referee" pattern --uri "$(uri proxy)" --seed $((seed + $#)) --density 100
   cue destination

@@ -54,8 +54,7 @@ same ()
 "$nbdmigrate" --help > "$tmp/help"
 
 same "option" "--help" "nbdmigrate(1)" \
-     3< <(grep -oE -- '--[a-z][a-z-]*' "$tmp/help" |
-            grep -vx -- --filter) \
+     3< <(sed -nE 's/^ +(-[a-zA-Z], )?(--[a-z-]+).*/\2/p' "$tmp/help") \
      4< <(items nbdmigrate OPTIONS B)
 
 same "command" "--help" "nbdmigrate(1)" \

@@ -39,7 +39,7 @@ guest_goes_on guest
 stop_guest guest
 status_of "$tmp/proxy.dir" .mirror
 "$nbdmigrate" set "$P" max-pause=4s
-"$nbdmigrate" finish "$P"
+"$nbdmigrate" finish --no-wait "$P"
 wait_bg migrator || fail "nbdmigrate: exit status $?"
 must_have_status "$tmp/proxy.dir" '.place == null and .owner == "destination"'
 verify_final guest "$P"

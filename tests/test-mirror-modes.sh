@@ -54,7 +54,7 @@ wait_for mirror_is_off proxy2
 guest_goes_on guest 200
 before=("$(mirrored proxy1)" "$(mirrored proxy2)")
 steer converge=throttle
-"$nbdmigrate" finish "$S1"
+"$nbdmigrate" finish --no-wait "$S1"
 wait_for has_told throttle 'guests may write'
 [ "$(mirrored proxy1) $(mirrored proxy2)" = "${before[*]}" ] ||
   fail "mirrored while it is not wished"

@@ -110,7 +110,7 @@ must_have_status "$tmp/proxy.dir" '.owner == "destination"'
 start_guest third "$P" --initial any --rate 4M
 start_migrate --wait "$P" local:
 wait_for is_ready
-expect_status 1 "$nbdmigrate" finish "$P" handover 2> "$tmp/finish.log"
+expect_status 1 "$nbdmigrate" finish --no-wait "$P" handover 2> "$tmp/finish.log"
 grep -q 'local image, which has no other server' "$tmp/finish.log"
 kill_bg migrator KILL
 expect_status 137 wait_bg migrator

@@ -49,7 +49,7 @@ start_migrate --wait --max-pause=5s "$(uri proxy1)" "$(uri b1)" \
   "$(uri proxy2)" "$(uri b2)"
 wait_for has_status "$(uri proxy1)" '.progress.phase == "ready"'
 touch "$tmp/arm"
-"$nbdmigrate" finish "$(uri proxy2)"
+"$nbdmigrate" finish --no-wait "$(uri proxy2)"
 wait_for has_status "$(uri proxy1)" '.owner == "destination"'
 before="$(flushes a1) $(flushes b1)"
 qemu-io -f raw -c 'read 0 64k' -c flush "$(uri proxy1)" > "$tmp/qemu-io.out"

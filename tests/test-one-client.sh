@@ -48,13 +48,13 @@ verify_cut guest "$(uri destination)"
 echo "-- a pivot instead of the planned handover is refused, and no harm done"
 start_migrate --wait --finish=handover "$(uri proxy)" "$(uri destination)"
 wait_for is_ready
-"$nbdmigrate" finish "$(uri proxy)" pivot
+"$nbdmigrate" finish --no-wait "$(uri proxy)" pivot
 wait_for has_been_refused
 wait_for is_ready
 guest_goes_on guest
 
 echo "-- handover"
-"$nbdmigrate" finish "$(uri proxy)"
+"$nbdmigrate" finish --no-wait "$(uri proxy)"
 wait_bg migrator || fail "the migrator ended with exit status $?"
 [ "$(completed finish)" = handover ]
 wait_bg guest || fail "the guest ended with exit status $?"

@@ -48,7 +48,7 @@ must_have_status "$(uri proxy)" '.owner == "source" and .session and
                                  .progress.phase == "ready" and .wishes == {}'
 
 echo "-- a disk that was handed over is not taken back"
-"$nbdmigrate" finish "$(uri proxy)" handover
+"$nbdmigrate" finish --no-wait "$(uri proxy)" handover
 wait_bg migrator || fail "nbdmigrate ended with exit status $?"
 refused "proxy's host" reopen "$other"
 must_have_status "$tmp/proxy.dir" '.owner == "fenced"'

@@ -51,7 +51,7 @@ paused_in ()
   "$nbdmigrate" status "$S" > "$tmp/status"
   grep -q '^migration .*paused' "$tmp/status" || fail "status does not say so"
   grep -q "^progress .*paused" "$tmp/status" || fail "nor does the progress"
-  expect_status 1 "$nbdmigrate" finish "$S" 2> "$tmp/said"
+  expect_status 1 "$nbdmigrate" finish --no-wait "$S" 2> "$tmp/said"
   grep -q 'is paused' "$tmp/said"
 }
 
@@ -112,7 +112,7 @@ wait_for has_status "$S" '.progress.paused == false'
 guest_goes_on guest 20
 [ "$(event 'map(.event | select(. == "paused" or . == "resumed")) |
             join(" ")')" = "paused resumed" ]
-"$nbdmigrate" finish "$S" detach
+"$nbdmigrate" finish --no-wait "$S" detach
 wait_bg migrator || fail "the migrator ended with exit status $?"
 verify_cut guest "$D"
 
@@ -122,7 +122,7 @@ wait_for is_ready
 : > "$tmp/source.cue/log"
 cue source 'write hold until=go'
 wait_for late_has source 'came$'
-"$nbdmigrate" finish "$S"
+"$nbdmigrate" finish --no-wait "$S"
 wait_for has_status "$S" '.gate == "closed"'
 "$nbdmigrate" pause "$S"
 cue source

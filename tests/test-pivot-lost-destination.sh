@@ -234,7 +234,7 @@ start_guest guest "$(uri proxy)" --rate 4M
 start_migrate --wait --max-pause=5s "$(uri proxy)" "$(uri destination)"
 wait_for is_ready
 touch "$tmp/arm"
-"$nbdmigrate" finish "$(uri proxy)"
+"$nbdmigrate" finish --no-wait "$(uri proxy)"
 wait_for is_file "$tmp/steps"
 crash_bg destination
 touch "$tmp/go"

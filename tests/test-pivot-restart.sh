@@ -464,7 +464,7 @@ pivot_failing ()
   start_migrate --wait "$(uri proxy)" "$(uri destination)"
   wait_for is_ready
   touch "$tmp/arm"
-  "$nbdmigrate" finish "$(uri proxy)"
+  "$nbdmigrate" finish --no-wait "$(uri proxy)"
 }
 
 echo "-- the file system is full when the migration begins"

@@ -42,7 +42,7 @@ fail_commit ()
   start_migrate --wait --max-pause=5s "${pairs[@]}"
   wait_for has_status "$(uri proxy1)" '.progress.phase == "ready"'
   touch "$tmp/arm"
-  "$nbdmigrate" finish "$(uri proxy2)"
+  "$nbdmigrate" finish --no-wait "$(uri proxy2)"
   wait_for has_status "$(uri proxy1)" '.owner == "destination"'
   start_bg reader qemu-io -f raw -c 'read 0 64k' -c flush "$(uri proxy1)"
   wait_for has_status "$(uri proxy1)" '.relay.requests_in_flight > 0'

@@ -52,7 +52,7 @@ wait_for is_back_or_tries
 prlimit --pid "${pids[migrator]}" --nofile="$all:"
 wait_for has_events reconnected 1
 wait_for is_ready
-"$nbdmigrate" finish "$(uri proxy)"
+"$nbdmigrate" finish --no-wait "$(uri proxy)"
 wait_bg migrator || fail "the migrator ended with exit status $?"
 stop_guest guest
 verify_cut guest "$(uri destination)"

@@ -44,7 +44,7 @@ ms=$(($(date +%s%3N) - back_ms))
 [ $ms -ge 2000 ] || fail "tried 11 times in $ms ms"
 wait_for is_ready
 guest_goes_on guest
-"$nbdmigrate" finish "$(uri proxy)"
+"$nbdmigrate" finish --no-wait "$(uri proxy)"
 must_live=()
 wait_bg migrator || fail "the migrator ended with exit status $?"
 stop_guest guest

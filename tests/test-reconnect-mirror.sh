@@ -39,7 +39,7 @@ wait_for has_events reconnected 1
 wait_for mirrored_more_than "$before"
 
 stop_guest guest
-"$nbdmigrate" finish "$(uri proxy)"
+"$nbdmigrate" finish --no-wait "$(uri proxy)"
 must_live=()
 wait_bg migrator || fail "the migrator ended with exit status $?"
 verify_final guest "$(uri destination)"

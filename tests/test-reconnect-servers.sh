@@ -43,7 +43,7 @@ moves ()
   started
   wait_for has_events reconnected 2
   wait_for is_ready
-  "$nbdmigrate" finish "$(uri proxy)"
+  "$nbdmigrate" finish --no-wait "$(uri proxy)"
   must_live=()
   wait_bg migrator || fail "the migrator ended with exit status $?"
   verify_cut guest "$1"

@@ -75,7 +75,7 @@ between between pass
 wait_for has_events reconnected 4
 
 echo "-- the end"
-"$nbdmigrate" finish "$(uri proxy1)"
+"$nbdmigrate" finish --no-wait "$(uri proxy1)"
 must_live=()
 wait_bg migrator || fail "the migrator ended with exit status $?"
 stop_guest guest1

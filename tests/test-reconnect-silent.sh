@@ -45,7 +45,7 @@ come_back
 wait_for has_events lost 2
 cue destination
 wait_for has_events reconnected 1
-"$nbdmigrate" finish "$(uri proxy)"
+"$nbdmigrate" finish --no-wait "$(uri proxy)"
 wait_bg migrator || fail "the migrator ended with exit status $?"
 verify_cut guest "$(uri destination)"
 

@@ -58,7 +58,7 @@ start_slow 0 0
 wait_for has_events reconnected 2
 
 echo "-- the end is reached"
-"$nbdmigrate" finish "$(uri proxy)"
+"$nbdmigrate" finish --no-wait "$(uri proxy)"
 wait_bg migrator || fail "the migrator ended with exit status $?"
 stop_guest guest
 verify_cut guest "$(uri destination)"

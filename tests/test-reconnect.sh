@@ -64,7 +64,7 @@ wait_for has_events reconnected 2
 wait_for is_ready
 
 echo "-- the end is reached"
-"$nbdmigrate" finish "$(uri proxy)"
+"$nbdmigrate" finish --no-wait "$(uri proxy)"
 wait_bg migrator || fail "the migrator ended with exit status $?"
 [ "$(completed losses)" = 2 ]
 [ "$(completed reconnects)" = 2 ]

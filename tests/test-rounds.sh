@@ -33,7 +33,7 @@ done
 same_content "$(uri proxy)" "$(uri slow)"
 rm "$tmp/hold"
 wait_for is_ready
-"$nbdmigrate" finish "$(uri proxy)"
+"$nbdmigrate" finish --no-wait "$(uri proxy)"
 wait_bg migrator || fail "the migrator ended with exit status $?"
 same_content "$(uri proxy)" "$(uri slow)"
 end_bg slow
@@ -54,6 +54,6 @@ wait_for is_told
 "$nbdmigrate" set "$(uri proxy)" max-pause=2s
 wait_for is_ready
 [ "$(grep -c 'not ready:' "$tmp/migrator.log")" -eq 1 ]
-"$nbdmigrate" finish "$(uri proxy)"
+"$nbdmigrate" finish --no-wait "$(uri proxy)"
 wait_bg migrator || fail "the migrator ended with exit status $?"
 verify_cut guest "$(uri slow)"

@@ -53,7 +53,7 @@ for finish in pivot handover detach; do
   start_migrate --finish=$finish --wait "$S" "$D"
   wait_for is_ready
   empty_destination
-  "$nbdmigrate" finish "$S"
+  "$nbdmigrate" finish --no-wait "$S"
   found 'does not hold what it was given: over .* connection'
   must_have_status "$S" '.owner == "source"'
   echo "-- and the next run copies everything"

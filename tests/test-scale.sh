@@ -51,7 +51,7 @@ start_migrate --finish=detach --wait "$S" "$D"
 wait_for is_ready
 guest_goes_on guest
 check_peak "the migrator" "$(peak_of "${pids[migrator]}")" $migrator_limit
-"$nbdmigrate" finish "$S"
+"$nbdmigrate" finish --no-wait "$S"
 wait_bg migrator || fail "nbdmigrate ended with exit status $?"
 guest_goes_on guest
 stop_guest guest

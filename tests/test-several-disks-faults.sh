@@ -87,7 +87,7 @@ start_until_ready ()
 
 finish ()
 {
-  "$nbdmigrate" finish "$S1"
+  "$nbdmigrate" finish --no-wait "$S1"
 }
 
 # says_of SOURCE TEXT: in one of the last lines, which are about one disk each.

@@ -100,7 +100,7 @@ wait_for has_status "$(export_uri proxy b)" '.progress.phase == "ready"'
 must_have_status "$(export_uri proxy b)" '.progress.shared_memory'
 "$nbdmigrate" status "$(export_uri proxy b)" | grep 'shared memory'
 is_mapped || fail "there is nothing in the maps of the proxy"
-"$nbdmigrate" finish "$(export_uri proxy c)"
+"$nbdmigrate" finish --no-wait "$(export_uri proxy c)"
 wait_bg migrator || fail "the migration ended with exit status $?"
 must_be_shared
 for n in a b c; do

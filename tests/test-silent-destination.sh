@@ -78,7 +78,7 @@ wait_for has_status "$(uri proxy)" '.progress.silent == null'
 for finish in handover pivot; do
   echo "-- finish $finish"
   kill_bg destination STOP
-  "$nbdmigrate" finish "$(uri proxy)" $finish
+  "$nbdmigrate" finish --no-wait "$(uri proxy)" $finish
   wait_for said "$(uri destination) does not answer"
   start_guest guest "$(uri proxy)" --initial "$pattern" --rate 1M
   not_cut_over guest

@@ -41,7 +41,7 @@ in_the_pause ()
   start_migrate --wait --max-pause=4s "$(uri proxy)" "$(uri destination)"
   wait_for is_ready
   touch "$tmp/arm"
-  "$nbdmigrate" finish "$(uri proxy)"
+  "$nbdmigrate" finish --no-wait "$(uri proxy)"
   wait_for is_file "$tmp/steps"
 }
 

@@ -55,7 +55,7 @@ start_nbdkit destination memory $size
 start_migrate --wait "$(uri proxy)" "$(uri destination)"
 wait_for is_ready
 touch "$tmp/arm"
-"$nbdmigrate" finish "$(uri proxy)"
+"$nbdmigrate" finish --no-wait "$(uri proxy)"
 expect_status 5 wait_bg migrator
 must_have_status "$tmp/proxy.dir" '.owner == "unknown"'
 rm "$tmp/arm"
@@ -91,7 +91,7 @@ guest 'h.pwrite (b"S" * 4096, 0)'
 wait_for is_in_sync
 cue here 'flush hang'
 touch "$tmp/arm"
-"$nbdmigrate" finish "$(uri proxy)"
+"$nbdmigrate" finish --no-wait "$(uri proxy)"
 expect_status 5 wait_bg migrator
 crash_bg here
 late_forget here

@@ -133,7 +133,7 @@ said 2 never finish "$S1" never
 wait_for has_status "$S1" ".progress.rate == $crawl"
 start_guest_on guest "$S1" "$S2" -- --resume --rate 4M
 wait_for has_status "$S1" ".progress.remaining_bytes > $((8 * MiB))"
-"$nbdmigrate" finish "$S2" pivot
+"$nbdmigrate" finish --no-wait "$S2" pivot
 wait_bg migrator || fail "nbdmigrate ended with exit status $?"
 [ "$(completed finish)" = pivot ]
 echo "pause $(completed pause_ms) ms"

@@ -80,8 +80,8 @@ start_with late "> '$tmp/events'" "$nbdmigrate" "${slow[@]}" \
   "$(uri proxy2)" "$(uri destination2)"
 wait_for is_phase proxy2 ready
 start_with reader "< '$tmp/events'" tr -d '\0'
-"$nbdmigrate" finish "$(uri proxy2)"
-"$nbdmigrate" finish "$(uri proxy3)"
+"$nbdmigrate" finish --no-wait "$(uri proxy2)"
+"$nbdmigrate" finish --no-wait "$(uri proxy3)"
 
 expect_status 3 wait_bg stuck
 wait_bg late || fail "exit status $?"

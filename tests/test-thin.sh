@@ -118,7 +118,7 @@ sent=$(wire_bytes "$tmp/requests")
 guest -c "discard 4M 8M" -c "write -z 16M 4M" -c "write -zu 20M 4M" \
   -c "write -P 0 24M 4M"
 wait_for in_sync
-"$nbdmigrate" finish "$(uri proxy)"
+"$nbdmigrate" finish --no-wait "$(uri proxy)"
 wait_bg migrator || fail "nbdmigrate ended with exit status $?"
 [ "$(wire_bytes "$tmp/requests")" -eq "$sent" ] ||
   fail "zeroes were sent over the wire"

@@ -227,7 +227,7 @@ start_migrate --finish=pivot --verify --wait "$S" "$D"
 wait_for is_ready
 touch "$tmp/forget"
 "$referee" pattern --uri "$S" --seed 5 --density 100
-"$nbdmigrate" finish "$S"
+"$nbdmigrate" finish --no-wait "$S"
 expect_status 1 wait_bg migrator
 found_out $((1024 * 1024)) migrator
 rm "$tmp/forget"

@@ -56,7 +56,7 @@ grep -q 'migration of this disk is running' "$tmp/reopen.log"
 
 echo "-- finish, as planned"
 start_guest guest "$(uri proxy)" --resume --rate 2M
-"$nbdmigrate" finish "$(uri proxy)"
+"$nbdmigrate" finish --no-wait "$(uri proxy)"
 wait_bg migrator || fail "the migrator ended with exit status $?"
 [ "$(completed finish)" = detach ]
 verify_cut guest "$(uri destination)"
@@ -116,7 +116,7 @@ start_migrate --wait --finish=detach --digest --restart --rate=1M \
   "$(uri proxy)" "$(uri destination)"
 wait_for has_status "$(uri proxy)" '.progress.phase == "bulk"'
 must_have_status "$(uri proxy)" '.progress.wait'
-"$nbdmigrate" finish "$(uri proxy)" pivot
+"$nbdmigrate" finish --no-wait "$(uri proxy)" pivot
 wait_for has_status "$(uri proxy)" '.progress | .phase == "bulk" and
   .finish == "pivot" and (.wait | not)' # it is told before the pass ends
 "$nbdmigrate" set "$(uri proxy)" rate=0
@@ -147,7 +147,7 @@ wait_for has_status "$(uri proxy)" \
   '.progress.phase == "ready" and .remaining_bytes == 0'
 kill_bg migrator STOP
 fill "$(uri proxy)" 100
-"$nbdmigrate" finish "$(uri proxy)"
+"$nbdmigrate" finish --no-wait "$(uri proxy)"
 kill_bg migrator CONT
 wait_bg migrator || fail "the migrator ended with exit status $?"
 same_content "$(uri proxy)" "$(uri destination)"

@@ -27,7 +27,7 @@ pause_with ()
   wait_for is_ready
   cue source 'write hold until=go'
   wait_for late_has source 'came$'
-  "$nbdmigrate" finish "$(uri proxy)" "$1"
+  "$nbdmigrate" finish --no-wait "$(uri proxy)" "$1"
   wait_for has_status "$(uri proxy)" '.gate == "closed"'
 }
 
@@ -40,7 +40,7 @@ go_on ()
 
 echo "-- another end"
 pause_with pivot
-"$nbdmigrate" finish "$(uri proxy)" detach
+"$nbdmigrate" finish --no-wait "$(uri proxy)" detach
 go_on
 wait_bg migrator || fail "the migrator ended with exit status $?"
 [ "$(completed finish)" = detach ] || fail "it ended by $(completed finish)"

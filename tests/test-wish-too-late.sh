@@ -66,7 +66,7 @@ wish_late ()
   start_migrate --wait --max-pause=4s "$S1" "$D1" "$S2" "$D2"
   wait_for is_ready
   touch "$tmp/armed"
-  "$nbdmigrate" finish "$S1"
+  "$nbdmigrate" finish --no-wait "$S1"
   wait_for has_status "$S1" '.owner == "destination"'
   refused_late finish "$S1" handover
   refused_late set "$S1" rate=1M

@@ -12,6 +12,7 @@
 #include "base/signals.h"
 #include "cli/status.h"
 #include "cli/steer.h"
+#include "cli/wait.h"
 
 static const struct command {
   const char *name;
@@ -20,7 +21,8 @@ static const struct command {
   { "status", status_main }, { "set", set_main },
   { "finish", finish_main }, { "cancel", cancel_main },
   { "reopen", reopen_main }, { "pause", pause_main },
-  { "resume", resume_main },
+  { "resume", resume_main }, { "wait", wait_main },
+  { "list", list_main },
 };
 
 /* The summary tells of all commands. */

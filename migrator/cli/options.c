@@ -19,9 +19,12 @@
 
 static const char help[] =
   "Usage: nbdmigrate [OPTIONS] SOURCE DESTINATION [SOURCE DESTINATION ...]\n"
-  "       nbdmigrate status [--json] SOURCE|DIR\n"
+  "       nbdmigrate status [--json] [--watch[=DURATION]] SOURCE|DIR\n"
+  "       nbdmigrate list [--json]\n"
+  "       nbdmigrate wait [--timeout=DURATION] SOURCE|DIR [ready|done]\n"
   "       nbdmigrate set SOURCE|DIR KEY=VALUE ...\n"
-  "       nbdmigrate finish SOURCE|DIR [MODE]\n"
+  "       nbdmigrate finish [--no-wait|--timeout=DURATION] SOURCE|DIR "
+  "[MODE]\n"
   "       nbdmigrate pause SOURCE|DIR\n"
   "       nbdmigrate resume SOURCE|DIR\n"
   "       nbdmigrate cancel SOURCE|DIR\n"
@@ -607,7 +610,8 @@ is_word (const char *text)
 static void
 say_bad_word (const char *text)
 {
-  static const char *const commands[] = { "status", "set",    "finish", "pause",
+  static const char *const commands[] = { "status", "list",   "wait",
+                                          "set",    "finish", "pause",
                                           "resume", "cancel", "reopen" };
   size_t i;
 
@@ -617,10 +621,10 @@ say_bad_word (const char *text)
                  text);
       return;
     }
-  say_usage (
-    "'%s' is neither an NBD URI nor a command; the commands, which "
-    "come first, are status, set, finish, pause, resume, cancel and reopen",
-    text);
+  say_usage ("'%s' is neither an NBD URI nor a command; the commands, which "
+             "come first, are status, list, wait, set, finish, pause, resume, "
+             "cancel and reopen",
+             text);
 }
 
 static int

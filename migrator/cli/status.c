@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 #include <stdio.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "proxy/exports.h"
 #include "base/options.h"
@@ -25,37 +27,99 @@ ask (struct proxy *p, bool json)
   return r == 0 && fflush (stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
 }
 
+/* ---- again and again --------------------------------------------------- */
+
+/* So that what is above can be scrolled to, and no line of before is left. */
+#define CLEAR "\033[H\033[2J\033[3J"
+
+static int
+status_once (const char *source, const char *control, bool json)
+{
+  struct proxy p;
+  int status;
+
+  if (is_directory (source))
+    return status_of_directory (source, control, json);
+  status = proxy_open (&p, source, control, NULL);
+  if (status == EXIT_DONE)
+    status = ask (&p, json);
+  proxy_close (&p);
+  return status;
+}
+
+static void
+rest (uint64_t ms)
+{
+  const struct timespec ts = { .tv_sec = (time_t)(ms / 1000),
+                               .tv_nsec = (long)(ms % 1000) * 1000000 };
+
+  nanosleep (&ts, NULL);
+}
+
+/* By one connection: who looks on is no new client each time. */
+static int
+watch_disk (struct proxy *p, bool json, uint64_t ms)
+{
+  const bool clear = !json && isatty (STDOUT_FILENO);
+  int status;
+
+  for (;;) {
+    if (clear)
+      fputs (CLEAR, stdout);
+    status = ask (p, json);
+    if (status != EXIT_DONE)
+      return status;
+    rest (ms);
+    if (!clear && !json)
+      putchar ('\n');
+  }
+}
+
+static int
+watch (const char *source, const char *control, bool json, uint64_t ms)
+{
+  struct proxy p;
+  int status;
+
+  status = proxy_open (&p, source, control, NULL);
+  if (status == EXIT_DONE)
+    status = watch_disk (&p, json, ms);
+  proxy_close (&p);
+  return status;
+}
+
+#define WATCH_MS 1000
+
 int
 status_main (int argc, char *argv[])
 {
-  enum { OPT_JSON = OPTIONS_FIRST, OPT_CONTROL };
+  enum { OPT_JSON = OPTIONS_FIRST, OPT_CONTROL, OPT_WATCH };
   static const struct option long_options[] = {
     { "json", no_argument, NULL, OPT_JSON },
     { "control", required_argument, NULL, OPT_CONTROL },
+    { "watch", optional_argument, NULL, OPT_WATCH },
     { NULL, 0, NULL, 0 },
   };
   const char *control = NULL;
-  struct proxy p;
+  uint64_t watch_ms = 0;
   bool json = false;
-  int opt, status;
+  int opt;
 
   while ((opt = options_next (argc, argv, long_options)) != -1) {
     if (opt == OPT_JSON)
       json = true;
     else if (opt == OPT_CONTROL)
       control = optarg;
-    else
+    else if (opt == OPT_WATCH && optarg == NULL)
+      watch_ms = WATCH_MS;
+    else if (opt != OPT_WATCH ||
+             options_pause ("--watch", optarg, &watch_ms) == -1)
       return EXIT_USAGE;
   }
   if (optind != argc - 1) {
     say_usage ("status takes one argument, SOURCE or DIR");
     return EXIT_USAGE;
   }
-  if (is_directory (argv[optind]))
-    return status_of_directory (argv[optind], control, json);
-  status = proxy_open (&p, argv[optind], control, NULL);
-  if (status == EXIT_DONE)
-    status = ask (&p, json);
-  proxy_close (&p);
-  return status;
+  return watch_ms > 0 ? watch (argv[optind], control, json, watch_ms)
+                      : status_once (argv[optind], control, json);
 }

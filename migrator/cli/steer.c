@@ -12,7 +12,9 @@
 #include "base/options.h"
 #include "proxy/proxy.h"
 #include "base/say.h"
+#include "cli/request.h"
 #include "cli/steer.h"
+#include "cli/wait.h"
 #include "units.h"
 #include "uri.h"
 
@@ -20,53 +22,6 @@
 
 /* How long a migrator may take to cancel by itself. */
 #define CANCEL_US (INT64_C (5) * 1000000)
-
-struct request {
-  const char *source;
-  const char *control; /* or NULL */
-  const char *export;  /* or NULL */
-  char **args;         /* what follows SOURCE */
-  int nr_args;
-};
-
-/* Every one of these commands is COMMAND [--control=SOCKET] [--export=NAME]
- * SOURCE|DIR ARGS...
- */
-static int
-parse (struct request *r, int argc, char *argv[], int min_args, int max_args)
-{
-  enum { OPT_CONTROL = OPTIONS_FIRST, OPT_EXPORT };
-  static const struct option long_options[] = {
-    { "control", required_argument, NULL, OPT_CONTROL },
-    { "export", required_argument, NULL, OPT_EXPORT },
-    { NULL, 0, NULL, 0 },
-  };
-  int opt;
-
-  *r = (struct request){ .control = NULL };
-  while ((opt = options_next (argc, argv, long_options)) != -1) {
-    if (opt == OPT_CONTROL)
-      r->control = optarg;
-    else if (opt == OPT_EXPORT)
-      r->export = optarg;
-    else
-      return -1;
-  }
-  if (optind == argc) {
-    say_usage ("%s: SOURCE or DIR is missing", argv[0]);
-    return -1;
-  }
-  r->source = argv[optind];
-  r->args = argv + optind + 1;
-  r->nr_args = argc - optind - 1;
-  if (r->nr_args >= min_args && r->nr_args <= max_args)
-    return 0;
-  if (r->nr_args < min_args)
-    say_usage ("%s: an argument is missing after %s", argv[0], r->source);
-  else
-    say_usage ("%s: '%s' is one argument too many", argv[0], r->args[max_args]);
-  return -1;
-}
 
 /* What is given twice may be a slip: which of them was meant?  -1 after saying
  * so.
@@ -187,7 +142,7 @@ set_main (int argc, char *argv[])
   struct request r;
   int i;
 
-  if (parse (&r, argc, argv, 1, 16) == -1)
+  if (request_parse (&r, argc, argv, 1, 16, 0) == -1)
     return EXIT_USAGE;
   for (i = 0; i < r.nr_args; ++i)
     if (add_setting (wishes, r.args[i], &max_pause_ms) == -1)
@@ -204,7 +159,7 @@ pause_or_resume (int argc, char *argv[], bool pause)
   struct proxy p;
   int status;
 
-  if (parse (&r, argc, argv, 0, 0) == -1)
+  if (request_parse (&r, argc, argv, 0, 0, 0) == -1)
     return EXIT_USAGE;
   status = proxy_open (&p, r.source, r.control, r.export);
   if (status == EXIT_DONE)
@@ -229,7 +184,7 @@ resume_main (int argc, char *argv[])
 
 /* The mode that the running migration was started with, if none is given. */
 static int
-finish (struct proxy *p, const char *mode)
+wish_finish (struct proxy *p, const char *mode)
 {
   CLEANUP_ANSWER struct control_answer a = { 0 };
   int paused = false;
@@ -254,6 +209,16 @@ finish (struct proxy *p, const char *mode)
   return wish_or_refuse (p, json_pack ("{s:s}", "finish", mode));
 }
 
+static int
+finish (struct proxy *p, const struct request *r)
+{
+  const int status = wish_finish (p, r->nr_args == 1 ? r->args[0] : NULL);
+
+  if (status != EXIT_DONE || r->no_wait)
+    return status;
+  return wait_for_migration (p, false, true, r->timeout_ms);
+}
+
 int
 finish_main (int argc, char *argv[])
 {
@@ -262,7 +227,8 @@ finish_main (int argc, char *argv[])
   struct proxy p;
   int status;
 
-  if (parse (&r, argc, argv, 0, 1) == -1)
+  if (request_parse (&r, argc, argv, 0, 1, REQUEST_TIMEOUT | REQUEST_NO_WAIT) ==
+      -1)
     return EXIT_USAGE;
   if (r.nr_args == 1 && finish_parse (r.args[0], &mode) == -1) {
     say_usage ("finish: '%s' must be pivot, handover or detach", r.args[0]);
@@ -270,7 +236,7 @@ finish_main (int argc, char *argv[])
   }
   status = proxy_open (&p, r.source, r.control, r.export);
   if (status == EXIT_DONE)
-    status = finish (&p, r.nr_args == 1 ? r.args[0] : NULL);
+    status = finish (&p, &r);
   proxy_close (&p);
   return status;
 }
@@ -416,7 +382,7 @@ cancel_main (int argc, char *argv[])
   struct proxy p;
   int status;
 
-  if (parse (&r, argc, argv, 0, 0) == -1)
+  if (request_parse (&r, argc, argv, 0, 0, 0) == -1)
     return EXIT_USAGE;
   status = proxy_open (&p, r.source, r.control, r.export);
   if (status == EXIT_DONE)
@@ -480,7 +446,7 @@ reopen_main (int argc, char *argv[])
   struct proxy p;
   int i, status;
 
-  if (parse (&r, argc, argv, 0, 2) == -1)
+  if (request_parse (&r, argc, argv, 0, 2, 0) == -1)
     return EXIT_USAGE;
   for (i = 0; i < r.nr_args; ++i)
     if (add_reopen_argument (args, r.args[i]) == -1)

@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# From other terminals: `wait` and `finish` return when it is so, with the exit
+# status that tells how it ended; `list` knows all proxies that one may talk to;
+# `status --watch` goes on by itself.
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+requires nbdkit jq
+
+size=$((8 * 1024 * 1024))
+start_proxy proxy memory $size
+start_proxy other memory $size
+start_nbdkit destination memory $size
+start_nbdkit single --filter=limit memory $size limit=1
+S=$(uri proxy) D=$(uri destination)
+fill "$S" 100
+
+# listed NAME: its line, whatever other proxies there are.
+listed ()
+{
+  "$nbdmigrate" list | grep -F "$tmp/$1.dir" || :
+}
+
+# ends STATUS TEXT COMMAND...
+ends ()
+{
+  local status=$1 text=$2
+
+  shift 2
+  expect_status "$status" "$nbdmigrate" "$@" 2> "$tmp/said"
+  grep -qF -- "$text" "$tmp/said" || fail "not said: $text; $(cat "$tmp/said")"
+}
+
+copies ()
+{
+  [ "$(status .progress.phase)" = bulk ]
+}
+
+# start_waiting ARGUMENT...: returns when it does.
+start_waiting ()
+{
+  start_bg waiting "$nbdmigrate" wait "$@"
+  wait_for grep -q '^nbdmigrate: waiting' "$tmp/waiting.log"
+}
+
+echo "-- none is running"
+ends 1 'no migration' wait "$S"
+ends 1 'no migration' wait "$S" ready
+nbdinfo --size "$(uri other)"
+[[ $(listed proxy) == "8.0 MiB "*none*"at local image" ]] || fail "$(listed proxy)"
+[[ $(listed other) == "8.0 MiB "*none* ]] || fail "$(listed other)"
+"$nbdmigrate" list --json | jq -es "any (.dir == \"$tmp/other.dir\" and
+  .owner == \"source\" and .disk_bytes == $size)" > "$tmp/jq.out"
+
+echo "-- ready, and not done"
+start_migrate --wait --finish=detach --connections=1 "$S" "$(uri single)"
+wait_for has_event started
+"$nbdmigrate" wait "$S" ready
+is_ready
+[[ $(listed proxy) == *ready*"to $(uri single)" ]] || fail "$(listed proxy)"
+ends 4 'not done after 200 ms' wait --timeout=200ms "$S"
+ends 1 'cannot end so' finish --timeout=20s "$S" pivot
+grep -q 'cannot finish .* by pivot' "$tmp/migrator.log"
+is_ready
+
+echo "-- watched"
+start_bg watch "$nbdmigrate" status --watch=50ms "$S"
+start_bg watch-json "$nbdmigrate" status --json --watch=50ms "$tmp/proxy.dir"
+watched ()
+{
+  [ "$(grep -c '^progress .*ready' "$tmp/watch.out")" -ge 3 ] &&
+    [ "$(grep -c '"phase": "ready"' "$tmp/watch-json.out")" -ge 3 ]
+}
+wait_for watched
+end_bg watch
+end_bg watch-json
+
+echo "-- done"
+start_waiting "$tmp/proxy.dir" done
+"$nbdmigrate" finish "$S"
+must_have_status "$S" '.session == false and .last_end == "detached"'
+wait_bg waiting || fail "wait: exit status $?"
+wait_bg migrator || fail "the migrator ended with exit status $?"
+
+echo "-- cancelled, and interrupted"
+start_migrate --rate=64K "$S" "$D"
+wait_for copies
+[[ $(listed proxy) == *"bulk "*%*"to $D" ]] || fail "$(listed proxy)"
+start_waiting "$S"
+"$nbdmigrate" cancel "$S"
+expect_status 3 wait_bg waiting
+grep -q 'was cancelled' "$tmp/waiting.log"
+expect_status 3 wait_bg migrator
+start_migrate --rate=64K "$S" "$D"
+wait_for copies
+start_waiting "$S" ready
+kill_bg migrator TERM
+expect_status 3 wait_bg migrator
+expect_status 1 wait_bg waiting
+grep -q 'ended without a cut-over' "$tmp/waiting.log"
+
+echo "-- pivoted"
+must_migrate "$S" "$D"
+[[ $(listed proxy) == *pivoted*"at $D" ]] || fail "$(listed proxy)"
+end_bg proxy
