@@ -104,6 +104,8 @@ verify_cut guest "$(uri destination)"
 
 stop_guest guest
 verify_final guest "$(uri proxy)"
+end_bg proxy
+end_bg destination
 
 # Nothing that is flushed later proves that what this one lost is there.
 echo "-- a flush beside the copying fails, and takes longer than the next"

@@ -101,6 +101,7 @@ rm "$tmp/arm"
 guest 'print (h.pread (4096, 0) == b"S" * 4096)' > "$tmp/read"
 grep -qx True "$tmp/read" || fail "an acknowledged write is gone"
 end_bg proxy
+end_bg here
 
 echo "-- the record could not be written, and what the place did not flush is kept"
 start_failing state migrate-state-sync=false # only the record's own steps
