@@ -125,9 +125,11 @@ start_nbdkit destination --tls=require --tls-psk="$tmp/keys.psk" memory 1M
 start_migrate --wait --finish=detach --reconnect=1s "$(uri proxy)" \
   "$(psk_uri destination user keys)"
 wait_for is_ready
+start_nbdkit plain --tls=off memory 1M
 lose destination
-start_nbdkit destination --tls=off memory 1M
+mv "$tmp/plain.sock" "$tmp/destination.sock" # which takes no time
 must_end 1 '--reconnect.*that server has no TLS'
+end_bg plain
 
 echo "-- so does one that is not waited for"
 start_nbdkit destination --tls=require --tls-psk="$tmp/keys.psk" memory 1M
