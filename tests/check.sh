@@ -1,9 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# Install what is missing, build, run all tests.  The last line is
-# "N passed, N failed, N skipped"; exit status 0 if nothing failed.
-# The variables of tests/run.sh apply.
+# check.sh [TEST...]: install what is missing, build, run these tests, or all
+# (TEST as for tests/run.sh).  The last line is "N passed, N failed, N skipped";
+# exit status 0 if nothing failed.
+#
+#   PACKAGES='LIST...'    of tests/packages.sh, for what is less than all tests
+#                         (default: build tests)
+#
+# and the variables of tests/run.sh.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -19,7 +24,13 @@ fail ()
   exit 1
 }
 
-install_missing build tests || fail "packages are missing, see above"
+read -r -a lists <<< "${PACKAGES:-build tests}"
+install_missing "${lists[@]}" || fail "packages are missing, see above"
 refresh_lists
-make -j"$(nproc)" check-build < /dev/null || fail "the build failed, see above"
-exec tests/run.sh
+# The planted bugs are for a few tests only.
+target=check-programs
+if [ $# -eq 0 ] || [[ " $* " == *test-planted-* ]]; then
+  target=check-build
+fi
+make -j"$(nproc)" "$target" < /dev/null || fail "the build failed, see above"
+exec tests/run.sh "$@"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# run.sh [TEST...]: run tests and count.  TEST is a path, or the name of a unit
-# or integration test (test-X); without any, all of them.
+# run.sh [TEST...]: run tests and count.  TEST is a path, the name of a unit or
+# integration test (test-X), or "units" for all unit tests; without any, all.
 #
 #   BUILD=DIR             where make built (default: build)
 #   JOBS=N                how many tests at a time (default: 2; most of them
@@ -49,13 +49,20 @@ logs=$BUILD/tests/logs
 running=()  # names, by process ids
 passed=0 failed=0 skipped=0
 
-all_tests ()
+all_units ()
 {
   local t
 
   for t in "$SRCDIR"/tests/unit/test-*.c; do
     [ ! -e "$t" ] || echo "$BUILD/tests/unit/$(basename "$t" .c)"
   done
+}
+
+all_tests ()
+{
+  local t
+
+  all_units
   for t in "$SRCDIR"/tests/test-*.sh; do
     [ ! -e "$t" ] || echo "$t"
   done
@@ -213,7 +220,14 @@ stop ()
   exit 1
 }
 
-tests=("$@")
+tests=()
+for name; do
+  if [ "$name" = units ]; then
+    mapfile -t -O "${#tests[@]}" tests < <(all_units)
+  else
+    tests+=("$name")
+  fi
+done
 [ $# -gt 0 ] || mapfile -t tests < <(all_tests)
 for i in "${!tests[@]}"; do
   tests[i]=$(find_test "${tests[i]}")

@@ -152,6 +152,14 @@ check-units: $(bin_units) $(bin_plugins)
 relay-matrix: check-programs
 	@BUILD=$(abspath $(B)) FULL=1 tests/test-relay-matrix.sh
 
+# All tests on other releases of Debian, in chroots that are kept; as root.
+# SUITES='trixie sid', TESTS='name ...' choose (tests/releases.sh has more).
+.PHONY: releases
+releases:
+	@for suite in $(or $(SUITES),trixie sid); do \
+	  tests/releases.sh $$suite $(TESTS) || [ $$? -eq 77 ] || exit 1; \
+	done
+
 # 200 rounds of kill -9 after a pivot; SEED=N repeats a run.
 .PHONY: check-kill
 check-kill: check-programs
