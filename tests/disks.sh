@@ -54,7 +54,7 @@ verify_all_final ()
 
   shift
   mapfile -t options < <(uri_options "$@")
-  "$referee" verify --log "$tmp/$name.record" --mode=final "${options[@]}" ||
+  "${in[@]}" "$referee" verify --log "$tmp/$name.record" --mode=final "${options[@]}" ||
     fail "the disks do not hold what the guest wrote: $*"
 }
 
@@ -70,7 +70,7 @@ verify_one_instant ()
                   " --cut-before=\(map(.end_time) | max)"')
   mapfile -t options < <(uri_options "$@")
   # shellcheck disable=SC2086 # two words
-  "$referee" verify --log "$tmp/$name.record" --mode=cut $bounds \
+  "${in[@]}" "$referee" verify --log "$tmp/$name.record" --mode=cut $bounds \
     "${options[@]}" || status=$?
   return $status
 }

@@ -166,6 +166,17 @@ check-kill: check-programs
 	@BUILD=$(abspath $(B)) ROUNDS=$(or $(ROUNDS),200) \
 	  TIMEOUT_FACTOR=20 tests/run.sh test-kill-rounds
 
+# Random faults in every phase, for DURATION=TIME or ROUNDS=N (100): tests/campaign/.
+# SEED=N repeats it; SEED=N tests/campaign/round.sh one round.
+.PHONY: campaign campaign-planted
+campaign: check-programs
+	@BUILD=$(abspath $(B)) tests/campaign/run.sh
+# Each of these rules broken on purpose is found out within 200 rounds.
+campaign-planted: check-programs planted-bug-drop_failed_lease \
+    planted-bug-lost_keeps_unflushed
+	@BUILD=$(abspath $(B)) tests/campaign/planted.sh drop_failed_lease \
+	  lost_keeps_unflushed
+
 # All schedules of the tracker within larger bounds; two minutes.
 .PHONY: exhaustive
 exhaustive: $(B)/tests/exhaustive
@@ -232,7 +243,7 @@ bench-pause: all $(bin_tools)
 
 # ---- how the sources look --------------------------------------------------
 
-.PHONY: check-shell check-spdx check-layers check-rules check-policy \
+.PHONY: check-shell check-spdx check-layers check-rules check-faults check-policy \
         check-messages lint
 sh_files = $(wildcard .ci/run report/*.sh tests/*.sh tests/*/*.sh examples/*.sh \
              examples/*/*.sh findings/*.sh docs/*/*.sh packaging/*.sh \
@@ -252,9 +263,11 @@ check-layers:
 	tests/check-layers.sh
 check-rules:
 	tests/check-rules.sh
+check-faults:
+	tests/check-faults.sh
 check-policy:
 	tests/check-policy.sh
 check-messages:
 	tests/check-messages.sh
-lint: check-format check-shell check-spdx check-layers check-rules check-policy \
-  check-messages check-version check-pod
+lint: check-format check-shell check-spdx check-layers check-rules check-faults \
+  check-policy check-messages check-version check-pod

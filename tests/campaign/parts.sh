@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# shellcheck shell=bash disable=SC2034,SC2154
+#
+# What a round of the campaign is made of: disks, servers, a guest and a migrator.
+# Sourced after tests/functions.sh, disks.sh, late.sh and, where cables are pulled,
+# net.sh; needs $disks, $finish, $policy, $links and $source_cache.
+#
+# Of disk i there are proxy$i and destination$i, and their images source$i.img and
+# destination$i.img.  A destination has a volatile cache; a source may have one.
+
+hurry=$tmp/hurry # while it is there time runs faster for proxies and migrator
+hurry_by=40
+outage_seconds=1.5 # a minute for those: longer than each of their limits
+
+each_disk ()
+{
+  seq 0 $((disks - 1))
+}
+
+S ()
+{
+  uri "proxy$1"
+}
+
+D ()
+{
+  uri "destination$1"
+}
+
+# here COMMAND...: on the host of the proxies.
+here ()
+{
+  if [ "$links" = cable ]; then in_host here "$@"; else "$@"; fi
+}
+
+# there DISK COMMAND...: on the host of its destination, and at its port.
+there ()
+{
+  if [ "$links" = cable ]; then
+    at_port there $((10809 + $1)) "${@:2}"
+  else
+    "${@:2}"
+  fi
+}
+
+# ---- servers -----------------------------------------------------------------
+
+start_destination ()
+{
+  mkdir -p "$tmp/destination$1.cue"
+  cue "destination$1"
+  there "$1" start_late "destination$1" volatile=1
+}
+
+# start_the_proxy DISK
+start_the_proxy ()
+{
+  local plugin=(file "$tmp/source$1.img") slow=()
+
+  if [ "$source_cache" = volatile ]; then
+    mkdir -p "$tmp/source$1.cue"
+    plugin=("$BUILD/tests/nbdkit-late-plugin.so" file="$tmp/source$1.img"
+            cue="$tmp/source$1.cue" volatile=1)
+  fi
+  if [ "$policy" = mirror ]; then
+    plugin=(--filter=rate "${plugin[@]}" "${outrun_source[@]}")
+  fi
+  LD_PRELOAD=${LD_PRELOAD:-}:$BUILD/tests/hurry-preload.so${crash:+:$crash} \
+    HURRY=$hurry_by HURRY_ARM=$hurry here start_proxy "proxy$1" "${plugin[@]}" \
+    migrate-reconnect=60s migrate-network-timeout=1s
+}
+
+# start_crashing DISK HOW STEP: something becomes of that step of its work on the
+# state file, once $tmp/armed is there (tests/preload/crash.c).
+start_crashing ()
+{
+  local crash=$BUILD/tests/crash-preload.so
+
+  rm -f "$tmp/armed" "$tmp/go" "$tmp/steps"
+  export CRASH_DIR=$tmp/proxy$1.dir CRASH_ARM=$tmp/armed CRASH_LOG=$tmp/steps \
+    CRASH_HOW=$2 CRASH_AT=$3
+  [ "$2" != hang ] || export CRASH_GO=$tmp/go
+  start_the_proxy "$1"
+  unset "${!CRASH_@}"
+}
+
+# ---- the guest ---------------------------------------------------------------
+
+lost_cache=() # for the guest when it is resumed
+
+all_uris ()
+{
+  local i
+
+  for i in $(each_disk); do
+    uri_options "$("$1" "$i")"
+  done
+}
+
+# resume_guest: if there is none, one begins or goes on.
+resume_guest ()
+{
+  local options what=(--resume "${lost_cache[@]}")
+
+  [ -z "${pids[guest]:-}" ] || return 0
+  mapfile -t options < <(all_uris S)
+  [ -e "$tmp/guest.record" ] || what=(--seed "$seed" --initial "$pattern")
+  start_bg guest "$referee" run "${options[@]}" --log "$tmp/guest.record" \
+    "${what[@]}" "${guest[@]}"
+  lost_cache=()
+  wait_for is_file "$tmp/guest.record"
+  goes_on 20
+}
+
+guest_lives ()
+{
+  [ -n "${pids[guest]:-}" ] && is_child "${pids[guest]}"
+}
+
+acked=0
+count_acked ()
+{
+  acked=$(grep -c '^A' "$tmp/guest.record") || :
+}
+
+has_acked ()
+{
+  count_acked
+  ((acked >= $1)) && return
+  guest_lives || fail "the guest ended early"
+  return 1
+}
+
+# goes_on N: so many requests more, whoever is down.
+goes_on ()
+{
+  count_acked
+  wait_for has_acked $((acked + $1))
+}
+
+# goes_on_or_ends N: the same, but that a handover may end it.
+goes_on_or_ends ()
+{
+  count_acked
+  wait_for has_acked_or_ended $((acked + $1))
+}
+
+has_acked_or_ended ()
+{
+  { [ "$finish" = handover ] && ! guest_lives; } || has_acked "$1"
+}
+
+# patiently COMMAND...: what waits for late writes need not do so for minutes.
+patiently ()
+{
+  local status=0
+
+  if $patient; then : > "$hurry"; fi
+  "$@" || status=$?
+  rm -f "$hurry"
+  return $status
+}
+
+# for_a_while: a random number of the guest's requests, or until it or the migrator
+# has ended.  In the commit it waits for us.
+for_a_while ()
+{
+  local n with_migrator=false
+
+  [ "$phase" != commit ] || return 0
+  ! migrates || with_migrator=true
+  count_acked
+  n=$((acked + RANDOM % 60))
+  while guest_lives && ((acked < n)); do
+    [ $with_migrator = false ] || migrates || return 0
+    sleep 0.01
+    count_acked
+  done
+}
+
+# It has nobody to talk to any more, or is to stop, and saw nothing wrong.
+bury_guest ()
+{
+  [ -z "${pids[guest]:-}" ] || wait_bg guest ||
+    fail "the guest saw something wrong: exit status $?"
+}
+
+# ---- the migrator --------------------------------------------------------------
+
+moving=() # the disks that it moves
+
+migrates ()
+{
+  [ -n "${pids[migrator]:-}" ] && is_child "${pids[migrator]}"
+}
+
+# start_the_migrator OPTION...: of all disks that are where they were.
+start_the_migrator ()
+{
+  local i pairs=()
+
+  moving=()
+  for i in $(each_disk); do
+    is_moved "$i" && continue
+    moving+=("$i")
+    pairs+=("$(S "$i")" "$(D "$i")")
+  done
+  LD_PRELOAD=${LD_PRELOAD:-}:$BUILD/tests/hurry-preload.so \
+    HURRY=$hurry_by HURRY_ARM=$hurry here start_migrate --max-pause=4s \
+    --finish="$finish" "${migrator[@]}" "$@" "${pairs[@]}"
+}
+
+# is_in PHASE: or it has ended, as in what follows.
+is_in ()
+{
+  ! migrates ||
+    [ "$(event 'map(select(.event == "phase")) | last | .phase')" = "$1" ]
+}
+
+has_begun ()
+{
+  ! migrates || grep -q '"event": *"started"' "$tmp/events"
+}
+
+has_mirrored ()
+{
+  ! migrates || any_disk '.mirror.writes > 0'
+}
+
+is_in_pause ()
+{
+  ! migrates || any_disk '.gate == "closed"'
+}
+
+is_in_commit ()
+{
+  ! migrates || is_file "$tmp/steps" || ! is_child "${pids[proxy$sick]}"
+}
+
+# ---- who has what ---------------------------------------------------------------
+
+any_disk ()
+{
+  local i
+
+  for i in $(each_disk); do
+    ! has_status "$tmp/proxy$i.dir" "$1" || return 0
+  done
+  return 1
+}
+
+no_session ()
+{
+  ! any_disk '.session == true'
+}
+
+owner_of ()
+{
+  status_of "$tmp/proxy$1.dir" .owner 2> "$tmp/status.log" || echo none
+}
+
+declare -A owner_after=([pivot]=destination [handover]=fenced [detach]=source)
+
+# A detach moves nothing.
+is_moved ()
+{
+  [ "$finish" != detach ] && [ "$(owner_of "$1")" = "${owner_after[$finish]}" ]
+}
+
+all_moved ()
+{
+  local i
+
+  for i in $(each_disk); do
+    is_moved "$i" || return 1
+  done
+}
+
+# judge_disk DISK STATUS LINE: what nbdmigrate ended with, and what it said last
+# about the disk, against the owner.
+judge_disk ()
+{
+  local owner
+
+  owner=$(owner_of "$1")
+  case $2:$owner in
+  0:"${owner_after[$finish]}" | [134]:source | 5:source | 5:"${owner_after[$finish]}") ;;
+  *) fail "disk $1: exit status $2, and the owner is $owner" ;;
+  esac
+  case $3 in
+  *"source $(S "$1") is"*authoritative*) [ "$owner" = source ] ;;
+  *"destination $(D "$1") is authoritative"*)
+    [ "$owner" = destination ] || [ "$owner" = fenced ] ;;
+  *"nothing was done to"*) [ "$2" -eq 1 ] || [ "$2" -eq 3 ] ;;
+  *"not known"*) [ "$2" -eq 5 ] ;;
+  *) false ;;
+  esac || fail "disk $1: the owner is $owner, and it says: $3"
+}
+
+# judge_end STATUS MAY-BE-UNKNOWN: unless it was killed.
+judge_end ()
+{
+  local i lines
+
+  [ "$1" -ne 137 ] || return 0
+  [ "$1" -ne 5 ] || "$2" || fail "exit status 5, and all could have been asked"
+  mapfile -t lines < <(tail -n ${#moving[@]} "$tmp/migrator.log")
+  for i in "${!moving[@]}"; do
+    judge_disk "${moving[i]}" "$1" "${lines[i]:-nothing}"
+  done
+}

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# The fault table of docs/reliability.md: its rows are numbered from 1 on without a
+# gap, and each names tests that exist.  And each test-fault-X is named there.
+
+set -euo pipefail
+cd "$(dirname "$0")/.."
+page=docs/reliability.md
+status=0 rows=0
+
+wrong ()
+{
+  echo "$page: $*" >&2
+  status=1
+}
+
+# Its lines, and nothing else: "| NUMBER | FAULT | ... | TESTS |".
+table ()
+{
+  sed -n '/^## The fault table/,/^## /s/^| \([0-9][0-9]*\) |/\1 |/p' "$page"
+}
+
+exists ()
+{
+  [ -x "tests/$1.sh" ] || [ -f "tests/unit/$1.c" ]
+}
+
+while read -r number row; do
+  rows=$((rows + 1))
+  [ "$number" -eq $rows ] || wrong "row $number comes after row $((rows - 1))"
+  names=$(tr '`' '\n' <<< "$row" | grep '^test-') ||
+    wrong "row $number names no test"
+  while read -r name; do
+    exists "$name" || wrong "row $number: there is no $name"
+  done <<< "$names"
+done < <(table)
+[ $rows -ge 20 ] || wrong "there are $rows rows"
+
+for f in tests/test-fault-*.sh; do
+  name=$(basename "$f" .sh)
+  table | grep -q "\`$name\`" || wrong "no row names $name"
+done
+exit $status
