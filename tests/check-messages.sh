@@ -24,7 +24,7 @@ my %no_error = map { $_ => 1 } qw(
   event_policy string json_pack pthread_setname_np strstr strcasestr);
 # What is printed of the status and of the progress, and why something is done to the
 # guest.
-my $no_errors = qr{^(migrator/(cli/status-print|show/(progress-text|progress|report.*)|
+my $no_errors = qr{^(migrator/(cli/status-print|show/(metrics-text|progress-text|progress|report.*)|
                      policy/(?!policy\.).*|run/background|report/.*))\.[ch]$}x;
 # The help, what is written into a file, and what libnbd puts before a server's words.
 my $no_text = qr/^(Usage:\ |nbdmigrate\ owed\ |structured\ error\ server\ message|

@@ -66,6 +66,9 @@ packages_of ()
     echo "shellcheck          cmd:shellcheck"
     echo "spin                cmd:spin"
     echo "gcovr               cmd:gcovr"
+    # What is kept by --metrics.
+    echo "prometheus          cmd:promtool"
+    echo "python3-prometheus-client file:/usr/lib/python3/dist-packages/prometheus_client"
     # examples/evacuate.  On a machine of its own only: it starts a server.
     echo "ansible-core        cmd:ansible-playbook"
     echo "openssh-server      cmd:sshd"

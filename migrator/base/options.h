@@ -68,7 +68,8 @@ struct options {
   bool require_tls;    /* no link that carries the disk is in plain text */
   bool quiet;
   bool json;
-  const char *events; /* file for the JSON events, or NULL */
+  const char *metrics; /* file for them, or NULL */
+  const char *events;  /* file for the JSON events, or NULL */
 };
 
 /* Parse what follows the program's name.  Returns -1 to go on, otherwise the

@@ -84,6 +84,7 @@ static const char help[] =
   "  --quiet                print errors only\n"
   "  --json                 print one JSON event per line on stdout\n"
   "  --events=FILE          write the events to this file\n"
+  "  --metrics=FILE         keep the state there for node_exporter\n"
   "  --help                 print this and exit\n"
   "  --version              print the version and exit\n"
   "\n"
@@ -122,6 +123,7 @@ enum {
   OPT_QUIET,
   OPT_JSON,
   OPT_EVENTS,
+  OPT_METRICS,
   OPT_HELP,
   OPT_VERSION,
 };
@@ -156,6 +158,7 @@ static const struct option long_options[] = {
   { "quiet", no_argument, NULL, OPT_QUIET },
   { "json", no_argument, NULL, OPT_JSON },
   { "events", required_argument, NULL, OPT_EVENTS },
+  { "metrics", required_argument, NULL, OPT_METRICS },
   { "help", no_argument, NULL, OPT_HELP },
   { "version", no_argument, NULL, OPT_VERSION },
   { NULL, 0, NULL, 0 },
@@ -452,6 +455,8 @@ parse_option (struct options *o, int opt, const char *text)
     return parse_progress (o, text);
   case OPT_EVENTS:
     return parse_file ("--events", text, &o->events);
+  case OPT_METRICS:
+    return parse_file ("--metrics", text, &o->metrics);
   }
   if (parse_flag (o, opt))
     return 0;

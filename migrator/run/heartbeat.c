@@ -10,6 +10,7 @@
 #include "run/paused.h"
 #include "run/snapshot.h"
 #include "show/events.h"
+#include "show/metrics.h"
 #include "show/progress.h"
 #include "protocol.h"
 #include "base/say.h"
@@ -174,6 +175,16 @@ got_status (void *opaque, const struct control_answer *a)
 }
 
 static void
+show_metrics (struct migration *m, const struct snapshot *s)
+{
+  if (metrics_are_due (s)) {
+    CLEANUP_ACCOUNT struct account a = account_of (m);
+
+    metrics_show (s, &a);
+  }
+}
+
+static void
 heartbeat (struct migration *m)
 {
   const bool late = is_status_pending (m);
@@ -199,6 +210,7 @@ heartbeat (struct migration *m)
   }
   if (m->phase != PHASE_CONNECT) /* not before 'started' */
     event_progress (progress);
+  show_metrics (m, &s);
   if (late) /* one does not answer: then without it */
     converge_beat (m);
 }

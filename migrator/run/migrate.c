@@ -22,6 +22,7 @@
 #include "base/output.h"
 #include "base/signals.h"
 #include "show/events.h"
+#include "show/metrics.h"
 #include "run/migration.h"
 #include "run/background.h"
 #include "run/check.h"
@@ -147,6 +148,10 @@ open_output (const struct options *options)
   }
   if (options->json)
     events_to (STDOUT_FILENO, "stdout");
+  if (options->metrics != NULL && metrics_open (options->metrics) == -1)
+    say_error ("writing the metrics to %s: %s; the migration goes on without "
+               "them",
+               options->metrics, strerror (errno));
   return options->events != NULL ? open_events (options) : 0;
 }
 
@@ -719,6 +724,7 @@ show_end (struct migration *m, int status)
   const struct snapshot s = snapshot_of (m);
 
   progress_end (&s, status == EXIT_DONE);
+  metrics_end (&s, &a, status);
   if (status == EXIT_DONE)
     event_completed (&a);
   else

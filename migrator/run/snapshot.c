@@ -297,6 +297,7 @@ snapshot_of (struct migration *m)
   const uint64_t bytes = done ? moved_bytes (m) : meter_pass_bytes (&m->meter);
   const struct silence silence = find_silence (m);
   struct snapshot s = {
+    .source = m->disks.options->pairs[0].source,
     .phase = phase_name (m->phase),
     .shown = m->phase != PHASE_CONNECT && !done,
     .pass = cut_over ? m->passes : m->passes + 1,

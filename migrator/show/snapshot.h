@@ -40,6 +40,7 @@ struct loss {
 };
 
 struct snapshot {
+  const char *source; /* URI, of the first disk; not NULL */
   const char *phase;
   bool shown;            /* there is something to show on a terminal */
   unsigned pass;         /* the present one, from 1 */
