@@ -63,7 +63,7 @@ _nbdmigrate_values ()
   --converge=* | converge=*) echo "auto mirror throttle off" ;;
   *=FILE | *=SOCKET | *=PROGRAM) echo "@file" ;;
   *=URI) echo "@disk" ;;
-  *=[a-z]*) tr '|' ' ' <<< "$2" ;;
+  *=[a-z]*) sed 's,|[A-Z][A-Z]*,,g; y,|, ,' <<< "$2" ;;
   esac
 }
 

@@ -104,9 +104,16 @@ refused 2 SOURCE DESTINATION -- --check
 refused 2 DESTINATION missing -- --check "$S"
 refused 2 "'--check' takes no value" -- --check=yes "$S" "$D"
 refused 1 'nowhere.sock' -- --check "$S" "nbd+unix:///?socket=$tmp/nowhere.sock"
+refused 2 --timeout=5 'not a duration' -- --timeout=5 "$S" "$D"
+refused 2 --timeout=0s 'above 0' -- --timeout=0s "$S" "$D"
+refused 2 --progress-interval 'goes with --progress=log' -- --progress-interval=1s "$S" "$D"
+refused 2 --progress-interval=x 'not a duration' -- --progress=log \
+  --progress-interval=x "$S" "$D"
+refused 2 --quiet --verbose contradict -- -q -v "$S" "$D"
+refused 2 "there is no option '-x'" -- -x "$S" "$D"
 refused 2 SOURCE missing -- wait
 refused 2 'soon' 'must be ready or done' -- wait "$S" soon
-refused 2 "'done' is one argument too many" -- wait "$S" ready done
+refused 2 "'done' is one argument too many" -- wait "$S" ready 'done'
 refused 2 --timeout=5 'not a duration' -- wait --timeout=5 "$S"
 refused 2 --timeout=0s 'above 0' -- wait --timeout=0s "$S"
 refused 2 --timeout= 'not a duration' -- wait --timeout= "$S"

@@ -55,7 +55,7 @@ same ()
 
 same "option" "--help" "nbdmigrate(1)" \
      3< <(sed -nE 's/^ +(-[a-zA-Z], )?(--[a-z-]+).*/\2/p' "$tmp/help") \
-     4< <(items nbdmigrate OPTIONS B)
+     4< <(items nbdmigrate OPTIONS B | grep -- '^--')
 
 same "command" "--help" "nbdmigrate(1)" \
      3< <(sed -nE 's/^(Usage:)? +nbdmigrate ([a-z]+) .*/\2/p' "$tmp/help") \

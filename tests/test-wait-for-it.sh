@@ -79,7 +79,7 @@ end_bg watch
 end_bg watch-json
 
 echo "-- done"
-start_waiting "$tmp/proxy.dir" done
+start_waiting "$tmp/proxy.dir" "done"
 "$nbdmigrate" finish "$S"
 must_have_status "$S" '.session == false and .last_end == "detached"'
 wait_bg waiting || fail "wait: exit status $?"

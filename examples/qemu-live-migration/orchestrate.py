@@ -186,7 +186,7 @@ class Disk:
 
     def finish(self):
         """True if the destination owns the disk now, False if the source."""
-        status, _ = self.command("finish", self.args.source_disk, "handover")
+        status, _ = self.command("finish", "--no-wait", self.args.source_disk, "handover")
         if status == 0 and self.wait() == 0:
             return True
         # Whatever it was, the proxy knows who owns the disk.

@@ -62,10 +62,14 @@ struct options {
   bool digest;
   char **shared_bases; /* one a pair, or none; as in pairs, owned */
   size_t nr_shared_bases;
-  const char *control; /* instead of the announced one, or NULL */
-  bool bar;            /* redraw a progress line on stderr */
-  int progress_fd;     /* N/100 lines, -1: none */
-  bool require_tls;    /* no link that carries the disk is in plain text */
+  const char *control;  /* instead of the announced one, or NULL */
+  uint64_t timeout_ms;  /* of the whole run, 0: none */
+  uint64_t interval_ms; /* --progress-interval, 0: not given */
+  uint64_t log_ms;      /* --progress=log: how often; 0: not */
+  bool verbose;         /* say what is decided, and why */
+  bool bar;             /* redraw a progress line on stderr */
+  int progress_fd;      /* N/100 lines, -1: none */
+  bool require_tls;     /* no link that carries the disk is in plain text */
   bool quiet;
   bool json;
   const char *metrics; /* file for them, or NULL */
@@ -87,6 +91,10 @@ extern int options_help (void);
  */
 #define OPTIONS_FIRST 256
 extern int options_next (int argc, char *argv[], const struct option *known);
+
+/* The same, with short ones besides, as in getopt. */
+extern int options_next_short (int argc, char *argv[], const char *letters,
+                               const struct option *known);
 
 /* Make a URI argument usable: an NBD URI with absolute paths; the caller frees
  * it.  NULL after saying what is wrong with it ("what" names the argument).

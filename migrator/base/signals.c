@@ -9,12 +9,13 @@
 static const struct {
   int signo;
   const char *name;
-} ending[] = {
+} known[] = {
   { SIGINT, "SIGINT" },
   { SIGTERM, "SIGTERM" },
   { SIGHUP, "SIGHUP" },
+  { SIGUSR1, "SIGUSR1" },
 };
-#define NR_ENDING (sizeof ending / sizeof ending[0])
+#define NR_KNOWN (sizeof known / sizeof known[0])
 
 static sigset_t blocked, before;
 
@@ -35,8 +36,8 @@ signals_block (void)
   size_t i;
 
   sigemptyset (&blocked);
-  for (i = 0; i < NR_ENDING; ++i)
-    add_unless_ignored (ending[i].signo);
+  for (i = 0; i < NR_KNOWN; ++i)
+    add_unless_ignored (known[i].signo);
   sigprocmask (SIG_BLOCK, &blocked, &before);
 }
 
@@ -57,7 +58,7 @@ signals_name (int signo)
 {
   size_t i = 0;
 
-  while (i < NR_ENDING - 1 && ending[i].signo != signo)
+  while (i < NR_KNOWN - 1 && known[i].signo != signo)
     ++i;
-  return ending[i].name;
+  return known[i].name;
 }

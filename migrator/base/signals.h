@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The signals that end a migration in good order: SIGINT, SIGTERM and SIGHUP.
+/* The signals that end a migration in good order: SIGINT, SIGTERM and SIGHUP;
+ * and SIGUSR1, on which it says how far it is.
  *
  * They wait from the first moment on, so that none ends it in another way.  One
  * that is ignored when it starts (nohup) stays ignored.  Threads inherit that

@@ -32,7 +32,7 @@ asks_for_help (int argc, char *argv[])
   int i;
 
   for (i = 1; i < argc && strcmp (argv[i], "--") != 0; ++i)
-    if (strcmp (argv[i], "--help") == 0)
+    if (strcmp (argv[i], "--help") == 0 || strcmp (argv[i], "-h") == 0)
       return true;
   return false;
 }

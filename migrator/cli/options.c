@@ -79,14 +79,19 @@ static const char help[] =
   "  --sample-seed=N        look at the same random places as a run before\n"
   "  --require-tls          refuse a URI without TLS, also of a Unix socket\n"
   "  --control=SOCKET       control socket of the proxy [announced by it]\n"
-  "  --progress[=FD]        progress bar on stderr, or lines N/100 on FD\n"
-  "                         [a bar if stderr is a terminal]\n"
-  "  --quiet                print errors only\n"
+  "  --timeout=DURATION     give up if it is not cut over by then\n"
+  "  -p, --progress[=log|FD]  progress bar on stderr, or lines N/100 on FD, "
+  "or\n"
+  "                         a line now and then [a bar if stderr is a "
+  "terminal]\n"
+  "  --progress-interval=DURATION  how often --progress=log writes one [10s]\n"
+  "  -q, --quiet            print errors only\n"
+  "  -v, --verbose          say what is decided, and why\n"
   "  --json                 print one JSON event per line on stdout\n"
   "  --events=FILE          write the events to this file\n"
   "  --metrics=FILE         keep the state there for node_exporter\n"
-  "  --help                 print this and exit\n"
-  "  --version              print the version and exit\n"
+  "  -h, --help             print this and exit\n"
+  "  -V, --version          print the version and exit\n"
   "\n"
   "Keys of set: rate, background, max-pause, converge.  Sizes: 64K, 1M, 1.5G.\n"
   "Durations: 300ms, 2s.\n"
@@ -120,6 +125,9 @@ enum {
   OPT_REQUIRE_TLS,
   OPT_CONTROL,
   OPT_PROGRESS,
+  OPT_PROGRESS_INTERVAL,
+  OPT_TIMEOUT,
+  OPT_VERBOSE,
   OPT_QUIET,
   OPT_JSON,
   OPT_EVENTS,
@@ -155,6 +163,9 @@ static const struct option long_options[] = {
   { "require-tls", no_argument, NULL, OPT_REQUIRE_TLS },
   { "control", required_argument, NULL, OPT_CONTROL },
   { "progress", optional_argument, NULL, OPT_PROGRESS },
+  { "progress-interval", required_argument, NULL, OPT_PROGRESS_INTERVAL },
+  { "timeout", required_argument, NULL, OPT_TIMEOUT },
+  { "verbose", no_argument, NULL, OPT_VERBOSE },
   { "quiet", no_argument, NULL, OPT_QUIET },
   { "json", no_argument, NULL, OPT_JSON },
   { "events", required_argument, NULL, OPT_EVENTS },
@@ -334,6 +345,8 @@ parse_request_size (struct options *o, const char *text)
   return -1;
 }
 
+#define LOG_MS 10000
+
 static int
 parse_progress (struct options *o, const char *text)
 {
@@ -341,6 +354,11 @@ parse_progress (struct options *o, const char *text)
 
   if (text == NULL) {
     o->bar = true;
+    return 0;
+  }
+  if (strcmp (text, "log") == 0) {
+    o->bar = false;
+    o->log_ms = LOG_MS;
     return 0;
   }
   if (parse_number ("--progress", text, 0, 65535, &fd) == -1)
@@ -390,6 +408,7 @@ parse_flag (struct options *o, int opt)
                      : opt == OPT_DIGEST              ? &o->digest
                      : opt == OPT_REQUIRE_TLS         ? &o->require_tls
                      : opt == OPT_QUIET               ? &o->quiet
+                     : opt == OPT_VERBOSE             ? &o->verbose
                      : opt == OPT_JSON                ? &o->json
                                                       : NULL;
 
@@ -453,6 +472,10 @@ parse_option (struct options *o, int opt, const char *text)
     return 0;
   case OPT_PROGRESS:
     return parse_progress (o, text);
+  case OPT_PROGRESS_INTERVAL:
+    return options_pause ("--progress-interval", text, &o->interval_ms);
+  case OPT_TIMEOUT:
+    return options_pause ("--timeout", text, &o->timeout_ms);
   case OPT_EVENTS:
     return parse_file ("--events", text, &o->events);
   case OPT_METRICS:
@@ -508,7 +531,14 @@ say_bad_option (const char *text, const struct option *known)
 int
 options_next (int argc, char *argv[], const struct option *known)
 {
-  const int opt = getopt_long (argc, argv, ":", known, NULL);
+  return options_next_short (argc, argv, ":", known);
+}
+
+int
+options_next_short (int argc, char *argv[], const char *letters,
+                    const struct option *known)
+{
+  const int opt = getopt_long (argc, argv, letters, known, NULL);
 
   if (opt == ':')
     say_usage ("the option '%s' needs a value", argv[optind - 1]);
@@ -782,6 +812,15 @@ check_combination (const struct options *o)
                "--converge=off that is nothing: leave one of them out");
     return -1;
   }
+  if (o->interval_ms > 0 && o->log_ms == 0) {
+    say_usage ("--progress-interval goes with --progress=log only, whose lines "
+               "it is about");
+    return -1;
+  }
+  if (o->quiet && o->verbose) {
+    say_usage ("--quiet and --verbose contradict each other");
+    return -1;
+  }
   if (o->restart && o->incremental) {
     say_usage ("--restart and --incremental contradict each other");
     return -1;
@@ -810,6 +849,25 @@ note_without_effect (const struct options *o)
               policy_converge_name (o->converge));
 }
 
+/* Some have a letter, too. */
+static int
+next_option (int argc, char *argv[])
+{
+  static const struct {
+    int letter, option;
+  } letters[] = {
+    { 'h', OPT_HELP },  { 'V', OPT_VERSION }, { 'p', OPT_PROGRESS },
+    { 'q', OPT_QUIET }, { 'v', OPT_VERBOSE },
+  };
+  const int opt = options_next_short (argc, argv, ":hVpqv", long_options);
+  size_t i;
+
+  for (i = 0; i < sizeof letters / sizeof letters[0]; ++i)
+    if (opt == letters[i].letter)
+      return letters[i].option;
+  return opt;
+}
+
 int
 options_parse (struct options *o, int argc, char *argv[])
 {
@@ -824,7 +882,7 @@ options_parse (struct options *o, int argc, char *argv[])
                          .sample_seed = -1,
                          .bar = isatty (STDERR_FILENO),
                          .progress_fd = -1 };
-  while ((opt = options_next (argc, argv, long_options)) != -1) {
+  while ((opt = next_option (argc, argv)) != -1) {
     if (opt == OPT_HELP)
       return options_help ();
     if (opt == OPT_VERSION) {
@@ -842,8 +900,12 @@ options_parse (struct options *o, int argc, char *argv[])
     o->throttle_floor = THROTTLE_FLOOR_DEFAULT;
   if (o->patience_ms == 0)
     o->patience_ms = POLICY_PATIENCE_DEFAULT_MS;
-  if (o->quiet)
+  if (o->interval_ms > 0)
+    o->log_ms = o->interval_ms;
+  if (o->quiet) {
     o->bar = false;
+    o->log_ms = 0;
+  }
   return -1;
 }
 

@@ -473,6 +473,8 @@ tell (const struct migration *m, const struct policy_decision *d,
   if (d->action == POLICY_GIVE_UP ||
       (d->action == POLICY_READY && m->phase == PHASE_READY))
     return;
+  if (m->disks.options->verbose)
+    say_info ("next: %s (%s)", policy_action_name (d->action), d->reason);
   event_decision (policy_action_name (d->action), d->reason, s->predicted_ms,
                   d->measures.max_pause_ms, s->remaining_bytes);
 }

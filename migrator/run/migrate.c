@@ -33,6 +33,7 @@
 #include "run/pass.h"
 #include "run/recover.h"
 #include "run/snapshot.h"
+#include "run/tell.h"
 #include "run/converge.h"
 #include "trust/canary.h"
 #include "trust/evidence.h"
@@ -80,39 +81,6 @@ migrate_enter (struct migration *m, enum phase phase)
   m->phase = phase;
   s = snapshot_of (m);
   event_phase (s.phase, s.pass, s.remaining_bytes);
-}
-
-/* ---- signals ----------------------------------------------------------- */
-
-static void
-got_signal (struct watch *w, short revents)
-{
-  struct migration *m =
-    (struct migration *)((char *)w -
-                         offsetof (struct migration, disks.signals));
-  struct signalfd_siginfo info;
-
-  (void)revents;
-  if (read (w->fd, &info, sizeof info) != sizeof info)
-    return;
-  if (m->disks.failure.stop == STOP_CANCELLED)
-    return; /* it is ending already */
-  failure_cancel (&m->disks.failure);
-  say_info ("interrupted by %s: letting requests in flight end, for some "
-            "seconds at most",
-            signals_name ((int)info.ssi_signo));
-}
-
-static int
-catch_signals (struct migration *m)
-{
-  signal (SIGPIPE, SIG_IGN);
-  m->disks.signals = (struct watch){ .fd = signals_open (),
-                                     .events = POLLIN,
-                                     .ready = got_signal };
-  return m->disks.signals.fd == -1
-           ? -1
-           : loop_add (&m->disks.loop, &m->disks.signals);
 }
 
 /* ---- output ------------------------------------------------------------ */
@@ -384,7 +352,7 @@ what_may_help (const struct migration *m)
 static const char *
 what_next (const struct migration *m, int status)
 {
-  if (status == EXIT_CANCELLED)
+  if (status == EXIT_CANCELLED || m->timed_out)
     return m->disks.options->restart
              ? "; run the same command without --restart to go on"
              : "; run the same command again to go on";
@@ -591,6 +559,8 @@ show_start (const struct migration *m)
 static int
 failed (const struct migration *m)
 {
+  if (m->timed_out)
+    return EXIT_NOT_CONVERGED;
   return m->disks.failure.stop == STOP_CANCELLED ? EXIT_CANCELLED : EXIT_FAILED;
 }
 
@@ -619,6 +589,8 @@ run (struct migration *m)
   if (status == EXIT_CANCELLED && drained && !m->forget &&
       !recover_is_waiting (m))
     pass_flush (m);
+  if (status == EXIT_CANCELLED && m->timed_out)
+    status = EXIT_NOT_CONVERGED;
   if (status == EXIT_DONE) {
     m->complete = true;
     if (m->disks.options->digest && m->disks.finish == FINISH_DETACH)
@@ -763,6 +735,23 @@ before_round (struct disks *disks, int64_t now_us)
   rounds_run (migration_of (disks), now_us);
 }
 
+/* --timeout: as if it was interrupted, but not in the pause, which is short. */
+static void
+check_time (struct migration *m, int64_t now_us)
+{
+  const uint64_t limit_ms = m->disks.options->timeout_ms;
+  char text[UNITS_TEXT_MAX];
+
+  if (limit_ms == 0 || m->timed_out || m->complete || m->disks.in_pause ||
+      (uint64_t)(now_us - m->started_us) / 1000 < limit_ms ||
+      !failure_cancel (&m->disks.failure))
+    return;
+  m->timed_out = true;
+  say_error (
+    "not cut over within --timeout, %s: letting requests in flight end",
+    units_format_ms (text, limit_ms));
+}
+
 static void
 after_round (struct disks *disks, int64_t now_us)
 {
@@ -777,6 +766,8 @@ after_round (struct disks *disks, int64_t now_us)
   }
   heartbeat_run (m, now_us);
   background_run (m, now_us);
+  tell_run (m, now_us);
+  check_time (m, now_us);
 }
 
 /* Nobody is asked any more. */
@@ -789,6 +780,59 @@ last_words (void *opaque)
   say_authority (m, status);
   end_output (m->disks.options);
   return status;
+}
+
+/* ---- signals ----------------------------------------------------------- */
+
+/* Whatever is in flight: the filter sees the end, and does what is to be done
+ * (R7).  Only what is asked for twice is not waited for.
+ */
+static void __attribute__ ((noreturn)) end_at_once (const struct migration *m)
+{
+  const int status = m->may_be_done ? EXIT_UNKNOWN : EXIT_CANCELLED;
+
+  say_error ("interrupted again: ending at once");
+  say_authority (m, status);
+  end_output (m->disks.options);
+  _exit (status);
+}
+
+static void
+got_signal (struct watch *w, short revents)
+{
+  struct migration *m =
+    (struct migration *)((char *)w -
+                         offsetof (struct migration, disks.signals));
+  struct signalfd_siginfo info;
+
+  (void)revents;
+  if (read (w->fd, &info, sizeof info) != sizeof info)
+    return;
+  if (info.ssi_signo == SIGUSR1) {
+    tell_progress (m);
+    return;
+  }
+  if (m->disks.failure.stop == STOP_CANCELLED) {
+    if (info.ssi_signo == SIGINT)
+      end_at_once (m);
+    return; /* it is ending already */
+  }
+  failure_cancel (&m->disks.failure);
+  say_info ("interrupted by %s: letting requests in flight end, for some "
+            "seconds at most",
+            signals_name ((int)info.ssi_signo));
+}
+
+static int
+catch_signals (struct migration *m)
+{
+  signal (SIGPIPE, SIG_IGN);
+  m->disks.signals = (struct watch){ .fd = signals_open (),
+                                     .events = POLLIN,
+                                     .ready = got_signal };
+  return m->disks.signals.fd == -1
+           ? -1
+           : loop_add (&m->disks.loop, &m->disks.signals);
 }
 
 int

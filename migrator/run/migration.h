@@ -15,6 +15,7 @@
  *   background.c           how fast it may go, for the guest's sake
  *   paused.c               'nbdmigrate pause' and 'resume'
  *   check.c                --check
+ *   tell.c                 how far it is, in words
  */
 
 #ifndef NBDMIGRATE_MIGRATION_H
@@ -77,11 +78,13 @@ struct migration {
   int64_t next_heartbeat_us;
   unsigned publishing; /* heartbeats not yet answered */
   int64_t next_show_us;
-  bool may_be_done;   /* a commit was asked for, and not refused */
-  bool committing;    /* asked for, on whichever disk */
-  bool complete;      /* cut over: only a digest can be missing */
-  bool forget;        /* cancelled by request: stop tracking, too */
-  struct pause pause; /* the latest */
+  int64_t next_log_us; /* --progress=log */
+  bool timed_out;      /* --timeout has passed */
+  bool may_be_done;    /* a commit was asked for, and not refused */
+  bool committing;     /* asked for, on whichever disk */
+  bool complete;       /* cut over: only a digest can be missing */
+  bool forget;         /* cancelled by request: stop tracking, too */
+  struct pause pause;  /* the latest */
   int64_t pause_begun_us, step_begun_us; /* of it */
 
   struct background background;

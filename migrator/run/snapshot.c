@@ -135,6 +135,24 @@ eta_ms (const struct migration *m)
   return ms < 1e15 ? (uint64_t)ms : FORECAST_NEVER;
 }
 
+/* Until the pause: each round copies what became dirty in the one before.  If
+ * that does not become less it has no end.
+ */
+static uint64_t
+total_eta_ms (const struct migration *m)
+{
+  const double pace = (double)meter_bandwidth (&m->meter);
+  const double dirty = (double)pass_dirty_rate (m);
+  const uint64_t eta = eta_ms (m);
+  double ms;
+
+  if (m->paused || (m->phase != PHASE_BULK && m->phase != PHASE_DIRTY) ||
+      eta == FORECAST_NEVER || pace <= 0 || dirty >= pace)
+    return FORECAST_NEVER;
+  ms = (double)eta / (1 - dirty / pace);
+  return ms < 1e15 ? (uint64_t)ms : FORECAST_NEVER;
+}
+
 /* While a pass copies: of what it will leave behind, or, if that cannot be
  * known, of what is left now.
  */
@@ -314,6 +332,8 @@ snapshot_of (struct migration *m)
     .eta_ms = late || m->paused || m->phase == PHASE_RECONNECT ? FORECAST_NEVER
               : over                                           ? 0
                                                                : eta_ms (m),
+    .elapsed_ms = (uint64_t)(loop_now_us () - m->started_us) / 1000,
+    .total_eta_ms = total_eta_ms (m),
     .finish = finish_name (finish_in_force (m)),
     .wait = m->wait && !m->finish_wished,
     .paused = m->paused,

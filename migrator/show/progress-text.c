@@ -70,6 +70,8 @@ brief_ms (char text[UNITS_TEXT_MAX], const json_t *p, const char *name,
 
 /* In the order in which they are left out where there is no room. */
 enum field_kind {
+  FIELD_ELAPSED,
+  FIELD_TOTAL,
   FIELD_LEFT,
   FIELD_DIRTY,
   FIELD_PAUSE,
@@ -134,8 +136,14 @@ fill_fields (struct line *l, const json_t *p)
     set_field (l, FIELD_PAUSE, "pause %s",
                brief_ms (a, p, "predicted_pause_ms", false));
   }
+  if (number (p, "elapsed_ms") >= 1000)
+    set_field (l, FIELD_ELAPSED, "after %s",
+               brief_ms (a, p, "elapsed_ms", true));
   if (waits (p))
     return;
+  if (json_is_integer (json_object_get (p, "total_eta_ms")))
+    set_field (l, FIELD_TOTAL, "all in %s",
+               brief_ms (a, p, "total_eta_ms", true));
   set_field (l, FIELD_DONE, "%s/%s", brief (a, number (p, "pass_bytes")),
              brief (b, number (p, "pass_total_bytes")));
   set_field (l, FIELD_ETA, "ETA %s", brief_ms (a, p, "eta_ms", true));
@@ -163,7 +171,8 @@ static void
 note_silence (struct line *l, const json_t *p)
 {
   static const enum field_kind stale[] = { FIELD_SPEED, FIELD_DIRTY,
-                                           FIELD_PAUSE, FIELD_ETA };
+                                           FIELD_PAUSE, FIELD_ETA,
+                                           FIELD_TOTAL };
   const char *side = json_string_value (json_object_get (p, "silent"));
   const bool away = note_away (l, p);
   size_t i;
@@ -286,8 +295,10 @@ draw_bar (char bar[BAR_MAX + 4], unsigned bar_width, unsigned percent)
 static char *
 assemble (const struct line *l, const char *bar)
 {
-  static const enum field_kind order[] = { FIELD_DONE, FIELD_SPEED, FIELD_DIRTY,
-                                           FIELD_LEFT, FIELD_PAUSE, FIELD_ETA };
+  static const enum field_kind order[] = { FIELD_DONE,  FIELD_SPEED,
+                                           FIELD_DIRTY, FIELD_LEFT,
+                                           FIELD_PAUSE, FIELD_ETA,
+                                           FIELD_TOTAL, FIELD_ELAPSED };
   char *text = NULL;
   size_t size, i;
   FILE *fp = open_memstream (&text, &size);

@@ -51,6 +51,8 @@ struct snapshot {
   uint64_t bytes_per_second, dirty_bytes_per_second;
   uint64_t remaining_bytes;
   uint64_t predicted_pause_ms, eta_ms; /* or SNAPSHOT_UNKNOWN */
+  uint64_t elapsed_ms;                 /* since the program began */
+  uint64_t total_eta_ms; /* until the pause, or SNAPSHOT_UNKNOWN */
   const char *finish;
   bool wait;
   bool paused; /* nothing is copied, as somebody wished */
