@@ -66,6 +66,9 @@ packages_of ()
     echo "shellcheck          cmd:shellcheck"
     echo "spin                cmd:spin"
     echo "gcovr               cmd:gcovr"
+    # The recipes.
+    echo "libvirt-clients     cmd:virt-xml-validate"
+    echo "openssh-server      cmd:sshd"
     # What is kept by --metrics.
     echo "prometheus          cmd:promtool"
     echo "python3-prometheus-client file:/usr/lib/python3/dist-packages/prometheus_client"
