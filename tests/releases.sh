@@ -260,9 +260,13 @@ flock "$lock"
 
 [ -d "$root" ] || make_chroot "$suite" "$root"
 copy_sources "$root"
-exec unshare --mount --propagation private --pid --fork --kill-child \
+# Whoever is left behind has not inherited the lock.  With unshare(1) all end.
+unshare --mount --propagation private --pid --fork --kill-child \
   env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C WERROR=1 \
   ${PACKAGES:+"PACKAGES=$PACKAGES"} ${JOBS:+"JOBS=$JOBS"} \
   ${SKIP_IS_FAILURE:+"SKIP_IS_FAILURE=$SKIP_IS_FAILURE"} \
   ${TIMEOUT_FACTOR:+"TIMEOUT_FACTOR=$TIMEOUT_FACTOR"} ${SEED:+"SEED=$SEED"} \
-  bash tests/releases.sh --inside "$root" "$@"
+  bash tests/releases.sh --inside "$root" "$@" {lock}>&- &
+child=$!
+trap 'kill "$child"' INT TERM
+wait "$child"
