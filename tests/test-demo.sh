@@ -58,6 +58,19 @@ echo "-- interrupted"
 interrupted INT 130
 interrupted TERM 143
 
+echo "-- built where there is nothing for unit tests"
+cat > "$tmp/pkg-config" <<'END'
+#!/bin/sh
+case $* in
+*cunit*) echo "asked for CUnit" >&2; exit 1 ;;
+esac
+exec pkg-config "$@"
+END
+chmod +x "$tmp/pkg-config"
+make -C "$SRCDIR" -n PKG_CONFIG="$tmp/pkg-config" B="$tmp/none" demo-build \
+  > "$tmp/make.out" 2> "$tmp/make.log" || fail "$(cat "$tmp/make.log")"
+! grep CUnit "$tmp/make.log" || fail "it asks for what it does not need"
+
 echo "-- help"
 "${demo[@]}" --help > "$tmp/help" || fail "exit status $?"
 head -n 1 "$tmp/help" | grep -q '^examples/demo.sh \[--no-install\]'

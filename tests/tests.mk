@@ -47,8 +47,11 @@ obj_tools   := $(src_tools:%.c=$(B)/obj/%.o)
 obj_plugins := $(src_plugins:%.c=$(B)/obj/%.o)
 obj_exhaustive := $(call objects,$(src_exhaustive))
 
-$(obj_units) $(obj_tools): PKG_CFLAGS = $(call pkg_cflags,$(PKGS_TESTS)) \
-  -Inbdkit-plugin -Imigrator
+$(obj_units): PKG_CFLAGS = $(call pkg_cflags,$(PKGS_TESTS)) -Inbdkit-plugin \
+  -Imigrator
+# The demonstration builds some of them, and installs nothing for unit tests.
+$(obj_tools): PKG_CFLAGS = $(call pkg_cflags,$(PKGS_MIGRATOR)) -Inbdkit-plugin \
+  -Imigrator
 $(obj_plugins): PKG_CFLAGS = $(call pkg_cflags,$(PKGS_FILTER)) -Inbdkit-plugin
 $(obj_exhaustive): PKG_CFLAGS = -Inbdkit-plugin
 
