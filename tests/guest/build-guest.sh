@@ -4,8 +4,9 @@
 # build-guest.sh DIR: makes DIR/vmlinuz, DIR/initrd and DIR/writer, unless
 # they are there and newer than what they are made from.
 #
-# The kernel is Debian's cloud kernel.  Its package is downloaded and unpacked
-# in DIR, never installed.  GUEST_KERNEL_DEB=FILE uses that package instead.
+# The kernel is Debian's cloud kernel.  Its packages (one; after Debian 13 those of
+# the kernel and of its modules) are downloaded and unpacked in DIR, never installed.
+# GUEST_KERNEL_DEB='FILE ...' uses these packages instead.
 # Exit 77: this machine cannot (no network, no busybox, no static C library).
 
 set -euo pipefail
@@ -46,30 +47,36 @@ check_tools ()
 
 download_kernel ()
 {
-  local package
+  local package parts
 
   package=$(apt-cache depends linux-image-cloud-amd64 2> /dev/null |
               awk '/Depends: linux-image/ { print $2; exit }')
   [ -n "$package" ] || cannot "apt knows no linux-image-cloud-amd64"
+  mapfile -t parts < <(apt-cache depends "$package" |
+    awk '/Depends: linux-(binary|modules)-/ { print $2 }')
   # As root, apt would complain that its own user cannot write there.
   (cd "$dir/deb" &&
-     apt-get -q -o APT::Sandbox::User=root download "$package") 9>&- >&2 ||
+     apt-get -q -o APT::Sandbox::User=root download "$package" \
+       "${parts[@]}") 9>&- >&2 ||
     cannot "apt-get download $package failed"
 }
 
 # Leaves the unpacked package in DIR/kernel.
 unpack_kernel ()
 {
-  local deb=${GUEST_KERNEL_DEB:-}
+  local deb debs
 
   [ ! -d "$dir/kernel" ] || return 0
   rm -rf "$dir/deb" "$dir/kernel.new"
   mkdir "$dir/deb"
-  if [ -z "$deb" ]; then
+  read -r -a debs <<< "${GUEST_KERNEL_DEB:-}"
+  if [ ${#debs[@]} -eq 0 ]; then
     download_kernel
-    deb=$(echo "$dir"/deb/*.deb)
+    debs=("$dir"/deb/*.deb)
   fi
-  dpkg-deb -x "$deb" "$dir/kernel.new"
+  for deb in "${debs[@]}"; do
+    dpkg-deb -x "$deb" "$dir/kernel.new"
+  done
   rm -rf "$dir/deb"
   mv "$dir/kernel.new" "$dir/kernel"
 }
@@ -126,6 +133,7 @@ if is_current; then exit 0; fi
 
 check_tools
 unpack_kernel
-cp "$dir"/kernel/boot/vmlinuz-* "$dir/vmlinuz"
+find "$dir/kernel" -type f -name 'vmlinuz*' -exec cp {} "$dir/vmlinuz" \;
+[ -s "$dir/vmlinuz" ] || cannot "there is no kernel in the packages"
 build_writer
 build_initrd
