@@ -168,18 +168,22 @@ restart_destination ()
   start_destination "$sick"
 }
 
+# After a pivot the guest waits for it.
 destination_kill ()
 {
+  local how
+
   slay "destination$sick"
-  case $((RANDOM % 3)) in
-  0) restart_destination ;;
-  1) for_a_while; restart_destination ;;
-  2) if [ "$reconnect" = 0 ] && [ "$phase" != relay ]; then
-       afterwards+=(restart_destination)
-     else
-       restart_destination
-     fi ;;
+  pick how now later afterwards
+  case $how:$phase in
+  later:relay) wait_for any_disk '.relay.up == false' ;;
+  later:*) for_a_while ;;
   esac
+  if [ "$how:$reconnect" = afterwards:0 ] && [ "$phase" != relay ]; then
+    afterwards+=(restart_destination)
+  else
+    restart_destination
+  fi
 }
 
 # Until the commit the guest must not mind.

@@ -276,11 +276,21 @@ migrate_again ()
   done
 }
 
-# Until it is done.
+# Until it is done.  Now and then without the guest, and both sides must be equal then.
 complete ()
 {
+  local i
+
   until is_done; do
-    migrate_again
+    if [ "$finish" = pivot ] && [ "$disks" -eq ${#moving[@]} ] && ((RANDOM % 3 == 0)); then
+      stop_guest guest
+      migrate_again
+      for i in $(each_disk); do
+        cmp "$tmp/source$i.img" "$tmp/destination$i.img" || fail "disk $i: they differ"
+      done
+    else
+      migrate_again
+    fi
     ended_well
   done
 }
@@ -321,10 +331,19 @@ uris_of ()
   done
 }
 
-# There must be nothing on record of who was told otherwise.
+# The sources do not change any more once they are not the owners.
+remember_sources ()
+{
+  [ "$finish:$source_cache" = pivot:file ] || return 0
+  sha256sum "$tmp"/source?.img > "$tmp/sources"
+}
+
 verdict_pivot ()
 {
   stop_guest guest
+  if [ "$source_cache" = file ]; then
+    sha256sum --quiet -c "$tmp/sources" || fail "a source was written to after its pivot"
+  fi
   mapfile -t all < <(uris_of S)
   verify_all_final guest "${all[@]}"
   for i in $(each_disk); do
@@ -359,6 +378,7 @@ set_up
 case $phase in
 relay | away)
   migrate_again
+  remember_sources
   for ((n = 1 + RANDOM % 3; n > 0; n--)); do
     fault_after_pivot
     next=
@@ -368,7 +388,9 @@ relay | away)
   done ;;
 *)
   copy_with_fault
-  complete ;;
+  complete
+  remember_sources
+  [ "$finish" != pivot ] || goes_on 50 ;;
 esac
 "verdict_$finish"
 if [ "$finish" != detach ]; then

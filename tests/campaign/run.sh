@@ -30,8 +30,11 @@ fi
 jobs=${JOBS:-$((2 * $(nproc)))}
 seed=${SEED:-$((RANDOM * 32768 + RANDOM))}
 work=$(mktemp -d "${TMPDIR:-/tmp}/campaign.XXXXXX")
-trap 'rm -rf "$work"' EXIT
 declare -A rounds=() # seeds, by process ids
+# Rounds that are under way end in good order.
+trap 'kill "${!rounds[@]}" 2> /dev/null; rm -rf "$work"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 done_rounds=0 failed=0 skipped=0
 
 # seconds DURATION
