@@ -59,7 +59,7 @@ revive ()
   done
 }
 
-# Longer than all limits.  Afterwards a proxy takes the destination for one that may
+# Longer than the limits.  Afterwards a proxy takes the destination for one that may
 # answer as late again, and waits for such answers.
 patient=false
 outage ()
@@ -70,7 +70,7 @@ outage ()
   rm "$hurry"
 }
 
-# suspend NAME [COMMAND...]: stopped for longer than all limits; what must be true
+# suspend NAME [COMMAND...]: stopped for longer than the limits; what must be true
 # meanwhile.
 suspend ()
 {

@@ -9,8 +9,8 @@
 # destination$i.img.  A destination has a volatile cache; a source may have one.
 
 hurry=$tmp/hurry # while it is there time runs faster for proxies and migrator
-hurry_by=40
-outage_seconds=1.5 # a minute for those: longer than each of their limits
+hurry_by=8
+outage_seconds=2 # 16 s for those: longer than a pause, and than a session may be silent
 
 each_disk ()
 {

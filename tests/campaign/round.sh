@@ -262,7 +262,7 @@ migrate_again ()
 {
   local tries=1
 
-  ! $patient || tries=4
+  ! $patient || tries=6
   ended=1
   while ! is_done; do
     ((tries-- > 0)) || fail "the next run does not work either: exit status $ended"
