@@ -9,6 +9,7 @@
 #include "call.h"
 #include "cleanup.h"
 #include "base/config.h"
+#include "export/audit.h"
 #include "export/mirroring.h"
 #include "export/place.h"
 #include "export/owner.h"
@@ -180,6 +181,7 @@ record_new_owner (struct call *call, enum owner owner, enum record_end end)
     }
     tracker_commit_end (e->tracker, true, owner);
     throttle_set (&e->throttle, 0, 0); /* there is nothing to keep up with */
+    audit_commit (e, owner, end);
     return answer_owner (call);
   case OWNER_KEPT:
     tracker_commit_end (e->tracker, false, before);
@@ -309,6 +311,7 @@ command_rollback (struct call *call)
     if (place_destination (e) != NULL)
       relay_set_owner (place_destination (e), false);
     tracker_commit_end (e->tracker, false, OWNER_SOURCE);
+    audit_rollback (e);
     return answer_owner (call);
   }
   tracker_commit_end (e->tracker, true,

@@ -14,6 +14,7 @@
 
 #include "call.h"
 #include "cleanup.h"
+#include "export/audit.h"
 #include "export/place.h"
 #include "export/owner.h"
 #include "relay/relay.h"
@@ -70,8 +71,10 @@ command_abort (struct call *call)
     client_disconnect (victim);
   tracker_stop (e->tracker);
   /* Where there was nothing, nothing has been aborted. */
-  if ((victim || tracking) && tracker_owner (e->tracker) == OWNER_SOURCE)
+  if ((victim || tracking) && tracker_owner (e->tracker) == OWNER_SOURCE) {
     session_note_end (e, RECORD_END_ABORTED);
+    audit_cancel (e);
+  }
   nbdkit_debug ("migrate: export \"%s\": aborted, tracking is off", e->name);
   return found;
 }
@@ -133,7 +136,7 @@ serve_from_local (struct call *call)
   e->session.latest_in_use = true; /* somebody may have used it */
   tracker_set_place (e->tracker, OWNER_SOURCE, PLACE_LOCAL);
   tracker_set_owner (e->tracker, OWNER_SOURCE, true);
-  nbdkit_debug ("migrate: export \"%s\": reopened from the source", e->name);
+  audit_reopen (e, OWNER_SOURCE);
   return answer (e, OWNER_SOURCE, true);
 }
 
@@ -345,7 +348,7 @@ install_relay (struct call *call, enum owner now, enum owner role,
   if (role == OWNER_DESTINATION)
     tracker_stop (e->tracker); /* as after the pivot that this settles */
   relay_unhold (relay, true);
-  nbdkit_debug ("migrate: export \"%s\": reopened from %s", e->name, uri);
+  audit_reopen (e, role);
   return answer (call->export, role, true);
 }
 
@@ -395,7 +398,7 @@ record_move (struct call *call, enum owner role, const char *uri)
   relay_unhold (place_relay (e), outcome == OWNER_RECORDED);
   if (outcome == OWNER_KEPT)
     return fail_to_record (call, OWNER_UNKNOWN, outcome);
-  nbdkit_debug ("migrate: export \"%s\": the disk is at %s now", e->name, uri);
+  audit_reopen (e, role);
   return answer (call->export, role, true);
 }
 

@@ -9,6 +9,7 @@
 
 #include "call.h"
 #include "cleanup.h"
+#include "export/audit.h"
 #include "export/mirroring.h"
 #include "export/owner.h"
 #include "export/place.h"
@@ -258,8 +259,11 @@ record_destination (struct call *call)
   struct export *e = call->export;
 
   if (owner_record_history (e) == 0 &&
-      owner_record (e, OWNER_SOURCE, RECORD_END_INTERRUPTED) == OWNER_RECORDED)
+      owner_record (e, OWNER_SOURCE, RECORD_END_INTERRUPTED) ==
+        OWNER_RECORDED) {
+    audit_begin (e);
     return 0;
+  }
   session_end (e);
   call_fail (call, "Failed",
              "the state file could not be written; nbdkit's own messages say "

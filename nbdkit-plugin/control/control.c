@@ -31,6 +31,7 @@
 #include <nbdkit-filter.h>
 
 #include "cleanup.h"
+#include "base/asker.h"
 #include "base/clock.h"
 #include "commands.h"
 #include "control.h"
@@ -118,15 +119,21 @@ client_disconnect (struct client *c)
   shutdown (c->fd, SHUT_RDWR);
 }
 
-pid_t
-client_pid (const struct client *c)
+static struct ucred
+credentials (const struct client *c)
 {
   struct ucred cred;
   socklen_t len = sizeof cred;
 
   return getsockopt (c->fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == -1
-           ? 0
-           : cred.pid;
+           ? (struct ucred){ 0 }
+           : cred;
+}
+
+pid_t
+client_pid (const struct client *c)
+{
+  return credentials (c).pid;
 }
 
 bool
@@ -430,8 +437,10 @@ static void *
 client_loop (void *arg)
 {
   struct client *c = arg;
+  const struct ucred asker = credentials (c);
   CLEANUP_JSON json_t *greeting = command_greeting ();
 
+  asker_set (asker.pid, asker.uid);
   if (greeting && protocol_send (c->fd, greeting, NULL, 0) == 0)
     while (!is_stopping () && receive (c) && serve_lines (c))
       ;

@@ -16,6 +16,7 @@
 
 #include "cleanup.h"
 #include "control.h"
+#include "export/audit.h"
 #include "export/allocation.h"
 #include "export/mirroring.h"
 #include "export/place.h"
@@ -300,8 +301,7 @@ session_end (struct export *e)
    * what somebody asked of this one.  The progress would be stale.
    */
   forget_messages (s);
-  nbdkit_debug ("migrate: export \"%s\": session ends, %s", e->name,
-                record_end_name (s->last_end));
+  audit_end (e, tracker_owner (e->tracker));
 }
 
 static void
@@ -338,7 +338,7 @@ take_back (struct export *e)
     tracker_set_place (e->tracker, OWNER_DESTINATION, b->destination_place);
   tracker_stop (e->tracker);
   s->last_end = b->last_end;
-  nbdkit_debug ("migrate: export \"%s\": nothing was done", e->name);
+  audit_untouched (e);
 }
 
 void

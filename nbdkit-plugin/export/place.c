@@ -9,17 +9,21 @@
 
 #include "cleanup.h"
 #include "base/config.h"
+#include "base/notice.h"
 #include "kept.h"
 #include "owed.h"
 #include "owner.h"
 #include "place.h"
 
 static void
-notice (void *opaque, const char *text)
+tell (void *opaque, bool good, const char *text)
 {
   const struct export *e = opaque;
 
-  nbdkit_error ("migrate: export \"%s\": %s", e->name, text);
+  if (good)
+    notice ("migrate: export \"%s\": %s", e->name, text);
+  else
+    nbdkit_error ("migrate: export \"%s\": %s", e->name, text);
 }
 
 /* Whoever has the session lock may be about to close this relay. */
@@ -61,7 +65,7 @@ options_for (struct export *e, const char *uri)
   options.reconnect_ms = config.reconnect_ms;
   options.request_limit_ms = config.request_timeout_ms;
   options.unheard_ms = config.network_timeout_ms;
-  options.notice = notice;
+  options.notice = tell;
   options.delayed = delayed;
   options.opaque = e;
   options.owed = &e->owed;

@@ -242,8 +242,12 @@ extern int64_t relay_grace_ms (const struct relay *r);
 /* Tell the user.  Without the lock. */
 extern void relay_notice (struct relay *r, const char *fmt, ...)
   __attribute__ ((format (printf, 2, 3)));
+extern void relay_good_news (struct relay *r, const char *fmt, ...)
+  __attribute__ ((format (printf, 2, 3)));
 /* With it; released meanwhile. */
 extern void relay_notice_locked (struct relay *r, const char *fmt, ...)
+  __attribute__ ((format (printf, 2, 3)));
+extern void relay_good_news_locked (struct relay *r, const char *fmt, ...)
   __attribute__ ((format (printf, 2, 3)));
 
 /* ---- watch.c ----------------------------------------------------------- */

@@ -303,8 +303,8 @@ come_back (struct keeper *k)
   }
   free (why);
   if (r->remote.up && lost)
-    relay_notice_locked (r, "back after %lld ms",
-                         (long long)(clock_ms () - lost_ms));
+    relay_good_news_locked (r, "back after %lld ms",
+                            (long long)(clock_ms () - lost_ms));
   k->more_ms = clock_ms ();
   k->more_backoff_ms = MORE_FIRST_MS;
 }

@@ -99,7 +99,7 @@ relay_grace_ms (const struct relay *r)
 }
 
 static void
-notice (struct relay *r, const char *fmt, va_list args)
+notice (struct relay *r, bool good, const char *fmt, va_list args)
 {
   CLEANUP_FREE char *text = NULL;
   CLEANUP_FREE char *line = NULL;
@@ -111,7 +111,7 @@ notice (struct relay *r, const char *fmt, va_list args)
     line = NULL;
   pthread_mutex_unlock (&r->remote.lock);
   if (line != NULL)
-    r->options.notice (r->options.opaque, line);
+    r->options.notice (r->options.opaque, good, line);
 }
 
 void
@@ -122,7 +122,19 @@ relay_notice (struct relay *r, const char *fmt, ...)
   if (r->options.notice == NULL)
     return;
   va_start (args, fmt);
-  notice (r, fmt, args);
+  notice (r, false, fmt, args);
+  va_end (args);
+}
+
+void
+relay_good_news (struct relay *r, const char *fmt, ...)
+{
+  va_list args;
+
+  if (r->options.notice == NULL)
+    return;
+  va_start (args, fmt);
+  notice (r, true, fmt, args);
   va_end (args);
 }
 
@@ -135,7 +147,21 @@ relay_notice_locked (struct relay *r, const char *fmt, ...)
     return;
   pthread_mutex_unlock (&r->remote.lock);
   va_start (args, fmt);
-  notice (r, fmt, args);
+  notice (r, false, fmt, args);
+  va_end (args);
+  pthread_mutex_lock (&r->remote.lock);
+}
+
+void
+relay_good_news_locked (struct relay *r, const char *fmt, ...)
+{
+  va_list args;
+
+  if (r->options.notice == NULL)
+    return;
+  pthread_mutex_unlock (&r->remote.lock);
+  va_start (args, fmt);
+  notice (r, true, fmt, args);
   va_end (args);
   pthread_mutex_lock (&r->remote.lock);
 }

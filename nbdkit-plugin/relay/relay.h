@@ -86,7 +86,7 @@ struct relay_options {
   /* Told about losses and returns, one line without newline; may be NULL.
    * Called by the relay's own threads.
    */
-  void (*notice) (void *opaque, const char *text);
+  void (*notice) (void *opaque, bool good, const char *text);
   void *opaque;
 };
 

@@ -119,10 +119,10 @@ relay_rest_done (struct relay *r, char **why)
       r->options.restored (r->options.opaque, why) == -1)
     return -1;
   if (r->rest_bytes > 0)
-    relay_notice (r,
-                  "%" PRIu64 " bytes that an earlier proxy had kept were "
-                  "sent again and flushed",
-                  r->rest_bytes);
+    relay_good_news (r,
+                     "%" PRIu64 " bytes that an earlier proxy had kept were "
+                     "sent again and flushed",
+                     r->rest_bytes);
 
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&r->remote.lock);
   r->restoring = false;

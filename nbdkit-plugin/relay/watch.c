@@ -69,8 +69,8 @@ tell (struct watcher *w, int64_t now)
                          (long long)(now - cmd->sent_ms));
   }
   else if (r->remote.up)
-    relay_notice_locked (r, "all requests are answered again, after %lld ms",
-                         (long long)(now - w->late_since_ms));
+    relay_good_news_locked (r, "all requests are answered again, after %lld ms",
+                            (long long)(now - w->late_since_ms));
 }
 
 /* R17: it is not to be known by this process only.  But it is remembered in the

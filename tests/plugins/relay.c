@@ -39,9 +39,9 @@ still_there (void *opaque)
 static const struct relay_waiter waiter = { still_there, NULL };
 
 static void
-say (void *opaque, const char *text)
+say (void *opaque, bool good, const char *text)
 {
-  (void)opaque;
+  (void)opaque, (void)good;
   nbdkit_error ("%s", text);
 }
 

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include "base/asker.h"
+#include "base/notice.h"
+#include "export/audit.h"
+#include "export/export.h"
+
+static const char *
+source_of (const struct export *e)
+{
+  return e->session.source ? e->session.source : "the local image";
+}
+
+static const char *
+destination_of (const struct export *e)
+{
+  return e->session.destination ? e->session.destination : "nowhere";
+}
+
+static const char *
+place_of (const struct export *e, enum owner owner)
+{
+  return owner == OWNER_SOURCE ? source_of (e) : destination_of (e);
+}
+
+#define ASKER asker_text ((char[ASKER_TEXT_MAX]){ 0 })
+
+void
+audit_begin (const struct export *e)
+{
+  notice ("migrate: export \"%s\": a migration from %s to %s begins%s", e->name,
+          source_of (e), destination_of (e), ASKER);
+}
+
+void
+audit_end (const struct export *e, enum owner owner)
+{
+  notice ("migrate: export \"%s\": the migration to %s has ended (%s); its "
+          "owner is: %s (%s)%s",
+          e->name, destination_of (e), record_end_name (e->session.last_end),
+          owner_name (owner), place_of (e, owner), ASKER);
+}
+
+void
+audit_cancel (const struct export *e)
+{
+  notice ("migrate: export \"%s\": the migration to %s is cancelled, and none "
+          "goes on with it; its owner is: source (%s)%s",
+          e->name, destination_of (e), source_of (e), ASKER);
+}
+
+void
+audit_untouched (const struct export *e)
+{
+  notice ("migrate: export \"%s\": the migration has ended, and nothing was "
+          "done%s",
+          e->name, ASKER);
+}
+
+void
+audit_commit (const struct export *e, enum owner owner, enum record_end end)
+{
+  notice ("migrate: export \"%s\": %s from %s to %s: its owner is: %s%s",
+          e->name, record_end_name (end), source_of (e), destination_of (e),
+          owner_name (owner), ASKER);
+}
+
+void
+audit_rollback (const struct export *e)
+{
+  notice ("migrate: export \"%s\": taken back from %s: its owner is: %s (%s)%s",
+          e->name, destination_of (e), owner_name (OWNER_SOURCE), source_of (e),
+          ASKER);
+}
+
+void
+audit_reopen (const struct export *e, enum owner owner)
+{
+  notice ("migrate: export \"%s\": reopened: its owner is: %s (%s)%s", e->name,
+          owner_name (owner), place_of (e, owner), ASKER);
+}
