@@ -10,11 +10,12 @@ set -euo pipefail
 source "${SRCDIR:-.}/tests/functions.sh"
 requires nbdkit jq
 
-unit=$SRCDIR/examples/systemd/nbdkit-migrate@.service
+units=$SRCDIR/examples/systemd
+unit=$units/nbdkit-migrate@.service
 
 if command -v systemd-analyze > /dev/null; then
   echo "-- systemd-analyze"
-  systemd-analyze --man=no verify "$unit"
+  systemd-analyze --man=no verify "$unit" "$units/qemu-nbd@.service"
   systemd-analyze security --offline=true --threshold=20 --no-pager "$unit" \
     > "$tmp/security" || fail "$(tail -n 1 "$tmp/security")"
   tail -n 1 "$tmp/security"
@@ -27,14 +28,20 @@ value ()
     sed "s|%t|$tmp/run|g; s|%S|$tmp/state|g; s|%i|vm1|g"
 }
 
+# assignments FILE: what an EnvironmentFile assigns, for bash.
+assignments ()
+{
+  sed 's/^\([A-Z]*\)=\(.*\)/\1="\2"/' "$1"
+}
+
 # What the unit tells systemd to do, as far as it goes without systemd.
 start_unit ()
 {
   local command prepare
 
   # shellcheck source=examples/systemd/example.conf
-  source <(sed 's/^\([A-Z]*\)=\(.*\)/\1="\2"/' \
-    "$SRCDIR/examples/systemd/example.conf")
+  source <(assignments "$units/example.conf")
+  [ ! -e "$tmp/qcow2.conf" ] || DISK=$(cat "$tmp/qcow2.conf")
   DISK=${DISK//\/srv\/nbd/$tmp}
   mkdir -p "$tmp/run/nbdkit-migrate/vm1" "$tmp/state/nbdkit-migrate/vm1"
   chmod 700 "$tmp/state/nbdkit-migrate/vm1"
@@ -75,3 +82,58 @@ verify_final guest "$source_uri"
 "$nbdmigrate" status "$source_uri" | tee "$tmp/status"
 grep -qF "place        $(uri destination)" "$tmp/status"
 end_bg proxy
+
+echo "-- an image in another format, and a guest that waits for its disk"
+requires qemu-nbd qemu-img qemu-io
+qemu-img create -q -f qcow2 "$tmp/vm1.qcow2" 8M
+rm -r "$tmp/state/nbdkit-migrate/vm1"
+mkdir -p "$tmp/run/qemu-nbd/vm1"
+image_socket=$tmp/run/qemu-nbd/vm1/nbd.sock
+
+start_image ()
+{
+  local command IMAGE FORMAT unit=$units/qemu-nbd@.service
+
+  # shellcheck source=examples/systemd/qemu-nbd.example.conf
+  source <(assignments "$units/qemu-nbd.example.conf")
+  command=$(value ExecStart)
+  command=${command/\/usr\/bin\/qemu-nbd/qemu-nbd}
+  # Not every file system of a test has O_DIRECT.
+  command=${command/--cache=none --aio=native/--cache=writeback}
+  command=${command/\$\{FORMAT\}/$FORMAT}
+  command=${command/\$\{IMAGE\}/${IMAGE/\/srv\/nbd/$tmp}}
+  # shellcheck disable=SC2086 # systemd splits into words, too
+  start_bg image $command
+  wait_for [ -S "$image_socket" ]
+}
+
+# Since the proxy was started.  What qemu-io prints comes at its end.
+has_written ()
+{
+  "$nbdmigrate" status --json "$source_uri" | jq -e '.guest.writes > 0' \
+    > "$tmp/answer"
+}
+
+start_image
+echo "nbd socket=$image_socket" > "$tmp/qcow2.conf"
+start_unit
+mkfifo "$tmp/commands"
+exec {to_guest}<> "$tmp/commands" # opened by both ends
+# shellcheck disable=SC2016 # for that shell
+start_bg qemu-io sh -c 'exec < "$0"; exec "$@"' "$tmp/commands" \
+  qemu-io --image-opts "driver=raw,file.driver=nbd,file.server.type=unix,\
+file.server.path=$socket,file.reconnect-delay=60"
+echo "write -P 7 0 64k" >&"$to_guest"
+wait_for has_written
+crash_bg proxy
+echo "write -P 8 64k 64k" >&"$to_guest"
+start_unit
+wait_for has_written
+echo quit >&"$to_guest"
+wait_bg qemu-io || fail "the guest ended with exit status $?"
+! grep -q 'rror' "$tmp/qemu-io.log" || fail "the guest got an error"
+end_bg proxy
+end_bg image
+qemu-io -f qcow2 -c 'read -P 7 0 64k' -c 'read -P 8 64k 64k' \
+  "$tmp/vm1.qcow2" > "$tmp/read"
+! grep -q 'failed' "$tmp/read" || fail "the image holds something else"
