@@ -111,6 +111,18 @@ refused 2 --progress-interval=x 'not a duration' -- --progress=log \
   --progress-interval=x "$S" "$D"
 refused 2 --quiet --verbose contradict -- -q -v "$S" "$D"
 refused 2 "there is no option '-x'" -- -x "$S" "$D"
+refused 2 --window= 'a part of the day' -- --window= "$S" "$D"
+refused 2 --window=22:00 'a part of the day' -- --window=22:00 "$S" "$D"
+refused 2 --window=22:00-22:00 'a part of the day' -- --window=22:00-22:00 "$S" "$D"
+refused 2 --window=10pm-4am 'a part of the day' -- --window=10pm-4am "$S" "$D"
+refused 2 --finish-at= 'a time of the clock' -- --finish-at= "$S" "$D"
+refused 2 --finish-at=5m 'a time of the clock' -- --finish-at=5m "$S" "$D"
+refused 2 '--finish-at=2001-02-03 04:05' 'is over' -- \
+  '--finish-at=2001-02-03 04:05' "$S" "$D"
+refused 2 '--finish-at=2027-02-30 04:05' 'a date and time' -- \
+  '--finish-at=2027-02-30 04:05' "$S" "$D"
+refused 2 --wait --window 'leave one of them out' -- --wait --window=22:00-04:00 \
+  "$S" "$D"
 refused 2 SOURCE missing -- wait
 refused 2 'soon' 'must be ready or done' -- wait "$S" soon
 refused 2 "'done' is one argument too many" -- wait "$S" ready 'done'

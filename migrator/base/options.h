@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 /* Exit status, as in nbdmigrate(1). */
 enum {
@@ -36,6 +37,10 @@ struct pair {
 #define OPTIONS_BACKGROUND_MAX 100
 
 struct options {
+  /* When it may be cut over, as in policy/window.h. */
+  bool window;
+  unsigned window_from, window_to;
+  time_t finish_at;   /* 0: not given */
   struct pair *pairs; /* owned */
   size_t nr_pairs;
   enum finish finish;

@@ -10,6 +10,7 @@
 
 #include "base/options.h"
 #include "policy/policy.h"
+#include "policy/window.h"
 #include "protocol.h"
 #include "base/say.h"
 #include "units.h"
@@ -46,6 +47,9 @@ static const char help[] =
   "                         stays, the destination is a copy) [pivot]\n"
   "  --wait                 once converged stay in sync until 'nbdmigrate "
   "finish'\n"
+  "  --finish-at=TIME       stay in sync, and cut over not before: 04:00, or\n"
+  "                         '2027-01-31 04:00'\n"
+  "  --window=FROM-TO       the same, in this part of any day: 22:30-04:00\n"
   "  --check                only check, and say what would be copied and how "
   "long\n"
   "                         that would take; nothing is changed\n"
@@ -102,6 +106,8 @@ enum {
   OPT_FINISH = OPTIONS_FIRST,
   OPT_WAIT,
   OPT_CHECK,
+  OPT_WINDOW,
+  OPT_FINISH_AT,
   OPT_SHARED_BASE,
   OPT_INCREMENTAL,
   OPT_VERIFY,
@@ -140,6 +146,8 @@ static const struct option long_options[] = {
   { "finish", required_argument, NULL, OPT_FINISH },
   { "wait", no_argument, NULL, OPT_WAIT },
   { "check", no_argument, NULL, OPT_CHECK },
+  { "window", required_argument, NULL, OPT_WINDOW },
+  { "finish-at", required_argument, NULL, OPT_FINISH_AT },
   { "max-pause", required_argument, NULL, OPT_MAX_PAUSE },
   { "max-pause-late", required_argument, NULL, OPT_MAX_PAUSE_LATE },
   { "patience", required_argument, NULL, OPT_PATIENCE },
@@ -324,6 +332,39 @@ parse_throttle_floor (struct options *o, const char *text)
 }
 
 static int
+parse_window (struct options *o, const char *text)
+{
+  struct window w = { .given = false };
+
+  if (window_parse (text, &w) == -1) {
+    say_usage ("--window=%s: it must be a part of the day, as 22:30-04:00",
+               text);
+    return -1;
+  }
+  o->window = true;
+  o->window_from = w.from;
+  o->window_to = w.to;
+  return 0;
+}
+
+static int
+parse_finish_at (struct options *o, const char *text)
+{
+  const time_t now = time (NULL);
+
+  if (window_parse_at (text, now, &o->finish_at) == -1) {
+    say_usage ("--finish-at=%s: it must be a time of the clock, as 04:00, or a "
+               "date and time, as '2027-01-31 04:00'",
+               text);
+    return -1;
+  }
+  if (o->finish_at > now)
+    return 0;
+  say_usage ("--finish-at=%s: that time is over", text);
+  return -1;
+}
+
+static int
 parse_policy (struct options *o, const char *text)
 {
   if (strcmp (text, "explain") == 0) {
@@ -474,6 +515,10 @@ parse_option (struct options *o, int opt, const char *text)
     return parse_progress (o, text);
   case OPT_PROGRESS_INTERVAL:
     return options_pause ("--progress-interval", text, &o->interval_ms);
+  case OPT_WINDOW:
+    return parse_window (o, text);
+  case OPT_FINISH_AT:
+    return parse_finish_at (o, text);
   case OPT_TIMEOUT:
     return options_pause ("--timeout", text, &o->timeout_ms);
   case OPT_EVENTS:
@@ -819,6 +864,12 @@ check_combination (const struct options *o)
   }
   if (o->quiet && o->verbose) {
     say_usage ("--quiet and --verbose contradict each other");
+    return -1;
+  }
+  if (o->wait && (o->window || o->finish_at != 0)) {
+    say_usage (
+      "--wait stays in sync until 'nbdmigrate finish', and --window or "
+      "--finish-at until their time: leave one of them out");
     return -1;
   }
   if (o->restart && o->incremental) {

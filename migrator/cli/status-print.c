@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -172,8 +173,10 @@ print_guests (const json_t *progress)
 static void
 print_limits (const json_t *progress)
 {
+  const time_t when = (time_t)number (progress, "finish_at");
   const uint64_t rate = number (progress, "rate");
   const bool wait = json_is_true (json_object_get (progress, "wait"));
+  struct tm tm;
   char text[UNITS_TEXT_MAX];
 
   printf (LABEL "%s%s\n", "rate",
@@ -181,8 +184,12 @@ print_limits (const json_t *progress)
           rate ? "/s" : "");
   printf (LABEL "%s\n", "max pause",
           units_format_ms (text, number (progress, "max_pause_ms")));
+  if (when != 0 && localtime_r (&when, &tm) != NULL)
+    strftime (text, sizeof text, ", not before %a %H:%M", &tm);
   printf (LABEL "%s%s\n", "finish", string (progress, "finish", "?"),
-          wait ? ", when 'nbdmigrate finish' asks for it" : "");
+          when   ? text
+          : wait ? ", when 'nbdmigrate finish' asks for it"
+                 : "");
   print_guests (progress);
   print_in_flight (progress, "reads");
   print_in_flight (progress, "writes");

@@ -32,6 +32,7 @@
 #include "run/migrate.h"
 #include "run/pass.h"
 #include "run/recover.h"
+#include "run/schedule.h"
 #include "run/snapshot.h"
 #include "run/tell.h"
 #include "run/converge.h"
@@ -767,6 +768,7 @@ after_round (struct disks *disks, int64_t now_us)
   heartbeat_run (m, now_us);
   background_run (m, now_us);
   tell_run (m, now_us);
+  schedule_run (m);
   check_time (m, now_us);
 }
 
@@ -839,7 +841,7 @@ int
 migrate (const struct options *options)
 {
   struct migration m = {
-    .wait = options->wait,
+    .wait = options->wait || options->window || options->finish_at != 0,
     .max_pause_ms = options->max_pause_ms,
     .converge = options->converge,
     .measures = { .max_pause_ms = options->max_pause_ms },

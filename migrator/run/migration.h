@@ -16,6 +16,7 @@
  *   paused.c               'nbdmigrate pause' and 'resume'
  *   check.c                --check
  *   tell.c                 how far it is, in words
+ *   schedule.c             --finish-at and --window
  */
 
 #ifndef NBDMIGRATE_MIGRATION_H
@@ -54,6 +55,9 @@ struct migration {
   bool wait;
   bool finish_wished; /* 'nbdmigrate finish' came: finish_wish is the mode */
   enum finish finish_wish;
+  bool finish_by_hand; /* it came once: the schedule does not count any more */
+  bool schedule_told, schedule_open; /* as it was looked at last */
+  time_t schedule_opens;             /* next; 0: it is, or never */
   bool paused;           /* nothing is copied, until 'nbdmigrate resume' */
   uint64_t max_pause_ms; /* disks.max_pause_ms may be --max-pause-late */
   enum policy_converge converge;

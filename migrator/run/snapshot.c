@@ -334,6 +334,7 @@ snapshot_of (struct migration *m)
                                                                : eta_ms (m),
     .elapsed_ms = (uint64_t)(loop_now_us () - m->started_us) / 1000,
     .total_eta_ms = total_eta_ms (m),
+    .finish_at = m->schedule_opens,
     .finish = finish_name (finish_in_force (m)),
     .wait = m->wait && !m->finish_wished,
     .paused = m->paused,

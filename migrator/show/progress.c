@@ -109,6 +109,9 @@ add_guests (json_t *progress, const struct snapshot *s)
   json_object_set_new (progress, "elapsed_ms",
                        json_integer ((json_int_t)s->elapsed_ms));
   json_object_set_new (progress, "total_eta_ms", or_null (s->total_eta_ms));
+  json_object_set_new (progress, "finish_at",
+                       s->finish_at ? json_integer (s->finish_at)
+                                    : json_null ());
   json_object_set_new (progress, "paused", json_boolean (s->paused));
   return progress;
 }

@@ -55,7 +55,8 @@ struct snapshot {
   uint64_t total_eta_ms; /* until the pause, or SNAPSHOT_UNKNOWN */
   const char *finish;
   bool wait;
-  bool paused; /* nothing is copied, as somebody wished */
+  int64_t finish_at; /* seconds since the epoch, not before; 0: no such time */
+  bool paused;       /* nothing is copied, as somebody wished */
   uint64_t max_pause_ms;
   uint64_t rate; /* bytes per second, 0: unlimited */
   size_t nr_disks;

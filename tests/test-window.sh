@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# --window and --finish-at: in sync and no cut-over as long as the time has not come;
+# at once where it has; and `finish` waits for neither.  (Clocks: unit/test-window.)
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+requires nbdkit jq
+
+size=$((2 * 1024 * 1024))
+start_proxy proxy memory $size
+start_nbdkit destination memory $size
+S=$(uri proxy) D=$(uri destination)
+fill "$S" 100
+start_guest guest "$S" --initial "$pattern" --rate 2M
+
+# hours N: the clock in so many hours from now.
+hours ()
+{
+  date -d "+$1 hours" +%H:00
+}
+
+echo "-- the time has come"
+must_migrate --finish=detach --window=00:00-24:00 "$S" "$D"
+verify_cut guest "$D"
+
+for option in --window="$(hours 4)-$(hours 6)" --finish-at="$(hours 4)" \
+              --finish-at="$(date -d '+9 days' +%F) 04:00"; do
+  echo "-- it has not: $option"
+  start_migrate --finish=detach "$option" "$S" "$D"
+  wait_for is_ready
+  guest_goes_on guest
+  is_ready
+  must_have_status "$S" '.progress.wait and .progress.finish_at > now'
+  "$nbdmigrate" status "$S" | grep '^finish  *detach, not before'
+  grep 'not cut over before 20' "$tmp/migrator.log"
+  "$nbdmigrate" finish "$S"
+  wait_bg migrator || fail "the migrator ended with exit status $?"
+  verify_cut guest "$D"
+done
+stop_guest guest
+end_bg proxy
