@@ -218,6 +218,12 @@ calls-fail: check-programs
 check-model:
 	@BUILD=$(abspath $(B)) docs/model/check.sh
 
+# Recipes of docs/recipes.md that take too long for 'make check'.
+.PHONY: check-recipes
+check-recipes: check-programs
+	@BUILD=$(abspath $(B)) SKIP_IS_FAILURE=1 TIMEOUT_FACTOR=4 \
+	  tests/run.sh $(wildcard tests/recipe-*.sh)
+
 # The report's page in headless Chromium, at the width of a phone and of a desk, light
 # and dark: what is on it, and whether it can be read.  The pictures go to
 # build/report/.

@@ -39,7 +39,8 @@ guest_make_disk ()
 # guest_start NAME BLOCKDEV [ARGUMENT...]: boot with the disk BLOCKDEV, options
 # of -blockdev driver=nbd; the other arguments are QEMU's.  The array
 # guest_prefix goes before the command, guest_device is appended to the disk's
-# device.
+# device.  With guest_vhost_user, a socket, the disk is what is served there by
+# vhost-user-blk, and BLOCKDEV is not looked at.
 #
 # rerror and werror: a disk that fails stops the guest, whose file system never
 # hears of it.
@@ -49,26 +50,38 @@ guest_make_disk ()
 # dirty bits 64 pages at a time, it forgets the emulated TLB ("physmem: Fix
 # migration dirty bitmap coherency with TCG memory access"); page by page it
 # does not.  Seen as a panic of the guest in one of ten moves.
+#
+# no_timer_check: while it boots Linux counts the ticks of some milliseconds, and takes
+# none for a broken machine; on a busy host the emulated one may get no processor then.
 guest_memory=163848k
 guest_prefix=()
 guest_device=
+guest_vhost_user=
 guest_start ()
 {
-  local name=$1 blockdev=$2
+  local name=$1 blockdev=$2 disk
 
   shift 2
+  if [ -n "$guest_vhost_user" ]; then
+    disk=(-object "memory-backend-memfd,id=ram,size=$guest_memory,share=on"
+      -machine memory-backend=ram
+      -chardev "socket,id=disk,path=$guest_vhost_user"
+      -device vhost-user-blk-pci,chardev=disk)
+  else
+    disk=(-blockdev "driver=nbd,node-name=disk,discard=unmap,$blockdev"
+      -device "virtio-blk-pci,drive=disk,rerror=stop,werror=stop$guest_device")
+  fi
   mkfifo "$tmp/$name.line.in"
   : > "$tmp/$name.line.out"
   start_bg "$name" "${guest_prefix[@]}" qemu-system-x86_64 \
     -accel tcg -machine pc -nodefaults -display none \
     -m $guest_memory -no-reboot \
     -kernel "$BUILD/guest/vmlinuz" -initrd "$BUILD/guest/initrd" \
-    -append "console=ttyS0 quiet panic=-1 writer_pause_ms=5" \
+    -append "console=ttyS0 quiet panic=-1 no_timer_check writer_pause_ms=5" \
     -chardev "file,id=console,path=$tmp/$name.console.log" \
     -serial chardev:console \
     -chardev "pipe,id=line,path=$tmp/$name.line" -serial chardev:line \
-    -blockdev "driver=nbd,node-name=disk,discard=unmap,$blockdev" \
-    -device "virtio-blk-pci,drive=disk,rerror=stop,werror=stop$guest_device" \
+    "${disk[@]}" \
     -qmp "unix:$tmp/$name.qmp,server=on,wait=off" "$@"
 }
 
