@@ -66,7 +66,7 @@ guest_start ()
     disk=(-object "memory-backend-memfd,id=ram,size=$guest_memory,share=on"
       -machine memory-backend=ram
       -chardev "socket,id=disk,path=$guest_vhost_user"
-      -device vhost-user-blk-pci,chardev=disk)
+      -device "vhost-user-blk-pci,chardev=disk")
   else
     disk=(-blockdev "driver=nbd,node-name=disk,discard=unmap,$blockdev"
       -device "virtio-blk-pci,drive=disk,rerror=stop,werror=stop$guest_device")
