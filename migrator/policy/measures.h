@@ -37,6 +37,7 @@
  */
 #define MEASURES_NEAR_US 1000
 #define MEASURES_EARLY_DIVISOR 3
+#define MEASURES_EARLY_BACKGROUND 50
 #define MEASURES_SCATTERED 12
 
 /* How far apart what guests have touched is compared, at least. */

@@ -95,6 +95,7 @@ struct policy_snapshot {
   /* What is allowed; all of it may change at any time ('nbdmigrate set'). */
   enum policy_converge converge;
   bool explain;               /* --policy=explain: say what would be done */
+  unsigned background;        /* --background, 0 to 100 */
   uint64_t max_pause_late_ms; /* allowed after patience_ms; 0: no such limit */
   uint64_t patience_ms;       /* counted from the end of the bulk */
   uint64_t throttle_floor;    /* bytes per second */

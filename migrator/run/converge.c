@@ -436,6 +436,7 @@ converge_measured (const struct migration *m)
     .missed = m->missed,
     .converge = m->converge,
     .explain = o->explain,
+    .background = m->background.wished,
     .max_pause_late_ms = o->max_pause_late_ms,
     .patience_ms = o->patience_ms,
     .throttle_floor = o->throttle_floor,

@@ -439,6 +439,11 @@ test_mirror_in_bulk (void)
   s.dirty_rate = 50 * MiB;
   CU_ASSERT_FALSE (is_mirrored_in_bulk (&s));
   s = near_bulk;
+  s.background = 50;
+  CU_ASSERT (is_mirrored_in_bulk (&s));
+  s.background = 51;
+  CU_ASSERT_FALSE (is_mirrored_in_bulk (&s));
+  s = near_bulk;
   s.rate = 200 * MiB;
   CU_ASSERT_FALSE (is_mirrored_in_bulk (&s));
   s = near_bulk;
