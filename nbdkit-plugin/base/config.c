@@ -49,6 +49,9 @@ const char config_help[] =
   "migrate-named-exports=<BOOL>   Serve exports other than the default one:\n"
   "                               only if the plugin has a disk of its own\n"
   "                               for each name (default false).\n"
+  "migrate-require-tls=<BOOL>     Connect to no destination whose URI is "
+  "without\n"
+  "                               TLS (default false).\n"
   "migrate-state-sync=<BOOL>      Write the state so that it also survives a\n"
   "                               loss of power (default true).\n"
   "migrate-reconnect=<DURATION>   How long to try to reach a lost destination\n"
@@ -156,6 +159,8 @@ config_parameter (const char *key, const char *value)
                            &config.network_timeout_ms);
   if (strcmp (key, "migrate-named-exports") == 0)
     return parse_bool (key, value, &config.named_exports);
+  if (strcmp (key, "migrate-require-tls") == 0)
+    return parse_bool (key, value, &config.require_tls);
   if (strcmp (key, "migrate-state-sync") == 0)
     return parse_bool (key, value, &config.state_sync);
   return 0;

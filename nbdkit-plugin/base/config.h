@@ -18,6 +18,7 @@ struct config {
   unsigned request_timeout_ms; /* migrate-request-timeout; 0: never */
   unsigned network_timeout_ms; /* migrate-network-timeout */
   bool named_exports;          /* migrate-named-exports */
+  bool require_tls;            /* migrate-require-tls */
   bool state_sync;             /* migrate-state-sync; for the owner record */
 };
 

@@ -71,6 +71,7 @@ new_mirror (struct export *e, const char *local_uri)
     .uri = local ? local_uri : e->session.destination,
     .disk_bytes = e->disk_bytes,
     .unheard_ms = config.network_timeout_ms,
+    .require_tls = config.require_tls && !local, /* that is ourselves */
     .user = { .set = set, .lost = lost, .delayed = delayed, .opaque = e },
   };
 

@@ -65,6 +65,7 @@ options_for (struct export *e, const char *uri)
   options.reconnect_ms = config.reconnect_ms;
   options.request_limit_ms = config.request_timeout_ms;
   options.unheard_ms = config.network_timeout_ms;
+  options.require_tls = config.require_tls;
   options.notice = tell;
   options.delayed = delayed;
   options.opaque = e;

@@ -39,6 +39,7 @@ mirror_new (const struct mirror_options *options)
     .disk_bytes = options->disk_bytes,
     .silent_ms = SILENT_MS,
     .unheard_ms = options->unheard_ms,
+    .require_tls = options->require_tls,
   };
   const struct remote_user user = { .lost = mirror_lost, .opaque = m };
 

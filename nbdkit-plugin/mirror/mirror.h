@@ -54,6 +54,7 @@ struct mirror_options {
   const char *uri;
   uint64_t disk_bytes;
   unsigned unheard_ms; /* a connection is lost after so long (remote.h) */
+  bool require_tls;
   struct mirror_user user;
 };
 

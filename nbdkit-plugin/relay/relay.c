@@ -43,6 +43,7 @@ new_relay (const char *uri, const struct relay_options *options)
     .disk_bytes = options->disk_bytes,
     .silent_ms = options->silent_ms,
     .unheard_ms = options->unheard_ms,
+    .require_tls = options->require_tls,
   };
   const struct remote_user user = { .lost = relay_lost, .opaque = r };
 

@@ -50,6 +50,7 @@ struct relay_options {
   unsigned request_limit_ms;
   unsigned silent_ms;  /* nothing else is sent after so much silence */
   unsigned unheard_ms; /* lost after so long; 0: never (remote/remote.h) */
+  bool require_tls;
   /* A write whose outcome is unknown may still land for so long after the
    * destination is back, or for twice the longest that a request ever took, if
    * that is more (R17): overlapping writes wait.

@@ -156,6 +156,16 @@ establish (struct connection *c, const struct attempt *a, char **text)
   return NULL;
 }
 
+/* NULL, or why such a URI is not connected to; the caller frees it. */
+static char *
+refusal (const struct remote *m, const char *uri)
+{
+  if (m->options.require_tls && !tls_is_asked (uri))
+    return strdup ("it is without TLS, which migrate-require-tls asks for: a "
+                   "URI with TLS begins with nbds:// or nbds+unix://");
+  return tls_refusal (uri);
+}
+
 struct connection *
 remote_connect (struct remote *m, const struct attempt *a, char **why)
 {
@@ -165,7 +175,7 @@ remote_connect (struct remote *m, const struct attempt *a, char **why)
 
   if (c == NULL)
     return NULL;
-  *why = tls_refusal (a->uri);
+  *why = refusal (m, a->uri);
   if (*why != NULL)
     goto error;
   failure = establish (c, a, &text);

@@ -64,6 +64,7 @@ struct remote_options {
    * (socket-life.h); 0: never.
    */
   unsigned unheard_ms;
+  bool require_tls; /* a URI without it is not connected to */
 };
 
 /* Whom to tell.  Called with the lock held, possibly in a completion callback:
