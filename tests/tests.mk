@@ -109,12 +109,22 @@ bin_fuzz := $(fuzzers:%=$(B)/tests/%)
 obj_fuzz := $(fuzzers:%=$(B)/obj/tests/fuzz/%.o) $(B)/obj/tests/fuzz/replay.o
 obj_files := $(patsubst %,$(B)/obj/nbdkit-plugin/state/%.o,\
                history history-file kept-file owed-file)
-$(obj_fuzz): PKG_CFLAGS = $(call pkg_cflags,jansson gnutls) -Inbdkit-plugin
-$(bin_fuzz): $(B)/tests/%: $(B)/obj/tests/fuzz/%.o $(obj_files) \
+$(obj_fuzz): PKG_CFLAGS = $(call pkg_cflags,jansson gnutls nbdkit) -Inbdkit-plugin
+bin_readers := $(filter-out %/fuzz-commands,$(bin_fuzz))
+$(bin_readers): $(B)/tests/%: $(B)/obj/tests/fuzz/%.o $(obj_files) \
     $(if $(FUZZ),,$(B)/obj/tests/fuzz/replay.o) $(B)/tests/lib.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) \
 	  $(if $(FUZZ),-fsanitize=fuzzer) -o $@ $^ $(call pkg_libs,jansson gnutls)
+
+# The commands have most of the filter below them.
+$(B)/tests/fuzz-commands: $(B)/obj/tests/fuzz/fuzz-commands.o \
+    $(if $(FUZZ),,$(B)/obj/tests/fuzz/replay.o) $(B)/tests/filter.a \
+    $(B)/tests/lib.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) \
+	  $(if $(FUZZ),-fsanitize=fuzzer) -Wl,--wrap=local_look,--wrap=client_process -o $@ $^ \
+	  $(call pkg_libs,libnbd jansson gnutls) -lm
 
 # ---- planted bugs ----------------------------------------------------------
 
@@ -203,6 +213,9 @@ fuzz-build:
 	$(Q)$(MAKE) --no-print-directory CC=clang FUZZ=1 BUG=kept_length \
 	  SANITIZE=address,undefined B=$(B)/bug-kept_length \
 	  $(B)/bug-kept_length/tests/fuzz-kept
+	$(Q)$(MAKE) --no-print-directory CC=clang FUZZ=1 BUG=anybody_commands \
+	  SANITIZE=address,undefined B=$(B)/bug-anybody_commands PLAIN=$(B)/fuzz \
+	  $(B)/bug-anybody_commands/tests/fuzz-commands
 fuzz: fuzz-build
 	@BUILD=$(abspath $(B)) tests/fuzz/run.sh
 
