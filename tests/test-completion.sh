@@ -99,6 +99,7 @@ for option in finish converge; do
 done
 offers "nbdmigrate --finish=p" pivot
 offers "nbdmigrate --policy=" explain
+offers "nbdmigrate --progress=" log
 
 echo "-- what follows a command"
 mapfile -t keys < <(sed -nE 's/^Keys of set: ([^.]*)\..*/\1/p' "$tmp/help" |
@@ -106,6 +107,8 @@ mapfile -t keys < <(sed -nE 's/^Keys of set: ([^.]*)\..*/\1/p' "$tmp/help" |
 offers "nbdmigrate set /tmp/x " "${keys[@]}" "${ways[@]}"
 offers "nbdmigrate set /tmp/x converge=o" off
 offers "nbdmigrate finish /tmp/x d" detach
+offers "nbdmigrate finish --no" --no-wait
+offers "nbdmigrate wait /tmp/x r" ready
 offers "nbdmigrate reopen /tmp/x owner=" source destination
 offers "nbdmigrate reopen /tmp/x dest" destination=
 offers "nbdmigrate reopen /tmp/x destination=nbd:" //
@@ -154,7 +157,7 @@ END
 export SRCDIR
 lines=(--fin --finish=p --converge=mi --policy= st "set x max" "set x converge=t"
        "finish x han" "reopen x owner=s" "reopen x destination=nbd+unix:///?socket=run/d"
-       "status --js" "nbd+unix:///?socket=run/d" --control=run/d)
+       "status --js" "finish --no-w" "finish --tim" "wait x re" "nbd+unix:///?socket=run/d" --control=run/d)
 zsh -f "$tmp/drive" "${lines[@]}" < /dev/null | tr -d '\r' | sed 's/ *$//' \
   > "$tmp/zsh"
 diff - "$tmp/zsh" <<'END' || wrong "zsh completes something else"
@@ -169,6 +172,9 @@ nbdmigrate finish x handover
 nbdmigrate reopen x owner=source
 nbdmigrate reopen x destination=nbd+unix:///?socket=run/disk.sock
 nbdmigrate status --json
+nbdmigrate finish --no-wait
+nbdmigrate finish --timeout=
+nbdmigrate wait x ready
 nbdmigrate nbd+unix:///?socket=run/disk.sock
 nbdmigrate --control=run/disk.sock
 END
