@@ -25,7 +25,7 @@ my %no_error = map { $_ => 1 } qw(
 # What is printed of the status and of the progress, and why something is done to the
 # guest.
 my $no_errors = qr{^(migrator/(cli/status-print|show/(metrics-text|progress-text|progress|report.*)|
-                     policy/(?!policy\.).*|run/background|report/.*))\.[ch]$}x;
+                     policy/(?!policy\.).*|run/(background|tell)|report/.*))\.[ch]$}x;
 # The help, what is written into a file, and what libnbd puts before a server's words.
 my $no_text = qr/^(Usage:\ |nbdmigrate\ owed\ |structured\ error\ server\ message|
                 migrate-dir=<DIR>|Move\ a\ disk\ to\ another|nbdkit\ migrate\ filter)/x;
