@@ -80,7 +80,7 @@ echo "-- values"
 # What is written in capitals in the help and is not a quantity has values.
 while read -r option value; do
   case $value in
-  DURATION | SIZE | N | FD | TIME* | SECONDS) continue ;;
+  DURATION | SIZE | N | FD | TIME* | FROM* | SECONDS) continue ;;
   esac
   touch file
   [ -n "$(complete_line "nbdmigrate $option=")" ] ||
