@@ -5,7 +5,7 @@
 
 def number: if type == "number" and . >= -1e18 and . <= 1e18 then . else null end;
 def text: if type == "string" then . else null end;
-def is_end: .event == "completed" or .event == "failed";
+def is_end: .event == "completed" or .event == "failed" or .event == "checked";
 
 # The events since the last end but one.
 def last_run:

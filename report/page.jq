@@ -56,6 +56,8 @@ def verdict:
   (.ending.finish // .begin.finish | text) as $finish
   | if .ending == null then
       ["bad", "No end", "The events end while nbdmigrate was running: it goes on, or it was killed."]
+    elif .ending.event == "checked" then
+      ["good", "Checked", "It could be done; nothing was."]
     elif .ending.event == "completed" then
       ["good"] +
       if $finish == "pivot" then
@@ -88,6 +90,9 @@ def facts: "
 \([ (.seconds | duration | fact("took")),
     (((.ending.disk_bytes // .begin.disk_bytes) | number) | if . then bytes else null end
      | fact("disk size")),
+    (.ending.copy_bytes? | number | if . then bytes else null end | fact("to be copied")),
+    (.ending.expected_ms? | number | if . then "about \(. / 1000 | duration)" else null end
+     | fact("would take")),
     (.ending.copied_bytes? | number | if . then bytes else null end | fact("copied")),
     (.ending.zeroed_bytes? | number | if . then bytes else null end | fact("written as zeroes")),
     (.ending.skipped_bytes? | number | if . then bytes else null end | fact("left out")),

@@ -127,6 +127,10 @@ expect_status 1 migrate --events="$tmp/failed.json" "$(uri proxy)" \
 make_page "$tmp/failed.json"
 must_be 'string(//h1)' Failed
 must_be "contains(//header, \"$tmp/none.sock\")" true
+must_migrate --check --events="$tmp/checked.json" "$(uri proxy)" \
+  "$(uri destination)"
+make_page "$tmp/checked.json"
+must_be 'string(//h1)' Checked
 cat "$tmp/failed.json" "$file" > "$tmp/two.json"
 make_page "$tmp/two.json"
 must_be 'string(//h1)' Copied
