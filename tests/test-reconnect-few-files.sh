@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# timeout: 120
 #
 # A destination that was lost comes back when nbdmigrate may open one file more
 # only, so that of the connections that there were one can be had: the migration

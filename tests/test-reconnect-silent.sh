@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# timeout: 120
 #
 # A destination that was lost comes back, takes connections, and does not answer
 # the reads that look at what it holds.  It is dialled again, within the time that
@@ -40,7 +41,7 @@ truncate -s 4M "$tmp/destination.img"
 start_guest guest "$(uri proxy)" --initial "$pattern" --rate 100K
 
 echo "-- it answers when it is asked over a new connection"
-begin 9s
+begin 15s
 come_back
 wait_for has_events lost 2
 cue destination
@@ -52,7 +53,7 @@ verify_cut guest "$(uri destination)"
 echo "-- it never answers"
 crash_bg destination
 late_forget destination
-begin 1s
+begin 5s
 come_back
 must_end 1 'it is there, and does not answer.*--reconnect'
 guest_goes_on guest
