@@ -155,13 +155,13 @@ done
 zpty -d shell
 END
 export SRCDIR
-lines=(--fin --finish=p --converge=mi --policy= st "set x max" "set x converge=t"
+lines=(--shared-b --finish=p --converge=mi --policy= st "set x max" "set x converge=t"
        "finish x han" "reopen x owner=s" "reopen x destination=nbd+unix:///?socket=run/d"
        "status --js" "finish --no-w" "finish --tim" "wait x re" "nbd+unix:///?socket=run/d" --control=run/d)
 zsh -f "$tmp/drive" "${lines[@]}" < /dev/null | tr -d '\r' | sed 's/ *$//' \
   > "$tmp/zsh"
 diff - "$tmp/zsh" <<'END' || wrong "zsh completes something else"
-nbdmigrate --finish=
+nbdmigrate --shared-base=
 nbdmigrate --finish=pivot
 nbdmigrate --converge=mirror
 nbdmigrate --policy=explain
