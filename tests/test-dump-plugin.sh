@@ -35,6 +35,6 @@ is libnbd "$(nbdinfo --version | sed -n 's/^libnbd //p')"
 start_proxy proxy memory 1M
 is control_protocol "$("$BUILD/tests/control" "$tmp/proxy.dir/control" \
                          < /dev/null | jq -r .nbdmigrate.protocol)"
-for key in tls_hostname shared_names; do
+for key in tls_hostname disconnect shared_names; do
   [[ $(said $key) =~ ^(yes|no)$ ]] || fail "$key is '$(said $key)'"
 done

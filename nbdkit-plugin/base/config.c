@@ -10,6 +10,7 @@
 
 #include <nbdkit-filter.h>
 
+#include "base/nbdkit-version.h"
 #include "config.h"
 #include "socket-life.h"
 #include "units.h"
@@ -54,6 +55,9 @@ const char config_help[] =
   "                               TLS (default false).\n"
   "migrate-state-sync=<BOOL>      Write the state so that it also survives a\n"
   "                               loss of power (default true).\n"
+  "migrate-disconnect=<BOOL>      After a handover, end the connections that\n"
+  "                               guests have, instead of failing their\n"
+  "                               requests (default false).\n"
   "migrate-reconnect=<DURATION>   How long to try to reach a lost destination\n"
   "                               after a pivot (default 30s).\n"
   "migrate-request-timeout=<DURATION>\n"
@@ -138,6 +142,20 @@ parse_bool (const char *key, const char *value, bool *r)
   return 1;
 }
 
+static int
+parse_disconnect (const char *key, const char *value)
+{
+  if (parse_bool (key, value, &config.disconnect) == -1)
+    return -1;
+  if (config.disconnect && !NBDKIT_HAS_DISCONNECT) {
+    nbdkit_error ("%s=%s: nbdkit %s cannot end the connection of one client; "
+                  "1.34 and later can",
+                  key, value, NBDKIT_VERSION_STRING);
+    return -1;
+  }
+  return 1;
+}
+
 int
 config_parameter (const char *key, const char *value)
 {
@@ -163,6 +181,8 @@ config_parameter (const char *key, const char *value)
     return parse_bool (key, value, &config.require_tls);
   if (strcmp (key, "migrate-state-sync") == 0)
     return parse_bool (key, value, &config.state_sync);
+  if (strcmp (key, "migrate-disconnect") == 0)
+    return parse_disconnect (key, value);
   return 0;
 }
 

@@ -20,6 +20,7 @@ struct config {
   bool named_exports;          /* migrate-named-exports */
   bool require_tls;            /* migrate-require-tls */
   bool state_sync;             /* migrate-state-sync; for the owner record */
+  bool disconnect;             /* migrate-disconnect: guests, at a handover */
 };
 
 extern struct config config;

@@ -46,5 +46,6 @@ dump_filter (void)
   printf ("migrate_nbdkit=%s\n", NBDKIT_VERSION_STRING);
   dump_libnbd ();
   printf ("migrate_tls_hostname=%s\n", yes_or_no (TLS_HOSTNAME));
+  printf ("migrate_disconnect=%s\n", yes_or_no (NBDKIT_HAS_DISCONNECT));
   printf ("migrate_shared_names=%s\n", yes_or_no (NBDKIT_HAS_SHARED_NAMES));
 }

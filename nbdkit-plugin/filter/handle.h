@@ -27,6 +27,7 @@ struct handle {
   int64_t session_pid;    /* of a process with a control connection, or 0 */
   pthread_mutex_t asking; /* for its context's own answers */
   bool told;              /* atomic: that it is fenced was logged */
+  bool was_served;        /* when it came, by either side */
   struct fair_flow flow;  /* the throttle's */
 };
 

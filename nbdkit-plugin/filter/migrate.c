@@ -184,6 +184,7 @@ migrate_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
                           : export_open (backend, readonly, exportname);
   struct handle *h;
   unsigned returns;
+  enum owner owner;
   int r;
 
   (void)is_tls;
@@ -198,6 +199,7 @@ migrate_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
     nbdkit_error ("migrate: calloc: %m");
     return NULL;
   }
+  owner = tracker_owner (e->tracker);
   h->export = e;
   pthread_mutex_init (&h->asking, NULL);
   h->no_source = r == 0;
@@ -209,6 +211,7 @@ migrate_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
   h->peer_pid = view ? nbdkit_peer_pid () : 0;
   h->session_pid = view ? 0 : session_pid ();
   h->errors_seen = owed_error_seen (&e->owed);
+  h->was_served = owner == OWNER_SOURCE || owner == OWNER_DESTINATION;
   return h;
 }
 

@@ -9,6 +9,8 @@
 #include <stdbool.h>
 
 #include "base/clock.h"
+#include "base/config.h"
+#include "base/nbdkit-version.h"
 #include "export/mirroring.h"
 #include "export/place.h"
 #include "delay.h"
@@ -38,6 +40,21 @@ count (const struct io *io)
     __atomic_fetch_add (counters[io->type].bytes, io->count, __ATOMIC_RELAXED);
 }
 
+/* After a handover, if it is asked for: a guest that connects again may find
+ * the one who has the disk now.  Who came when it was fenced is answered.
+ */
+static void
+disconnect_guest (const struct handle *h)
+{
+#if NBDKIT_HAS_DISCONNECT
+  if (config.disconnect && h->was_served && handle_is_guest (h) &&
+      tracker_owner (h->export->tracker) == OWNER_FENCED)
+    nbdkit_disconnect (true);
+#else
+  (void)h;
+#endif
+}
+
 /* A fenced disk, or one whose owner is not known, serves nobody (R20). */
 static int
 fail_fenced (const struct io *io)
@@ -48,6 +65,7 @@ fail_fenced (const struct io *io)
     nbdkit_error ("export \"%s\" is not served here any more: its owner is "
                   "not this side; all requests fail",
                   h->export->name);
+  disconnect_guest (h);
   *io->err = ESHUTDOWN;
   return -1;
 }
