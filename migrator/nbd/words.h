@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What a server says of a request that fails, besides the number of the error:
- * qemu-nbd does, and nbdkit since 1.42.  libnbd has no call for it; it tells in
- * its debug messages, which cost too much for every request.  So a request that
- * fails in a way that ends the copy is made once more, with these messages, and
- * fails as it did the first time whatever comes of that.  Its range is still
- * its own.
+ * qemu-nbd does, nbdkit (1.48) does not.  libnbd has no call for it; it tells
+ * in its debug messages, which cost too much for every request.  So a request
+ * that fails in a way that ends the copy is made once more, with these
+ * messages, and fails as it did the first time whatever comes of that.  Its
+ * range is still its own.
  *
  * By who drives the connection, where nothing else is said.
  */
