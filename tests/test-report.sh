@@ -60,8 +60,8 @@ echo "-- a migration that works"
 start_proxy proxy memory 8M
 start_nbdkit destination memory 8M
 fill "$(uri proxy)" 80
-start_guest guest "$(uri proxy)" --initial "$pattern" --rate 512K
-must_migrate --finish=detach --rate=4M --background=0 --events="$file" \
+start_guest guest "$(uri proxy)" --initial "$pattern" --rate 1M
+must_migrate --finish=detach --rate=2M --background=0 --events="$file" \
   "$(uri proxy)" "$(uri destination)"
 stop_guest guest
 make_page "$file"
