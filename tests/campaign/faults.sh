@@ -192,7 +192,7 @@ destination_stop ()
   if [ "$phase" = relay ] || [ "$phase" = commit ]; then
     suspend "destination$sick"
   else
-    suspend "destination$sick" goes_on_or_ends 20
+    suspend "destination$sick" goes_on_or_moves 20
   fi
 }
 
@@ -203,7 +203,7 @@ destination_cut ()
   case $phase in
   relay) [ $((RANDOM % 2)) -eq 0 ] || wait_for any_disk '.relay.losses > 0' ;;
   commit) ;;
-  *) goes_on_or_ends $((RANDOM % 100)) ;;
+  *) goes_on_or_moves $((RANDOM % 100)) ;;
   esac
   plug there
 }

@@ -138,16 +138,19 @@ goes_on ()
   wait_for has_acked $((acked + $1))
 }
 
-# goes_on_or_ends N: the same, but that a handover may end it.
-goes_on_or_ends ()
+# goes_on_or_moves N: the same, but the disk may have been cut over just before.
+goes_on_or_moves ()
 {
   count_acked
-  wait_for has_acked_or_ended $((acked + $1))
+  wait_for has_acked_or_moved $((acked + $1))
 }
 
-has_acked_or_ended ()
+has_acked_or_moved ()
 {
-  { [ "$finish" = handover ] && ! guest_lives; } || has_acked "$1"
+  count_acked
+  ((acked >= $1)) && return
+  [ "$finish" != detach ] && any_disk '.owner != "source"' && return
+  has_acked "$1"
 }
 
 # patiently COMMAND...: what waits for late writes need not do so for minutes.
