@@ -27,3 +27,9 @@ for what in 'guest kill' 'proxy kill' 'proxy term'; do
 done
 cases+=("${after_pivot[@]}" 'relay destination cut' 'relay destination enospc'
         'relay destination eio')
+
+# ONLY=REGEX: some of them.
+if [ -n "${ONLY:-}" ]; then
+  mapfile -t cases < <(printf '%s\n' "${cases[@]}" | grep -E -- "$ONLY")
+  mapfile -t after_pivot < <(printf '%s\n' "${after_pivot[@]}" | grep -E -- "$ONLY")
+fi

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # planted.sh BUG...: the campaign finds out a filter that has one of these bugs
-# (BUILD/bug-NAME/) within ROUNDS=200 rounds; prints in how many.
+# (BUILD/bug-NAME/) within ROUNDS=60 rounds of the faults that these are about; prints
+# in how many.
 
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 BUILD=$(cd "${BUILD:-$here/../../build}" && pwd) || exit 1
-export BUILD ROUNDS=${ROUNDS:-200} UNTIL_FAILED=1
+export BUILD ROUNDS=${ROUNDS:-60} UNTIL_FAILED=1
+export ONLY=${ONLY:-'^(bulk|rounds|mirror) destination kill$'}
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0

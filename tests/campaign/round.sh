@@ -9,6 +9,7 @@
 #
 #   BUILD=DIR SEED=N      repeats a round
 #   CASE='PHASE VICTIM FAULT'   this one, whatever the seed says
+#   ONLY=REGEX            of all cases only those
 #   FINISH=, DISKS=       the same
 #
 # Each thing done is told in a line, "met PHASE VICTIM FAULT FINISH DISKS POLICY", or

@@ -7,6 +7,7 @@
 #   BUILD=DIR
 #   ROUNDS=N       so many (default 100), or
 #   DURATION=TIME  begun for so long: 90s, 30m, 8h
+#   ONLY=REGEX     only such cases: 'commit .*', '.* kill'
 #   FILTER=PATH    of the filter: one that has a bug planted
 #   SEED=N         that of the first round
 #   JOBS=N         so many at a time (default: two for each processor)
@@ -78,7 +79,8 @@ end_round ()
     done_rounds=$((done_rounds + 1)) failed=$((failed + 1))
     echo "FAILED: round ${rounds[$pid]}, exit status $status:"
     tail -n 120 "$log"
-    echo "repeat it: SEED=${rounds[$pid]} tests/campaign/round.sh" ;;
+    echo "repeat it: ${ONLY:+ONLY=$(printf %q "$ONLY") }SEED=${rounds[$pid]}" \
+      "tests/campaign/round.sh" ;;
   esac
   rm "$log"
   unset "rounds[$pid]"

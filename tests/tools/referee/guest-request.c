@@ -217,7 +217,8 @@ guest_final_flush (struct guest *g)
       error = nbd_get_errno () ? nbd_get_errno () : EIO;
       say ("%s: %s", g->o->uris[c->disk], nbd_get_error ());
       g->count.errors++;
-      g->failed = true;
+      if (!g->o->tolerate_errors)
+        g->failed = true;
     }
     else
       g->count.flushes++;
