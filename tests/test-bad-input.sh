@@ -123,6 +123,12 @@ refused 2 '--finish-at=2027-02-30 04:05' 'a date and time' -- \
   '--finish-at=2027-02-30 04:05' "$S" "$D"
 refused 2 --wait --window 'leave one of them out' -- --wait --window=22:00-04:00 \
   "$S" "$D"
+refused 2 --hook= 'path of a program' -- --hook= "$S" "$D"
+refused 2 --hook=/nowhere 'path of a program' -- --hook=/nowhere "$S" "$D"
+refused 2 --hook=true 'path of a program' -- --hook=true "$S" "$D"
+refused 2 'goes with --hook' -- --hook-timeout=5s "$S" "$D"
+refused 2 --hook-timeout=5 'not a duration' -- --hook=/bin/true \
+  --hook-timeout=5 "$S" "$D"
 refused 2 SOURCE missing -- wait
 refused 2 'soon' 'must be ready or done' -- wait "$S" soon
 refused 2 "'done' is one argument too many" -- wait "$S" ready 'done'

@@ -67,14 +67,16 @@ struct options {
   bool digest;
   char **shared_bases; /* one a pair, or none; as in pairs, owned */
   size_t nr_shared_bases;
-  const char *control;  /* instead of the announced one, or NULL */
-  uint64_t timeout_ms;  /* of the whole run, 0: none */
-  uint64_t interval_ms; /* --progress-interval, 0: not given */
-  uint64_t log_ms;      /* --progress=log: how often; 0: not */
-  bool verbose;         /* say what is decided, and why */
-  bool bar;             /* redraw a progress line on stderr */
-  int progress_fd;      /* N/100 lines, -1: none */
-  bool require_tls;     /* no link that carries the disk is in plain text */
+  const char *control;      /* instead of the announced one, or NULL */
+  const char *hook;         /* or NULL */
+  uint64_t hook_timeout_ms; /* each time */
+  uint64_t timeout_ms;      /* of the whole run, 0: none */
+  uint64_t interval_ms;     /* --progress-interval, 0: not given */
+  uint64_t log_ms;          /* --progress=log: how often; 0: not */
+  bool verbose;             /* say what is decided, and why */
+  bool bar;                 /* redraw a progress line on stderr */
+  int progress_fd;          /* N/100 lines, -1: none */
+  bool require_tls;         /* no link that carries the disk is in plain text */
   bool quiet;
   bool json;
   const char *metrics; /* file for them, or NULL */

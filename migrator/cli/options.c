@@ -49,7 +49,9 @@ static const char help[] =
   "finish'\n"
   "  --finish-at=TIME       stay in sync, and cut over not before: 04:00, or\n"
   "                         '2027-01-31 04:00'\n"
-  "  --window=FROM-TO       the same, in this part of any day: 22:30-04:00\n"
+  "  --window=TIME-TIME     the same, in this part of any day: 22:30-04:00\n"
+  "  --hook=PROGRAM         run it before the pause, and after it\n"
+  "  --hook-timeout=DURATION  for so long at most, each time [10s]\n"
   "  --check                only check, and say what would be copied and how "
   "long\n"
   "                         that would take; nothing is changed\n"
@@ -106,6 +108,8 @@ enum {
   OPT_FINISH = OPTIONS_FIRST,
   OPT_WAIT,
   OPT_CHECK,
+  OPT_HOOK,
+  OPT_HOOK_TIMEOUT,
   OPT_WINDOW,
   OPT_FINISH_AT,
   OPT_SHARED_BASE,
@@ -146,6 +150,8 @@ static const struct option long_options[] = {
   { "finish", required_argument, NULL, OPT_FINISH },
   { "wait", no_argument, NULL, OPT_WAIT },
   { "check", no_argument, NULL, OPT_CHECK },
+  { "hook", required_argument, NULL, OPT_HOOK },
+  { "hook-timeout", required_argument, NULL, OPT_HOOK_TIMEOUT },
   { "window", required_argument, NULL, OPT_WINDOW },
   { "finish-at", required_argument, NULL, OPT_FINISH_AT },
   { "max-pause", required_argument, NULL, OPT_MAX_PAUSE },
@@ -331,6 +337,20 @@ parse_throttle_floor (struct options *o, const char *text)
   return -1;
 }
 
+/* That it cannot be run is better found now than at night. */
+static int
+parse_hook (struct options *o, const char *text)
+{
+  if (access (text, X_OK) == 0 && strchr (text, '/') != NULL) {
+    o->hook = text;
+    return 0;
+  }
+  say_usage ("--hook=%s: it must be the path of a program that can be run, as "
+             "./freeze.sh",
+             text);
+  return -1;
+}
+
 static int
 parse_window (struct options *o, const char *text)
 {
@@ -387,6 +407,7 @@ parse_request_size (struct options *o, const char *text)
 }
 
 #define LOG_MS 10000
+#define HOOK_MS 10000
 
 static int
 parse_progress (struct options *o, const char *text)
@@ -515,6 +536,10 @@ parse_option (struct options *o, int opt, const char *text)
     return parse_progress (o, text);
   case OPT_PROGRESS_INTERVAL:
     return options_pause ("--progress-interval", text, &o->interval_ms);
+  case OPT_HOOK:
+    return parse_hook (o, text);
+  case OPT_HOOK_TIMEOUT:
+    return options_pause ("--hook-timeout", text, &o->hook_timeout_ms);
   case OPT_WINDOW:
     return parse_window (o, text);
   case OPT_FINISH_AT:
@@ -866,6 +891,10 @@ check_combination (const struct options *o)
     say_usage ("--quiet and --verbose contradict each other");
     return -1;
   }
+  if (o->hook_timeout_ms != 0 && o->hook == NULL) {
+    say_usage ("--hook-timeout goes with --hook only, which it limits");
+    return -1;
+  }
   if (o->wait && (o->window || o->finish_at != 0)) {
     say_usage (
       "--wait stays in sync until 'nbdmigrate finish', and --window or "
@@ -951,6 +980,8 @@ options_parse (struct options *o, int argc, char *argv[])
     o->throttle_floor = THROTTLE_FLOOR_DEFAULT;
   if (o->patience_ms == 0)
     o->patience_ms = POLICY_PATIENCE_DEFAULT_MS;
+  if (o->hook_timeout_ms == 0)
+    o->hook_timeout_ms = HOOK_MS;
   if (o->interval_ms > 0)
     o->log_ms = o->interval_ms;
   if (o->quiet) {

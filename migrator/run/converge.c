@@ -15,6 +15,7 @@
 #include "run/measure.h"
 #include "run/migration.h"
 #include "run/heartbeat.h"
+#include "run/hook.h"
 #include "run/pass.h"
 #include "run/paused.h"
 #include "run/recover.h"
@@ -371,16 +372,30 @@ make_ready (struct migration *m)
  * have written to it since: so nothing is.
  */
 static enum cut_over
-attempt (struct migration *m)
+attempt_now (struct migration *m)
 {
-  if (!liveness_prove (m) || !was_copied (m))
-    return m->disks.failure.stop == STOP_NO ? CUT_WISHED : CUT_FAILED;
   migrate_enter (m, PHASE_FINAL);
   if (make_ready (m) == -1)
     return CUT_FAILED;
   if (!fits (m))
     return CUT_MISSED; /* counted: it may be so again and again */
   return cut_over (m);
+}
+
+/* What the hook makes guests write is copied before the pause. */
+static enum cut_over
+attempt (struct migration *m)
+{
+  enum cut_over result = CUT_MISSED;
+
+  if (!liveness_prove (m) || !was_copied (m))
+    return m->disks.failure.stop == STOP_NO ? CUT_WISHED : CUT_FAILED;
+  if (hook_before (m))
+    result = attempt_now (m);
+  hook_after (m);
+  if (m->disks.failure.stop == STOP_FAILED && result == CUT_MISSED)
+    result = CUT_FAILED;
+  return result;
 }
 
 /* One attempt.  -1: nothing was cut over, and all is as it was. */

@@ -743,7 +743,8 @@ check_time (struct migration *m, int64_t now_us)
   const uint64_t limit_ms = m->disks.options->timeout_ms;
   char text[UNITS_TEXT_MAX];
 
-  if (limit_ms == 0 || m->timed_out || m->complete || m->disks.in_pause ||
+  if (limit_ms == 0 || m->timed_out || m->complete || m->committing ||
+      m->disks.in_pause ||
       (uint64_t)(now_us - m->started_us) / 1000 < limit_ms ||
       !failure_cancel (&m->disks.failure))
     return;
@@ -794,6 +795,9 @@ static void __attribute__ ((noreturn)) end_at_once (const struct migration *m)
   const int status = m->may_be_done ? EXIT_UNKNOWN : EXIT_CANCELLED;
 
   say_error ("interrupted again: ending at once");
+  if (m->hook_owed)
+    say_error ("the hook %s has not been run after the pause: do that",
+               m->disks.options->hook);
   say_authority (m, status);
   end_output (m->disks.options);
   _exit (status);

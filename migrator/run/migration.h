@@ -17,6 +17,7 @@
  *   check.c                --check
  *   tell.c                 how far it is, in words
  *   schedule.c             --finish-at and --window
+ *   hook.c                 --hook
  */
 
 #ifndef NBDMIGRATE_MIGRATION_H
@@ -55,6 +56,7 @@ struct migration {
   bool wait;
   bool finish_wished; /* 'nbdmigrate finish' came: finish_wish is the mode */
   enum finish finish_wish;
+  bool hook_owed;      /* it was run before the pause, and not yet after it */
   bool finish_by_hand; /* it came once: the schedule does not count any more */
   bool schedule_told, schedule_open; /* as it was looked at last */
   time_t schedule_opens;             /* next; 0: it is, or never */

@@ -268,6 +268,15 @@ event_progress (json_t *progress)
 }
 
 void
+event_hook (const char *step, double ms, bool succeeded)
+{
+  if (is_enabled ())
+    emit (OUTPUT_LINE, "hook",
+          json_pack ("{s:s, s:f, s:b}", "step", step, "hook_ms", ms,
+                     "succeeded", (int)succeeded));
+}
+
+void
 event_paused (bool paused)
 {
   if (is_enabled ())

@@ -36,6 +36,9 @@ extern void event_phase (const char *phase, unsigned pass,
                          uint64_t remaining_bytes);
 extern void event_progress (json_t *progress);
 
+/* It was run "before" or "after" the pause, for so long. */
+extern void event_hook (const char *step, double ms, bool succeeded);
+
 /* The copying, by 'nbdmigrate pause'; or it goes on. */
 extern void event_paused (bool paused);
 

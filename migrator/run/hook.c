@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The loop goes on while it runs: guests' writes are copied, and the sessions
+ * live.  It is a process group of its own, so that what it has started ends
+ * with it, and Ctrl-C is not sent to it.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/say.h"
+#include "cleanup.h"
+#include "disks/drive.h"
+#include "run/hook.h"
+#include "run/migration.h"
+#include "show/events.h"
+#include "units.h"
+
+extern char **environ;
+
+/* While a file system is frozen nobody should wait for long for its end to be
+ * noticed.
+ */
+#define ROUND_MS 5
+
+/* Standard output may carry the events. */
+static int
+set_up (posix_spawn_file_actions_t *files, posix_spawnattr_t *attr)
+{
+  sigset_t none, defaults;
+
+  sigemptyset (&none);
+  sigemptyset (&defaults);
+  sigaddset (&defaults, SIGPIPE);
+  errno =
+    posix_spawn_file_actions_addopen (files, STDIN_FILENO, "/dev/null",
+                                      O_RDONLY, 0)
+      ?: posix_spawn_file_actions_adddup2 (files, STDERR_FILENO, STDOUT_FILENO)
+      ?: posix_spawnattr_setsigmask (attr, &none)
+      ?: posix_spawnattr_setsigdefault (attr, &defaults)
+      ?: posix_spawnattr_setpgroup (attr, 0)
+      ?: posix_spawnattr_setflags (attr, POSIX_SPAWN_SETSIGMASK |
+                                           POSIX_SPAWN_SETSIGDEF |
+                                           POSIX_SPAWN_SETPGROUP);
+  return errno == 0 ? 0 : -1;
+}
+
+/* -1 with errno. */
+static pid_t
+start (const struct migration *m, const char *step)
+{
+  const struct options *o = m->disks.options;
+  CLEANUP_FREE char **argv = calloc (o->nr_pairs + 3, sizeof *argv);
+  posix_spawn_file_actions_t files;
+  posix_spawnattr_t attr;
+  pid_t pid = -1;
+  size_t i;
+
+  if (argv == NULL)
+    return -1;
+  argv[0] = (char *)o->hook;
+  argv[1] = (char *)step;
+  for (i = 0; i < o->nr_pairs; ++i)
+    argv[2 + i] = o->pairs[i].source;
+  posix_spawn_file_actions_init (&files);
+  posix_spawnattr_init (&attr);
+  if (set_up (&files, &attr) == 0) {
+    errno = posix_spawn (&pid, o->hook, &files, &attr, argv, environ);
+    if (errno != 0)
+      pid = -1;
+  }
+  posix_spawn_file_actions_destroy (&files);
+  posix_spawnattr_destroy (&attr);
+  return pid;
+}
+
+/* Its status as of waitpid; *late: it was killed. */
+static int
+await (struct migration *m, pid_t pid, bool *late)
+{
+  const int64_t end_us =
+    loop_now_us () + (int64_t)m->disks.options->hook_timeout_ms * 1000;
+  int status;
+
+  *late = false;
+  for (;;) {
+    const pid_t r = waitpid (pid, &status, WNOHANG);
+
+    if (r == pid)
+      return status;
+    if (r == -1 && errno != EINTR)
+      return -1;
+    if (!*late && loop_now_us () >= end_us) {
+      *late = true;
+      kill (-pid, SIGKILL);
+    }
+    drive (&m->disks, ROUND_MS);
+  }
+}
+
+static bool
+run_hook (struct migration *m, const char *step)
+{
+  const struct options *o = m->disks.options;
+  const int64_t begin_us = loop_now_us ();
+  const pid_t pid = start (m, step);
+  char limit[UNITS_TEXT_MAX];
+  bool late = false;
+  int status = -1;
+
+  if (pid == -1)
+    say_error ("running the hook %s %s: %s", o->hook, step, strerror (errno));
+  else
+    status = await (m, pid, &late);
+  event_hook (step, (double)(loop_now_us () - begin_us) / 1000, status == 0);
+  if (late)
+    say_error ("the hook %s %s has not ended within %s, and was killed",
+               o->hook, step, units_format_ms (limit, o->hook_timeout_ms));
+  else if (pid != -1 && WIFEXITED (status) && WEXITSTATUS (status) != 0)
+    say_error ("the hook %s %s failed with exit status %d", o->hook, step,
+               WEXITSTATUS (status));
+  else if (pid != -1 && status != 0)
+    say_error ("the hook %s %s was ended by a signal", o->hook, step);
+  return status == 0;
+}
+
+bool
+hook_before (struct migration *m)
+{
+  if (m->disks.options->hook == NULL)
+    return true;
+  m->hook_owed = true;
+  if (run_hook (m, "before"))
+    return true;
+  say_info ("the pause is called off for that; it will be tried again");
+  return false;
+}
+
+void
+hook_after (struct migration *m)
+{
+  if (!m->hook_owed)
+    return;
+  m->hook_owed = false;
+  run_hook (m, "after");
+}

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# --hook runs before the gate is shut and after it is open.  If it fails or hangs
+# before, that pause is called off, it is run afterwards all the same, and the next
+# attempt succeeds.
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+requires nbdkit jq
+
+size=$((2 * 1024 * 1024))
+start_proxy proxy memory $size
+start_nbdkit destination memory $size
+S=$(uri proxy) D=$(uri destination)
+fill "$S" 100
+
+# hook BODY: what it does "before" the first time; later it does nothing.
+hook ()
+{
+  rm -f "$tmp/log" "$tmp/been"
+  cat > "$tmp/hook" <<END
+#!/bin/sh
+echo "\$*" >> "$tmp/log"
+echo "this is not JSON"
+"$nbdmigrate" status --json "$tmp/proxy.dir" > "$tmp/status.\$1"
+[ "\$1" = before ] || exit 0
+[ ! -e "$tmp/been" ] || exit 0
+touch "$tmp/been"
+$1
+END
+  chmod +x "$tmp/hook"
+}
+
+# hooks EXPECTED: the events.
+hooks ()
+{
+  [ "$(event 'map(select(.event == "hook" or .event == "pause") |
+         if .event == "hook" then .step + (if .succeeded then "" else "!" end)
+         else .result end) | join (" ")')" = "$1" ] ||
+    fail "it was: $(event 'map(select(.event == "hook" or .event == "pause"))')"
+}
+
+echo "-- it succeeds"
+hook true
+must_migrate --finish=detach --hook="$tmp/hook" "$S" "$D"
+hooks "before committed after"
+printf '%s\n' "before $S" "after $S" | cmp - "$tmp/log"
+for step in before after; do
+  jq -e '.gate == "open" and .session' "$tmp/status.$step" > "$tmp/jq.out" ||
+    fail "the gate, $step: $(cat "$tmp/status.$step")"
+done
+[ "$(jq -r .last_end "$tmp/status.after")" = detached ]
+
+echo "-- it fails"
+hook 'exit 7'
+must_migrate --finish=detach --hook="$tmp/hook" "$S" "$D"
+hooks "before! after before committed after"
+grep -q 'the hook .* before failed with exit status 7' "$tmp/migrate.log"
+
+echo "-- it hangs, with a child"
+hook 'sleep 1000'
+must_migrate --finish=detach --hook="$tmp/hook" --hook-timeout=1s "$S" "$D"
+hooks "before! after before committed after"
+grep -q 'has not ended within 1.0 s, and was killed' "$tmp/migrate.log"
+same_content "$S" "$D"
+end_bg proxy
