@@ -41,7 +41,7 @@ for program in "$BUILD"/fuzz/tests/fuzz-*; do
     exit 1
   }
   n=$(sed -n 's/^stat::number_of_executed_units: *//p' "$tmp/log")
-  echo "$target: $n executions, $(grep -oE 'cov: [0-9]+' "$tmp/log" |
+  echo "$target: $n executions, $(grep -aoE 'cov: [0-9]+' "$tmp/log" |
                                     tail -n 1 | cut -d ' ' -f 2) edges"
   executions=$((executions + n))
   spent=$((spent + seconds))
@@ -55,7 +55,7 @@ plant ()
     echo "FAILED: the planted bug $1 was not found"
     exit 1
   fi
-  grep -qE '^SUMMARY: |Assertion' "$tmp/log" || {
+  grep -aqE '^SUMMARY: |Assertion' "$tmp/log" || {
     tail -n 20 "$tmp/log"
     exit 1
   }
