@@ -113,7 +113,7 @@ units_parse_bytes (const char *text, uint64_t *bytes)
 
   const char *found = strchr (suffixes, *suffix);
 
-  if (found == NULL || suffix[1] != '\0')
+  if (found == NULL || (suffix[1] != '\0' && strcmp (suffix + 1, "iB") != 0))
     return invalid ();
   return multiply (&n, UINT64_C (1024) << (found - suffixes) / 2 * 10, bytes);
 }

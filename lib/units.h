@@ -7,7 +7,8 @@
 #include <stdint.h>
 
 /* "0", "4096", "64K", "1M", "1.5G", "2T", "1P"; the suffix in either case,
- * powers of 1024.  A fraction is rounded to the nearest byte.  Negative
+ * powers of 1024, with or without "iB".  Not "MB", which others take for a
+ * power of 1000.  A fraction is rounded to the nearest byte.  Negative
  * numbers, blanks, other suffixes and trailing text are EINVAL, what does not
  * fit in 63 bits is ERANGE.  Returns 0, or -1 with errno set.
  */

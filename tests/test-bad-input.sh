@@ -82,6 +82,7 @@ refused 2 DESTINATION "$S" -- "$S"
 refused 2 there is no option --frobnicate -- --frobnicate "$S" "$D"
 refused 2 --rate -- "$S" "$D" --rate
 refused 2 --rate=12X -- --rate=12X "$S" "$D"
+refused 2 'write 100M or 100MiB' -- --rate=100MB "$S" "$D"
 refused 2 --rate=-5 -- --rate=-5 "$S" "$D"
 refused 2 --max-pause=300 -- --max-pause=300 "$S" "$D"
 refused 2 --max-pause=0 -- --max-pause=0 "$S" "$D"

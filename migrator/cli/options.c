@@ -212,13 +212,35 @@ finish_parse (const char *text, enum finish *finish)
 
 /* ---- values ------------------------------------------------------------ */
 
+/* "100MB", as many write. */
+static bool
+has_powers_of_1000 (const char *text)
+{
+  const size_t len = strlen (text);
+  char without[32];
+  uint64_t ignored;
+
+  if (len < 2 || len > sizeof without || strchr ("bB", text[len - 1]) == NULL ||
+      strchr ("kKmMgGtTpP", text[len - 2]) == NULL)
+    return false;
+  memcpy (without, text, len - 1);
+  without[len - 1] = '\0';
+  return units_parse_bytes (without, &ignored) == 0;
+}
+
 int
 options_bytes (const char *name, const char *text, uint64_t *bytes)
 {
   if (units_parse_bytes (text, bytes) == 0)
     return 0;
-  say_usage ("%s=%s: this is not a size; write for example 64K, 1M or 1.5G",
-             name, text);
+  if (has_powers_of_1000 (text))
+    say_usage ("%s=%s: this is not a size: powers of 1000 are not known; write "
+               "%.*s or %.*siB for powers of 1024",
+               name, text, (int)strlen (text) - 1, text,
+               (int)strlen (text) - 1, text);
+  else
+    say_usage ("%s=%s: this is not a size; write for example 64K, 1M or 1.5G",
+               name, text);
   return -1;
 }
 

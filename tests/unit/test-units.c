@@ -55,6 +55,9 @@ static void
 test_bytes (void)
 {
   static const struct parsed table[] = {
+    { "1KiB", 1024 },
+    { "1.5MiB", 1572864 },
+    { "2giB", UINT64_C (2) << 30 },
     { "0", 0 },
     { "00", 0 },
     { "0K", 0 },
@@ -95,11 +98,17 @@ static void
 test_bytes_refused (void)
 {
   static const char *const invalid[] = {
-    "",    " ",     "K",    ".",    ".5K", "1.",
-    "1.K", "-1",    "+1",   " 1",   "1 ",  "1 K",
-    "1KB", "1KiB",  "1B",   "1b",   "1E",  "1X",
-    "1KK", "1.5.5", "1,5G", "0x10", "1e3", "inf",
-    "nan", "K1",    "1.-5", "1\n",  "٣",   "99999999999999999999X",
+    "",     " ",     "K",
+    ".",    ".5K",   "1.",
+    "1.K",  "-1",    "+1",
+    " 1",   "1 ",    "1 K",
+    "1KB",  "1Ki",   "1B",
+    "1b",   "1E",    "1X",
+    "1KK",  "1KIB",  "1KiBs",
+    "1iB",  "1.5.5", "1,5G",
+    "0x10", "1e3",   "inf",
+    "nan",  "K1",    "1.-5",
+    "1\n",  "٣",     "99999999999999999999X",
     NULL,
   };
   static const char *const too_big[] = {
