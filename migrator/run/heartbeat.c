@@ -11,6 +11,7 @@
 #include "run/snapshot.h"
 #include "show/events.h"
 #include "show/metrics.h"
+#include "show/notify.h"
 #include "show/progress.h"
 #include "protocol.h"
 #include "base/say.h"
@@ -210,6 +211,7 @@ heartbeat (struct migration *m)
   }
   if (m->phase != PHASE_CONNECT) /* not before 'started' */
     event_progress (progress);
+  notify_progress (progress);
   show_metrics (m, &s);
   if (late) /* one does not answer: then without it */
     converge_beat (m);

@@ -23,6 +23,7 @@
 #include "base/signals.h"
 #include "show/events.h"
 #include "show/metrics.h"
+#include "show/notify.h"
 #include "run/migration.h"
 #include "run/background.h"
 #include "run/check.h"
@@ -578,6 +579,7 @@ run (struct migration *m)
   if (begin_disks (m) == -1)
     return failed (m);
   show_start (m);
+  notify_ready ();
   say_resumed (m);
   migrate_enter (m, PHASE_BULK);
   m->next_heartbeat_us = 0; /* others should not see 'connect' any more */
@@ -696,6 +698,7 @@ show_end (struct migration *m, int status)
   CLEANUP_ACCOUNT struct account a = account_of (m);
   const struct snapshot s = snapshot_of (m);
 
+  notify_stopping ();
   progress_end (&s, status == EXIT_DONE);
   metrics_end (&s, &a, status);
   if (status == EXIT_DONE)
@@ -862,6 +865,7 @@ migrate (const struct options *options)
   m.disks.after_round = after_round;
   policy_init (&m.policy);
   background_init (&m.background, options->background);
+  notify_open ();
   if (open_output (options) == -1)
     ; /* was said */
   else if (catch_signals (&m) == -1)
