@@ -236,8 +236,8 @@ options_bytes (const char *name, const char *text, uint64_t *bytes)
   if (has_powers_of_1000 (text))
     say_usage ("%s=%s: this is not a size: powers of 1000 are not known; write "
                "%.*s or %.*siB for powers of 1024",
-               name, text, (int)strlen (text) - 1, text,
-               (int)strlen (text) - 1, text);
+               name, text, (int)strlen (text) - 1, text, (int)strlen (text) - 1,
+               text);
   else
     say_usage ("%s=%s: this is not a size; write for example 64K, 1M or 1.5G",
                name, text);

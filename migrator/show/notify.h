@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The state of a migration for a service manager (sd_notify(3), whose protocol
- * is stable: datagrams of assignments).  Nothing is sent where $NOTIFY_SOCKET is
- * not set.  For the main thread only; nothing here blocks, and what cannot be
- * told is not.
+ * is stable: datagrams of assignments).  Nothing is sent where $NOTIFY_SOCKET
+ * is not set.  For the main thread only; nothing here blocks, and what cannot
+ * be told is not.
  */
 
 #ifndef NBDMIGRATE_NOTIFY_H
