@@ -120,7 +120,7 @@ evacuate ()
   in_host there env LC_ALL=C.UTF-8 ANSIBLE_HOME="$tmp/ansible-home" \
     ANSIBLE_LOCAL_TEMP="$tmp/ansible-local" ANSIBLE_NOCOLOR=1 \
     ANSIBLE_PYTHON_INTERPRETER=/usr/bin/python3 PYTHONDONTWRITEBYTECODE=1 \
-    ansible-playbook -i "$tmp/inventory.yml" "$tmp/evacuate.yml" \
+    ansible-playbook -i "$tmp/inventory.yml" "$tmp/evacuate.yml" "$@" \
     > "$tmp/ansible.log" 2>&1 < /dev/null || status=$?
   return $status
 }
@@ -139,8 +139,17 @@ result ()
     fail "$2 has $3: $(cat "$tmp/result")"
 }
 
+echo "== what would be done"
+evacuate --check || fail "check mode failed"
+grep -q 'item=a' "$tmp/ansible.log" || fail "a was not looked at"
+for disk in a b c d; do
+  "$nbdmigrate" status --json "$(uri $disk)" |
+    jq -e '.owner == "source" and .last_end == "none"' > "$tmp/answer" ||
+    fail "$disk was touched"
+done
+
 echo "== three of four"
-! evacuate || fail "a disk without a destination was moved"
+! evacuate -v || fail "a disk without a destination was moved"
 for disk in a b c; do
   moved $disk
   result true $disk moved
