@@ -29,10 +29,13 @@ FILTERDIR ?= $(shell $(PKG_CONFIG) --variable=filterdir nbdkit)
 comma := ,
 B ?= build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))$(if $(COVERAGE),/coverage)$(if $(BUG),/bug-$(BUG))
 
+# clang looks into what nbdkit's macros define, as gcc does not.
+clang_warns := -Wno-missing-prototypes
+
 CFLAGS   ?= -O2 -g
 WARN     := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes \
             -Wmissing-prototypes -Werror=incompatible-pointer-types \
-            $(if $(WERROR),-Werror)
+            $(if $(FUZZ),$(clang_warns)) $(if $(WERROR),-Werror)
 DEFS     := -D_GNU_SOURCE -DNBDMIGRATE_VERSION='"$(VERSION)"' \
             $(if $(BUG),-DPLANT_BUG_$(BUG))
 SAN      := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer \
