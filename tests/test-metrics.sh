@@ -39,8 +39,8 @@ judge ()
   elif [ -n "${SKIP_IS_FAILURE:-}" ]; then
     fail "there is no promtool"
   fi
-  if python3 -c 'import prometheus_client' 2> /dev/null; then
-    python3 - "$file" <<'END' || fail "no OpenMetrics: $(cat "$file")"
+  if /usr/bin/python3 -c 'import prometheus_client' 2> /dev/null; then
+    /usr/bin/python3 - "$file" <<'END' || fail "no OpenMetrics: $(cat "$file")"
 import sys
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 families = list(text_string_to_metric_families(open(sys.argv[1]).read()))

@@ -17,8 +17,7 @@ start_nbdkit destination --filter=rate memory 2M rate=64M burstiness=0.05
 fill "$(uri proxy)" 100
 start_guest guest "$(uri proxy)" --initial "$pattern"
 
-off=()
-! "$nbdmigrate" --help | grep -q -- --converge || off=(--converge=off --throttle-floor=2M)
+off=(--converge=off --throttle-floor=2M)
 expect_status 4 migrate --finish=detach "${off[@]}" --max-pause=20ms \
   "$(uri proxy)" "$(uri destination)"
 cat "$tmp/migrate.log"
