@@ -327,7 +327,9 @@ progress_text (const json_t *p, bool bar, unsigned columns)
   if (phase == NULL)
     return NULL;
   fill_line (&l, p, phase);
-  if (waits (p) || (columns > 0 && narrow (&l, columns)))
+  if (columns > 0 && narrow (&l, columns))
+    bar = false;
+  if (waits (p))
     bar = false;
   used = width (&l) + PERCENT_WIDTH - (unsigned)strlen (l.percent);
   if (columns == 0)

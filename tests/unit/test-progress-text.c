@@ -118,17 +118,29 @@ test_narrow (void)
 }
 
 static void
-test_every_width (void)
+expect_to_fit (const char *phase)
 {
-  CLEANUP_JSON json_t *p = progress ("bulk");
+  CLEANUP_JSON json_t *p = progress (phase);
   unsigned columns;
 
-  for (columns = 9; columns < 120; ++columns) {
+  json_object_set_new (p, "elapsed_ms", json_integer (28000));
+  for (columns = 13; columns < 120; ++columns) {
     CLEANUP_FREE char *text = progress_text (p, true, columns);
 
     CU_ASSERT_PTR_NOT_NULL_FATAL (text);
     CU_ASSERT (strlen (text) <= columns);
   }
+}
+
+static void
+test_every_width (void)
+{
+  expect_to_fit ("bulk");
+  expect_to_fit ("dirty");
+  expect_to_fit ("ready");
+  expect_to_fit ("late-writes");
+  expect_to_fit ("reconnect");
+  expect ("ready", true, 47, "ready in sync 104M/s dirty 0B/s pause 1ms");
 }
 
 static void
