@@ -39,6 +39,9 @@ expect_status 1 "$nbdmigrate" reopen "$(uri proxy)" owner=destination \
   2> "$tmp/reopen.log"
 grep -qF "handed over to a guest elsewhere" "$tmp/reopen.log"
 
+echo "-- a list tells where it went"
+"$nbdmigrate" list | grep -F "$tmp/proxy.dir  to $(uri destination)"
+
 echo "-- there is nothing left to cancel"
 expect_status 1 "$nbdmigrate" cancel "$(uri proxy)" 2> "$tmp/cancel.log"
 grep -qF "was handed over" "$tmp/cancel.log"

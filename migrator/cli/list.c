@@ -175,7 +175,7 @@ place_of (const json_t *s)
 {
   const char *owner = text_of (s, "owner", "unknown");
 
-  if (strcmp (owner, "fenced") == 0 || strcmp (owner, "unknown") == 0)
+  if (strcmp (owner, "unknown") == 0)
     return owner;
   return text_of (s, "place", "local image");
 }
@@ -184,17 +184,16 @@ static void
 show_disk (const json_t *s)
 {
   const char *export = text_of (s, "export", "");
+  const bool goes = json_is_true (json_object_get (s, "session")) ||
+                    strcmp (text_of (s, "owner", ""), "fenced") == 0;
   char size[UNITS_TEXT_MAX], state[64];
 
   describe (state, s);
   units_format_bytes (
     size, (uint64_t)json_integer_value (json_object_get (s, "disk_bytes")));
   printf ("%-11s %-13s %s%s%s  %s%s\n", size, state, text_of (s, "dir", "?"),
-          *export ? " --export=" : "", export,
-          json_is_true (json_object_get (s, "session")) ? "to " : "at ",
-          json_is_true (json_object_get (s, "session"))
-            ? text_of (s, "destination", "?")
-            : place_of (s));
+          *export ? " --export=" : "", export, goes ? "to " : "at ",
+          goes ? text_of (s, "destination", "?") : place_of (s));
 }
 
 static int
