@@ -112,3 +112,9 @@ check --incremental "$S" "$D"
 checked ".disks[0].goes_on == \"detached\" and .copy_bytes == $left"
 check "$S" "$D"
 checked '.disks[0].goes_on == null'
+
+echo "-- to where it was not detached"
+start_nbdkit other memory $size
+check --incremental "$S" "$(uri other)"
+checked '.disks[0].goes_on == null'
+grep -q 'are to be copied: there is no detach to it to go on from' "$tmp/migrate.log"

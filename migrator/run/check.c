@@ -219,17 +219,20 @@ measure_all (struct migration *m, struct plan *p)
 /* ---- telling ----------------------------------------------------------- */
 
 static void
-say_disk (const struct plan_disk *p)
+say_disk (const struct plan_disk *p, bool incremental)
 {
+  const bool rest =
+    p->goes_on != NULL && strcmp (p->goes_on, "interrupted") == 0;
   char size[UNITS_TEXT_MAX], copy[UNITS_TEXT_MAX];
 
   say_info ("%s to %s: a disk of %s, of which %s%s are to be copied%s",
             p->source, p->destination, units_format_bytes (size, p->disk_bytes),
             p->goes_on == NULL ? "about " : "",
             units_format_bytes (copy, p->copy_bytes),
-            p->goes_on == NULL                        ? ""
-            : strcmp (p->goes_on, "interrupted") == 0 ? ", the rest of a run"
-                                                      : " since the detach");
+            rest                 ? ", the rest of a run"
+            : p->goes_on != NULL ? " since the detach"
+            : incremental        ? ": there is no detach to it to go on from"
+                                 : "");
 }
 
 static void
@@ -240,7 +243,7 @@ say_plan (const struct migration *m, const struct plan *p)
   size_t i;
 
   for (i = 0; i < p->nr_disks; ++i)
-    say_disk (&p->disks[i]);
+    say_disk (&p->disks[i], m->disks.options->incremental);
   if (p->rate > 0)
     say_info ("expected: %s at best, with %s/s; guests write %s/s%s",
               units_format_ms (time, p->expected_ms),
