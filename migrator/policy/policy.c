@@ -306,7 +306,7 @@ tried (struct policy *p, const struct policy_snapshot *s,
                    "ten pauses in a row missed their deadline");
   return decide (d, POLICY_ROUND,
                  s->missed ? "the pause missed its deadline"
-                           : "something else is wished");
+                           : "the pause was called off");
 }
 
 /* Until one of the stages has decided. */

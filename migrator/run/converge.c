@@ -42,6 +42,12 @@
  */
 #define QUARANTINE_US (INT64_C (5) * 1000000)
 
+/* A hook that fails is tried so often, and not at once again: it may freeze a
+ * guest each time.
+ */
+#define HOOK_TRIES 10
+#define HOOK_REST_US (INT64_C (1) * 1000000)
+
 /* ---- forecast ---------------------------------------------------------- */
 
 /* Bytes to be moved in the pause.  With --verify what is copied is read back,
@@ -390,12 +396,34 @@ attempt (struct migration *m)
 
   if (!liveness_prove (m) || !was_copied (m))
     return m->disks.failure.stop == STOP_NO ? CUT_WISHED : CUT_FAILED;
-  if (hook_before (m))
+  m->hook_failed = !hook_before (m);
+  m->hook_failures = m->hook_failed ? m->hook_failures + 1 : 0;
+  if (!m->hook_failed)
     result = attempt_now (m);
   hook_after (m);
   if (m->disks.failure.stop == STOP_FAILED && result == CUT_MISSED)
     result = CUT_FAILED;
   return result;
+}
+
+/* No pause was too long, and guests need not write less for it: not counted as
+ * missed.  -1 to go on.
+ */
+static int
+after_failed_hook (struct migration *m)
+{
+  const int64_t until_us = loop_now_us () + HOOK_REST_US;
+
+  if (m->hook_failures >= HOOK_TRIES) {
+    say_error ("the hook %s has failed ten times in a row",
+               m->disks.options->hook);
+    return EXIT_NOT_CONVERGED;
+  }
+  say_info ("the pause is called off for that; it will be tried again");
+  while (m->disks.failure.stop == STOP_NO && loop_now_us () < until_us)
+    if (next_round (m) == -1)
+      break;
+  return -1;
 }
 
 /* One attempt.  -1: nothing was cut over, and all is as it was. */
@@ -414,6 +442,8 @@ try_cut_over (struct migration *m)
     heartbeat_fetch_wishes (m);
     return -1;
   case CUT_MISSED:
+    if (m->hook_failed)
+      return after_failed_hook (m);
     m->missed = true;
     return -1;
   }

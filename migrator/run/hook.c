@@ -135,10 +135,7 @@ hook_before (struct migration *m)
   if (m->disks.options->hook == NULL)
     return true;
   m->hook_owed = true;
-  if (run_hook (m, "before"))
-    return true;
-  say_info ("the pause is called off for that; it will be tried again");
-  return false;
+  return run_hook (m, "before");
 }
 
 void

@@ -358,7 +358,7 @@ what_next (const struct migration *m, int status)
     return m->disks.options->restart
              ? "; run the same command without --restart to go on"
              : "; run the same command again to go on";
-  if (status == EXIT_NOT_CONVERGED)
+  if (status == EXIT_NOT_CONVERGED && !m->hook_failed)
     return what_may_help (m);
   return "; once that is settled, run it again";
 }

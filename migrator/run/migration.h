@@ -56,7 +56,9 @@ struct migration {
   bool wait;
   bool finish_wished; /* 'nbdmigrate finish' came: finish_wish is the mode */
   enum finish finish_wish;
-  bool hook_owed;      /* it was run before the pause, and not yet after it */
+  bool hook_owed;   /* it was run before the pause, and not yet after it */
+  bool hook_failed; /* before the pause, the last time */
+  unsigned hook_failures; /* the same, in a row */
   bool finish_by_hand; /* it came once: the schedule does not count any more */
   bool schedule_told, schedule_open; /* as it was looked at last */
   time_t schedule_opens;             /* next; 0: it is, or never */
