@@ -15,7 +15,8 @@ start_row ()
   shift
   rm -rf "$tmp/proxy.dir" "$tmp/guest.record" "$tmp"/*.img
   truncate -s "$bytes" "$tmp/source.img" "$tmp/destination.img"
-  start_proxy proxy "${below[@]}" file "$tmp/source.img" "${proxy_options[@]}"
+  start_proxy proxy "${below[@]}" file "$tmp/source.img" \
+    migrate-max-gate=20s "${proxy_options[@]}"
   start_late destination volatile=1
   fill "$(uri proxy)" 80 > "$tmp/fill.out"
   start_guest guest "$(uri proxy)" --initial "$pattern" --rate 2M "$@"
@@ -29,11 +30,12 @@ wait_in_sync ()
   wait_for is_ready
 }
 
-# in_pause ARGUMENT...: and now the gate is shut: the destination takes its time.
+# in_pause ARGUMENT...: and now the gate is shut: the destination takes its time, so
+# much that also a busy machine sees it and does in it what is to be done.
 in_pause ()
 {
-  wait_in_sync --max-pause=4s "$@"
-  cue destination 'flush late ms=500' 'write late ms=50'
+  wait_in_sync --max-pause=8s "$@"
+  cue destination 'flush late ms=1000' 'write late ms=50'
   "$nbdmigrate" finish --no-wait "$(uri proxy)"
   wait_for has_status "$(uri proxy)" '.gate == "closed"'
 }

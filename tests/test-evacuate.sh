@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# timeout: 240
 #
 # The Ansible role of examples/evacuate: three hosts with sshd, one of whose
 # disks has no destination yet.  The others are moved nevertheless, and a second

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# timeout: 120
 #
 # Row 6 of the fault table: the destination is full, or fails, in the pause and while
 # guests' writes are mirrored: the guest notices nothing, and once that is settled the

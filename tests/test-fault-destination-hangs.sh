@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# timeout: 120
 #
 # Row 10 of the fault table: the destination stops reading and answering in the bulk
 # pass, and in the pause.  The guest goes on, in the pause when that has lasted as long
@@ -30,7 +31,7 @@ wait_bg migrator || fail "exit status $?: $(cat "$tmp/migrator.log")"
 verify_cut guest "$(uri destination)" > "$tmp/verdict"
 
 echo "-- in the pause"
-in_pause --finish=pivot --max-pause=1s
+in_pause --finish=pivot --max-pause=3s
 kill_bg destination STOP
 wait_for has_status "$(uri proxy)" '.gate == "open" and .gates_expired > 0'
 guest_goes_on guest 200

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# timeout: 120
 #
 # Row 14 of the fault table: a guest is killed with writes under way, some of them
 # held at the gate; and a guest's write fails at the source, having changed what it
