@@ -65,4 +65,15 @@ must_migrate --finish=detach --hook="$tmp/hook" --hook-timeout=1s "$S" "$D"
 hooks "before! after before committed after"
 grep -q 'has not ended within 1.0 s, and was killed' "$tmp/migrate.log"
 same_content "$S" "$D"
+
+# Guests may stand still until it is run afterwards, so that is not waited for.
+echo "-- the destination is silent after it"
+hook "kill -STOP ${pids[destination]}"
+start_migrate --hook="$tmp/hook" --hook-timeout=2s "$S" "$D"
+wait_for grep -q 'does not answer: the pause is called off' "$tmp/migrator.log"
+wait_for grep -q '^after' "$tmp/log"
+[ "$(status .owner)" = source ]
+kill_bg destination CONT
+wait_bg migrator || fail "exit status $?: $(cat "$tmp/migrator.log")"
+[ "$(status .owner)" = destination ]
 end_bg proxy

@@ -388,6 +388,15 @@ attempt_now (struct migration *m)
   return cut_over (m);
 }
 
+/* R11 also for what has become of a destination while the hook ran. */
+static enum cut_over
+attempt_hooked (struct migration *m)
+{
+  if (m->hook_owed && !liveness_prove_soon (m))
+    return m->disks.failure.stop == STOP_NO ? CUT_WISHED : CUT_FAILED;
+  return attempt_now (m);
+}
+
 /* What the hook makes guests write is copied before the pause. */
 static enum cut_over
 attempt (struct migration *m)
@@ -399,7 +408,7 @@ attempt (struct migration *m)
   m->hook_failed = !hook_before (m);
   m->hook_failures = m->hook_failed ? m->hook_failures + 1 : 0;
   if (!m->hook_failed)
-    result = attempt_now (m);
+    result = attempt_hooked (m);
   hook_after (m);
   if (m->disks.failure.stop == STOP_FAILED && result == CUT_MISSED)
     result = CUT_FAILED;

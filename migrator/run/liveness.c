@@ -178,20 +178,24 @@ say_late (const struct disk *d)
               d->pair->destination, d->pair->source);
 }
 
-bool
-liveness_prove (struct migration *m)
+/* Until until_us; 0: without a limit.  Who has not answered by then, or when it
+ * was stopped; NULL: all have.
+ */
+static const struct disk *
+prove (struct migration *m, int64_t until_us)
 {
   const int64_t since_us = loop_now_us ();
   const struct disk *late;
-  bool said = false;
+  bool said = until_us != 0;
   size_t i;
 
   for (;;) {
     for (i = 0; i < m->disks.n; ++i)
       ask_again (&m->disks.v[i], since_us);
     late = find_unproven (m, since_us);
-    if (late == NULL || m->disks.failure.stop != STOP_NO || m->finish_wished)
-      break;
+    if (late == NULL || m->disks.failure.stop != STOP_NO || m->finish_wished ||
+        (until_us != 0 && loop_now_us () >= until_us))
+      return late;
     if (!said && loop_now_us () - since_us >= LATE_US) {
       said = true;
       say_late (late);
@@ -199,5 +203,25 @@ liveness_prove (struct migration *m)
     drive (&m->disks, 100);
     liveness_check (m);
   }
-  return late == NULL && m->disks.failure.stop == STOP_NO;
+}
+
+bool
+liveness_prove (struct migration *m)
+{
+  return prove (m, 0) == NULL && m->disks.failure.stop == STOP_NO;
+}
+
+bool
+liveness_prove_soon (struct migration *m)
+{
+  const int64_t limit_us = (int64_t)m->disks.options->hook_timeout_ms * 1000;
+  const struct disk *late = prove (m, loop_now_us () + limit_us);
+
+  if (m->disks.failure.stop != STOP_NO)
+    return false;
+  if (late != NULL && !m->finish_wished)
+    say_info ("%s does not answer: the pause is called off, and will be tried "
+              "again",
+              late->pair->destination);
+  return late == NULL;
 }

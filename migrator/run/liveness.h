@@ -36,4 +36,9 @@ extern int64_t liveness_relay_silent_us (const struct disk *d, int64_t now_us);
  */
 extern bool liveness_prove (struct migration *m);
 
+/* The same, while guests may stand still for the hook's sake: not for longer
+ * than a hook may take.  False also if that is over, which is said.
+ */
+extern bool liveness_prove_soon (struct migration *m);
+
 #endif /* NBDMIGRATE_LIVENESS_H */
