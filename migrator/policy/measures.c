@@ -151,7 +151,8 @@ is_long_way (const struct policy *p, const struct policy_snapshot *s)
  * it, piece by piece, and a mirrored write costs less than that.  But each of
  * them waits for the destination: so only where that is near, and where guests
  * do not come first by more than usual.  What they touch again and again is
- * copied once.
+ * copied once.  If it fails the next attempts are for the rounds, which may
+ * have no other way.
  */
 static bool
 is_cheaper_mirrored (const struct policy *p, const struct policy_snapshot *s)
@@ -163,7 +164,7 @@ is_cheaper_mirrored (const struct policy *p, const struct policy_snapshot *s)
   const uint64_t left_us = copy_us (s->remaining_bytes, bulk_rate);
   const double comes = (double)touch * (double)left_us / 1e6;
 
-  if (s->bulk_end_us != 0 || s->rate != 0 ||
+  if (s->bulk_end_us != 0 || s->rate != 0 || p->mirror.failures > 0 ||
       s->background > MEASURES_EARLY_BACKGROUND || s->destination_us == 0 ||
       s->destination_us > MEASURES_NEAR_US)
     return false;

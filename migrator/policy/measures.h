@@ -35,7 +35,7 @@
  * this, if guests touch more than a part of what rounds can copy; which is the
  * bulk's speed, divided by the other one.
  */
-#define MEASURES_NEAR_US 1000
+#define MEASURES_NEAR_US 100
 #define MEASURES_EARLY_DIVISOR 3
 #define MEASURES_EARLY_BACKGROUND 50
 #define MEASURES_SCATTERED 12

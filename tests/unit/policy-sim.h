@@ -416,7 +416,9 @@ sim_snapshot (struct sim *s)
   v.guest_bytes = s->nr_guest * SIM_CHUNK;
   v.hot_bytes = s->nr_hot_dirty * SIM_CHUNK;
   v.copy_rate = (uint64_t)(sim_bandwidth (s->setup) * 1000);
-  v.destination_us = s->setup->latency_ms * UINT64_C (1000);
+  v.destination_us = s->setup->latency_ms > 1
+                       ? s->setup->latency_ms * UINT64_C (1000)
+                       : 50; /* on the same host */
   v.mirror = s->mirror;
   v.demotions = s->r.demotions;
   v.mirror_refused = s->setup->no_mirror && s->r.mirror_begins > 0;

@@ -422,7 +422,9 @@ test_mirror_in_bulk (void)
   struct policy_snapshot s = near_bulk;
 
   CU_ASSERT (is_mirrored_in_bulk (&s));
-  s.destination_us = 2000;
+  s.destination_us = 100;
+  CU_ASSERT (is_mirrored_in_bulk (&s));
+  s.destination_us = 200; /* a guest would notice it */
   CU_ASSERT_FALSE (is_mirrored_in_bulk (&s));
   s.destination_us = 0;
   CU_ASSERT_FALSE (is_mirrored_in_bulk (&s));
@@ -449,6 +451,27 @@ test_mirror_in_bulk (void)
   s = near_bulk;
   s.converge = CONVERGE_THROTTLE;
   CU_ASSERT_FALSE (is_mirrored_in_bulk (&s));
+}
+
+/* Once: otherwise nothing might be left of the attempts for the rounds. */
+static void
+test_mirror_fails_in_bulk (void)
+{
+  struct policy_snapshot s = near_bulk;
+  struct policy p;
+  unsigned i;
+
+  policy_init (&p);
+  CU_ASSERT (policy_beat (&p, &s).measures.mirror);
+  s.mirror = MIRROR_ON;
+  s.demotions = 1;
+  CU_ASSERT_FALSE (policy_beat (&p, &s).measures.mirror);
+  s.mirror = MIRROR_OFF;
+  for (i = 0; i < 60; ++i) {
+    s.now_us += 1000000;
+    CU_ASSERT_FALSE (policy_beat (&p, &s).measures.mirror);
+  }
+  CU_ASSERT_EQUAL (p.mirror.failures, 1);
 }
 
 /* A pause that fits, and rounds that do not make it shorter. */
@@ -1140,6 +1163,7 @@ main (void)
     { "mirror: sooner where rounds are long", test_mirror_begins_long },
     { "mirror: sooner with a bad outlook", test_mirror_begins_soon },
     { "mirror: in the bulk", test_mirror_in_bulk },
+    { "mirror: fails in the bulk", test_mirror_fails_in_bulk },
     { "mirror: for a shorter pause", test_mirror_shortens },
     { "mirror: not before the end is asked for", test_mirror_shortens_at_end },
     { "missed pauses call for more", test_missed_pauses },
