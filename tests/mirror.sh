@@ -66,6 +66,22 @@ mirror_on ()
   wait_for mirror_is on
 }
 
+# goes_on_beside N: N more requests of the guest are answered.  The session must not be
+# silent for ten seconds meanwhile.
+goes_on_beside ()
+{
+  local n
+
+  n=$(grep -c '^A' "$tmp/guest.record") || :
+  wait_for has_acked_beside $((n + $1))
+}
+
+has_acked_beside ()
+{
+  talk status
+  guest_has_acked guest "$1"
+}
+
 mirror_off ()
 {
   talk mirror '{"enabled": false}'

@@ -54,7 +54,7 @@ stalled ()
   n=$((n + 1))
   cue destination "write hold until=go$n count=$((1 + RANDOM % 4))" \
     "write late ms=50 count=4"
-  guest_goes_on guest 100
+  goes_on_beside 100
   go destination "go$n"
   cue destination
 }
@@ -63,7 +63,7 @@ refused ()
 {
   mirror_on
   cue destination 'write,zero fail count=5'
-  guest_goes_on guest 100
+  goes_on_beside 100
   cue destination
   copy_some
 }
