@@ -112,6 +112,12 @@ check_owner_and_mode (const struct stat *st, uid_t also, const char *good_mode,
                    "nbdkit (chown) if what is in it is right, otherwise move "
                    "it away",
                    (uintmax_t)st->st_uid);
+  if (S_ISDIR (st->st_mode) && (st->st_mode & S_ISVTX) &&
+      (st->st_mode & OTHERS_CAN_WRITE)) /* such as /tmp */
+    return refuse (why, EPERM,
+                   "it is for everybody (mode %04o): name a directory that is "
+                   "for this disk only",
+                   (unsigned)st->st_mode & 07777);
   if (st->st_mode & OTHERS_CAN_WRITE)
     return refuse (why, EPERM,
                    "%s can write to it (mode %04o), so it is not believed: "

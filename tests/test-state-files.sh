@@ -123,6 +123,8 @@ chmod 770 "$dir"
 dir_refused 'its group can write to it' 0700
 chmod 707 "$dir"
 dir_refused 'everybody can write to it' 0700
+chmod 1777 "$dir"
+dir_refused 'it is for everybody (mode 1777)' 'for this disk only'
 chmod 700 "$dir"
 if [ "$(id -u)" -eq 0 ]; then
   chown 4242 "$dir"
