@@ -71,10 +71,10 @@ print_guest (const json_t *guest)
 {
   char text[UNITS_TEXT_MAX];
 
-  printf (LABEL "writes %" PRIu64 " (%s), ", "requests",
+  printf (LABEL "writes %" PRIu64 " (%s)\n", "requests",
           number (guest, "writes"),
           units_format_bytes (text, number (guest, "written_bytes")));
-  printf ("reads %" PRIu64 " (%s)\n", number (guest, "reads"),
+  printf (LABEL "reads %" PRIu64 " (%s)\n", "", number (guest, "reads"),
           units_format_bytes (text, number (guest, "read_bytes")));
   printf (LABEL "zeroes %" PRIu64 ", trims %" PRIu64 ", flushes %" PRIu64 "\n",
           "", number (guest, "zeroes"), number (guest, "trims"),
