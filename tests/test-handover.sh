@@ -40,7 +40,12 @@ expect_status 1 "$nbdmigrate" reopen "$(uri proxy)" owner=destination \
 grep -qF "handed over to a guest elsewhere" "$tmp/reopen.log"
 
 echo "-- a list tells where it went"
-"$nbdmigrate" list | grep -F "$tmp/proxy.dir  to $(uri destination)"
+listed ()
+{
+  "$nbdmigrate" list > "$tmp/list" &&
+    grep -F "$tmp/proxy.dir  to $(uri destination)" "$tmp/list"
+}
+wait_for listed
 
 echo "-- there is nothing left to cancel"
 expect_status 1 "$nbdmigrate" cancel "$(uri proxy)" 2> "$tmp/cancel.log"
