@@ -8,6 +8,8 @@
 set -euo pipefail
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-.}/tests/functions.sh"
+# shellcheck source=tests/late.sh
+source "$SRCDIR/tests/late.sh"
 requires nbdkit jq
 
 size=$((2 * 1024 * 1024))
@@ -76,4 +78,37 @@ wait_for grep -q '^after' "$tmp/log"
 kill_bg destination CONT
 wait_bg migrator || fail "exit status $?: $(cat "$tmp/migrator.log")"
 [ "$(status .owner)" = destination ]
+
+echo "-- the copying is paused meanwhile"
+hook "'$nbdmigrate' pause '$tmp/proxy.dir'
+until '$nbdmigrate' status '$tmp/proxy.dir' | grep -q '^progress .*paused'; do
+  sleep 0.05
+done
+'$referee' pattern --uri '$S' --seed 1 --density 100"
+start_migrate --finish=detach --hook="$tmp/hook" "$S" "$D"
+wait_for is_file "$tmp/log"
+wait_for grep -q '^after' "$tmp/log"
+wait_for has_status "$S" .progress.paused
+"$nbdmigrate" resume "$S"
+wait_bg migrator || fail "the migrator ended with exit status $?"
+hooks "before after before committed after"
+
+# What is written then waits for the destination.
+echo "-- the destination hangs, and no guest stays frozen for that"
+truncate -s $size "$tmp/late.img"
+start_late late
+hook "touch '$tmp/frozen'; while [ -e '$tmp/frozen' ]; do sleep 0.05; done"
+start_migrate --finish=detach --hook="$tmp/hook" --hook-timeout=2s "$S" "$(uri late)"
+wait_for is_file "$tmp/log"
+cue late 'write hold until=go'
+fill "$S" 50
+wait_for late_has late 'came$'
+rm "$tmp/frozen"
+wait_for grep -q '^after' "$tmp/log"
+grep -q 'the pause has not begun within 2.0 s' "$tmp/migrator.log"
+cue late
+go late go
+wait_bg migrator || fail "the migrator ended with exit status $?"
+hooks "before after before committed after"
+same_content "$S" "$(uri late)"
 end_bg proxy

@@ -383,7 +383,7 @@ attempt_now (struct migration *m)
   migrate_enter (m, PHASE_FINAL);
   if (make_ready (m) == -1)
     return CUT_FAILED;
-  if (!fits (m))
+  if (m->hook_late || !fits (m))
     return CUT_MISSED; /* counted: it may be so again and again */
   return cut_over (m);
 }

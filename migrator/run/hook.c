@@ -129,13 +129,20 @@ run_hook (struct migration *m, const char *step)
   return status == 0;
 }
 
+/* ---- before and after the pause ---------------------------------------- */
+
 bool
 hook_before (struct migration *m)
 {
   if (m->disks.options->hook == NULL)
     return true;
   m->hook_owed = true;
-  return run_hook (m, "before");
+  m->hook_late = false;
+  if (!run_hook (m, "before"))
+    return false;
+  m->hook_until_us =
+    loop_now_us () + (int64_t)m->disks.options->hook_timeout_ms * 1000;
+  return true;
 }
 
 void
@@ -144,5 +151,26 @@ hook_after (struct migration *m)
   if (!m->hook_owed)
     return;
   m->hook_owed = false;
+  m->hook_until_us = 0;
   run_hook (m, "after");
+}
+
+/* In the pause there is the limit of that. */
+void
+hook_watch (struct migration *m, int64_t now_us)
+{
+  char limit[UNITS_TEXT_MAX];
+
+  if (m->hook_until_us == 0 || m->disks.in_pause ||
+      (!m->paused && now_us < m->hook_until_us))
+    return;
+  m->hook_late = true;
+  if (m->paused)
+    say_info ("the pause is called off, since the copying is paused");
+  else
+    say_error ("the pause has not begun within %s after the hook %s before, "
+               "and is called off; it will be tried again",
+               units_format_ms (limit, m->disks.options->hook_timeout_ms),
+               m->disks.options->hook);
+  hook_after (m);
 }

@@ -18,4 +18,9 @@ extern bool hook_before (struct migration *m);
  */
 extern void hook_after (struct migration *m);
 
+/* The same as soon as the pause is too long in coming, or nobody wants it now:
+ * no guest stays frozen because a destination hangs.  Then m->hook_late.
+ */
+extern void hook_watch (struct migration *m, int64_t now_us);
+
 #endif /* NBDMIGRATE_HOOK_H */

@@ -28,6 +28,7 @@
 #include "run/background.h"
 #include "run/check.h"
 #include "run/heartbeat.h"
+#include "run/hook.h"
 #include "run/liveness.h"
 #include "run/measure.h"
 #include "run/migrate.h"
@@ -773,6 +774,7 @@ after_round (struct disks *disks, int64_t now_us)
   background_run (m, now_us);
   tell_run (m, now_us);
   schedule_run (m);
+  hook_watch (m, now_us);
   check_time (m, now_us);
 }
 

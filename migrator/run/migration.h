@@ -59,6 +59,8 @@ struct migration {
   bool hook_owed;   /* it was run before the pause, and not yet after it */
   bool hook_failed; /* before the pause, the last time */
   unsigned hook_failures; /* the same, in a row */
+  bool hook_late;         /* that was done early: no pause after this attempt */
+  int64_t hook_until_us;  /* when that is done; 0: it was not run before */
   bool finish_by_hand; /* it came once: the schedule does not count any more */
   bool schedule_told, schedule_open; /* as it was looked at last */
   time_t schedule_opens;             /* next; 0: it is, or never */
