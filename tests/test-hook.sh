@@ -111,4 +111,36 @@ go late go
 wait_bg migrator || fail "the migrator ended with exit status $?"
 hooks "before after before committed after"
 same_content "$S" "$(uri late)"
+
+twice ()
+{
+  kill_bg migrator INT
+  wait_for grep -q 'interrupted by SIGINT' "$tmp/migrator.log"
+  kill_bg migrator INT
+}
+
+echo "-- a second Ctrl-C while it runs before the pause"
+hook "echo \$\$ > '$tmp/pid'; sleep 1000"
+start_migrate --finish=detach --hook="$tmp/hook" --hook-timeout=1h "$S" "$D"
+wait_for is_file "$tmp/pid"
+twice
+expect_status 3 wait_bg migrator
+wait_for grep -q '^after' "$tmp/log"
+wait_for has_ended "$(cat "$tmp/pid")"
+
+# The outcome is known by then.
+echo "-- and after it"
+cat > "$tmp/hook" <<END
+#!/bin/sh
+[ \$1 = after ] || exit 0
+touch "$tmp/frozen"
+while [ -e "$tmp/frozen" ]; do sleep 0.05; done
+END
+start_migrate --finish=detach --hook="$tmp/hook" --hook-timeout=1h "$S" "$D"
+wait_for test -e "$tmp/frozen"
+twice
+expect_status 0 wait_bg migrator
+rm "$tmp/frozen"
+grep -q "the source $S is authoritative; $D holds" "$tmp/migrator.log"
+same_content "$S" "$D"
 end_bg proxy

@@ -115,8 +115,11 @@ run_hook (struct migration *m, const char *step)
 
   if (pid == -1)
     say_error ("running the hook %s %s: %s", o->hook, step, strerror (errno));
-  else
+  else {
+    m->hook_pid = pid;
     status = await (m, pid, &late);
+    m->hook_pid = 0;
+  }
   event_hook (step, (double)(loop_now_us () - begin_us) / 1000, status == 0);
   if (late)
     say_error ("the hook %s %s has not ended within %s, and was killed",
@@ -173,4 +176,18 @@ hook_watch (struct migration *m, int64_t now_us)
                units_format_ms (limit, m->disks.options->hook_timeout_ms),
                m->disks.options->hook);
   hook_after (m);
+}
+
+/* One that runs before the pause must not freeze anything after this. */
+void
+hook_leave (struct migration *m)
+{
+  if (!m->hook_owed)
+    return;
+  m->hook_owed = false;
+  if (m->hook_pid != 0)
+    kill (-m->hook_pid, SIGKILL);
+  if (start (m, "after") == -1)
+    say_error ("the hook %s has not been run after the pause: do that",
+               m->disks.options->hook);
 }

@@ -23,4 +23,7 @@ extern void hook_after (struct migration *m);
  */
 extern void hook_watch (struct migration *m, int64_t now_us);
 
+/* The same without waiting for its end: we end at once. */
+extern void hook_leave (struct migration *m);
+
 #endif /* NBDMIGRATE_HOOK_H */

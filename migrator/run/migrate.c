@@ -258,10 +258,15 @@ await_answers (struct migration *m)
 
 /* The destination is read once more, over these connections. */
 static bool
+wants_digest (const struct migration *m)
+{
+  return m->disks.options->digest && m->disks.finish == FINISH_DETACH;
+}
+
+static bool
 will_digest (const struct migration *m)
 {
-  return m->complete && m->disks.options->digest &&
-         m->disks.finish == FINISH_DETACH;
+  return m->complete && wants_digest (m);
 }
 
 /* The proxy shuts what it holds of these connections when its session ends,
@@ -597,7 +602,7 @@ run (struct migration *m)
     status = EXIT_NOT_CONVERGED;
   if (status == EXIT_DONE) {
     m->complete = true;
-    if (m->disks.options->digest && m->disks.finish == FINISH_DETACH)
+    if (wants_digest (m))
       status = digest_all (m);
   }
   if (status == EXIT_DONE)
@@ -778,16 +783,29 @@ after_round (struct disks *disks, int64_t now_us)
   check_time (m, now_us);
 }
 
-/* Nobody is asked any more. */
+/* Nobody is asked any more.  After the pause that has committed it is known all
+ * the same.
+ */
+static int
+say_last (struct migration *m, int status)
+{
+  const bool done = m->complete || m->pause.committed;
+
+  if (done)
+    status =
+      wants_digest (m) && m->phase != PHASE_DONE ? EXIT_FAILED : EXIT_DONE;
+  else if (m->may_be_done)
+    status = EXIT_UNKNOWN;
+  hook_leave (m);
+  say_authority (m, done ? EXIT_DONE : status);
+  end_output (m->disks.options);
+  return status;
+}
+
 static int
 last_words (void *opaque)
 {
-  const struct migration *m = opaque;
-  const int status = m->may_be_done ? EXIT_UNKNOWN : EXIT_FAILED;
-
-  say_authority (m, status);
-  end_output (m->disks.options);
-  return status;
+  return say_last (opaque, EXIT_FAILED);
 }
 
 /* ---- signals ----------------------------------------------------------- */
@@ -795,17 +813,10 @@ last_words (void *opaque)
 /* Whatever is in flight: the filter sees the end, and does what is to be done
  * (R7).  Only what is asked for twice is not waited for.
  */
-static void __attribute__ ((noreturn)) end_at_once (const struct migration *m)
+static void __attribute__ ((noreturn)) end_at_once (struct migration *m)
 {
-  const int status = m->may_be_done ? EXIT_UNKNOWN : EXIT_CANCELLED;
-
   say_error ("interrupted again: ending at once");
-  if (m->hook_owed)
-    say_error ("the hook %s has not been run after the pause: do that",
-               m->disks.options->hook);
-  say_authority (m, status);
-  end_output (m->disks.options);
-  _exit (status);
+  _exit (say_last (m, failed (m)));
 }
 
 static void
@@ -823,11 +834,12 @@ got_signal (struct watch *w, short revents)
     tell_progress (m);
     return;
   }
-  if (m->disks.failure.stop == STOP_CANCELLED) {
+  if (m->interrupted) {
     if (info.ssi_signo == SIGINT)
       end_at_once (m);
     return; /* it is ending already */
   }
+  m->interrupted = true;
   failure_cancel (&m->disks.failure);
   say_info ("interrupted by %s: letting requests in flight end, for some "
             "seconds at most",

@@ -26,6 +26,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "disks/drive.h"
 #include "policy/background.h"
@@ -59,8 +60,9 @@ struct migration {
   bool hook_owed;   /* it was run before the pause, and not yet after it */
   bool hook_failed; /* before the pause, the last time */
   unsigned hook_failures; /* the same, in a row */
-  bool hook_late;         /* that was done early: no pause after this attempt */
-  int64_t hook_until_us;  /* when that is done; 0: it was not run before */
+  bool hook_late;         /* run after it early: no pause after this attempt */
+  pid_t hook_pid;         /* while it runs, or 0 */
+  int64_t hook_until_us;  /* when it is run after it at last, or 0 */
   bool finish_by_hand; /* it came once: the schedule does not count any more */
   bool schedule_told, schedule_open; /* as it was looked at last */
   time_t schedule_opens;             /* next; 0: it is, or never */
@@ -89,6 +91,7 @@ struct migration {
   unsigned publishing; /* heartbeats not yet answered */
   int64_t next_show_us;
   int64_t next_log_us; /* --progress=log */
+  bool interrupted;    /* by a signal */
   bool timed_out;      /* --timeout has passed */
   bool may_be_done;    /* a commit was asked for, and not refused */
   bool committing;     /* asked for, on whichever disk */
