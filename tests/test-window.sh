@@ -40,5 +40,16 @@ for option in --window="$(hours 4)-$(hours 6)" --finish-at="$(hours 4)" \
   wait_bg migrator || fail "the migrator ended with exit status $?"
   verify_cut guest "$D"
 done
+
+echo "-- a finish that is refused changes nothing of that"
+start_nbdkit one --filter=limit memory $size limit=1
+start_migrate --finish=detach --finish-at="$(hours 4)" --connections=1 "$S" "$(uri one)"
+wait_for is_ready
+expect_status 1 "$nbdmigrate" finish "$S" pivot
+grep -q 'cannot finish .* by pivot' "$tmp/migrator.log"
+wait_for has_status "$S" '.progress.wait and .progress.finish_at > now'
+"$nbdmigrate" finish "$S"
+wait_bg migrator || fail "the migrator ended with exit status $?"
+verify_cut guest "$(uri one)"
 stop_guest guest
 end_bg proxy

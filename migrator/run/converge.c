@@ -246,13 +246,14 @@ static void
 obey_finish_wish (struct migration *m)
 {
   const enum finish before = m->disks.finish;
-  const bool waited = m->wait;
+  const bool waited = m->wait, by_hand = m->finish_by_hand;
   const struct disk *d;
 
   if (!m->finish_wished)
     return;
   m->finish_wished = m->wait = m->sampled = false;
   m->disks.finish = m->finish_wish;
+  m->finish_by_hand = true;
   if (converge_prepare (m) == 0)
     return;
   d = drive_refused (&m->disks);
@@ -260,6 +261,8 @@ obey_finish_wish (struct migration *m)
              finish_name (m->disks.finish), d->answer.desc);
   m->disks.finish = before;
   m->wait = waited;
+  m->finish_by_hand = by_hand;
+  m->schedule_told = false;
 }
 
 /* ---- convergence ------------------------------------------------------- */

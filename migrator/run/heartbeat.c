@@ -30,7 +30,7 @@ wish_finish (struct migration *m, const char *mode)
   if (mode == NULL || finish_parse (mode, &finish) == -1)
     return; /* the filter lets only the three names pass */
   m->finish_wish = finish;
-  m->finish_wished = m->finish_by_hand = true;
+  m->finish_wished = true;
   say_info ("asked to finish by %s", finish_name (finish));
 }
 

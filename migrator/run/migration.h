@@ -63,7 +63,7 @@ struct migration {
   bool hook_late;         /* run after it early: no pause after this attempt */
   pid_t hook_pid;         /* while it runs, or 0 */
   int64_t hook_until_us;  /* when it is run after it at last, or 0 */
-  bool finish_by_hand; /* it came once: the schedule does not count any more */
+  bool finish_by_hand; /* it was obeyed: the schedule does not count any more */
   bool schedule_told, schedule_open; /* as it was looked at last */
   time_t schedule_opens;             /* next; 0: it is, or never */
   bool paused;           /* nothing is copied, until 'nbdmigrate resume' */

@@ -11,7 +11,8 @@ is_given (const struct migration *m)
 {
   const struct options *o = m->disks.options;
 
-  return (o->window || o->finish_at != 0) && !m->finish_by_hand;
+  return (o->window || o->finish_at != 0) && !m->finish_wished &&
+         !m->finish_by_hand;
 }
 
 static struct window
