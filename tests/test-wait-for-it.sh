@@ -8,7 +8,7 @@
 set -euo pipefail
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-.}/tests/functions.sh"
-requires nbdkit jq
+requires nbdkit jq qemu-nbd
 
 size=$((8 * 1024 * 1024))
 start_proxy proxy memory $size
@@ -65,6 +65,21 @@ ends 4 'not done after 200 ms' wait --timeout=200ms "$S"
 ends 1 'cannot end so' finish --timeout=20s "$S" pivot
 grep -q 'cannot finish .* by pivot' "$tmp/migrator.log"
 is_ready
+
+# It takes ten seconds until the proxy knows that it is not let in.
+echo "-- not refused before that is known"
+truncate -s $size "$tmp/one.img"
+start_qemu_nbd one -f raw "$tmp/one.img"
+"$nbdmigrate" cancel "$S"
+expect_status 3 wait_bg migrator
+start_migrate --wait --finish=detach --connections=1 "$S" "$(uri one)"
+wait_for is_ready
+ends 1 'cannot end so' finish "$S" pivot
+grep -q 'cannot finish .* by pivot' "$tmp/migrator.log"
+"$nbdmigrate" finish "$S"
+wait_bg migrator || fail "the migrator ended with exit status $?"
+start_migrate --wait --finish=detach --connections=1 "$S" "$(uri single)"
+wait_for is_ready
 
 echo "-- watched"
 start_bg watch "$nbdmigrate" status --watch=50ms "$S"

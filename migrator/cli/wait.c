@@ -45,19 +45,32 @@ say_end (const struct proxy *p, const json_t *status)
   return EXIT_FAILED;
 }
 
-/* It still waits for a 'finish' although it has read ours. */
+/* When our 'finish' was read, and the progress that was told then. */
+struct taken {
+  bool seen;
+  int64_t at_us;
+  json_int_t elapsed_ms;
+};
+
+/* It still waits for a 'finish' although it has read ours.  What it told before
+ * says nothing: while the proxy connects to the destination, which may take
+ * many seconds, nothing new is told.
+ */
 static bool
-is_refused (const json_t *status, int64_t *taken_us)
+is_refused (const json_t *status, struct taken *t)
 {
   const json_t *progress = json_object_get (status, "progress");
-  const int64_t now_us = loop_now_us ();
+  const json_int_t elapsed_ms =
+    json_integer_value (json_object_get (progress, "elapsed_ms"));
+  const bool seen =
+    json_object_size (json_object_get (status, "wishes")) == 0 &&
+    json_is_true (json_object_get (progress, "wait"));
 
-  if (json_object_size (json_object_get (status, "wishes")) > 0 ||
-      !json_is_true (json_object_get (progress, "wait"))) {
-    *taken_us = now_us;
+  if (!seen || !t->seen) {
+    *t = (struct taken){ seen, loop_now_us (), elapsed_ms };
     return false;
   }
-  return now_us - *taken_us >= TAKEN_US;
+  return elapsed_ms != t->elapsed_ms && loop_now_us () - t->at_us >= TAKEN_US;
 }
 
 static bool
@@ -80,7 +93,7 @@ wait_for_migration (struct proxy *p, bool ready, bool asked,
                     uint64_t timeout_ms)
 {
   const int64_t begin_us = loop_now_us ();
-  int64_t taken_us = begin_us;
+  struct taken taken = { .seen = false };
   char text[UNITS_TEXT_MAX];
 
   for (;;) {
@@ -95,7 +108,7 @@ wait_for_migration (struct proxy *p, bool ready, bool asked,
       return say_end (p, a.value);
     if (ready && is_ready (a.value))
       return EXIT_DONE;
-    if (asked && is_refused (a.value, &taken_us)) {
+    if (asked && is_refused (a.value, &taken)) {
       say_error (
         "the migration of %s cannot end so, and stays in sync: its own "
         "messages tell why",
