@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# timeout: 120
 #
 # From other terminals: `wait` and `finish` return when it is so, with the exit
 # status that tells how it ended; `list` knows all proxies that one may talk to;
@@ -8,7 +9,7 @@
 set -euo pipefail
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-.}/tests/functions.sh"
-requires nbdkit jq qemu-nbd
+requires nbdkit jq qemu-nbd python3
 
 size=$((8 * 1024 * 1024))
 start_proxy proxy memory $size
@@ -116,6 +117,38 @@ kill_bg migrator TERM
 expect_status 3 wait_bg migrator
 expect_status 1 wait_bg waiting
 grep -q 'ended without a cut-over' "$tmp/waiting.log"
+
+# Anybody may serve a socket of that name, in a directory of any name.
+echo "-- a list with what is no proxy"
+start_bg stranger python3 -c '
+import os, socket, sys, threading
+
+def serve(name, answer):
+  d = os.path.join(os.fsencode(sys.argv[1]), name)
+  os.mkdir(d)
+  open(d + b"/lock", "w").close()
+  s = socket.socket(socket.AF_UNIX)
+  s.bind(d + b"/control")
+  s.listen()
+  while True:
+    c = s.accept()[0]
+    c.sendall(b"""{"nbdmigrate": {"protocol": 1, "exports": [1, "x"]}}\n""")
+    while c.recv(4096):
+      c.sendall(answer)
+    c.close()
+
+for name, answer in ((b"\xff", b"{}"), (b"number", b"""{"return": 1}"""),
+                     (b"\x1b", b"""{"return": {"session": true,
+                                   "destination": "a\\u001bb"}}""")):
+  threading.Thread(target=serve, args=(name, answer.replace(b"\n", b"") + b"\n")).start()
+' "$tmp"
+is_listed ()
+{
+  "$nbdmigrate" list > "$tmp/list" && grep -q "^0 B  *starting  *$tmp/?  to a?b\$" "$tmp/list"
+}
+wait_for is_listed
+"$nbdmigrate" list --json | jq -es "any (.dir == \"$tmp/proxy.dir\")" > "$tmp/jq.out"
+end_bg stranger
 
 echo "-- pivoted"
 must_migrate "$S" "$D"

@@ -76,7 +76,9 @@ compare (const void *a, const void *b)
   return strcmp (*(char *const *)a, *(char *const *)b);
 }
 
-/* All of them, each once: connections that were accepted have the path, too. */
+/* All of them, each once: connections that were accepted have the path, too.
+ * Anybody may have a socket of any name, which need not be UTF-8.
+ */
 static json_t *
 find_directories (void)
 {
@@ -89,7 +91,7 @@ find_directories (void)
     CLEANUP_FREE char *dir = directory_of (line);
 
     if (dir != NULL && !is_known (dirs, dir) &&
-        json_array_append_new (dirs, json_string (dir)) == -1)
+        json_array_append_new (dirs, json_string_nocheck (dir)) == -1)
       no_memory ();
   }
   free (line);
@@ -117,7 +119,7 @@ add_disk (struct list *l, const char *dir, struct control *c,
   if (attached.value == NULL)
     return; /* a pivoted one that nobody has opened may be gone again */
   control_wait (c, "status", CONTROL_NO_ARGUMENTS, ANSWER_MS, &status);
-  if (status.value == NULL)
+  if (!json_is_object (status.value))
     return;
   json_object_set_new (status.value, "dir", json_string (dir));
   json_array_append (l->disks, status.value);
@@ -138,7 +140,8 @@ add_proxy (struct list *l, const char *dir)
   if (c == NULL)
     return;
   json_array_foreach (control_exports (c), i, name)
-    add_disk (l, dir, c, json_string_value (name));
+    if (json_is_string (name))
+      add_disk (l, dir, c, json_string_value (name));
   control_close (c);
 }
 
@@ -150,6 +153,14 @@ text_of (const json_t *o, const char *name, const char *otherwise)
   const char *text = json_string_value (json_object_get (o, name));
 
   return text ? text : otherwise;
+}
+
+/* Whoever serves the socket may be anybody, too. */
+static void
+put_clean (const char *text)
+{
+  for (; *text != '\0'; ++text)
+    putchar ((unsigned char)*text < ' ' || *text == 127 ? '?' : *text);
 }
 
 /* Of the migration: one word, or how far it is. */
@@ -186,14 +197,19 @@ show_disk (const json_t *s)
   const char *export = text_of (s, "export", "");
   const bool goes = json_is_true (json_object_get (s, "session")) ||
                     strcmp (text_of (s, "owner", ""), "fenced") == 0;
+  CLEANUP_FREE char *line = NULL;
   char size[UNITS_TEXT_MAX], state[64];
 
   describe (state, s);
   units_format_bytes (
     size, (uint64_t)json_integer_value (json_object_get (s, "disk_bytes")));
-  printf ("%-11s %-13s %s%s%s  %s%s\n", size, state, text_of (s, "dir", "?"),
-          *export ? " --export=" : "", export, goes ? "to " : "at ",
-          goes ? text_of (s, "destination", "?") : place_of (s));
+  if (asprintf (&line, "%-11s %-13s %s%s%s  %s%s", size, state,
+                text_of (s, "dir", "?"), *export ? " --export=" : "", export,
+                goes ? "to " : "at ",
+                goes ? text_of (s, "destination", "?") : place_of (s)) == -1)
+    no_memory ();
+  put_clean (line);
+  putchar ('\n');
 }
 
 static int
