@@ -11,8 +11,9 @@
 #
 #   MOUNTPOINT=/srv/data nbdmigrate --hook=... --finish=detach ...
 #
-# If nbdmigrate is killed between the two nobody would thaw: so that is done here
-# after THAW_AFTER seconds (15) in any case.
+# If nbdmigrate is killed between the two nobody would thaw: so a watchman looks on,
+# and does that as soon as nbdmigrate, which has started this, is gone; or if it hangs,
+# after THAW_AFTER seconds (30).
 
 set -euo pipefail
 
@@ -25,10 +26,29 @@ thaw ()
   fi
 }
 
+# Both times nbdmigrate is the parent.
+state=${XDG_RUNTIME_DIR:-/run}/nbdmigrate-freeze-$PPID
+
+# watch WHO PARENT: as long as it is frozen, and by this one.
+watch ()
+{
+  local end=$((SECONDS + ${THAW_AFTER:-30}))
+
+  while [ "$(cat "$state" 2> /dev/null)" = "$1" ]; do
+    if ((SECONDS >= end)) || ! kill -0 "$2" 2> /dev/null; then
+      rm -f "$state"
+      thaw
+    fi
+    sleep 0.5
+  done
+}
+
 case ${1:-} in
 before)
+  echo $$ > "$state"
   # The watchman must not die with this group, nor hold its output open.
-  setsid bash -c "$(declare -f thaw); sleep ${THAW_AFTER:-15}; thaw" \
+  export state
+  setsid bash -c "$(declare -f thaw watch); watch $$ $PPID" \
     < /dev/null > /dev/null 2>&1 &
   if [ -n "${GUEST:-}" ]; then
     virsh -q domfsfreeze "$GUEST"
@@ -37,7 +57,8 @@ before)
   fi
   ;;
 after)
-  thaw || : # the watchman may have been here
+  rm -f "$state"
+  thaw
   ;;
 *)
   echo "usage: $0 before|after SOURCE..." >&2

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# examples/hook/freeze.sh, with a guest agent made up: frozen once and thawed once
+# around the pause, and not later, when somebody else may have frozen it; and if
+# nbdmigrate is killed between the two, by the watchman.
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+requires nbdkit jq setsid
+
+size=$((2 * 1024 * 1024))
+start_proxy proxy memory $size
+start_nbdkit destination memory $size
+S=$(uri proxy) D=$(uri destination)
+fill "$S" 100
+
+mkdir "$tmp/bin" "$tmp/run"
+cat > "$tmp/bin/virsh" <<END
+#!/bin/sh
+echo "\$2" >> "$tmp/log"
+[ "\$2" = domfsfreeze ] || exit 0
+while [ -e "$tmp/waits" ]; do sleep 0.05; done
+END
+chmod +x "$tmp/bin/virsh"
+export PATH=$tmp/bin:$PATH XDG_RUNTIME_DIR=$tmp/run GUEST=vm1
+hook=$SRCDIR/examples/hook/freeze.sh
+
+# lines EXPECTED: what the agent was asked for.
+lines ()
+{
+  [ "$(tr '\n' ' ' < "$tmp/log")" = "$1 " ] || fail "it was: $(cat "$tmp/log")"
+}
+
+agent_was_asked ()
+{
+  local n
+
+  n=$(grep -c . "$tmp/log" 2> /dev/null) || :
+  ((${n:-0} >= $1))
+}
+
+echo "-- frozen and thawed, and once"
+export THAW_AFTER=8
+must_migrate --finish=detach --hook="$hook" "$S" "$D"
+lines "domfsfreeze domfsthaw"
+sleep 9 # the watchman would be here
+lines "domfsfreeze domfsthaw"
+unset THAW_AFTER
+
+echo "-- nbdmigrate is killed"
+rm "$tmp/log"
+: > "$tmp/waits"
+start_migrate --finish=detach --hook="$hook" "$S" "$D"
+wait_for is_file "$tmp/log"
+crash_bg migrator
+wait_for agent_was_asked 2
+lines "domfsfreeze domfsthaw"
+rm "$tmp/waits"
+end_bg proxy
