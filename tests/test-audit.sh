@@ -71,3 +71,20 @@ start_nbdkit there file "$tmp/there"
 "$nbdmigrate" reopen "$tmp/proxy.dir" destination="$(uri there)"
 wait_for grep -q '^<5>nbdkit: notice: migrate: .*reopened' "$tmp/journal"
 end_bg proxy
+
+echo "-- where nobody reads it"
+mkfifo "$tmp/unread"
+exec 8<> "$tmp/unread"
+dd if=/dev/zero of="$tmp/unread" bs=4096 count=1024 oflag=nonblock \
+  2> "$tmp/dd.log" || : # it is full then
+rm -rf "$tmp/proxy.pid" "$tmp/proxy.sock" "$tmp/proxy.dir"
+nbdkit -f -U "$tmp/proxy.sock" -P "$tmp/proxy.pid" --filter="$filter" \
+  file "$tmp/disk" migrate-dir="$tmp/proxy.dir" 2> "$tmp/unread" 8<&- &
+pids[proxy]=$! names+=(proxy)
+wait_for server_is_up proxy
+start_migrate --finish=detach "$(uri proxy)" "$(uri copy)"
+wait_bg migrator || fail "the migrator ended with exit status $?"
+cat <&8 > "$tmp/read" &
+pids[reader]=$! names+=(reader)
+end_bg proxy
+end_bg reader

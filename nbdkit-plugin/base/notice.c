@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -58,13 +59,19 @@ find_where (void)
     where = TO_JOURNAL;
 }
 
-/* In one piece, beside lines of others. */
+/* In one piece, beside lines of others.  Not if nobody reads there, as from a
+ * pipe or a terminal that was stopped: whoever holds a lock would wait for
+ * that.
+ */
 static void
 write_line (const char *prefix, const char *text)
 {
   char line[NOTICE_MAX + 32];
   const int n = snprintf (line, sizeof line, "%s%s\n", prefix, text);
+  struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
 
+  if (poll (&p, 1, 0) == 0)
+    return;
   if (write (STDERR_FILENO, line, (size_t)n) == -1)
     return; /* nothing can be told there */
 }

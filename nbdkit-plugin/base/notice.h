@@ -6,7 +6,8 @@
  * goes beside it, to where nbdkit's errors go: to the journal with a level of
  * its own (sd-daemon(3)), to syslog from the background, and else to stderr.
  *
- * May be called in any thread, with any lock held.
+ * May be called in any thread, with any lock held: what cannot be written at
+ * once is left out.
  */
 
 #ifndef NBDMIGRATE_NOTICE_H
