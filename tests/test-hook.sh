@@ -68,17 +68,6 @@ hooks "before! after before committed after"
 grep -q 'has not ended within 1.0 s, and was killed' "$tmp/migrate.log"
 same_content "$S" "$D"
 
-# Guests may stand still until it is run afterwards, so that is not waited for.
-echo "-- the destination is silent after it"
-hook "kill -STOP ${pids[destination]}"
-start_migrate --hook="$tmp/hook" --hook-timeout=2s "$S" "$D"
-wait_for grep -q 'does not answer: the pause is called off' "$tmp/migrator.log"
-wait_for grep -q '^after' "$tmp/log"
-[ "$(status .owner)" = source ]
-kill_bg destination CONT
-wait_bg migrator || fail "exit status $?: $(cat "$tmp/migrator.log")"
-[ "$(status .owner)" = destination ]
-
 echo "-- the copying is paused meanwhile"
 hook "'$nbdmigrate' pause '$tmp/proxy.dir'
 until '$nbdmigrate' status '$tmp/proxy.dir' | grep -q '^progress .*paused'; do
@@ -143,4 +132,15 @@ expect_status 0 wait_bg migrator
 rm "$tmp/frozen"
 grep -q "the source $S is authoritative; $D holds" "$tmp/migrator.log"
 same_content "$S" "$D"
+
+# Guests may stand still until it is run afterwards, so that is not waited for.
+echo "-- the destination is silent after it"
+hook "kill -STOP ${pids[destination]}"
+start_migrate --hook="$tmp/hook" --hook-timeout=2s "$S" "$D"
+wait_for grep -q 'does not answer: the pause is called off' "$tmp/migrator.log"
+wait_for grep -q '^after' "$tmp/log"
+[ "$(status .owner)" = source ]
+kill_bg destination CONT
+wait_bg migrator || fail "exit status $?: $(cat "$tmp/migrator.log")"
+[ "$(status .owner)" = destination ]
 end_bg proxy
