@@ -62,6 +62,10 @@ start_nbdkit destination memory 4M
 fill "$(uri proxy)" 50
 start_guest guest "$(uri proxy)" --initial "$pattern" --rate 256K
 
+echo "-- a check, which is no migration that goes on"
+"$nbdmigrate" --check --metrics="$file" "$(uri proxy)" "$(uri destination)"
+[ ! -e "$file" ] || fail "it left metrics: $(cat "$file")"
+
 echo "-- while it runs"
 start_migrate --wait --finish=detach --metrics="$file" "$(uri proxy)" \
   "$(uri destination)"

@@ -119,7 +119,8 @@ open_output (const struct options *options)
   }
   if (options->json)
     events_to (STDOUT_FILENO, "stdout");
-  if (options->metrics != NULL && metrics_open (options->metrics) == -1)
+  if (options->metrics != NULL && !options->check &&
+      metrics_open (options->metrics) == -1)
     say_error ("writing the metrics to %s: %s; the migration goes on without "
                "them",
                options->metrics, strerror (errno));
