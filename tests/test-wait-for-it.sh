@@ -153,4 +153,12 @@ end_bg stranger
 echo "-- pivoted"
 must_migrate "$S" "$D"
 [[ $(listed proxy) == *pivoted*"at $D" ]] || fail "$(listed proxy)"
+
+# The end of the one before is not its own.
+echo "-- one that did nothing"
+start_migrate --connections=1 "$S" "$(uri one)"
+wait_for has_status "$S" .session
+ends 1 'ended without a cut-over' wait "$S"
+expect_status 1 wait_bg migrator
+must_have_status "$S" '.last_end == "pivoted" and .untouched'
 end_bg proxy

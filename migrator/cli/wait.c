@@ -31,7 +31,11 @@ static int
 say_end (const struct proxy *p, const json_t *status)
 {
   const char *end = text_of (status, "last_end");
+  /* Then the end is that of the one before. */
+  const bool untouched = json_is_true (json_object_get (status, "untouched"));
 
+  if (untouched)
+    end = "";
   if (strcmp (end, "pivoted") == 0 || strcmp (end, "detached") == 0 ||
       strcmp (end, "handed-over") == 0)
     return EXIT_DONE;
@@ -40,8 +44,8 @@ say_end (const struct proxy *p, const json_t *status)
     return EXIT_CANCELLED;
   }
   say_error ("the migration of %s ended without a cut-over: the disk is where "
-             "it was, and the next run goes on from there",
-             p->uri);
+             "it was%s",
+             p->uri, untouched ? "" : ", and the next run goes on from there");
   return EXIT_FAILED;
 }
 

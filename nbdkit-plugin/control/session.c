@@ -229,6 +229,7 @@ session_begin (struct export *e, struct client *client,
   s->promise = promise;
   __atomic_store_n (&s->client, client, __ATOMIC_RELEASE);
   s->last_end = RECORD_END_NONE;
+  s->untouched = false;
   forget_messages (s);
   client_set_session (client, true);
   note_destination (e);
@@ -338,6 +339,7 @@ take_back (struct export *e)
     tracker_set_place (e->tracker, OWNER_DESTINATION, b->destination_place);
   tracker_stop (e->tracker);
   s->last_end = b->last_end;
+  s->untouched = true;
   audit_untouched (e);
 }
 

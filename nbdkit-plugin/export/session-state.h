@@ -61,7 +61,8 @@ struct session {
    * made of it, or RECORD_END_NONE.
    */
   enum record_end last_end;
-  char *source;           /* the URI of a remote source, or NULL: local */
+  bool untouched; /* the latest ended before anything was done: not counted */
+  char *source;   /* the URI of a remote source, or NULL: local */
   char *destination;      /* as 'begin' gave it last, or NULL */
   struct history history; /* of all of them, for R18 */
   enum history_past past; /* of the present session's */
