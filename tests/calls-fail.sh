@@ -86,6 +86,12 @@ one ()
     verdict=SILENT
   fi
   [ $verdict != WRONG ] || [ -z "$frames" ] || chain=$(functions "$frames")
+  # The line that would have told it is what could not be written.
+  if [ $verdict = WRONG ] && [[ $chain == 'write_some '* ]] &&
+    grep -qE '^FAILED: (the disk is at .*, and the last line is|waited in vain for: is_ready_or_ended)' \
+      "$dir/log"; then
+    verdict=harmless
+  fi
   echo "$verdict $1 $2 $3 $errno $call < $chain"
   if [ $verdict = WRONG ] || [ $verdict = SILENT ]; then
     echo "$1 $2 $3: $call < $chain: errno $errno" >> "$dir/log"
