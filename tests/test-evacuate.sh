@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
-# timeout: 240
+# timeout: 300
 #
 # The Ansible role of examples/evacuate: three hosts with sshd, one of whose
 # disks has no destination yet.  The others are moved nevertheless, and a second
@@ -112,6 +112,7 @@ cat > "$tmp/evacuate.yml" <<END
     - ansible.builtin.copy:
         content: "{{ evacuate_results | to_json }}"
         dest: $tmp/results-{{ inventory_hostname }}
+      check_mode: false
 END
 
 evacuate ()
@@ -141,7 +142,11 @@ result ()
 }
 
 echo "== what would be done"
-evacuate --check || fail "check mode failed"
+! evacuate --check || fail "check mode passed over what is not there"
+grep -q 'host1 .*failed=0' "$tmp/ansible.log" || fail "host1 failed"
+grep -q 'host3 .*failed=1' "$tmp/ansible.log" || fail "host3 did not fail"
+result false a moved
+result 0 a exit_status
 grep -q 'item=a' "$tmp/ansible.log" || fail "a was not looked at"
 for disk in a b c d; do
   "$nbdmigrate" status --json "$(uri $disk)" |

@@ -92,26 +92,27 @@ def last_event(text, name):
     return found
 
 
-def outcome(job):
-    """What became of a disk, by the end of its nbdmigrate."""
+def outcome(job, check=False):
+    """What became of a disk, by the end of its nbdmigrate; with --check none is
+    moved."""
     said = [line for line in (job.get("stderr") or "").splitlines() if line]
     completed = last_event(job.get("stdout") or "", "completed")
     result = {
-        "moved": job.get("rc") == 0,
+        "moved": job.get("rc") == 0 and not check,
         "exit_status": job.get("rc"),
         "message": said[-1] if said else job.get("msg", ""),
     }
     for key in ("pause_ms", "copied_bytes", "duration_ms"):
         if key in completed:
             result[key] = completed[key]
-    if not result["moved"]:
+    if job.get("rc") != 0:
         result["errors"] = said
     return result
 
 
-def outcomes(jobs):
+def outcomes(jobs, check):
     """By name, of the async_status of each."""
-    return {j["item"]["item"]["name"]: outcome(j) for j in jobs}
+    return {j["item"]["item"]["name"]: outcome(j, check) for j in jobs}
 
 
 def of_host(disks, wave, host):
