@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -66,7 +67,7 @@ find_where (void)
 static void
 write_line (const char *prefix, const char *text)
 {
-  char line[NOTICE_MAX + 32];
+  char line[PIPE_BUF + 1]; /* and its end, which is not written */
   const int n = snprintf (line, sizeof line, "%s%s\n", prefix, text);
   struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
 
