@@ -140,13 +140,14 @@ feed_owed (struct copier *c)
   return true;
 }
 
+/* The first ones last: they are what a narrow pass is copied over. */
 bool
 feed_flushes (struct copier *c)
 {
   bool progress = false;
   unsigned i;
 
-  for (i = 0; i < c->destination->nr_connections; ++i) {
+  for (i = c->destination->nr_connections; i-- > 0;) {
     struct connection *conn = c->destination->connections[i];
 
     if (!conn->flush_due || !may_flush (c, conn))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A flush beside the copying (R6): it overtakes a write that is not answered,
- * which the next flush must cover, although nothing else was written since.
+ * which the next flush must cover, although nothing else was written since. And
+ * which connection is flushed when.
  */
 
 #include <stdint.h>
@@ -188,13 +189,25 @@ close_idle (void)
   shutdown (connection_socket (to->connections[0]), SHUT_RDWR);
 }
 
-/* As renew.c does it. */
 static void
-connect_again (void)
+connect_one (void)
 {
   const struct connection_options none = { 0 };
   struct connection *coming;
   char *why = NULL;
+
+  coming = connection_begin (&loop, to->uri, &none, &why);
+  CU_ASSERT_PTR_NOT_NULL_FATAL (coming);
+  while (!connection_has_come (coming))
+    run_once ();
+  endpoint_add (to, coming);
+}
+
+/* As renew.c does it. */
+static void
+connect_again (void)
+{
+  char *why;
 
   while (connection_alive (to->connections[0]))
     run_once ();
@@ -202,11 +215,7 @@ connect_again (void)
   why = endpoint_drop_broken (to);
   CU_ASSERT_PTR_NOT_NULL (why);
   free (why);
-  coming = connection_begin (&loop, to->uri, &none, &why);
-  CU_ASSERT_PTR_NOT_NULL_FATAL (coming);
-  while (!connection_has_come (coming))
-    run_once ();
-  endpoint_add (to, coming);
+  connect_one ();
 }
 
 static void
@@ -233,6 +242,39 @@ test_closed_at_the_flush (void)
   close_idle ();
   copier_flush (copier);
   connect_again ();
+  CU_ASSERT_TRUE (ends_well ());
+  end ();
+}
+
+/* ---- Several connections ------------------------------------------------- */
+
+#define CONNECTIONS 4
+
+/* A server that serves one request at a time on a connection must not make the
+ * narrow pass wait for the flush of the others.
+ */
+static void
+test_narrow_beside_flushes (void)
+{
+  unsigned i;
+
+  begin ();
+  while (to->nr_connections < CONNECTIONS)
+    connect_one ();
+  for (i = 0; i < CONNECTIONS; ++i)
+    to->connections[i]->written = true;
+  copier_set_narrow (copier, true);
+  CU_ASSERT_EQUAL (copier_add (copier, 0, CHUNK_BYTES, true), 0);
+  while (to->connections[0]->in_flight == 0)
+    run_once ();
+  copier_flush (copier);
+  copier_run (copier);
+  for (i = 0; i < CONNECTIONS; ++i)
+    CU_ASSERT_EQUAL (to->connections[i]->flush_due, i < CONNECTIONS / 2);
+
+  close (open (cue, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  while (done == 0)
+    run_once ();
   CU_ASSERT_TRUE (ends_well ());
   end ();
 }
@@ -310,6 +352,7 @@ main (void)
     { "a flush overtakes a write", test_overtaken_write },
     { "closed before an owed flush", test_closed_before_the_flush },
     { "closed at an owed flush", test_closed_at_the_flush },
+    { "a narrow pass beside flushes", test_narrow_beside_flushes },
     { "a question given up before the source's flush",
       test_given_up_before_the_flush },
     { "freed with the source's flush in flight", test_freed_at_the_flush },
