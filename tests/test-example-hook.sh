@@ -57,5 +57,9 @@ wait_for is_file "$tmp/log"
 crash_bg migrator
 wait_for agent_was_asked 2
 lines "domfsfreeze domfsthaw"
+
+# The freeze that was under way meanwhile ends after that thaw.
 rm "$tmp/waits"
+wait_for agent_was_asked 3
+lines "domfsfreeze domfsthaw domfsthaw"
 end_bg proxy

@@ -55,6 +55,11 @@ before)
   else
     fsfreeze --freeze "${MOUNTPOINT:?a guest or a mountpoint}"
   fi
+  # The watchman was quicker: it has thawed what was not frozen yet.
+  if [ "$(cat "$state" 2> /dev/null)" != $$ ]; then
+    thaw
+    exit 1
+  fi
   ;;
 after)
   rm -f "$state"
