@@ -101,7 +101,7 @@ guest_make_disk "$tmp/source"
 truncate -s "${guest_disk_mib}M" "$tmp/destination"
 start_servers
 guest_prefix=(ip netns exec "$here")
-guest_start guest "server.type=unix,server.path=$tmp/proxy.sock"
+guest_start guest "server.type=unix,server.path=$tmp/proxy.sock,reconnect-delay=60"
 guest_works guest
 
 echo "-- cancelled when the guest is paused: it goes on at the source"
