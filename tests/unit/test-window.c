@@ -170,6 +170,8 @@ test_at (void)
   CU_ASSERT_EQUAL (at, utc (6, 24, 16, 0));
   /* The clock skips it. */
   CU_ASSERT_EQUAL (window_parse_at ("2026-03-29 02:30", 0, &at), -1);
+  CU_ASSERT_EQUAL (window_parse_at ("02:30", utc (3, 28, 23, 0), &at), 0);
+  CU_ASSERT_EQUAL (at, utc (3, 30, 0, 30));
 }
 
 static void
