@@ -152,7 +152,8 @@ is_long_way (const struct policy *p, const struct policy_snapshot *s)
  * them waits for the destination: so only where that is near, and where guests
  * do not come first by more than usual.  What they touch again and again is
  * copied once.  If it fails the next attempts are for the rounds, which may
- * have no other way.
+ * have no other way.  The first heartbeat may come when next to nothing was
+ * copied, at a speed that tells nothing, and a mirror that is on stays on.
  */
 static bool
 is_cheaper_mirrored (const struct policy *p, const struct policy_snapshot *s)
@@ -166,7 +167,7 @@ is_cheaper_mirrored (const struct policy *p, const struct policy_snapshot *s)
 
   if (s->bulk_end_us != 0 || s->rate != 0 || p->mirror.failures > 0 ||
       s->background > MEASURES_EARLY_BACKGROUND || s->destination_us == 0 ||
-      s->destination_us > MEASURES_NEAR_US)
+      s->destination_us > MEASURES_NEAR_US || !p->growth.known)
     return false;
   return touch > round_rate / MEASURES_EARLY_DIVISOR &&
          copy_us ((uint64_t)comes, round_rate) > MEASURES_LONG_US;
@@ -347,7 +348,8 @@ note_growth (struct policy *p, const struct policy_snapshot *s)
   if (p->growth.at_us != 0 && us < MEASURES_GROWTH_US)
     return;
   p->growth.rate = 0;
-  if (p->growth.at_us != 0 && s->guest_bytes > before)
+  p->growth.known = p->growth.at_us != 0;
+  if (p->growth.known && s->guest_bytes > before)
     p->growth.rate =
       (uint64_t)((double)(s->guest_bytes - before) * 1e6 / (double)us);
   p->growth.guest_bytes = s->guest_bytes;

@@ -216,6 +216,7 @@ struct policy {
   struct policy_growth {        /* of what guests have touched */
     uint64_t guest_bytes, rate; /* when it was last looked at; per second */
     int64_t at_us;
+    bool known; /* it was looked at twice */
   } growth;
   int64_t calm_since_us; /* --wait: it was not needed since, or 0 */
   struct throttle throttle;

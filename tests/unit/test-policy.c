@@ -391,26 +391,23 @@ static const struct policy_snapshot near_bulk = {
   .destination_us = 20,
 };
 
-static bool
-is_mirrored_in_bulk (const struct policy_snapshot *s)
-{
-  struct policy p;
-
-  policy_init (&p);
-  return policy_beat (&p, s).measures.mirror;
-}
-
-/* The same, after half a second in which guests touched so much more. */
+/* After half a second in which guests touched so much more. */
 static bool
 is_mirrored_then (struct policy_snapshot s, uint64_t bytes)
 {
   struct policy p;
 
   policy_init (&p);
-  policy_beat (&p, &s);
+  CU_ASSERT_FALSE (policy_beat (&p, &s).measures.mirror);
   s.now_us += 500000;
   s.guest_bytes += bytes;
   return policy_beat (&p, &s).measures.mirror;
+}
+
+static bool
+is_mirrored_in_bulk (const struct policy_snapshot *s)
+{
+  return is_mirrored_then (*s, 0);
 }
 
 /* In the bulk guests' writes are mirrored where that costs next to nothing and
@@ -453,6 +450,24 @@ test_mirror_in_bulk (void)
   CU_ASSERT_FALSE (is_mirrored_in_bulk (&s));
 }
 
+/* A first heartbeat that comes when the copy has hardly begun: next to what
+ * seems to be its speed the guest looks fast.
+ */
+static void
+test_first_moment_of_bulk (void)
+{
+  struct policy_snapshot s = near_bulk;
+  struct policy p;
+
+  policy_init (&p);
+  s.touch_rate = s.write_rate = 15 * MiB;
+  s.copy_rate = s.pace = 100 * MiB;
+  CU_ASSERT_FALSE (policy_beat (&p, &s).measures.mirror);
+  s.now_us += 500000;
+  s.copy_rate = s.pace = 800 * MiB;
+  CU_ASSERT_FALSE (policy_beat (&p, &s).measures.mirror);
+}
+
 /* Once: otherwise nothing might be left of the attempts for the rounds. */
 static void
 test_mirror_fails_in_bulk (void)
@@ -462,6 +477,8 @@ test_mirror_fails_in_bulk (void)
   unsigned i;
 
   policy_init (&p);
+  policy_beat (&p, &s);
+  s.now_us += 500000;
   CU_ASSERT (policy_beat (&p, &s).measures.mirror);
   s.mirror = MIRROR_ON;
   s.demotions = 1;
@@ -1163,6 +1180,7 @@ main (void)
     { "mirror: sooner where rounds are long", test_mirror_begins_long },
     { "mirror: sooner with a bad outlook", test_mirror_begins_soon },
     { "mirror: in the bulk", test_mirror_in_bulk },
+    { "mirror: the first moment of the bulk", test_first_moment_of_bulk },
     { "mirror: fails in the bulk", test_mirror_fails_in_bulk },
     { "mirror: for a shorter pause", test_mirror_shortens },
     { "mirror: not before the end is asked for", test_mirror_shortens_at_end },
