@@ -7,14 +7,17 @@ def number: if type == "number" and . >= -1e18 and . <= 1e18 then . else null en
 def text: if type == "string" then . else null end;
 def is_end: .event == "completed" or .event == "failed" or .event == "checked";
 
-# The events since the last end but one.
+# The events since the last end but one; and of a run without an end, as of one that
+# was killed, nothing belongs to the next.
 def last_run:
   . as $all
   | [range(length) | select($all[.] | is_end)] as $ends
   | (if ($ends | length) == 0 then 0
      elif $ends[-1] == ($all | length) - 1 then ($ends[-2] // -1) + 1
      else $ends[-1] + 1 end) as $first
-  | $all[$first:];
+  | $all[$first:] as $rest
+  | [range($rest | length) | select($rest[.].event == "started")] as $begins
+  | if ($begins | length) > 1 then $rest[$begins[-1]:] else $rest end;
 
 # The middle of long lists is left out.
 def some($n):

@@ -71,7 +71,7 @@ def verdict:
       (.ending.status | number) as $status
       | ["bad",
          (if $status == 3 then "Cancelled"
-          elif $status == 4 then "Did not converge"
+          elif $status == 4 then "Not cut over"
           elif $status == 5 then "Outcome not known"
           else "Failed" end),
          (.ending.error | text | known(if $status == 3 then "It was interrupted, or cancelled by request."

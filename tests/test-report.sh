@@ -134,6 +134,10 @@ must_be 'string(//h1)' Checked
 cat "$tmp/failed.json" "$file" > "$tmp/two.json"
 make_page "$tmp/two.json"
 must_be 'string(//h1)' Copied
+cat "$tmp/part.json" "$file" > "$tmp/two.json"
+make_page "$tmp/two.json"
+must_be 'count(//*[@id="passes"]/tbody/tr)' \
+  "$(jq -s 'map(select(.event == "phase" and .phase != "done")) | length' "$file")"
 
 echo "-- what is refused"
 refused 2 "FILE is missing"
