@@ -55,6 +55,12 @@ nbdinfo --size "$(uri other)"
 [[ $(listed other) == "8.0 MiB "*none* ]] || fail "$(listed other)"
 "$nbdmigrate" list --json | jq -es "any (.dir == \"$tmp/other.dir\" and
   .owner == \"source\" and .disk_bytes == $size)" > "$tmp/jq.out"
+kill_bg other STOP
+[[ $(listed other) == *"not answering"* ]] || fail "stopped: $(listed other)"
+[[ $(listed proxy) == "8.0 MiB "* ]] || fail "beside it: $(listed proxy)"
+"$nbdmigrate" list --json | jq -es "any (.dir == \"$tmp/other.dir\" and
+  .proxy == \"not answering\" and .owner == null)" > "$tmp/jq.out"
+kill_bg other CONT
 
 echo "-- ready, and not done"
 start_migrate --wait --finish=detach --connections=1 "$S" "$(uri single)"

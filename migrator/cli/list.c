@@ -4,6 +4,7 @@
  * there is its lock.
  */
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,13 +20,21 @@
 
 #define ANSWER_MS 2000
 
+/* However many do not answer: after that each of them is asked for a moment
+ * only.
+ */
+#define ALL_MS 10000
+#define MOMENT_MS 100
+
+static const char not_answering[] = "not answering";
+
 static const char sockets_path[] = "/proc/net/unix";
 static const char socket_name[] = "/control";
 
-/* One that does not answer at once is told so. */
 struct list {
   json_t *disks; /* what 'status' answers, with the directory "dir" */
   struct loop loop;
+  int64_t begin_us;
 };
 
 /* ---- finding them ------------------------------------------------------ */
@@ -108,21 +117,48 @@ find_directories (void)
 
 /* ---- asking them ------------------------------------------------------- */
 
+static int
+answer_ms (const struct list *l)
+{
+  const int64_t left_ms = ALL_MS - (loop_now_us () - l->begin_us) / 1000;
+
+  if (left_ms >= ANSWER_MS)
+    return ANSWER_MS;
+  return left_ms > MOMENT_MS ? (int)left_ms : MOMENT_MS;
+}
+
+static void
+add_silent (struct list *l, const char *dir)
+{
+  json_t *o = json_pack ("{s:s}", "proxy", not_answering);
+
+  json_object_set_new (o, "dir", json_string (dir));
+  json_array_append_new (l->disks, o);
+}
+
 static void
 add_disk (struct list *l, const char *dir, struct control *c,
           const char *export)
 {
   CLEANUP_ANSWER struct control_answer attached = { 0 }, status = { 0 };
 
-  control_wait (c, "attach", json_pack ("{s:s}", "export", export), ANSWER_MS,
-                &attached);
+  control_wait (c, "attach", json_pack ("{s:s}", "export", export),
+                answer_ms (l), &attached);
   if (attached.value == NULL)
     return; /* a pivoted one that nobody has opened may be gone again */
-  control_wait (c, "status", CONTROL_NO_ARGUMENTS, ANSWER_MS, &status);
+  control_wait (c, "status", CONTROL_NO_ARGUMENTS, answer_ms (l), &status);
   if (!json_is_object (status.value))
     return;
   json_object_set_new (status.value, "dir", json_string (dir));
   json_array_append (l->disks, status.value);
+}
+
+/* It listens, and says nothing: it is stopped, or hangs. */
+static bool
+is_silent (const char *why)
+{
+  return why != NULL && (strcmp (why, CONTROL_NO_GREETING) == 0 ||
+                         strcmp (why, strerror (EAGAIN)) == 0);
 }
 
 /* Those of others cannot be seen. */
@@ -136,12 +172,16 @@ add_proxy (struct list *l, const char *dir)
 
   if (asprintf (&path, "%s%s", dir, socket_name) == -1)
     no_memory ();
-  c = control_open (&l->loop, path, ANSWER_MS, &why);
+  c = control_open (&l->loop, path, answer_ms (l), &why);
+  if (c == NULL && is_silent (why))
+    add_silent (l, dir);
   if (c == NULL)
     return;
   json_array_foreach (control_exports (c), i, name)
-    if (json_is_string (name))
+    if (json_is_string (name) && control_broken (c) == NULL)
       add_disk (l, dir, c, json_string_value (name));
+  if (control_broken (c) != NULL)
+    add_silent (l, dir);
   control_close (c);
 }
 
@@ -212,6 +252,19 @@ show_disk (const json_t *s)
   putchar ('\n');
 }
 
+static void
+show_line (const json_t *s)
+{
+  if (json_object_get (s, "owner") != NULL ||
+      strcmp (text_of (s, "proxy", ""), not_answering) != 0) {
+    show_disk (s);
+    return;
+  }
+  printf ("%-11s %-13s ", "-", not_answering);
+  put_clean (text_of (s, "dir", "?"));
+  putchar ('\n');
+}
+
 static int
 show (const json_t *disks, bool json)
 {
@@ -227,7 +280,7 @@ show (const json_t *disks, bool json)
       puts (text);
     }
     else
-      show_disk (s);
+      show_line (s);
   return fflush (stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
 }
 
@@ -236,7 +289,7 @@ show (const json_t *disks, bool json)
 static int
 list (bool json)
 {
-  struct list l = { .disks = json_array () };
+  struct list l = { .disks = json_array (), .begin_us = loop_now_us () };
   json_t *dirs = find_directories ();
   const size_t n = json_array_size (dirs);
   CLEANUP_FREE const char **names = calloc (n + 1, sizeof *names);

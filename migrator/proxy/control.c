@@ -225,7 +225,7 @@ receive_some (struct control *c, struct pollfd *p, int timeout_ms)
   ssize_t n;
 
   if (r == 0)
-    return "the proxy did not greet in time";
+    return CONTROL_NO_GREETING;
   if (r == -1)
     return errno == EINTR ? NULL : strerror (errno);
   n = line_reader_receive (&c->reader, p->fd);

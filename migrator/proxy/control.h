@@ -39,6 +39,7 @@ struct control;
  * NULL with *why (the caller frees it) on error.
  */
 #define CONTROL_GREETING_MS 5000
+#define CONTROL_NO_GREETING "the proxy did not greet in time"
 extern struct control *control_open (struct loop *loop, const char *path,
                                      int timeout_ms, char **why);
 extern void control_close (struct control *c);
