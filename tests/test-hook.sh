@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# timeout: 120
 #
 # --hook runs before the gate is shut and after it is open.  If it fails or hangs
 # before, that pause is called off, it is run afterwards all the same, and the next
@@ -10,7 +11,7 @@ set -euo pipefail
 source "${SRCDIR:-.}/tests/functions.sh"
 # shellcheck source=tests/late.sh
 source "$SRCDIR/tests/late.sh"
-requires nbdkit jq
+requires nbdkit jq perl
 
 size=$((2 * 1024 * 1024))
 start_proxy proxy memory $size
@@ -82,6 +83,40 @@ wait_for has_status "$S" .progress.paused
 wait_bg migrator || fail "the migrator ended with exit status $?"
 hooks "before after before committed after"
 
+echo "-- the copying is paused while the destination is silent before it"
+hook true
+start_migrate --wait --finish=detach --hook="$tmp/hook" "$S" "$D"
+wait_for has_status "$S" '.progress.phase == "ready"'
+kill_bg destination STOP
+"$nbdmigrate" finish --no-wait "$S"
+wait_for grep -q 'has answered nothing for' "$tmp/migrator.log"
+"$nbdmigrate" pause "$S"
+wait_for has_status "$S" .progress.paused
+kill_bg destination CONT
+wait_for grep -q 'answers again' "$tmp/migrator.log"
+"$nbdmigrate" resume "$S"
+wait_bg migrator || fail "the migrator ended with exit status $?"
+[ "$(event 'map(select(.event == "paused" or .event == "resumed" or
+       .event == "hook") | .step // .event) | join (" ")')" = \
+  "paused resumed before after" ] ||
+  fail "it was: $(event 'map(select(.event == "hook" or .event == "paused"))')"
+
+# Nobody can end it: it has left its process group.
+echo "-- it hangs, and cannot be killed"
+cat > "$tmp/leaves" <<'END'
+setpgrp 0, getpgrp getppid;
+open my $pid, ">", shift;
+print $pid "$$\n";
+close $pid;
+sleep 100;
+END
+hook "exec perl '$tmp/leaves' '$tmp/leaves.pid'"
+must_migrate --finish=detach --hook="$tmp/hook" --hook-timeout=1s "$S" "$D"
+kill -KILL "$(cat "$tmp/leaves.pid")"
+hooks "before! after before committed after"
+grep -q 'the hook .* before has not ended for that' "$tmp/migrate.log"
+same_content "$S" "$D"
+
 # What is written then waits for the destination.
 echo "-- the destination hangs, and no guest stays frozen for that"
 truncate -s $size "$tmp/late.img"
@@ -116,6 +151,18 @@ twice
 expect_status 3 wait_bg migrator
 wait_for grep -q '^after' "$tmp/log"
 wait_for has_ended "$(cat "$tmp/pid")"
+
+echo "-- SIGTERM while it runs before the pause, and takes its time"
+hook "echo \$\$ > '$tmp/pid'; sleep 1000"
+rm -f "$tmp/pid"
+start_migrate --finish=detach --hook="$tmp/hook" --hook-timeout=1h "$S" "$D"
+wait_for is_file "$tmp/pid"
+kill_bg migrator TERM
+expect_status 3 wait_bg migrator
+hooks "before! after"
+grep -q 'the hook .* before was killed, since the migration ends' \
+  "$tmp/migrator.log"
+has_ended "$(cat "$tmp/pid")" || fail "it still runs"
 
 # The outcome is known by then.
 echo "-- and after it"

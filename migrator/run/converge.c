@@ -408,6 +408,8 @@ attempt (struct migration *m)
 
   if (!liveness_prove (m) || !was_copied (m))
     return m->disks.failure.stop == STOP_NO ? CUT_WISHED : CUT_FAILED;
+  if (m->paused) /* meanwhile */
+    return CUT_WISHED;
   m->hook_failed = !hook_before (m);
   m->hook_failures = m->hook_failed ? m->hook_failures + 1 : 0;
   if (!m->hook_failed)

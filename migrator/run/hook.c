@@ -28,6 +28,11 @@ extern char **environ;
  */
 #define ROUND_MS 5
 
+/* How long one may still take of which nobody needs the end any more, or that
+ * was killed: not even that ends a process at once that a device holds up.
+ */
+#define REST_US (INT64_C (5) * 1000000)
+
 /* Standard output may carry the events. */
 static int
 set_up (posix_spawn_file_actions_t *files, posix_spawnattr_t *attr)
@@ -79,57 +84,87 @@ start (const struct migration *m, const char *step)
   return pid;
 }
 
-/* Its status as of waitpid; *late: it was killed. */
-static int
-await (struct migration *m, pid_t pid, bool *late)
+struct hook_end {
+  int status;   /* as of waitpid; 0: well */
+  bool stopped; /* nobody needed it any more */
+  bool killed;  /* for that, or since it took too long */
+  bool left;    /* it went on all the same */
+};
+
+/* The one before the pause is not needed any more when the migration ends. */
+static struct hook_end
+await (struct migration *m, pid_t pid, bool before)
 {
-  const int64_t end_us =
-    loop_now_us () + (int64_t)m->disks.options->hook_timeout_ms * 1000;
-  int status;
+  struct hook_end end = { .status = -1 };
+  int64_t now_us = loop_now_us ();
+  int64_t until_us = now_us + (int64_t)m->disks.options->hook_timeout_ms * 1000;
+  pid_t r;
 
-  *late = false;
-  for (;;) {
-    const pid_t r = waitpid (pid, &status, WNOHANG);
-
-    if (r == pid)
-      return status;
-    if (r == -1 && errno != EINTR)
-      return -1;
-    if (!*late && loop_now_us () >= end_us) {
-      *late = true;
+  while ((r = waitpid (pid, &end.status, WNOHANG)) == 0 ||
+         (r == -1 && errno == EINTR)) {
+    now_us = loop_now_us ();
+    if (before && m->disks.failure.stop != STOP_NO && !end.killed &&
+        until_us > now_us + REST_US) {
+      end.stopped = true;
+      until_us = now_us + REST_US;
+    }
+    if (now_us >= until_us) {
+      end.left = end.killed;
+      if (end.left)
+        break;
+      end.killed = true;
       kill (-pid, SIGKILL);
+      until_us = now_us + REST_US;
     }
     drive (&m->disks, ROUND_MS);
   }
+  if (r != pid)
+    end.status = -1;
+  return end;
+}
+
+static void
+say_end (const struct options *o, const char *step, const struct hook_end *end)
+{
+  char limit[UNITS_TEXT_MAX];
+
+  if (end->killed && !end->stopped)
+    say_error ("the hook %s %s has not ended within %s, and was killed",
+               o->hook, step, units_format_ms (limit, o->hook_timeout_ms));
+  else if (end->killed)
+    say_error ("the hook %s %s was killed, since the migration ends", o->hook,
+               step);
+  else if (WIFEXITED (end->status) && WEXITSTATUS (end->status) != 0)
+    say_error ("the hook %s %s failed with exit status %d", o->hook, step,
+               WEXITSTATUS (end->status));
+  else if (end->status != 0)
+    say_error ("the hook %s %s was ended by a signal", o->hook, step);
+  if (end->left)
+    say_error ("the hook %s %s has not ended for that, and is not waited for "
+               "any longer",
+               o->hook, step);
 }
 
 static bool
-run_hook (struct migration *m, const char *step)
+run_hook (struct migration *m, const char *step, bool before)
 {
   const struct options *o = m->disks.options;
   const int64_t begin_us = loop_now_us ();
   const pid_t pid = start (m, step);
-  char limit[UNITS_TEXT_MAX];
-  bool late = false;
-  int status = -1;
+  struct hook_end end = { .status = -1 };
 
   if (pid == -1)
     say_error ("running the hook %s %s: %s", o->hook, step, strerror (errno));
   else {
     m->hook_pid = pid;
-    status = await (m, pid, &late);
+    end = await (m, pid, before);
     m->hook_pid = 0;
   }
-  event_hook (step, (double)(loop_now_us () - begin_us) / 1000, status == 0);
-  if (late)
-    say_error ("the hook %s %s has not ended within %s, and was killed",
-               o->hook, step, units_format_ms (limit, o->hook_timeout_ms));
-  else if (pid != -1 && WIFEXITED (status) && WEXITSTATUS (status) != 0)
-    say_error ("the hook %s %s failed with exit status %d", o->hook, step,
-               WEXITSTATUS (status));
-  else if (pid != -1 && status != 0)
-    say_error ("the hook %s %s was ended by a signal", o->hook, step);
-  return status == 0;
+  event_hook (step, (double)(loop_now_us () - begin_us) / 1000,
+              end.status == 0);
+  if (pid != -1)
+    say_end (o, step, &end);
+  return end.status == 0;
 }
 
 /* ---- before and after the pause ---------------------------------------- */
@@ -141,7 +176,7 @@ hook_before (struct migration *m)
     return true;
   m->hook_owed = true;
   m->hook_late = false;
-  if (!run_hook (m, "before"))
+  if (!run_hook (m, "before", true))
     return false;
   m->hook_until_us =
     loop_now_us () + (int64_t)m->disks.options->hook_timeout_ms * 1000;
@@ -155,7 +190,7 @@ hook_after (struct migration *m)
     return;
   m->hook_owed = false;
   m->hook_until_us = 0;
-  run_hook (m, "after");
+  run_hook (m, "after", false);
 }
 
 /* In the pause there is the limit of that. */
