@@ -58,6 +58,8 @@ touch "$tmp/arm"
 "$nbdmigrate" finish --no-wait "$(uri proxy)"
 expect_status 5 wait_bg migrator
 must_have_status "$tmp/proxy.dir" '.owner == "unknown"'
+wait_for grep -q 'notice: .*; its owner is: unknown (it may be either)' \
+  "$tmp/proxy.log"
 rm "$tmp/arm"
 "$nbdmigrate" reopen "$tmp/proxy.dir" owner=destination
 must_have_status "$tmp/proxy.dir" '.owner == "destination"'

@@ -20,7 +20,16 @@ destination_of (const struct export *e)
 static const char *
 place_of (const struct export *e, enum owner owner)
 {
-  return owner == OWNER_SOURCE ? source_of (e) : destination_of (e);
+  switch (owner) {
+  case OWNER_SOURCE:
+    return source_of (e);
+  case OWNER_DESTINATION:
+  case OWNER_FENCED:
+    return destination_of (e);
+  case OWNER_UNKNOWN:
+    break;
+  }
+  return "it may be either";
 }
 
 #define ASKER asker_text ((char[ASKER_TEXT_MAX]){ 0 })
