@@ -38,6 +38,23 @@ add_once (json_t *o, const char *name, json_t *value, const char *text)
   return 0;
 }
 
+/* What takes nothing but the disk. */
+static int
+without_arguments (int argc, char *argv[], int (*command) (struct proxy *p))
+{
+  struct request r;
+  struct proxy p;
+  int status;
+
+  if (request_parse (&r, argc, argv, 0, 0, 0) == -1)
+    return EXIT_USAGE;
+  status = proxy_open (&p, r.source, r.control, r.export);
+  if (status == EXIT_DONE)
+    status = command (&p);
+  proxy_close (&p);
+  return status;
+}
+
 /* ---- wishes ------------------------------------------------------------ */
 
 enum wished {
@@ -153,31 +170,27 @@ set_main (int argc, char *argv[])
 /* ---- pause and resume --------------------------------------------------- */
 
 static int
-pause_or_resume (int argc, char *argv[], bool pause)
+pause_copying (struct proxy *p)
 {
-  struct request r;
-  struct proxy p;
-  int status;
+  return wish_or_refuse (p, json_pack ("{s:b}", "pause", 1));
+}
 
-  if (request_parse (&r, argc, argv, 0, 0, 0) == -1)
-    return EXIT_USAGE;
-  status = proxy_open (&p, r.source, r.control, r.export);
-  if (status == EXIT_DONE)
-    status = wish_or_refuse (&p, json_pack ("{s:b}", "pause", (int)pause));
-  proxy_close (&p);
-  return status;
+static int
+resume_copying (struct proxy *p)
+{
+  return wish_or_refuse (p, json_pack ("{s:b}", "pause", 0));
 }
 
 int
 pause_main (int argc, char *argv[])
 {
-  return pause_or_resume (argc, argv, true);
+  return without_arguments (argc, argv, pause_copying);
 }
 
 int
 resume_main (int argc, char *argv[])
 {
-  return pause_or_resume (argc, argv, false);
+  return without_arguments (argc, argv, resume_copying);
 }
 
 /* ---- finish ------------------------------------------------------------ */
@@ -378,17 +391,7 @@ cancel (struct proxy *p)
 int
 cancel_main (int argc, char *argv[])
 {
-  struct request r;
-  struct proxy p;
-  int status;
-
-  if (request_parse (&r, argc, argv, 0, 0, 0) == -1)
-    return EXIT_USAGE;
-  status = proxy_open (&p, r.source, r.control, r.export);
-  if (status == EXIT_DONE)
-    status = cancel (&p);
-  proxy_close (&p);
-  return status;
+  return without_arguments (argc, argv, cancel);
 }
 
 /* ---- reopen ------------------------------------------------------------ */
