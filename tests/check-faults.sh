@@ -39,6 +39,6 @@ done < <(table)
 
 for f in tests/test-fault-*.sh; do
   name=$(basename "$f" .sh)
-  table | grep -q "\`$name\`" || wrong "no row names $name"
+  grep -q "\`$name\`" <<< "$(table)" || wrong "no row names $name"
 done
 exit $status

@@ -32,7 +32,7 @@ while read -r name value; do
 done < <(constants)
 
 while read -r name; do
-  constants | grep -q "^$name " || wrong "there is no $name"
+  grep -q "^$name " <<< "$(constants)" || wrong "there is no $name"
 done < <(grep -oE "\`[A-Z][A-Z0-9_]+\`" "$page" | tr -d "\`" | sort -u)
 
 exit $status
