@@ -30,13 +30,19 @@ wait_in_sync ()
   wait_for is_ready
 }
 
-# in_pause ARGUMENT...: and now the gate is shut: the destination takes its time, so
-# much that also a busy machine sees it and does in it what is to be done.
+# in_pause ARGUMENT...: and now the gate is shut, and nbdmigrate stopped, until it gets
+# SIGCONT: however busy the machine is, what is done until then is done in the pause.
+# (The first hold is for the marks.)  The destination is slow, so that there is
+# something left to be copied.
 in_pause ()
 {
-  wait_in_sync --max-pause=8s "$@"
-  cue destination 'flush late ms=1000' 'write late ms=50'
+  AT_COMMAND=hold AT_COUNT=2 AT_WHEN=after AT_SIGNAL=$(kill -l STOP) \
+    LD_PRELOAD=${LD_PRELOAD:-}:$BUILD/tests/at-command-preload.so \
+    start_migrate --wait --max-pause=8s "$@" "$(uri proxy)" "$(uri destination)"
+  wait_for is_ready
+  cue destination 'flush late ms=200' 'write late ms=50'
   "$nbdmigrate" finish --no-wait "$(uri proxy)"
+  wait_for is_stopped migrator
   wait_for has_status "$(uri proxy)" '.gate == "closed"'
 }
 

@@ -156,7 +156,15 @@ is_running ()
   process_stat "$1" && [ "${stat:0:1}" != Z ]
 }
 
-# The same for one that was started here.  The shell takes note of its end at
+# is_stopped NAME: by SIGSTOP.
+is_stopped ()
+{
+  local stat
+
+  process_stat "${pids[$1]}" && [ "${stat:0:1}" = T ]
+}
+
+# is_running for one that was started here.  The shell takes note of its end at
 # once, and from then on its number may be that of a stranger.
 is_child ()
 {

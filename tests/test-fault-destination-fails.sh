@@ -21,6 +21,7 @@ start_row 2M
 echo "-- it is full in the pause"
 in_pause --finish=pivot
 cue destination 'write,zero,flush fail errno=ENOSPC'
+kill_bg migrator CONT
 failed_with 'No space left on device'
 works_again
 stop_guest guest > "$tmp/guest.report"

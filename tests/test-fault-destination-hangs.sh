@@ -31,8 +31,9 @@ wait_bg migrator || fail "exit status $?: $(cat "$tmp/migrator.log")"
 verify_cut guest "$(uri destination)" > "$tmp/verdict"
 
 echo "-- in the pause"
-in_pause --finish=pivot --max-pause=3s
+in_pause --finish=pivot --max-pause=4s
 kill_bg destination STOP
+kill_bg migrator CONT
 wait_for has_status "$(uri proxy)" '.gate == "open" and .gates_expired > 0'
 guest_goes_on guest 200
 must_have_status "$(uri proxy)" '.owner == "source"'

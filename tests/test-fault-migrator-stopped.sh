@@ -21,19 +21,12 @@ start_nbdkit destination file "$tmp/destination.img"
 fill "$(uri proxy)" 90 > "$tmp/fill.out"
 start_guest guest "$(uri proxy)" --initial "$pattern" --rate 4M --kinds rwWf
 
-is_stopped ()
-{
-  local stat
-
-  process_stat "${pids[migrator]}" && [ "${stat:0:1}" = T ]
-}
-
 for step in "take 1" "flush-begin 1" "hold 2"; do
   read -r name count <<< "$step"
   AT_COMMAND=$name AT_COUNT=$count AT_SIGNAL=$(kill -l STOP) AT_WHEN=after \
     LD_PRELOAD=$preload start_migrate --max-pause=3s \
     "$(uri proxy)" "$(uri destination)"
-  wait_for is_stopped
+  wait_for is_stopped migrator
   touch "$HURRY_ARM"
   guest_goes_on guest
   wait_for has_status "$(uri proxy)" '.session == false'
