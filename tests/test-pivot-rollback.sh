@@ -11,12 +11,13 @@
 set -euo pipefail
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-.}/tests/functions.sh"
+# shellcheck source=tests/late.sh
+source "$SRCDIR/tests/late.sh"
 requires nbdkit jq qemu-io
 
 size=$((4 * 1024 * 1024 + 512))
-truncate -s $size "$tmp/source1" "$tmp/source2" "$tmp/destination1"
-start_nbdkit destination1 --filter=delay file "$tmp/destination1" \
-  delay-read=500ms
+truncate -s $size "$tmp/source1" "$tmp/source2" "$tmp/destination1.img"
+start_late destination1
 start_nbdkit destination2 memory $size
 pairs=("$(uri proxy1)" "$(uri destination1)"
        "$(uri proxy2)" "$(uri destination2)")
@@ -44,6 +45,7 @@ fail_commit ()
   touch "$tmp/arm"
   "$nbdmigrate" finish --no-wait "$(uri proxy2)"
   wait_for has_status "$(uri proxy1)" '.owner == "destination"'
+  cue destination1 'read late ms=2000'
   start_bg reader qemu-io -f raw -c 'read 0 64k' -c flush "$(uri proxy1)"
   wait_for has_status "$(uri proxy1)" '.relay.requests_in_flight > 0'
   touch "$tmp/go"
@@ -58,12 +60,11 @@ both_are source
 guest_goes_on guest
 
 echo "-- again"
+cue destination1
 must_migrate "${pairs[@]}"
 both_are destination
 guest_goes_on guest
 stop_guest guest
 end_bg proxy1
 end_bg proxy2
-end_bg destination1
-start_nbdkit destination1 file "$tmp/destination1"
 verify_final guest "$(uri destination1)" --uri "$(uri destination2)"
