@@ -4,12 +4,14 @@
 #
 # All disks cut over, or none: a destination that dies, or an owner record that
 # cannot be written, also when that shows only after the pause should have
-# ended, leaves every guest on its source, and the next run goes on.  A crash in the middle of the records can leave some disks on one side
-# and some on the other; each has one owner, `status` tells it, also while the
-# proxy is down, and the manual's two ways to mend it work.
+# ended, leaves every guest on its source, and the next run goes on.  A crash in
+# the middle of the records can leave some disks on one side and some on the
+# other; each has one owner, `status` tells it, also while the proxy is down, and
+# the manual's two ways to mend it work.
 #
 # What happens to the records is decided by tests/preload/crash.c, from the
-# moment when $tmp/armed exists.
+# moment when $tmp/armed exists.  Who does not come back is waited for in a time
+# that runs faster (tests/preload/hurry.c).
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
@@ -76,10 +78,22 @@ is_ready ()
     [ "$(event 'map(select(.event == "phase")) | last.phase')" = ready ]
 }
 
+# hurried COMMAND...: its time runs faster from when $tmp/hurry exists.  (Of a
+# sanitizer the runtime has to be loaded first.)
+hurried ()
+{
+  if [ -n "${SANITIZER:-}" ]; then
+    "$@"
+  else
+    LD_PRELOAD=$BUILD/tests/hurry-preload.so HURRY=5 HURRY_ARM=$tmp/hurry "$@"
+  fi
+}
+
 # start_until_ready MODE [OPTION...]: all is copied, and it waits for "finish".
 start_until_ready ()
 {
-  start_migrate "--finish=$1" --wait --max-pause=4s "${@:2}" "$S1" "$D1" \
+  rm -f "$tmp/hurry"
+  hurried start_migrate "--finish=$1" --wait --max-pause=4s "${@:2}" "$S1" "$D1" \
     "$S2" "$D2"
   wait_for is_ready
   touch "$tmp/armed"
@@ -247,6 +261,7 @@ finish
 wait_for first_is destination
 crash_bg proxy2
 wait_bg guest2 || fail "the guest ended with exit status $?"
+touch "$tmp/hurry"
 expect_status 5 wait_bg migrator
 says_of "$S1" "the destination $D1 is authoritative; $S1 relays to it"
 says_of "$S2" "nbdmigrate status $S2"
@@ -326,7 +341,7 @@ says_of "$S2" "the source $S2 is intact and authoritative"
 [ "$(event 'map(select(.event == "failed")) | last.disks |
             map(.owner) | join(" ")')" = "destination source" ]
 guest_goes_on guest
-must_migrate --finish=pivot "$S2" "$D2"
+must_migrate --finish=pivot --max-pause=1s "$S2" "$D2"
 guest_goes_on guest
 stop_guest guest
 verify_all_final guest "$D1" "$D2"
@@ -343,6 +358,7 @@ break_handover ()
   finish
   wait_bg guest1 || fail "the guest ended with exit status $?"
   wait_bg guest2 || fail "the guest ended with exit status $?"
+  touch "$tmp/hurry"
   expect_status 5 wait_bg migrator
   says_of "$S1" "nbdmigrate reopen $S1"
   expect_status 137 wait_bg proxy2
