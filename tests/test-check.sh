@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# timeout: 120
 #
 # --check tells what a run would copy, and changes nothing: neither the destination,
 # nor what the proxy has recorded, nor what a run would go on from.  What would be

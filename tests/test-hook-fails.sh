@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# timeout: 120
 #
 # A --hook that always fails is tried ten times, a second apart.  Nothing is done to
 # the guest for that, nor is it called a pause that was too long.

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# timeout: 120
 #
 # The destination's server is stopped in an orderly way, and started again, while
 # requests to it are in flight.  Some servers answer these with ESHUTDOWN before

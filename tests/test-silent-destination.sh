@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# timeout: 120
 #
 # Servers that are silent when a migration starts are waited for, which is said.
 # And a destination that was stopped while the migration waits, in sync, for

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# timeout: 120
 #
 # `nbdmigrate status`, for people and as JSON: before a migration, during one,
 # after it was interrupted and after it ended.  And the progress that the
