@@ -4,7 +4,9 @@
  * in its debug messages, which cost too much for every request.  So a request
  * that fails in a way that ends the copy is made once more, with these
  * messages, and fails as it did the first time whatever comes of that.  Its
- * range is still its own.
+ * range is still its own.  It is waited for as any other is, and the messages
+ * stay on.  (So it is with a sample of what is said to be zero, too, which is
+ * only left unread when it fails: copier-blank.c.)
  *
  * By who drives the connection, where nothing else is said.
  */
