@@ -160,7 +160,7 @@ wait_for is_file "$tmp/pid"
 kill_bg migrator TERM
 expect_status 3 wait_bg migrator
 hooks "before! after"
-grep -q 'the hook .* before was killed, since the migration ends' \
+grep -q 'the hook .* before was killed, since that pause is called off' \
   "$tmp/migrator.log"
 has_ended "$(cat "$tmp/pid")" || fail "it still runs"
 

@@ -91,7 +91,9 @@ struct hook_end {
   bool left;    /* it went on all the same */
 };
 
-/* The one before the pause is not needed any more when the migration ends. */
+/* The one before the pause is not needed any more when the migration ends, or
+ * has lost a destination.
+ */
 static struct hook_end
 await (struct migration *m, pid_t pid, bool before)
 {
@@ -132,8 +134,8 @@ say_end (const struct options *o, const char *step, const struct hook_end *end)
     say_error ("the hook %s %s has not ended within %s, and was killed",
                o->hook, step, units_format_ms (limit, o->hook_timeout_ms));
   else if (end->killed)
-    say_error ("the hook %s %s was killed, since the migration ends", o->hook,
-               step);
+    say_error ("the hook %s %s was killed, since that pause is called off",
+               o->hook, step);
   else if (WIFEXITED (end->status) && WEXITSTATUS (end->status) != 0)
     say_error ("the hook %s %s failed with exit status %d", o->hook, step,
                WEXITSTATUS (end->status));
