@@ -41,17 +41,25 @@ start_crashing ()
     "$tmp/source"
 }
 
+# The proxy, whose time runs faster from when $tmp/hurry exists: after a kill it
+# waits for writes that may still be on their way.
+start_it ()
+{
+  LD_PRELOAD=$BUILD/tests/hurry-preload.so HURRY=5 HURRY_ARM=$tmp/hurry \
+    start_proxy proxy file "$tmp/source"
+}
+
 # Forget the proxy that was killed, and start it again as usual.
 start_again ()
 {
   expect_status 137 wait_bg proxy
-  start_proxy proxy file "$tmp/source"
+  start_it
 }
 
 # fresh_start RECORD: empty disks; the state file is "none" or an earlier one.
 fresh_start ()
 {
-  rm -rf "$tmp/proxy.dir" "$tmp"/*.record "${image[@]}"
+  rm -rf "$tmp/proxy.dir" "$tmp/hurry" "$tmp"/*.record "${image[@]}"
   truncate -s $size "${image[@]}"
   mkdir -m 700 "$tmp/proxy.dir"
   [ "$1" = none ] || cp "$tmp/$1.state" "$tmp/proxy.dir/state"
@@ -77,6 +85,7 @@ check_owner ()
 {
   local owner=$1 side=$1
 
+  touch "$tmp/hurry"
   if [ "$owner" = fenced ]; then
     expect_status 1 nbdcopy "$(uri proxy)" null: 2> "$tmp/fence.log"
     side=destination
@@ -86,7 +95,7 @@ check_owner ()
     serves "$side" || fail "the owner is the $owner, and another side serves"
   fi
   end_bg proxy
-  start_proxy proxy file "$tmp/source"
+  start_it
   [ "$(status .owner)" = "$owner" ] || fail "not the owner after a restart"
   [ "$owner" = fenced ] || serves "$side" ||
     fail "after another restart, another side serves"
@@ -181,6 +190,7 @@ crash_mending ()
     end_bg proxy
     return 1
   fi
+  touch "$tmp/hurry"
   start_again
   owner=$(status .owner)
   echo "mending, killed $1 step $2 ($(tail -n 1 "$tmp/steps")): owner $owner"

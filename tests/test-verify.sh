@@ -13,6 +13,8 @@ set -euo pipefail
 source "${SRCDIR:-.}/tests/functions.sh"
 # shellcheck source=tests/disks.sh
 source "$SRCDIR/tests/disks.sh"
+# shellcheck source=tests/late.sh
+source "$SRCDIR/tests/late.sh"
 requires nbdkit jq nbdcopy qemu-io sha256sum
 
 size=$((12 * 1024 * 1024 + 4321))
@@ -131,7 +133,9 @@ stop_all
 
 echo "-- interrupted in the digest: the detach is done all the same"
 start_source
-start_nbdkit destination --filter=delay memory $size delay-read=1
+truncate -s $size "$tmp/destination.img"
+start_late destination
+cue destination 'read late ms=1000 least=65537'
 start_migrate --finish=detach --digest "$S" "$D"
 in_digest ()
 {
@@ -150,6 +154,7 @@ for command in 'set rate=1M' 'finish pivot'; do
 done
 kill_bg migrator INT
 expect_status 1 wait_bg migrator
+cue destination
 cat "$tmp/migrator.log"
 event '.[-1] | .event == "failed" and .status == 1 and
        (.error | test ("digest was interrupted"))' | grep -qx true
