@@ -18,7 +18,6 @@
 #include "proxy/control.h"
 #include "units.h"
 
-/* A proxy that has not answered by then is left out. */
 #define ANSWER_MS 2000
 
 /* However many do not answer: after that each of them is asked for a moment
