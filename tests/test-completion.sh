@@ -133,7 +133,7 @@ for COMP_LINE in "nbdmigrate nbd://127.0.0.1:1/" "nbdmigrate --" \
 done
 END
 strace -f -qq -o "$tmp/trace" -e trace=connect,sendto,socket \
-  bash "$tmp/complete"
+  env HOME="$tmp" SHELL="$BASH" bash "$tmp/complete"
 ! grep -E 'connect|AF_INET' "$tmp/trace" || wrong "it connects"
 
 echo "-- zsh"
