@@ -201,7 +201,7 @@ destination_cut ()
   echo "cut"
   pull there
   case $phase in
-  relay) [ $((RANDOM % 2)) -eq 0 ] || wait_for any_disk '.relay.losses > 0' ;;
+  relay) [ $((RANDOM % 2)) -eq 0 ] || wait_for any_disk '.relay.up == false' ;;
   commit) ;;
   *) goes_on_or_moves $((RANDOM % 100)) ;;
   esac

@@ -308,7 +308,7 @@ fault_after_pivot ()
   echo "met $phase $victim $fault $mode"
   if [ "$phase" = away ]; then
     slay "destination$sick"
-    [ $((RANDOM % 2)) -eq 0 ] || wait_for any_disk '.relay.losses > 0'
+    [ $((RANDOM % 2)) -eq 0 ] || wait_for any_disk '.relay.up == false'
     [ "$victim:$fault" != proxy:kill ] || forget_cache
     afterwards+=(restart_destination)
   else
