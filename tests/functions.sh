@@ -118,7 +118,7 @@ show_logs ()
     [ -e "$f" ] || continue
     grep -qv '^referee: seed' "$f" || continue
     echo "---- the end of $(basename "$f"):"
-    tail -n 30 "$f"
+    grep -v "ing worker thread" "$f" | tail -n 30
   done >&2
 }
 
