@@ -145,12 +145,12 @@ def serve(name, answer):
 
 for name, answer in ((b"\xff", b"{}"), (b"number", b"""{"return": 1}"""),
                      (b"\x1b", b"""{"return": {"session": true,
-                                   "destination": "a\\u001bb"}}""")):
+                                   "destination": "a\\u001bb\\u009bc"}}""")):
   threading.Thread(target=serve, args=(name, answer.replace(b"\n", b"") + b"\n")).start()
 ' "$tmp"
 is_listed ()
 {
-  "$nbdmigrate" list > "$tmp/list" && grep -q "^0 B  *starting  *$tmp/?  to a?b\$" "$tmp/list"
+  "$nbdmigrate" list > "$tmp/list" && grep -q "^0 B  *starting  *$tmp/?  to a?b??c\$" "$tmp/list"
 }
 wait_for is_listed
 "$nbdmigrate" list --json | jq -es "any (.dir == \"$tmp/proxy.dir\")" > "$tmp/jq.out"

@@ -15,6 +15,7 @@
 #include "base/say.h"
 #include "cleanup.h"
 #include "cli/wait.h"
+#include "printable.h"
 #include "proxy/control.h"
 #include "units.h"
 
@@ -197,10 +198,10 @@ text_of (const json_t *o, const char *name, const char *otherwise)
 
 /* Whoever serves the socket may be anybody, too. */
 static void
-put_clean (const char *text)
+put_clean (char *line)
 {
-  for (; *text != '\0'; ++text)
-    putchar ((unsigned char)*text < ' ' || *text == 127 ? '?' : *text);
+  make_printable (line, '?');
+  puts (line);
 }
 
 /* Of the migration: one word, or how far it is. */
@@ -249,20 +250,22 @@ show_disk (const json_t *s)
                 goes ? text_of (s, "destination", "?") : place_of (s)) == -1)
     no_memory ();
   put_clean (line);
-  putchar ('\n');
 }
 
 static void
 show_line (const json_t *s)
 {
+  CLEANUP_FREE char *line = NULL;
+
   if (json_object_get (s, "owner") != NULL ||
       strcmp (text_of (s, "proxy", ""), not_answering) != 0) {
     show_disk (s);
     return;
   }
-  printf ("%-11s %-13s ", "-", not_answering);
-  put_clean (text_of (s, "dir", "?"));
-  putchar ('\n');
+  if (asprintf (&line, "%-11s %-13s %s", "-", not_answering,
+                text_of (s, "dir", "?")) == -1)
+    no_memory ();
+  put_clean (line);
 }
 
 static int

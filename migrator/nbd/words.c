@@ -9,6 +9,7 @@
 
 #include "nbd/connection.h"
 #include "nbd/words.h"
+#include "printable.h"
 
 /* Of libnbd's message, which ends with the text. */
 #define HEARD "structured error server message: "
@@ -77,13 +78,9 @@ words_take (struct connection *c, struct io *io)
 static void
 make_fit (char *words)
 {
-  char *p;
-
   if (strlen (words) > WORDS_MAX)
     strcpy (words + WORDS_MAX - strlen (DOTS), DOTS);
-  for (p = words; *p != '\0'; ++p)
-    if ((unsigned char)*p < ' ' || *p == 127)
-      *p = ' ';
+  make_printable (words, ' ');
 }
 
 char *

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/notice.h"
+#include "printable.h"
 
 enum where { TO_STDERR, TO_JOURNAL, TO_SYSLOG };
 
@@ -77,15 +78,6 @@ write_line (const char *prefix, const char *text)
     return; /* nothing can be told there */
 }
 
-/* What is told may hold what somebody else has said. */
-static void
-clean (char *text)
-{
-  for (; *text != '\0'; ++text)
-    if ((unsigned char)*text < ' ' || *text == 127)
-      *text = '?';
-}
-
 void
 notice (const char *fmt, ...)
 {
@@ -96,7 +88,7 @@ notice (const char *fmt, ...)
   va_start (args, fmt);
   vsnprintf (text, sizeof text, fmt, args);
   va_end (args);
-  clean (text);
+  make_printable (text, '?'); /* it may hold what somebody else has said */
   pthread_once (&once, find_where);
   switch (where) {
   case TO_JOURNAL:
