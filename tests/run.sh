@@ -48,6 +48,7 @@ jobs=${JOBS:-2}
 logs=$BUILD/tests/logs
 running=()  # names, by process ids
 passed=0 failed=0 skipped=0
+test_seconds=0 cpu_ms=0
 
 all_units ()
 {
@@ -97,6 +98,17 @@ limit_of ()
               head -n 1)
   fi
   echo $((${limit:-60} * ${TIMEOUT_FACTOR:-1}))
+}
+
+# longest_first PATH...: those first that may take long, so that in the end nobody
+# waits for one of them alone.
+longest_first ()
+{
+  local path
+
+  for path; do
+    echo "$(limit_of "$path") $path"
+  done | sort -s -k 1,1nr | cut -d ' ' -f 2-
 }
 
 # A sanitizer's runtime has to be in nbdkit from the start, or the filter built
@@ -150,7 +162,7 @@ sanitizer_env=()
 # Run one test; its result goes to files beside its log.
 run_test ()
 {
-  local name=$2 log=$logs/$2.log limit status began
+  local name=$2 log=$logs/$2.log limit status began user system
   local pid=
 
   limit=$(limit_of "$1")
@@ -175,34 +187,56 @@ run_test ()
       grep -qE 'SUMMARY:|runtime error:' "$logs/$name.sanitizer"*; then
     [ $status -ne 0 ] || status=99
   fi
-  echo "$status $((SECONDS - began))" > "$logs/$name.result"
+  # What it has used of a processor: a test that takes long and uses little waits.
+  # In a process of its own "times" would be that one's.
+  times > "$logs/$name.times"
+  { read -r _; read -r user system; } < "$logs/$name.times"
+  echo "$status $((SECONDS - began)) $(($(to_ms "$user") + $(to_ms "$system")))" \
+    > "$logs/$name.result"
+}
+
+# to_ms TIME: 1m2.345s, as "times" has it, in milliseconds.
+to_ms ()
+{
+  local digits
+
+  digits=${1#*m} digits=${digits//[.s]/}
+  echo $((${1%m*} * 60000 + 10#$digits))
+}
+
+# in_seconds MS: with one digit.
+in_seconds ()
+{
+  echo "$(($1 / 1000)).$(($1 % 1000 / 100))"
 }
 
 # Count a test that has ended and say so.
 report ()
 {
-  local name=$1 log=$logs/$1.log status=1 seconds=0 why
+  local name=$1 log=$logs/$1.log status=1 seconds=0 cpu=0 why took
 
   [ ! -r "$logs/$name.result" ] ||
-    read -r status seconds < "$logs/$name.result"
+    read -r status seconds cpu < "$logs/$name.result"
+  test_seconds=$((test_seconds + seconds)) cpu_ms=$((cpu_ms + cpu))
+  took="$seconds s, CPU $(in_seconds "$cpu") s"
   case $status in
   0)
     passed=$((passed + 1))
-    echo "PASS $name ($seconds s)"
+    echo "PASS $name ($took)"
     return
     ;;
   77)
     why=$(grep -m 1 '^SKIP' "$log" || echo "SKIP: no reason given")
     if [ -z "${SKIP_IS_FAILURE:-}" ]; then
       skipped=$((skipped + 1))
-      echo "SKIP $name ($seconds s)${why#SKIP}"
+      echo "SKIP $name ($took)${why#SKIP}"
       return
     fi
     echo "run.sh: skipped, and that counts as a failure" >> "$log"
     ;;
   esac
   failed=$((failed + 1))
-  echo "FAIL $name ($seconds s)"
+  echo "FAIL $name ($took)"
   {
     echo "---- $name: exit status $status, the end of its log:"
     tail -n 200 "$log"
@@ -232,6 +266,7 @@ done
 for i in "${!tests[@]}"; do
   tests[i]=$(find_test "${tests[i]}")
 done
+mapfile -t tests < <(longest_first "${tests[@]}")
 
 rm -rf "$logs"
 mkdir -p "$logs" || exit 1
@@ -241,7 +276,7 @@ if [ -n "${SANITIZER:-}" ] && ! set_up_sanitizer; then
 fi
 trap stop INT TERM
 
-# Started in order, at most $jobs at a time, and reported as they end.
+# Started in that order, at most $jobs at a time, and reported as they end.
 next=0
 while ((next < ${#tests[@]} || ${#running[@]} > 0)); do
   while ((next < ${#tests[@]} && ${#running[@]} < jobs)); do
@@ -259,5 +294,7 @@ if ((passed + failed + skipped == 0)); then
   echo "run.sh: there are no tests" >&2
   failed=1
 fi
+echo "the tests took $test_seconds s and CPU $(in_seconds "$cpu_ms") s," \
+     "in $SECONDS s, $jobs at a time"
 echo "$passed passed, $failed failed, $skipped skipped"
 ((failed == 0))
