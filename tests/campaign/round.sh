@@ -128,7 +128,8 @@ start_proxy_for_phase ()
 # finish_it: end the waiting of --wait.
 finish_it ()
 {
-  ! migrates || "$nbdmigrate" finish "$tmp/proxy${moving[0]}.dir" 2> "$tmp/finish.log" || :
+  ! migrates || "$nbdmigrate" finish --no-wait "$tmp/proxy${moving[0]}.dir" \
+    2> "$tmp/finish.log" || :
 }
 
 # reach PHASE: false if the migrator has ended before.
