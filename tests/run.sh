@@ -5,10 +5,11 @@
 # integration test (test-X), or "units" for all unit tests; without any, all.
 #
 #   BUILD=DIR             where make built (default: build)
-#   JOBS=N                how many tests at a time (default: 2; most of them
-#                         wait most of the time)
+#   JOBS=N                how many tests at a time (default: two for each
+#                         processor, as most of them wait most of the time)
 #   SKIP_IS_FAILURE=1     a skipped test counts as failed
-#   TIMEOUT_FACTOR=N      multiplies every test's time limit (sanitizers)
+#   TIMEOUT_FACTOR=N      multiplies every test's time limit (default: 2, as they
+#                         share the machine; sanitizers need more)
 #   TMPDIR=DIR            where the tests have their disks and state (default:
 #                         memory, where there is enough of it)
 #   SANITIZER=asan|tsan   load this runtime into nbdkit; a report of it, also
@@ -44,7 +45,7 @@ if [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ] &&
   export TMPDIR=/dev/shm
 fi
 
-jobs=${JOBS:-2}
+jobs=${JOBS:-$((2 * $(nproc)))}
 logs=$BUILD/tests/logs
 running=()  # names, by process ids
 passed=0 failed=0 skipped=0
@@ -97,7 +98,7 @@ limit_of ()
     limit=$(sed -n '1,40s/^[#/ *]*timeout: *\([0-9][0-9]*\).*/\1/p' "$source" |
               head -n 1)
   fi
-  echo $((${limit:-60} * ${TIMEOUT_FACTOR:-1}))
+  echo $((${limit:-60} * ${TIMEOUT_FACTOR:-2}))
 }
 
 # longest_first PATH...: those first that may take long, so that in the end nobody

@@ -68,8 +68,14 @@ lose ()
   start_bg loser "$BUILD/tests/lose-answer" "$dir/control" "$tmp/control" "$when"
   wait_for is_socket "$tmp/control"
   result=0
-  migrate --control="$tmp/control" "$@" "$(uri proxy)" "$(uri destination)" ||
-    result=$?
+  rm -f "$tmp/hurry"
+  hurried 10 start_migrate --control="$tmp/control" "$@" "$(uri proxy)" \
+    "$(uri destination)"
+  if [ "$when" = forever ]; then
+    wait_for has_status "$(uri proxy)" '.owner == "destination"'
+    touch "$tmp/hurry"
+  fi
+  wait_bg migrator || result=$?
   [ "$expected" = any ] || [ $result -eq "$expected" ] ||
     fail "exit status $result instead of $expected"
   end_bg loser
@@ -96,7 +102,7 @@ end_bg proxy
 end_bg destination
 
 lose forever 5 --finish=pivot
-tail -n 1 "$tmp/migrate.log" | grep -q "not known: ask with 'nbdmigrate status"
+tail -n 1 "$tmp/migrator.log" | grep -q "not known: ask with 'nbdmigrate status"
 [ "$(event 'map(select(.event == "failed")) | last | .status')" -eq 5 ]
 served_from destination
 
@@ -105,7 +111,8 @@ served_from destination
 # finish_armed: the pivot, and what the proxy was told to do in the commit.
 finish_armed ()
 {
-  start_migrate --wait "$@" "$(uri proxy)" "$(uri destination)"
+  rm -f "$tmp/hurry"
+  hurried 10 start_migrate --wait "$@" "$(uri proxy)" "$(uri destination)"
   wait_for is_ready
   touch "$tmp/arm"
   "$nbdmigrate" finish --no-wait "$(uri proxy)"
@@ -114,9 +121,10 @@ finish_armed ()
 echo "-- the proxy dies and does not come back"
 begin CRASH_HOW=after
 finish_armed
+expect_status 137 wait_bg proxy
+touch "$tmp/hurry"
 expect_status 5 wait_bg migrator
 tail -n 1 "$tmp/migrator.log" | grep -q 'not known'
-expect_status 137 wait_bg proxy
 wait_bg guest || fail "the guest ended with exit status $?"
 # What the migrator advises to do.
 [ "$(status_of "$dir" .owner)" = destination ]

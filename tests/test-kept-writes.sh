@@ -25,9 +25,10 @@ start_lossy ()
   start_nbdkit destination "$lossy" file="$tmp/disk" "$@"
 }
 
+# start_it [TIME]: requests fail after that.
 start_it ()
 {
-  start_proxy proxy memory $size migrate-reconnect=5s
+  start_proxy proxy memory $size migrate-reconnect="${1:-5s}"
 }
 
 # A guest: it does what it is told, a word a line, and answers in a line each.
@@ -161,7 +162,7 @@ keep
 truncate -s $((2 * size)) "$tmp/other"
 start_nbdkit destination "$lossy" file="$tmp/other"
 for _ in 1 2; do # what was kept is kept again
-  start_it
+  start_it 2s
   answers=$failed guest read
   says 'does not hold what was flushed' 'move the kept writes away'
   end_bg proxy
@@ -242,7 +243,7 @@ echo "-- the destination refuses them: nobody is served, and they stay"
 begin
 keep
 start_lossy refuse-writes=1
-start_it
+start_it 2s
 answers="$failed" guest flush
 says '12288 bytes' 'still kept'
 end_bg proxy

@@ -75,7 +75,7 @@ says ()
 
 start_it ()
 {
-  start_proxy proxy memory 8M -v
+  hurried 5 start_proxy proxy memory 8M -v
 }
 
 restart ()
@@ -221,7 +221,9 @@ must_wait
 must_have_status "$dir" '.relay.longest_answer_ms >= 1500'
 cue slow 'write hold until=now at=0 count=1'
 start_bg guest qemu-io -f raw -c 'write -P 0x53 0 64k' "$(uri proxy)"
+touch "$tmp/hurry"
 wait_for says 'ms for a request'
+rm "$tmp/hurry"
 crash_bg proxy
 wait_bg guest || : # it was cut off
 go slow now

@@ -139,10 +139,11 @@ done
 
 echo "-- it is waited for, which can be interrupted"
 start_disks qemu-nbd
-start_migrate "$(uri proxy)" "$destination"
+hurried 5 start_migrate "$(uri proxy)" "$destination"
 wait_for grep -q 'answered nothing for [0-9]* s: waiting' "$tmp/migrator.log"
 wait_for is_recorded 2000
 kill_bg migrator INT
+touch "$tmp/hurry"
 expect_status 3 wait_bg migrator
 tail -n 1 "$tmp/migrator.log" | grep -q 'source .* authoritative'
 goes_on
@@ -192,9 +193,7 @@ restart_proxy ()
 {
   end_bg proxy
   rm -f "$tmp/hurry"
-  HURRY=4 HURRY_ARM=$tmp/hurry \
-    LD_PRELOAD=${LD_PRELOAD:-}:$BUILD/tests/hurry-preload.so \
-    start_proxy proxy "$@"
+  hurried 4 start_proxy proxy "$@"
 }
 
 # moves_on URI: a guest's write is not answered, and sent again on another
@@ -208,7 +207,9 @@ moves_on ()
   cue slow 'write hold until=now at=0 count=1'
   start_bg guest qemu-io -f raw -c 'write -P 0x53 0 64k' "$(uri proxy)"
   wait_for write_has came
+  touch "$tmp/hurry"
   wait_for is_late
+  rm "$tmp/hurry"
   crash_bg qemu
   start_qemu_nbd qemu -f raw -e 16 "$(uri slow)"
   wait_bg guest

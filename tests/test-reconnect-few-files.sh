@@ -39,7 +39,7 @@ is_back_or_tries ()
 start_proxy proxy memory 4M
 fill "$(uri proxy)" 70
 truncate -s 4M "$tmp/disk"
-start_guest guest "$(uri proxy)" --initial "$pattern" --rate 100K
+GUEST_ACKS=5 start_guest guest "$(uri proxy)" --initial "$pattern" --rate 100K
 start_nbdkit destination file "$tmp/disk"
 start_migrate --wait --finish=detach --connections=3 --reconnect=60s \
   "$(uri proxy)" "$(uri destination)"

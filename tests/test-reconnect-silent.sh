@@ -38,7 +38,7 @@ begin ()
 start_proxy proxy memory 4M
 fill "$(uri proxy)" 70
 truncate -s 4M "$tmp/destination.img"
-start_guest guest "$(uri proxy)" --initial "$pattern" --rate 100K
+GUEST_ACKS=5 start_guest guest "$(uri proxy)" --initial "$pattern" --rate 100K
 
 echo "-- it answers when it is asked over a new connection"
 begin 15s
@@ -56,5 +56,5 @@ late_forget destination
 begin 5s
 come_back
 must_end 1 'it is there, and does not answer.*--reconnect'
-guest_goes_on guest
+guest_goes_on guest 5
 stop_guest guest

@@ -39,7 +39,7 @@ writes ()
 start_proxy proxy memory $size
 fill "$(uri proxy)" 70
 truncate -s $size "$tmp/disk"
-start_guest guest "$(uri proxy)" --initial "$pattern" --rate 100K
+GUEST_ACKS=5 start_guest guest "$(uri proxy)" --initial "$pattern" --rate 100K
 start_slow 0 500ms
 start_migrate --wait --finish=detach --verify "$(uri proxy)" \
   "$(uri destination)"
@@ -47,14 +47,14 @@ start_migrate --wait --finish=detach --verify "$(uri proxy)" \
 echo "-- writes are in flight"
 wait_for writes
 stop_destination
-guest_goes_on guest
+guest_goes_on guest 5
 start_slow 300ms 0
 wait_for has_events reconnected 1
 
 echo "-- it is read back"
 wait_for has_status "$(uri proxy)" '.progress.phase == "verify"'
 stop_destination
-guest_goes_on guest
+guest_goes_on guest 5
 start_slow 0 0
 wait_for has_events reconnected 2
 

@@ -11,7 +11,7 @@
 #
 # What happens to the records is decided by tests/preload/crash.c, from the
 # moment when $tmp/armed exists.  Who does not come back is waited for in a time
-# that runs faster (tests/preload/hurry.c).
+# that runs faster.
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
@@ -78,22 +78,11 @@ is_ready ()
     [ "$(event 'map(select(.event == "phase")) | last.phase')" = ready ]
 }
 
-# hurried COMMAND...: its time runs faster from when $tmp/hurry exists.  (Of a
-# sanitizer the runtime has to be loaded first.)
-hurried ()
-{
-  if [ -n "${SANITIZER:-}" ]; then
-    "$@"
-  else
-    LD_PRELOAD=$BUILD/tests/hurry-preload.so HURRY=5 HURRY_ARM=$tmp/hurry "$@"
-  fi
-}
-
 # start_until_ready MODE [OPTION...]: all is copied, and it waits for "finish".
 start_until_ready ()
 {
   rm -f "$tmp/hurry"
-  hurried start_migrate "--finish=$1" --wait --max-pause=4s "${@:2}" "$S1" "$D1" \
+  hurried 5 start_migrate "--finish=$1" --wait --max-pause=4s "${@:2}" "$S1" "$D1" \
     "$S2" "$D2"
   wait_for is_ready
   touch "$tmp/armed"
@@ -354,7 +343,8 @@ break_handover ()
 {
   start_disks CRASH_HOW=before CRASH_AT=1
   start_guests --expect-shutdown
-  start_until_ready handover
+  # The guest's end is that of the first disk's pause.
+  start_until_ready handover --max-pause=1s
   finish
   wait_bg guest1 || fail "the guest ended with exit status $?"
   wait_bg guest2 || fail "the guest ended with exit status $?"
