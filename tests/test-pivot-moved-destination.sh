@@ -53,7 +53,7 @@ start_nbdkit one file "$tmp/disk"
 # is to forget what was known of the destinations (R18).
 LD_PRELOAD=$BUILD/tests/crash-preload.so CRASH_DIR=$dir CRASH_HOW=fail \
   CRASH_ARM=$tmp/arm CRASH_AT=2 CRASH_TO=1000 CRASH_LOG=$tmp/steps \
-  start_proxy proxy file "$tmp/source" migrate-reconnect=60s
+  hurried 3 start_proxy proxy file "$tmp/source" migrate-reconnect=60s
 start_guest guest "$(uri proxy)" --rate 4M --kinds rwWzZt
 must_migrate "$(uri proxy)" "$(uri one)"
 guest_goes_on guest
@@ -115,6 +115,7 @@ destination_is another
 
 echo "-- the old server is there and does not answer"
 kill_bg another STOP
+touch "$tmp/hurry" # what was not answered is waited for twice as long
 start_nbdkit three file "$tmp/disk"
 # It is waited for; but it can be left.
 is_silent ()
@@ -126,6 +127,7 @@ is_lost && fail "a server that does not answer is no lost one"
 move_to three
 wait_for is_up
 guest_goes_on guest
+rm "$tmp/hurry"
 crash_bg another
 
 echo "-- neither place is sure to be recorded"

@@ -199,9 +199,9 @@ start_nbdkit moved file "$tmp/destination"
 start_proxy proxy -v null size=$size
 start_bg client nbdinfo "$(uri proxy)"
 wait_for client_waits
-timeout 4 "$nbdmigrate" reopen "$dir" owner=destination \
-  destination="$(uri moved)" || fail "reopen waits for the client"
-is_running "${pids[client]}" || fail "the client did not wait"
+"$nbdmigrate" reopen "$dir" owner=destination \
+  destination="$(uri moved)" || fail "reopen: exit status $?"
+is_running "${pids[client]}" || fail "reopen waits for the client"
 wait_bg client || fail "the client was refused"
 resume_guest "$(uri proxy)"
 must_have_status "$dir" .relay.up

@@ -46,7 +46,7 @@ truncate -s 32M "$tmp/disk"
 start_destination
 in_host a start_proxy proxy memory 32M
 fill "$(uri proxy)" 100
-start_guest guest "$(uri proxy)" --initial "$pattern" --rate 100K
+GUEST_ACKS=5 start_guest guest "$(uri proxy)" --initial "$pattern" --rate 100K
 in_host a start_migrate --wait --finish=detach --rate=4M "$(uri proxy)" \
   "$(uri destination)"
 must_live=(migrator)
@@ -85,7 +85,7 @@ wait_for flows_again
 must_live=()
 "$nbdmigrate" cancel "$(uri proxy)"
 must_end 3 'cancelled by request'
-guest_goes_on guest
+guest_goes_on guest 5
 stop_guest guest
 # It may not have heard of all resets.
 crash_bg destination

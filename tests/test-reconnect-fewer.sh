@@ -37,8 +37,8 @@ start_nbdkit destination --filter=limit file "$tmp/disk" limit=1
 wait_for has_events reconnected 1
 
 # However slow all is, the eleventh of two series comes seconds after the first.
-refused=$(nr_refused)
 back_ms=$(date +%s%3N)
+refused=$(nr_refused)
 wait_for are_refused $((refused + 11))
 ms=$(($(date +%s%3N) - back_ms))
 [ $ms -ge 2000 ] || fail "tried 11 times in $ms ms"

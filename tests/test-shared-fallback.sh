@@ -39,7 +39,13 @@ start_nbdkit destination file "$tmp/destination"
 
 start_proxy proxy file "$tmp/source"
 reads_over_nbd --no-shared-memory --no-shared-memory "$S"
+# is_taken PORT: somebody listens there.
+is_taken ()
+{
+  { : > "/dev/tcp/127.0.0.1/$1"; } 2> /dev/null
+}
 port=$((20000 + seed % 10000))
+while is_taken $port; do port=$((port + 1)); done
 start_between tcp tcp:127.0.0.1:$port "unix:$tmp/proxy.sock"
 reads_over_nbd 'Unix socket' "nbd://127.0.0.1:$port"
 start_between other '' "unix:$tmp/proxy.sock"

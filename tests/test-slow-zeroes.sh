@@ -60,13 +60,15 @@ rm -rf "$tmp/proxy.dir" "$tmp/requests"
 start_proxy proxy memory 8G
 start_nbdkit destination --filter=log --filter=noextents --filter=delay memory 8G \
   delay-zero=2100ms logfile="$tmp/requests"
-start_migrate --finish=detach "$(uri proxy)" "$(uri destination)"
+rm -f "$tmp/hurry"
+hurried 5 start_migrate --finish=detach "$(uri proxy)" "$(uri destination)"
 wait_for has_asked 40
 lengths | head -n 40 | uniq -c
 lengths | head -n 40 | sort -n > "$tmp/lengths"
 [ "$(head -n 1 "$tmp/lengths")" -eq $(($(lengths | head -n 1) / 2)) ] ||
   fail "they become shorter more than once for the same"
 kill_bg migrator INT
+touch "$tmp/hurry"
 expect_status 3 wait_bg migrator
 end_bg proxy
 end_bg destination
@@ -80,10 +82,12 @@ done
 start_proxy proxy file "$tmp/source"
 start_nbdkit destination --filter=log --filter=noextents --filter=delay memory 1G \
   delay-zero=2100ms logfile="$tmp/requests"
-start_migrate --finish=detach "$(uri proxy)" "$(uri destination)"
+rm -f "$tmp/hurry"
+hurried 5 start_migrate --finish=detach "$(uri proxy)" "$(uri destination)"
 wait_for has_asked 34
 [ "$(lengths | tail -n 1)" -le $((17 * MiB)) ] || fail "they stay as long"
 kill_bg migrator INT
+touch "$tmp/hurry"
 expect_status 3 wait_bg migrator
 end_bg proxy
 end_bg destination

@@ -118,6 +118,9 @@ status_says '^migration  *cancelled' '^uncertain .*may change'
 kill_bg destination CONT
 
 echo "-- a handover, and taken back"
+end_bg proxy
+rm -r "$tmp/proxy.dir" # or it would wait for what may still change
+start_proxy proxy memory $size
 start_nbdkit other memory $size
 must_migrate --finish=handover "$(uri proxy)" "$(uri other)"
 status_says '^place  *handed over' "^destination  *$(uri other)"

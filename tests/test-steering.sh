@@ -112,7 +112,8 @@ wait_for has_event started
 
 echo "-- a migrator that is stopped is cancelled all the same"
 kill_bg migrator STOP
-"$nbdmigrate" cancel "$S1"
+touch "$tmp/hurry"
+hurried 5 "$nbdmigrate" cancel "$S1"
 has_status "$S1" '.tracking == false and .session == false'
 kill_bg migrator CONT
 WAIT_SECONDS=60 expect_status 1 wait_bg migrator

@@ -27,9 +27,10 @@ start_proxy other -v memory 1M
 start_nbdkit destination memory 1M
 pairs+=("$(uri other)" "$(uri destination)")
 
-start_migrate --finish=detach --wait --reconnect=0 "${pairs[@]}"
+hurried 3 start_migrate --finish=detach --wait --reconnect=0 "${pairs[@]}"
 wait_for has_status "$(uri other)" '.progress.phase == "ready"'
 kill_bg stuck STOP
+touch "$tmp/hurry"
 crash_bg destination0
 WAIT_SECONDS=60 expect_status 1 wait_bg migrator
 kill_bg stuck CONT

@@ -76,7 +76,8 @@ echo "-- cancel, while the migrator is stopped"
 wait_ready
 [ "$(resumed)" = false ]
 kill_bg migrator STOP
-"$nbdmigrate" cancel "$(uri proxy)"
+touch "$tmp/hurry"
+hurried 5 "$nbdmigrate" cancel "$(uri proxy)"
 must_have_status "$(uri proxy)" '.tracking == false and .session == false'
 guest_goes_on guest
 kill_bg migrator CONT
