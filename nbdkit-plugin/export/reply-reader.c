@@ -9,12 +9,17 @@
 #define SIMPLE_BYTES 16
 #define CHUNK_MAGIC 0x668e33ef
 #define CHUNK_BYTES 20
-#define CHUNK_FLAGS_AT 4
 #define CHUNK_LENGTH_AT 16
+#define EXTENDED_MAGIC 0x6e8a278c
+#define EXTENDED_BYTES 32
+#define EXTENDED_LENGTH_AT 24
+#define FLAGS_AT 4 /* of the two latter */
 #define FLAG_DONE 1
 
-_Static_assert(CHUNK_BYTES <= REPLY_HEADER_MAX, "a header fits");
-_Static_assert(SIMPLE_BYTES <= REPLY_HEADER_MAX, "a header fits");
+_Static_assert(SIMPLE_BYTES <= REPLY_HEADER_MAX &&
+                 CHUNK_BYTES <= REPLY_HEADER_MAX &&
+                 EXTENDED_BYTES <= REPLY_HEADER_MAX,
+               "a header fits");
 
 static uint32_t
 be32_at (const uint8_t *at)
@@ -25,26 +30,52 @@ be32_at (const uint8_t *at)
   return be32toh (value);
 }
 
+static uint64_t
+be64_at (const uint8_t *at)
+{
+  uint64_t value;
+
+  memcpy (&value, at, sizeof value);
+  return be64toh (value);
+}
+
+/* 0: there is no such header. */
+static unsigned
+header_bytes (uint32_t magic)
+{
+  switch (magic) {
+  case SIMPLE_MAGIC:
+    return SIMPLE_BYTES;
+  case CHUNK_MAGIC:
+    return CHUNK_BYTES;
+  case EXTENDED_MAGIC:
+    return EXTENDED_BYTES;
+  }
+  return 0;
+}
+
 /* False: it is none. */
 static bool
 look_at_header (struct reply_reader *r)
 {
   uint32_t magic;
+  unsigned bytes;
 
   if (r->have < sizeof magic)
     return true;
   magic = be32_at (r->header);
-  if (magic != SIMPLE_MAGIC && magic != CHUNK_MAGIC)
+  bytes = header_bytes (magic);
+  if (bytes == 0)
     return false;
-  if (r->have < (magic == SIMPLE_MAGIC ? SIMPLE_BYTES : CHUNK_BYTES))
+  if (r->have < bytes)
     return true;
   r->in_data = true;
-  r->last = true;
+  r->last = magic == SIMPLE_MAGIC || (r->header[FLAGS_AT + 1] & FLAG_DONE) != 0;
   r->data = 0;
-  if (magic == CHUNK_MAGIC) {
-    r->last = (r->header[CHUNK_FLAGS_AT + 1] & FLAG_DONE) != 0;
+  if (magic == CHUNK_MAGIC)
     r->data = be32_at (r->header + CHUNK_LENGTH_AT);
-  }
+  else if (magic == EXTENDED_MAGIC)
+    r->data = be64_at (r->header + EXTENDED_LENGTH_AT);
   return true;
 }
 
@@ -65,7 +96,7 @@ reply_reader_take (struct reply_reader *r, const uint8_t *bytes, size_t n)
 
     if (r->in_data) {
       taken = n < r->data ? n : r->data;
-      r->data -= (uint32_t)taken;
+      r->data -= taken;
     }
     else {
       r->header[r->have++] = *bytes;

@@ -195,9 +195,26 @@ static const uint8_t chunks[] = {
   0x66, 0x8e, 0x33, 0xef, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 };
 
-/* They are counted; other answers do not make qemu-nbd close. */
+/* The same with extended headers: the payload of an answer to a read begins
+ * like a header, too.
+ */
+static const uint8_t extended[] = {
+  0x6e, 0x8a, 0x27, 0x8c, 0, 0, 0, 1,  /* magic, flags, type */
+  0,    0,    0,    0,    0, 0, 0, 0,  /* cookie */
+  0,    0,    0,    0,    0, 0, 0, 0,  /* offset */
+  0,    0,    0,    0,    0, 0, 0, 24, /* length */
+  0,    0,    0,    0,    0, 0, 0, 0,  /* data, so many bytes */
+  0x6e, 0x8a, 0x27, 0x8c, 0, 1, 0, 0,  /* data */
+  0,    0,    0,    0,    0, 0, 0, 0,  /* data */
+  0x6e, 0x8a, 0x27, 0x8c, 0, 1, 0, 0,  /* the last one */
+  0,    0,    0,    0,    0, 0, 0, 0,  /* cookie */
+  0,    0,    0,    0,    0, 0, 0, 0,  /* offset */
+  0,    0,    0,    0,    0, 0, 0, 0,  /* length */
+};
+
+/* Three answers: twice these bytes, with a simple one between them. */
 static void
-test_counted (void)
+expect_counted (const uint8_t *bytes, size_t n)
 {
   struct ledger_line line = one_write (true);
   uint64_t delay;
@@ -207,22 +224,34 @@ test_counted (void)
   line.framed = 1;
   unix_pair (v);
   old_connections_add (&old, v[0], &line, true);
-  for (size_t i = 0; i < sizeof chunks; i++) {
-    CU_ASSERT_EQUAL (send (v[1], chunks + i, 1, 0), 1);
+  for (size_t i = 0; i < n; i++) {
+    CU_ASSERT_EQUAL (send (v[1], bytes + i, 1, 0), 1);
     CU_ASSERT_FALSE (look (&delay));
   }
   CU_ASSERT_EQUAL (send (v[1], simple, sizeof simple, 0), sizeof simple);
-  CU_ASSERT_EQUAL (send (v[1], chunks, 30, 0), 30);
+  CU_ASSERT_EQUAL (send (v[1], bytes, 30, 0), 30);
   CU_ASSERT_FALSE (look (&delay));
   CU_ASSERT_FALSE (is_shut (v[1]));
   CU_ASSERT_EQUAL (old.n, 1);
-  CU_ASSERT_EQUAL (send (v[1], chunks + 30, sizeof chunks - 30, 0),
-                   sizeof chunks - 30);
+  CU_ASSERT_EQUAL (send (v[1], bytes + 30, n - 30, 0), n - 30);
   CU_ASSERT (look (&delay));
   CU_ASSERT (delay >= 5000);
   CU_ASSERT_EQUAL (old.n, 0);
   CU_ASSERT_FALSE (old.doubt);
   close (v[1]);
+}
+
+/* They are counted; other answers do not make qemu-nbd close. */
+static void
+test_counted (void)
+{
+  expect_counted (chunks, sizeof chunks);
+}
+
+static void
+test_counted_extended (void)
+{
+  expect_counted (extended, sizeof extended);
 }
 
 /* What cannot be counted. */
@@ -320,6 +349,7 @@ main (void)
     { "shut where more could follow", test_shut },
     { "several answers", test_several },
     { "answers are counted", test_counted },
+    { "answers with extended headers, too", test_counted_extended },
     { "no replies", test_no_replies },
     { "somebody who may have sent more", test_not_alone },
     { "the queue of a TCP socket", test_queue },
