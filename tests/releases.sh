@@ -12,6 +12,8 @@
 #                     are some GiB of it
 #   PACKAGES='LIST...'    of tests/packages.sh (default: build tests)
 #   SKIP_IS_FAILURE=1     also if the mirror cannot be reached
+#   TABLE=FILE        a row is added to this table, which docs/releases.md has of
+#                     all tests: versions, what passed, the date
 #
 # and the variables of tests/run.sh.  The chroot is made by debootstrap from the
 # mirror that apt uses here.  The tests run in namespaces of their own (mounts,
@@ -189,14 +191,31 @@ check_inside ()
   return 1
 }
 
+# add_row SUITE COMMAND COUNTS: to build/row, what was tested here.
+add_row ()
+{
+  local suite=$1 command=$2 counts=$3 gcc qemu
+
+  [[ $counts =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed,\ ([0-9]+)\ skipped$ ]] ||
+    return 0
+  gcc=$(gcc -dumpfullversion)
+  qemu=$(qemu-nbd --version | sed -n '1s/^qemu-nbd \([0-9.]*\).*/\1/p')
+  printf '| %s ' "$suite" "$(pkg-config --modversion nbdkit)" \
+    "$(pkg-config --modversion libnbd)" "$qemu" "$gcc" \
+    "${BASH_VERSINFO[0]}.${BASH_VERSINFO[1]}" "${BASH_REMATCH[@]:1}" \
+    "$(date -u +%F)" "\`$command\`" > build/row
+  echo '|' >> build/row
+}
+
 # The first process of its namespace.
 run_inside ()
 {
-  local root=$1 status=0 output=/run/nbdmigrate-output end
+  local root=$1 suite=$2 status=0 output=/run/nbdmigrate-output end
 
-  shift
+  shift 2
   enter "$root"
   cd "$inside"
+  rm -f build/row
   exec {out}> >(tee "$output")
   writer=$!
   tests/check.sh "$@" < /dev/null >&"$out" {out}>&- || status=$?
@@ -205,7 +224,10 @@ run_inside ()
     kill -0 "$writer" 2> /dev/null || break
     sleep 0.05
   done
-  check_inside "$(tail -n 1 "$output")" || status=1
+  check_inside "$(tail -n 1 "$output")" > /run/left || status=1
+  cat /run/left
+  add_row "$suite" "tests/releases.sh $suite${*:+ $*}" \
+    "$(cat "$output" /run/left | tail -n 1)" || :
   return $status
 }
 
@@ -266,7 +288,17 @@ unshare --mount --propagation private --pid --fork --kill-child \
   ${PACKAGES:+"PACKAGES=$PACKAGES"} ${JOBS:+"JOBS=$JOBS"} \
   ${SKIP_IS_FAILURE:+"SKIP_IS_FAILURE=$SKIP_IS_FAILURE"} \
   ${TIMEOUT_FACTOR:+"TIMEOUT_FACTOR=$TIMEOUT_FACTOR"} ${SEED:+"SEED=$SEED"} \
-  bash tests/releases.sh --inside "$root" "$@" {lock}>&- &
+  bash tests/releases.sh --inside "$root" "$suite" "$@" {lock}>&- &
 child=$!
 trap 'kill "$child"' INT TERM
-wait "$child"
+status=0
+wait "$child" || status=$?
+row=$root$inside/build/row
+if [ -n "${TABLE:-}" ] && [ -e "$row" ]; then
+  [ -s "$TABLE" ] || cat > "$TABLE" << 'END'
+| Debian | nbdkit | libnbd | QEMU | gcc | bash | passed | failed | skipped | on | command |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+END
+  cat "$row" >> "$TABLE"
+fi
+exit $status

@@ -165,13 +165,16 @@ check-units: $(bin_units) $(bin_plugins)
 relay-matrix: check-programs
 	@BUILD=$(abspath $(B)) FULL=1 tests/test-relay-matrix.sh
 
-# All tests on other releases of Debian, in chroots that are kept; as root.
-# SUITES='trixie sid', TESTS='name ...' choose (tests/releases.sh has more).
+# All tests on other releases of Debian, in chroots that are kept, and the table of
+# docs/releases.md; as root.  SUITES='bookworm trixie sid', TESTS='name ...' choose
+# (tests/releases.sh has more).
 .PHONY: releases
 releases:
-	@for suite in $(or $(SUITES),trixie sid); do \
-	  tests/releases.sh $$suite $(TESTS) || [ $$? -eq 77 ] || exit 1; \
-	done
+	@mkdir -p $(B) && rm -f $(B)/releases.md
+	@status=0; for suite in $(or $(SUITES),trixie sid); do \
+	  TABLE=$(abspath $(B))/releases.md tests/releases.sh $$suite $(TESTS) || \
+	    [ $$? -eq 77 ] || status=1; \
+	done; [ ! -e $(B)/releases.md ] || cat $(B)/releases.md; exit $$status
 
 # 200 rounds of kill -9 after a pivot; SEED=N repeats a run.
 .PHONY: check-kill
