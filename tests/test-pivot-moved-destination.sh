@@ -53,7 +53,7 @@ start_nbdkit one file "$tmp/disk"
 # is to forget what was known of the destinations (R18).
 LD_PRELOAD=$BUILD/tests/crash-preload.so CRASH_DIR=$dir CRASH_HOW=fail \
   CRASH_ARM=$tmp/arm CRASH_AT=2 CRASH_TO=1000 CRASH_LOG=$tmp/steps \
-  hurried 3 start_proxy proxy file "$tmp/source" migrate-reconnect=60s
+  hurried 3 start_proxy proxy file "$tmp/source" migrate-reconnect=300s
 start_guest guest "$(uri proxy)" --rate 4M --kinds rwWzZt
 must_migrate "$(uri proxy)" "$(uri one)"
 guest_goes_on guest
@@ -127,7 +127,6 @@ is_lost && fail "a server that does not answer is no lost one"
 move_to three
 wait_for is_up
 guest_goes_on guest
-rm "$tmp/hurry"
 crash_bg another
 
 echo "-- neither place is sure to be recorded"
