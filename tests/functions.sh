@@ -138,10 +138,10 @@ wait_for ()
         fail "$name ended while this was waited for: $*"
     done
     tries=$((tries + 1))
-    if ((tries < 30)); then
+    if ((tries < 50)); then
       sleep 0.02
     else
-      sleep 0.1
+      sleep 0.05
     fi
   done
 }
