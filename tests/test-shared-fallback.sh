@@ -14,6 +14,7 @@ requires nbdkit jq nbdcopy sha256sum
 
 size=$((3 * 1024 * 1024 + 512))
 S=$(uri proxy) D=$(uri destination)
+slow=(--max-pause=4s) # which this is not about
 
 # reads_over_nbd REASON ARGUMENT...: of nbdmigrate.
 reads_over_nbd ()
