@@ -91,6 +91,8 @@ grep -qF "$tmp/secret/ca-cert.pem: Permission denied" "$tmp/migrate.log"
 [ "$(status .owner)" = source ]
 
 echo "-- one that both can read"
+chmod 755 "$tmp/right" # whatever the umask was
+chmod 644 "$tmp/right/ca-cert.pem"
 in_host host must_migrate "$(uri proxy)" "$D?tls-certificates=$tmp/right"
 [ "$(status .owner)" = destination ]
 nbdcopy "$(uri proxy)" "$tmp/seen"
