@@ -447,14 +447,14 @@ logged_lengths ()
 
 # hurried N COMMAND...: what it starts has a time that runs N times as fast while
 # $tmp/hurry exists (tests/preload/hurry.c).  Only while nobody else has to keep up
-# with it.  A sanitizer's runtime has to be loaded before everything else, which
-# nbdkit alone is made for: other programs take their time then.
+# with it.  With a sanitizer, whose runtime has to be loaded before everything else
+# and makes all slow, they take their time.
 hurried ()
 {
   local factor=$1
 
   shift
-  if [ -n "${SANITIZER:-}" ] && [[ $1 != start_nbdkit && $1 != start_proxy ]]; then
+  if [ -n "${SANITIZER:-}" ]; then
     "$@"
   else
     LD_PRELOAD=${LD_PRELOAD:-}:$BUILD/tests/hurry-preload.so HURRY=$factor \
