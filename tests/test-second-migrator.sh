@@ -15,7 +15,8 @@ start_nbdkit other --filter=log memory 16M logfile="$tmp/other.requests"
 fill "$(uri proxy)" 100
 start_guest guest "$(uri proxy)" --initial "$pattern" --rate 1M
 
-start_migrate --finish=detach --rate=8M "$(uri proxy)" "$(uri destination)"
+# It waits, however long the others take.
+start_migrate --wait --finish=detach --rate=8M "$(uri proxy)" "$(uri destination)"
 wait_for has_event progress
 for destination in other destination; do
   expect_status 1 "$nbdmigrate" --finish=detach "$(uri proxy)" \
@@ -26,6 +27,7 @@ done
 if grep -E ' (Write|Zero|Trim) ' "$tmp/other.requests"; then
   fail "something was written to the other destination"
 fi
+"$nbdmigrate" finish "$(uri proxy)" 2> "$tmp/finish.log"
 wait_bg migrator || fail "the first migration ended with exit status $?"
 verify_cut guest "$(uri destination)"
 stop_guest guest
