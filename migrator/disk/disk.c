@@ -248,6 +248,21 @@ parse_mirror_state (const char *text)
   return strcmp (text, "on") == 0 ? MIRROR_ON : MIRROR_STARTING;
 }
 
+static enum mirror_state
+mirror_of (const json_t *status)
+{
+  const json_t *mirror = json_object_get (status, "mirror");
+
+  return parse_mirror_state (
+    json_string_value (json_object_get (mirror, "state")));
+}
+
+bool
+disk_is_mirrored (const json_t *status)
+{
+  return mirror_of (status) == MIRROR_ON;
+}
+
 static void
 note_load (struct disk_load *l, const json_t *status)
 {
@@ -259,8 +274,7 @@ note_load (struct disk_load *l, const json_t *status)
   protocol_get_u64 (status, "redirtied_bytes_per_second", &l->redirty_rate);
   protocol_get_u64 (status, "guest_bytes", &l->guest_bytes);
   protocol_get_u64 (status, "hot_bytes", &l->hot_bytes);
-  l->mirror =
-    parse_mirror_state (json_string_value (json_object_get (mirror, "state")));
+  l->mirror = mirror_of (status);
   if (mirror != NULL) {
     protocol_get_u64 (mirror, "demotions", &l->demotions);
     protocol_get_u64 (mirror, "writes", &l->mirrored_writes);

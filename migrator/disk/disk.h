@@ -308,6 +308,9 @@ extern uint64_t disk_remaining_bytes (const struct disk *d);
 extern void disk_ask_status (struct disk *d);
 extern void disk_note_status (struct disk *d, const json_t *status);
 
+/* Whether it says that guests' writes are mirrored; NULL says nothing. */
+extern bool disk_is_mirrored (const json_t *status);
+
 /* Whether nothing can be said yet of what an earlier run has written (R17). */
 extern bool disk_waits_for_late_writes (const struct disk *d);
 

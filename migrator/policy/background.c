@@ -28,6 +28,7 @@
 #define LOSS_MIN 0.01
 #define AHEAD 2 /* of what guests touch */
 #define HUNG_MAX 8
+#define MIRRORED_RESTS 3
 
 void
 background_init (struct background *b, unsigned background)
@@ -42,6 +43,16 @@ background_init (struct background *b, unsigned background)
     .stage = BACKGROUND_BEGINS,
     .share = 1,
   };
+}
+
+void
+background_begin_anew (struct background *b, unsigned background)
+{
+  const struct background before = *b;
+
+  background_init (b, background);
+  b->alone = before.alone;
+  b->mirrored = before.mirrored;
 }
 
 bool
@@ -97,16 +108,52 @@ least_limit (const struct background *b, const struct background_sample *s)
                   greater (LIMIT_MIN, b->best / SLOWEST));
 }
 
+static bool
+tells (const struct background_rate *r)
+{
+  return r->requests >= REQUESTS_JUDGED && r->us > 0;
+}
+
+/* What guests do if nothing is done to them. */
+static const struct background_rate *
+unharmed (const struct background *b)
+{
+  return b->mirrored && tells (&b->alone) ? &b->alone : &b->quiet;
+}
+
+static double
+ratio_of (const struct background_rate *r, const struct background_rate *of)
+{
+  return r->requests / r->us / (of->requests / of->us);
+}
+
+bool
+background_knows_quiet (const struct background *b)
+{
+  return b->target == 0 || tells (unharmed (b)) || b->rests >= EAGER_RESTS;
+}
+
+unsigned
+background_kept_mirrored (const struct background *b)
+{
+  double kept;
+
+  if (!b->mirrored || b->rests < MIRRORED_RESTS || !tells (&b->alone) ||
+      !tells (&b->quiet))
+    return 0;
+  kept = 100 * ratio_of (&b->quiet, &b->alone);
+  return kept < 1 ? 1 : kept > 100 ? 100 : (unsigned)kept;
+}
+
 static void
 judge (struct background *b, const struct background_sample *s)
 {
   double limit;
 
-  if (b->quiet.requests < REQUESTS_JUDGED || b->quiet.us <= 0 ||
-      b->busy.us <= 0)
+  if (!tells (&b->quiet) || b->busy.us <= 0)
     return;
   b->judged++;
-  b->share = b->busy.requests / b->busy.us / (b->quiet.requests / b->quiet.us);
+  b->share = ratio_of (&b->busy, unharmed (b));
   if (b->share > 1)
     b->share = 1;
   if (b->pace <= 0)
@@ -218,9 +265,26 @@ stretch_us (const struct background *b)
   return b->limit == 0 ? COPY_UNHARMED_US : COPY_US;
 }
 
+/* The stretch was partly this and partly that. */
+static void
+note_mirror (struct background *b, const struct background_sample *s)
+{
+  b->mirrored = s->mirrored;
+  if (b->mirrored)
+    b->alone = b->quiet;
+  b->quiet = b->mirrored ? (struct background_rate){ 0 } : b->alone;
+  b->busy = (struct background_rate){ 0 };
+  b->judged = b->rests = 0;
+  go_on (b, BACKGROUND_COPIES, s, COPY_FIRST_US);
+}
+
 void
 background_note (struct background *b, const struct background_sample *s)
 {
+  if (s->mirrored != b->mirrored) {
+    note_mirror (b, s);
+    return;
+  }
   switch (b->stage) {
   case BACKGROUND_BEGINS:
     go_on (b, BACKGROUND_COPIES, s, COPY_FIRST_US);

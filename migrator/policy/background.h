@@ -21,6 +21,10 @@
  * A guest that does little, or that does as much beside the copying, limits
  * nothing, and is asked seldom or costs no rest at all.
  *
+ * Where guests' writes are mirrored they do less in the rests, too: so what
+ * they did before the mirror is what all else is compared with, and what they
+ * do in the rests tells what the mirror costs them.
+ *
  * Pure: the caller takes the samples, at the times that are asked for.
  */
 
@@ -39,6 +43,7 @@ struct background_sample {
   uint64_t bytes;      /* that the copy has moved; some are given back */
   bool moving;         /* the copy had requests under way right before */
   uint64_t touch_rate; /* bytes a second that guests touch, of late */
+  bool mirrored;       /* their writes go to the destination as well */
 };
 
 /* Requests in a time; what is longer ago counts for less. */
@@ -58,6 +63,8 @@ struct background {
   int64_t next_us; /* when the next sample is wanted */
   struct background_sample last;
   struct background_rate quiet, busy;
+  struct background_rate alone; /* 'quiet', before they were mirrored */
+  bool mirrored;
   double moved, moved_us; /* in the stretch of copying until it has settled */
   double pace;    /* of the copying beside which 'busy' was, bytes/second */
   double best;    /* pace so far */
@@ -72,6 +79,11 @@ struct background {
  */
 extern void background_init (struct background *b, unsigned background);
 
+/* The same, but what guests did before they were mirrored is remembered: it
+ * cannot be seen again.
+ */
+extern void background_begin_anew (struct background *b, unsigned background);
+
 /* A sample was taken; it is at next_us or later.  What follows from it is in
  * next_us, limit and background_rests.
  */
@@ -80,5 +92,15 @@ extern void background_note (struct background *b,
 
 /* Whether nothing is to be copied now. */
 extern bool background_rests (const struct background *b);
+
+/* Whether it is known what guests do while nothing is copied, or nobody asks
+ * for it, or they do too little for it ever to be.
+ */
+extern bool background_knows_quiet (const struct background *b);
+
+/* While guests' writes are mirrored and nothing is copied: what they do, in
+ * hundredths of what they did before.  0: it is not known.
+ */
+extern unsigned background_kept_mirrored (const struct background *b);
 
 #endif /* NBDMIGRATE_BACKGROUND_H */

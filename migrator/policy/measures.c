@@ -147,6 +147,21 @@ is_long_way (const struct policy *p, const struct policy_snapshot *s)
          copy_us (s->remaining_bytes, s->copy_rate) > MEASURES_LONG_US;
 }
 
+/* How fast rounds will copy, as far as the bulk tells. */
+static uint64_t
+round_rate (const struct policy_snapshot *s)
+{
+  return measures_copy_rate (s) / MEASURES_SCATTERED;
+}
+
+static uint64_t
+touched (const struct policy *p, const struct policy_snapshot *s)
+{
+  const uint64_t seen = policy_outlook (s).touch_rate;
+
+  return seen > p->growth.rate ? seen : p->growth.rate;
+}
+
 /* In the bulk: what guests write where it has been is copied by rounds after
  * it, piece by piece, and a mirrored write costs less than that.  But each of
  * them waits for the destination: so only where that is near, and where guests
@@ -158,19 +173,33 @@ is_long_way (const struct policy *p, const struct policy_snapshot *s)
 static bool
 is_cheaper_mirrored (const struct policy *p, const struct policy_snapshot *s)
 {
-  const uint64_t bulk_rate = measures_copy_rate (s);
-  const uint64_t round_rate = bulk_rate / MEASURES_SCATTERED;
-  const uint64_t seen = policy_outlook (s).touch_rate;
-  const uint64_t touch = seen > p->growth.rate ? seen : p->growth.rate;
-  const uint64_t left_us = copy_us (s->remaining_bytes, bulk_rate);
+  const uint64_t rate = round_rate (s), touch = touched (p, s);
+  const uint64_t left_us = copy_us (s->remaining_bytes, measures_copy_rate (s));
   const double comes = (double)touch * (double)left_us / 1e6;
 
   if (s->bulk_end_us != 0 || s->rate != 0 || p->mirror.failures > 0 ||
       s->background > MEASURES_EARLY_BACKGROUND || s->destination_us == 0 ||
-      s->destination_us > MEASURES_NEAR_US || !p->growth.known)
+      s->destination_us > MEASURES_NEAR_US || !p->growth.known ||
+      !s->quiet_known)
     return false;
-  return touch > round_rate / MEASURES_EARLY_DIVISOR &&
-         copy_us ((uint64_t)comes, round_rate) > MEASURES_LONG_US;
+  return touch > rate / MEASURES_EARLY_DIVISOR &&
+         copy_us ((uint64_t)comes, rate) > MEASURES_LONG_US;
+}
+
+/* In the bulk guests are to keep a share of what they do alone, and what the
+ * mirror takes no pace of the copy gives back.  Where rounds do not get ahead
+ * of guests it has to come all the same, and costs less now; but if the guest
+ * is first.
+ */
+static bool
+is_dear (const struct policy *p, const struct policy_snapshot *s)
+{
+  if (s->bulk_end_us != 0 || !is_mirrored (p, s) || s->kept_mirrored == 0)
+    return false;
+  if (s->background > MEASURES_EARLY_BACKGROUND)
+    return s->kept_mirrored < MEASURES_KEPT_FIRST_PERCENT;
+  return s->kept_mirrored < MEASURES_KEPT_PERCENT &&
+         p->touched_alone < round_rate (s);
 }
 
 /* Nothing that is mirrored is hot. */
@@ -178,6 +207,7 @@ static void
 begin_mirror (struct policy *p, const struct policy_snapshot *s)
 {
   mirror_begin (&p->mirror, s->now_us);
+  p->touched_alone = touched (p, s);
   p->mirror_was_on = false;
   p->calm_since_us = 0;
   p->slow_rounds = p->shorten_rounds = 0;
@@ -257,6 +287,22 @@ note_mirror (struct policy *p, const struct policy_snapshot *s,
     p->mirror_was_on = true;
     restart_course (p); /* what was before says nothing of now */
   }
+}
+
+/* Its place is after the bulk then. */
+static void
+spare_guests (struct policy *p, const struct policy_snapshot *s,
+              struct policy_decision *d)
+{
+  char why[POLICY_REASON_MAX];
+
+  if (!is_dear (p, s))
+    return;
+  snprintf (why, sizeof why,
+            "with nothing copied they did %u %% of what they did before",
+            s->kept_mirrored);
+  p->was_dear = true;
+  end_mirror (p, s, d, why);
 }
 
 /* --wait may be for hours: each write of them costs the guest. */
@@ -463,6 +509,7 @@ consider_mirror (struct policy *p, const struct policy_snapshot *s,
                  struct policy_decision *d, bool round_end)
 {
   if (!may_mirror (s) || p->mirror.wanted ||
+      (p->was_dear && s->bulk_end_us == 0) ||
       (!calls_for_more (p, s) && !is_long_way (p, s) &&
        !is_cheaper_mirrored (p, s)))
     return;
@@ -632,6 +679,7 @@ measures_beat (struct policy *p, const struct policy_snapshot *s,
   note_patience (p, s, d);
   note_outlook (p, s);
   note_mirror (p, s, d);
+  spare_guests (p, s, d);
   calm_mirror (p, s, d);
   step_throttle (p, s, d, round_end);
   note_growth (p, s);

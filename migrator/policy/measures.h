@@ -40,6 +40,14 @@
 #define MEASURES_EARLY_BACKGROUND 50
 #define MEASURES_SCATTERED 12
 
+/* And it ends there, for the rest of the bulk, where guests keep less than this
+ * of what they did before it, in hundredths, unless they touch more than rounds
+ * can copy; where --background is above the former, less than the other one,
+ * whatever they touch.
+ */
+#define MEASURES_KEPT_PERCENT 80
+#define MEASURES_KEPT_FIRST_PERCENT 95
+
 /* How far apart what guests have touched is compared, at least. */
 #define MEASURES_GROWTH_US (INT64_C (300) * 1000)
 

@@ -127,7 +127,9 @@ struct policy_snapshot {
   bool mirror_refused;      /* 'mirror' cannot be had */
   /* Of guests, while it was on, in this session. */
   uint64_t mirrored_writes, not_mirrored_writes;
-  uint64_t throttle; /* bytes per second, 0: none */
+  bool quiet_known;       /* what guests do while nothing is copied */
+  unsigned kept_mirrored; /* of that with it on, in hundredths; 0: not known */
+  uint64_t throttle;      /* bytes per second, 0: none */
 };
 
 enum policy_action {
@@ -218,7 +220,9 @@ struct policy {
     int64_t at_us;
     bool known; /* it was looked at twice */
   } growth;
-  int64_t calm_since_us; /* --wait: it was not needed since, or 0 */
+  uint64_t touched_alone; /* bytes a second, by guests, when it was begun */
+  bool was_dear;          /* in the bulk, so that it was ended */
+  int64_t calm_since_us;  /* --wait: it was not needed since, or 0 */
   struct throttle throttle;
   bool throttle_needed;
   uint64_t throttle_said;

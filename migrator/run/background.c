@@ -63,6 +63,7 @@ sampled (void *opaque, const struct control_answer *a)
   protocol_get_u64 (guest, "requests", &requests);
   protocol_get_u64 (guest, "at_us", &at_us);
   m->sample.requests += requests;
+  m->sample.mirrored |= disk_is_mirrored (a->value);
   m->sample_lacks |= a->value == NULL;
   if ((int64_t)at_us > m->sample.at_us)
     m->sample.at_us = at_us;
@@ -101,7 +102,7 @@ let_go (struct migration *m, int64_t now_us)
 void
 background_wish (struct migration *m, unsigned background)
 {
-  background_init (&m->background, background);
+  background_begin_anew (&m->background, background);
   let_go (m, loop_now_us ());
 }
 

@@ -53,6 +53,7 @@ struct sim_setup {
   unsigned jitter_percent; /* of the pause, and of what is predicted */
   unsigned stall_ms[2];    /* the destination does not answer: from, to */
   bool no_mirror;          /* it is refused */
+  unsigned kept_percent;   /* by a guest that is mirrored; 0: not known */
   /* What the user says. */
   struct policy_snapshot user;
   unsigned finish_ms; /* with 'wait': when it is asked to end */
@@ -68,7 +69,7 @@ struct sim_result {
   uint64_t sent;    /* bytes copied */
   uint64_t written; /* bytes, by the guest */
   unsigned mirror_begins, demotions;
-  uint64_t mirrored_ms;
+  uint64_t mirrored_ms, mirrored_bulk_ms;
   uint64_t throttle_min; /* UINT64_MAX: there was none */
   uint64_t throttled_ms;
   uint64_t hot_ms;
@@ -234,6 +235,8 @@ sim_allowed (const struct sim *s)
 
   if (s->mirror == MIRROR_ON && bytes > way)
     bytes = way;
+  if (s->mirror == MIRROR_ON && s->setup->kept_percent > 0)
+    bytes *= s->setup->kept_percent / 100.0;
   if (s->mirror == MIRROR_ON && sim_stalled (s))
     bytes = 0;
   if (s->measures.throttle > 0 && bytes > limit)
@@ -350,6 +353,7 @@ sim_mirror (struct sim *s)
       s->now_ms >= s->mirror_at_ms)
     s->mirror = MIRROR_ON;
   s->r.mirrored_ms += s->mirror == MIRROR_ON;
+  s->r.mirrored_bulk_ms += s->mirror == MIRROR_ON && s->bulk_end_ms == 0;
   if (s->mirror != MIRROR_ON || sim_wish (s) <= 0)
     return;
   if (s->setup->latency_ms > s->measures.mirror_wait_ms)
@@ -423,6 +427,8 @@ sim_snapshot (struct sim *s)
   v.demotions = s->r.demotions;
   v.mirror_refused = s->setup->no_mirror && s->r.mirror_begins > 0;
   v.throttle = s->measures.throttle;
+  v.quiet_known = true;
+  v.kept_mirrored = s->mirror == MIRROR_ON ? s->setup->kept_percent : 0;
   return v;
 }
 

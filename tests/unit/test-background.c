@@ -26,6 +26,7 @@ struct guest {
 
 struct run {
   double requests, bytes, rested_us, us;
+  double mirrored; /* what guests keep if they are; 0: they are not */
 };
 
 /* A part of the loss, if the copy goes as fast as that part of its fastest. */
@@ -45,8 +46,8 @@ tick (const struct guest *g, struct background *b, struct run *r, uint64_t *rnd)
   const double noise =
     1 + g->noise * ((double)unit_random (rnd, 2001) / 1000 - 1);
 
-  r->requests +=
-    g->quiet * (1 - lost (g, pace / FASTEST)) * noise * TICK_US / 1e6;
+  r->requests += g->quiet * (r->mirrored > 0 ? r->mirrored : 1) *
+                 (1 - lost (g, pace / FASTEST)) * noise * TICK_US / 1e6;
   r->bytes += pace * TICK_US / 1e6;
   r->rested_us += background_rests (b) ? TICK_US : 0;
   r->us += TICK_US;
@@ -65,6 +66,7 @@ go (const struct guest *g, struct background *b, struct run *total,
         .at_us = total->us,
         .requests = total->requests,
         .bytes = total->bytes,
+        .mirrored = total->mirrored > 0,
       };
 
       background_note (b, &s);
@@ -158,6 +160,45 @@ test_no_need (void)
     CU_ASSERT (r.bytes >= 0.95 * FASTEST * 20);
     if (i == 0)
       CU_ASSERT_EQUAL (r.rested_us, 0);
+  }
+}
+
+/* Guests that are mirrored from the first second on: what that costs is seen,
+ * and is a part of the share.
+ */
+static void
+test_mirrored (void)
+{
+  static const double kept[] = { 1, 0.85, 0.5, 0.1 };
+  uint64_t rnd = unit_seed ();
+
+  for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) {
+    static const struct guest g = { 20000, 0.8, 1, false, 0.2 };
+    struct background b;
+    struct run total = { 0 }, r;
+
+    background_init (&b, DEFAULT);
+    CU_ASSERT_FALSE (background_knows_quiet (&b));
+    go (&g, &b, &total, 1, &rnd);
+    CU_ASSERT (background_knows_quiet (&b));
+    CU_ASSERT_EQUAL (background_kept_mirrored (&b), 0);
+    total.mirrored = kept[i];
+    go (&g, &b, &total, 1, &rnd);
+    CU_ASSERT (background_kept_mirrored (&b) >= 100 * kept[i] * 0.85);
+    CU_ASSERT (background_kept_mirrored (&b) <= 100 * kept[i] * 1.15 + 1);
+    go (&g, &b, &total, 2, &rnd);
+    r = go (&g, &b, &total, 10, &rnd);
+    CU_ASSERT (share_of (&g, &r) >= 0.6 || kept[i] < 0.72);
+    CU_ASSERT (share_of (&g, &r) >= 0.9 * kept[i] || kept[i] >= 0.72);
+    background_begin_anew (&b, DEFAULT); /* 'set background=' */
+    go (&g, &b, &total, 1, &rnd);
+    CU_ASSERT (background_kept_mirrored (&b) <= 100 * kept[i] * 1.15 + 1);
+    CU_ASSERT (background_kept_mirrored (&b) > 0);
+    total.mirrored = 0;
+    go (&g, &b, &total, 2, &rnd);
+    CU_ASSERT_EQUAL (background_kept_mirrored (&b), 0);
+    r = go (&g, &b, &total, 10, &rnd);
+    CU_ASSERT (share_of (&g, &r) >= 0.6 && share_of (&g, &r) < 0.85);
   }
 }
 
@@ -364,6 +405,7 @@ main (void)
     { "guests keep their share", test_share },
     { "and soon", test_soon },
     { "no harm, no limit", test_no_need },
+    { "guests that are mirrored", test_mirrored },
     { "not asked for", test_off },
     { "a guest that leaves", test_leaves },
     { "the copy goes on", test_floor },

@@ -180,6 +180,31 @@ test_bursts (void)
   check (&u, &e);
 }
 
+/* On the same host, and the mirror would take much from the guest: in the bulk
+ * it is tried at most, and comes after it.
+ */
+static void
+test_dear (void)
+{
+  const struct expected e = { POLICY_PAUSE, MIRRORS, 20000, 200 };
+  struct sim_setup u = plain ("near, and the mirror is dear");
+  struct sim_result r;
+
+  u.latency_ms = 1, u.write_mib = 1.5, u.disk_mib = 2048;
+  u.user.background = 50, u.kept_percent = 50;
+  r = check (&u, &e);
+  CU_ASSERT_TRUE (r.mirrored_bulk_ms > 0 &&
+                  r.mirrored_bulk_ms <= 2 * SIM_BEAT_MS);
+  u.name = "near, and it is cheap";
+  u.kept_percent = 90;
+  r = check (&u, &e);
+  CU_ASSERT_TRUE (r.mirrored_bulk_ms > 2 * SIM_BEAT_MS);
+  u.name = "near, dear, and rounds are hopeless";
+  u.kept_percent = 50, u.write_mib = 100;
+  r = check (&u, &e);
+  CU_ASSERT_TRUE (r.mirrored_bulk_ms > 2 * SIM_BEAT_MS);
+}
+
 /* Where it cannot be mirrored. */
 static void
 test_throttle (void)
@@ -354,6 +379,9 @@ random_setup (void)
   if (unit_random (&seed, 4) == 0)
     u.latency_ms = 80;
   u.no_mirror = unit_random (&seed, 4) == 0;
+  if (unit_random (&seed, 3) > 0)
+    u.kept_percent = 5 + (unsigned)unit_random (&seed, 96);
+  u.user.background = (unsigned)unit_random (&seed, 101);
   u.overhead_ms = 1 + (unsigned)unit_random (&seed, 60);
   u.jitter_percent = (unsigned)unit_random (&seed, 25);
   if (unit_random (&seed, 4) == 0)
@@ -428,6 +456,7 @@ main (void)
   CU_TestInfo tests[] = {
     { "tracking suffices", test_tracking_suffices },
     { "the mirror suffices", test_mirror_suffices },
+    { "a mirror that is dear", test_dear },
     { "bursts", test_bursts },
     { "the throttle", test_throttle },
     { "a destination that stalls", test_stalls },

@@ -389,6 +389,7 @@ static const struct policy_snapshot near_bulk = {
   .touch_rate = 60 * MiB,
   .dirty_rate = 12 * MiB,
   .destination_us = 20,
+  .quiet_known = true,
 };
 
 /* After half a second in which guests touched so much more. */
@@ -442,6 +443,9 @@ test_mirror_in_bulk (void)
   CU_ASSERT (is_mirrored_in_bulk (&s));
   s.background = 51;
   CU_ASSERT_FALSE (is_mirrored_in_bulk (&s));
+  s.background = 50;
+  s.quiet_known = false; /* what it costs could not be told */
+  CU_ASSERT_FALSE (is_mirrored_in_bulk (&s));
   s = near_bulk;
   s.rate = 200 * MiB;
   CU_ASSERT_FALSE (is_mirrored_in_bulk (&s));
@@ -489,6 +493,63 @@ test_mirror_fails_in_bulk (void)
     CU_ASSERT_FALSE (policy_beat (&p, &s).measures.mirror);
   }
   CU_ASSERT_EQUAL (p.mirror.failures, 1);
+}
+
+/* Whether a mirror that was begun in the bulk goes on when this is seen of
+ * guests that touched so much before it.
+ */
+static bool
+stays_mirrored (struct policy *p, struct policy_snapshot *s, uint64_t touched,
+                unsigned kept)
+{
+  policy_init (p);
+  *s = near_bulk;
+  s->background = 50;
+  s->touch_rate = s->write_rate = touched;
+  s->dirty_rate = touched / 5;
+  policy_beat (p, s);
+  s->now_us += 500000;
+  CU_ASSERT (policy_beat (p, s).measures.mirror);
+  s->now_us += 500000;
+  s->mirror = MIRROR_ON;
+  s->touch_rate = s->write_rate = touched / 3; /* it waits for both sides */
+  s->kept_mirrored = kept;
+  return policy_beat (p, s).measures.mirror;
+}
+
+/* In the bulk guests keep a share of what they do alone: a mirror that takes
+ * much of it has its place after it, unless rounds would never get ahead of
+ * them.
+ */
+static void
+test_dear_mirror_in_bulk (void)
+{
+  struct policy_snapshot s;
+  struct policy p;
+  unsigned i;
+
+  CU_ASSERT (stays_mirrored (&p, &s, 60 * MiB, 0)); /* not known */
+  CU_ASSERT (stays_mirrored (&p, &s, 60 * MiB, 80));
+  CU_ASSERT (stays_mirrored (&p, &s, 300 * MiB, 30));
+  s.background = 100; /* the guest is first */
+  CU_ASSERT_FALSE (policy_beat (&p, &s).measures.mirror);
+  CU_ASSERT (stays_mirrored (&p, &s, 60 * MiB, 95));
+  s.background = 100;
+  CU_ASSERT (policy_beat (&p, &s).measures.mirror);
+  s.kept_mirrored = 94;
+  CU_ASSERT_FALSE (policy_beat (&p, &s).measures.mirror);
+  CU_ASSERT_FALSE (stays_mirrored (&p, &s, 60 * MiB, 79));
+  s.mirror = MIRROR_OFF, s.kept_mirrored = 0;
+  s.touch_rate = s.write_rate = 2000 * MiB, s.dirty_rate = 1000 * MiB;
+  for (i = 0; i < 20; ++i) { /* not even if the outlook is bad */
+    s.now_us += 500000;
+    CU_ASSERT_FALSE (policy_beat (&p, &s).measures.mirror);
+  }
+  s.bulk_end_us = s.now_us; /* then as ever, and whatever it costs */
+  s.now_us += 500000;
+  CU_ASSERT (policy_beat (&p, &s).measures.mirror);
+  s.mirror = MIRROR_ON, s.kept_mirrored = 10;
+  CU_ASSERT (policy_beat (&p, &s).measures.mirror);
 }
 
 /* A pause that fits, and rounds that do not make it shorter. */
@@ -1182,6 +1243,7 @@ main (void)
     { "mirror: in the bulk", test_mirror_in_bulk },
     { "mirror: the first moment of the bulk", test_first_moment_of_bulk },
     { "mirror: fails in the bulk", test_mirror_fails_in_bulk },
+    { "a mirror that costs much", test_dear_mirror_in_bulk },
     { "mirror: for a shorter pause", test_mirror_shortens },
     { "mirror: not before the end is asked for", test_mirror_shortens_at_end },
     { "missed pauses call for more", test_missed_pauses },
