@@ -16,7 +16,7 @@ requires nbdkit jq qemu-io
 for i in source destination; do
   head -c 1M /dev/zero | tr '\0' '\1' > "$tmp/$i"
 done
-start_proxy proxy file "$tmp/source" migrate-reconnect=4s
+start_proxy proxy file "$tmp/source" migrate-reconnect=60s
 start_nbdkit destination file "$tmp/destination"
 S=$(uri proxy) D=$(uri destination)
 
