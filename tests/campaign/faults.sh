@@ -59,6 +59,30 @@ revive ()
   done
 }
 
+# What is held back goes on.
+let_go ()
+{
+  : > "$tmp/go"
+  [ ! -d "$tmp/source$sick.cue" ] || go "source$sick" go
+}
+
+# All is there again.
+restore ()
+{
+  local what i
+
+  let_go
+  for what in "${afterwards[@]}"; do
+    "$what"
+  done
+  afterwards=()
+  revive
+  for i in $(each_disk); do
+    cue "destination$i"
+    [ "$source_cache" = file ] || cue "source$i"
+  done
+}
+
 # Longer than the limits.  Afterwards a proxy takes the destination for one that may
 # answer as late again, and waits for such answers.
 patient=false

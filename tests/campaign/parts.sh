@@ -12,6 +12,15 @@ hurry=$tmp/hurry # while it is there time runs faster for proxies and migrator
 hurry_by=8
 outage_seconds=2 # 16 s for those: longer than a pause, and than a session may be silent
 
+# pick VARIABLE WORD...: one of them.  (A subshell has random numbers of its own.)
+pick ()
+{
+  local -n variable=$1
+  local words=("${@:2}")
+
+  variable=${words[RANDOM % ${#words[@]}]}
+}
+
 each_disk ()
 {
   seq 0 $((disks - 1))
@@ -186,129 +195,4 @@ bury_guest ()
 {
   [ -z "${pids[guest]:-}" ] || wait_bg guest ||
     fail "the guest saw something wrong: exit status $?"
-}
-
-# ---- the migrator --------------------------------------------------------------
-
-moving=() # the disks that it moves
-
-migrates ()
-{
-  [ -n "${pids[migrator]:-}" ] && is_child "${pids[migrator]}"
-}
-
-# start_the_migrator OPTION...: of all disks that are where they were.
-start_the_migrator ()
-{
-  local i pairs=()
-
-  moving=()
-  for i in $(each_disk); do
-    is_moved "$i" && continue
-    moving+=("$i")
-    pairs+=("$(S "$i")" "$(D "$i")")
-  done
-  LD_PRELOAD=${LD_PRELOAD:-}:$BUILD/tests/hurry-preload.so \
-    HURRY=$hurry_by HURRY_ARM=$hurry here start_migrate --max-pause=4s \
-    --finish="$finish" "${migrator[@]}" "$@" "${pairs[@]}"
-}
-
-# is_in PHASE: or it has ended, as in what follows.
-is_in ()
-{
-  ! migrates ||
-    [ "$(event 'map(select(.event == "phase")) | last | .phase')" = "$1" ]
-}
-
-has_begun ()
-{
-  ! migrates || grep -q '"event": *"started"' "$tmp/events"
-}
-
-has_mirrored ()
-{
-  ! migrates || any_disk '.mirror.writes > 0'
-}
-
-is_in_pause ()
-{
-  ! migrates || any_disk '.gate == "closed"'
-}
-
-is_in_commit ()
-{
-  ! migrates || is_file "$tmp/steps" || ! is_child "${pids[proxy$sick]}"
-}
-
-# ---- who has what ---------------------------------------------------------------
-
-any_disk ()
-{
-  local i
-
-  for i in $(each_disk); do
-    ! has_status "$tmp/proxy$i.dir" "$1" || return 0
-  done
-  return 1
-}
-
-no_session ()
-{
-  ! any_disk '.session == true'
-}
-
-owner_of ()
-{
-  status_of "$tmp/proxy$1.dir" .owner 2> "$tmp/status.log" || echo none
-}
-
-declare -A owner_after=([pivot]=destination [handover]=fenced [detach]=source)
-
-# A detach moves nothing.
-is_moved ()
-{
-  [ "$finish" != detach ] && [ "$(owner_of "$1")" = "${owner_after[$finish]}" ]
-}
-
-all_moved ()
-{
-  local i
-
-  for i in $(each_disk); do
-    is_moved "$i" || return 1
-  done
-}
-
-# judge_disk DISK STATUS LINE: what nbdmigrate ended with, and what it said last
-# about the disk, against the owner.
-judge_disk ()
-{
-  local owner
-
-  owner=$(owner_of "$1")
-  case $2:$owner in
-  0:"${owner_after[$finish]}" | [134]:source | 5:source | 5:"${owner_after[$finish]}") ;;
-  *) fail "disk $1: exit status $2, and the owner is $owner" ;;
-  esac
-  case $3 in
-  *"source $(S "$1") is"*authoritative*) [ "$owner" = source ] ;;
-  *"destination $(D "$1") is authoritative"*)
-    [ "$owner" = destination ] || [ "$owner" = fenced ] ;;
-  *"nothing was done to"*) [ "$2" -eq 1 ] || [ "$2" -eq 3 ] ;;
-  *"not known"*) [ "$2" -eq 5 ] ;;
-  *) false ;;
-  esac || fail "disk $1: the owner is $owner, and it says: $3"
-}
-
-# judge_end STATUS MAY-BE-UNKNOWN: unless it was killed.
-judge_end ()
-{
-  local i lines
-
-  [ "$1" -ne 137 ] || return 0
-  [ "$1" -ne 5 ] || "$2" || fail "exit status 5, and all could have been asked"
-  mapfile -t lines < <(tail -n ${#moving[@]} "$tmp/migrator.log")
-  for i in "${!moving[@]}"; do
-    judge_disk "${moving[i]}" "$1" "${lines[i]:-nothing}"
-  done
 }

@@ -29,8 +29,14 @@ source "$SRCDIR/tests/late.sh"
 source "$SRCDIR/tests/outrun.sh"
 # shellcheck source=tests/campaign/parts.sh
 source "$SRCDIR/tests/campaign/parts.sh"
+# shellcheck source=tests/campaign/migrator.sh
+source "$SRCDIR/tests/campaign/migrator.sh"
 # shellcheck source=tests/campaign/faults.sh
 source "$SRCDIR/tests/campaign/faults.sh"
+# shellcheck source=tests/campaign/relay.sh
+source "$SRCDIR/tests/campaign/relay.sh"
+# shellcheck source=tests/campaign/verdict.sh
+source "$SRCDIR/tests/campaign/verdict.sh"
 # shellcheck source=tests/campaign/cases.sh
 source "$SRCDIR/tests/campaign/cases.sh"
 requires nbdkit jq
@@ -38,16 +44,6 @@ requires nbdkit jq
 # The directory of a round that failed is kept.
 # shellcheck disable=SC2016 # for later
 at_end '[ $status -eq 0 ] || KEEP=1'
-
-# pick VARIABLE WORD...: one of them.  (A subshell has random numbers of its own.)
-pick ()
-{
-  local -n variable=$1
-  local words=("${@:2}")
-
-  # shellcheck disable=SC2034 # it is another one's
-  variable=${words[RANDOM % ${#words[@]}]}
-}
 
 choose ()
 {
@@ -129,14 +125,46 @@ start_proxy_for_phase ()
 finish_it ()
 {
   ! migrates || "$nbdmigrate" finish --no-wait "$tmp/proxy${moving[0]}.dir" \
-    2> "$tmp/finish.log" || :
+    2>> "$tmp/finish.log" || :
+}
+
+has_begun ()
+{
+  ! migrates || grep -q '"event": *"started"' "$tmp/events"
+}
+
+has_mirrored ()
+{
+  ! migrates || any_disk '.mirror.writes > 0'
+}
+
+is_in_pause ()
+{
+  ! migrates || any_disk '.gate == "closed"'
+}
+
+is_in_commit ()
+{
+  ! migrates || is_file "$tmp/steps" || ! is_child "${pids[proxy$sick]}"
+}
+
+# It waits for a write of the guest, if the source can hold one back, and is slow in any
+# case.
+make_pause_long ()
+{
+  local i
+
+  for i in $(each_disk); do
+    cue "destination$i" 'flush late ms=800' "write late ms=$((RANDOM % 100))"
+  done
+  [ "$source_cache" = volatile ] || return 0
+  cue "source$sick" 'write hold until=go count=1'
+  wait_for late_has "source$sick" ' write .* came$'
 }
 
 # reach PHASE: false if the migrator has ended before.
 reach ()
 {
-  local i
-
   case $1 in
   bulk)
     start_the_migrator --rate=8M
@@ -153,9 +181,7 @@ reach ()
   pause)
     start_the_migrator --wait
     wait_for is_in ready
-    for i in $(each_disk); do
-      cue "destination$i" 'flush late ms=300' "write late ms=$((RANDOM % 100))"
-    done
+    make_pause_long
     finish_it
     wait_for is_in_pause ;;
   commit)
@@ -174,49 +200,6 @@ may_be_unknown ()
   [ "$victim" = proxy ] || [ "$victim" = both ]
 }
 
-# is_over_or PHASE
-is_over_or ()
-{
-  ! migrates || is_in "$1"
-}
-
-is_over_or_not ()
-{
-  ! migrates || ! is_in "$1"
-}
-
-# Where something was very late, late writes are waited for as long.  (Time does not
-# run faster for longer than that: on a busy machine a session would die of it.)
-end_of_migrator ()
-{
-  ended=137
-  [ -n "${pids[migrator]:-}" ] || return 0
-  if $patient; then
-    WAIT_SECONDS=90 wait_for is_over_or late-writes
-    WAIT_SECONDS=90 patiently wait_for is_over_or_not late-writes
-  fi
-  ended=0
-  WAIT_SECONDS=90 wait_bg migrator || ended=$?
-  echo "nbdmigrate: exit status $ended"
-}
-
-# All that still waits goes on.
-restore ()
-{
-  local what i
-
-  : > "$tmp/go"
-  for what in "${afterwards[@]}"; do
-    "$what"
-  done
-  afterwards=()
-  revive
-  for i in $(each_disk); do
-    cue "destination$i"
-    [ "$source_cache" = file ] || cue "source$i"
-  done
-}
-
 copy_with_fault ()
 {
   if ! reach "$phase"; then
@@ -225,7 +208,7 @@ copy_with_fault ()
     echo "met $phase $victim $fault $mode"
     "${victim}_$fault"
   fi
-  : > "$tmp/go"
+  let_go
   [ "$phase" = bulk ] || [ ${#afterwards[@]} -gt 0 ] || finish_it
   end_of_migrator
   restore
@@ -247,37 +230,6 @@ ended_well ()
   fi
 }
 
-# signal_guest SIGNAL: if it outruns the copy and is there.
-signal_guest ()
-{
-  [ $policy = off ] || [ -z "${pids[guest]:-}" ] || kill_bg guest "$1" || :
-}
-
-is_done ()
-{
-  [ "$ended" -eq 0 ] || { [ "$finish" != detach ] && all_moved; }
-}
-
-# One more run, without a fault.  Where time has run faster it may have failed by
-# that.  A guest that outruns the copy rests meanwhile.
-migrate_again ()
-{
-  local tries=1
-
-  ! $patient || tries=6
-  ended=1
-  while ! is_done; do
-    ((tries-- > 0)) || fail "the next run does not work either: exit status $ended"
-    signal_guest STOP
-    start_the_migrator
-    end_of_migrator
-    signal_guest CONT
-    judge_end "$ended" false
-    revive
-    wait_for no_session
-  done
-}
-
 # Until it is done.  Now and then without the guest, and both sides must be equal then.
 complete ()
 {
@@ -297,84 +249,6 @@ complete ()
   done
 }
 
-# ---- after a pivot --------------------------------------------------------------
-
-both_sides_live ()
-{
-  ! any_disk '.relay.up != true'
-}
-
-fault_after_pivot ()
-{
-  echo "met $phase $victim $fault $mode"
-  if [ "$phase" = away ]; then
-    slay "destination$sick"
-    [ $((RANDOM % 2)) -eq 0 ] || wait_for any_disk '.relay.up == false'
-    [ "$victim:$fault" != proxy:kill ] || forget_cache
-    afterwards+=(restart_destination)
-  else
-    for_a_while
-  fi
-  "${victim}_$fault"
-  restore
-  guest_lives || bury_guest
-  patiently resume_guest
-  patiently goes_on 50
-}
-
-# ---- the verdict ----------------------------------------------------------------
-
-uris_of ()
-{
-  local i
-
-  for i in $(each_disk); do
-    "$1" "$i"
-  done
-}
-
-# The sources do not change any more once they are not the owners.
-remember_sources ()
-{
-  [ "$finish:$source_cache" = pivot:file ] || return 0
-  sha256sum "$tmp"/source?.img > "$tmp/sources"
-}
-
-verdict_pivot ()
-{
-  stop_guest guest
-  if [ "$source_cache" = file ]; then
-    sha256sum --quiet -c "$tmp/sources" || fail "a source was written to after its pivot"
-  fi
-  mapfile -t all < <(uris_of S)
-  verify_all_final guest "${all[@]}"
-  for i in $(each_disk); do
-    end_bg "proxy$i"
-  done
-}
-
-verdict_handover ()
-{
-  for i in $(each_disk); do
-    [ "$(owner_of "$i")" = fenced ] || fail "disk $i is served"
-  done
-}
-
-# A copy of one instant; and with nothing written meanwhile both sides are equal.
-verdict_detach ()
-{
-  mapfile -t all < <(uris_of D)
-  here verify_one_instant guest "${all[@]}" || fail "no copy of one instant"
-  stop_guest guest
-  mapfile -t all < <(uris_of S)
-  verify_all_final guest "${all[@]}"
-  migrator+=(--incremental)
-  migrate_again
-  for i in $(each_disk); do
-    cmp "$tmp/source$i.img" "$tmp/destination$i.img" || fail "disk $i: they differ"
-  done
-}
-
 choose
 set_up
 case $phase in
@@ -382,7 +256,9 @@ relay | away)
   migrate_again
   remember_sources
   for ((n = 1 + RANDOM % 3; n > 0; n--)); do
-    fault_after_pivot
+    echo "met $phase $victim $fault $mode"
+    ((RANDOM % 2)) || some_are_late
+    after_pivot "$phase" "$victim" "$fault"
     next=
     pick next "${after_pivot[@]}"
     read -r phase victim fault <<< "$next"
@@ -395,10 +271,6 @@ relay | away)
   [ "$finish" != pivot ] || goes_on 50 ;;
 esac
 "verdict_$finish"
-if [ "$finish" != detach ]; then
-  mapfile -t all < <(uris_of D)
-  here verify_all_final guest "${all[@]}"
-fi
 # With a cable that was pulled it waits for clients that are no more.
 for i in $(each_disk); do
   [ "$links" = unix ] || crash_bg "destination$i"
