@@ -188,8 +188,10 @@ check-kill: check-programs
 campaign: check-programs
 	@BUILD=$(abspath $(B)) tests/campaign/run.sh
 # A rule broken on purpose is found out within 60 rounds.
-campaign-planted: check-programs planted-bug-drop_failed_lease
-	@BUILD=$(abspath $(B)) tests/campaign/planted.sh drop_failed_lease
+campaign-planted: check-programs planted-bug-drop_failed_lease \
+                  planted-bug-lost_keeps_unflushed
+	@BUILD=$(abspath $(B)) tests/campaign/planted.sh drop_failed_lease \
+	  lost_keeps_unflushed
 
 # All schedules of the tracker within larger bounds; two minutes.
 .PHONY: exhaustive

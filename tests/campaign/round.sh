@@ -52,7 +52,7 @@ choose ()
   pick disks 1 1 2
   pick finish pivot pivot handover detach incremental
   pick source_cache file volatile
-  pick reconnect 0 30s
+  pick reconnect 0 30s 30s
   disks=${DISKS:-$disks} finish=${FINISH:-$finish}
   sick=$((RANDOM % disks))
   policy=off links=unix tolerate=() migrator=()
@@ -74,7 +74,10 @@ choose ()
     guest+=("${outrun_guest[@]}")
     migrator+=("${outrun_copy[@]}")
   else
-    guest+=(--rate 3M --depth $((4 + RANDOM % 12)) --connections $((1 + RANDOM % 4)))
+    # Much of what was copied is not copied again if the guest touches little.
+    pick touched 8192 48
+    guest+=(--cells "$touched" --rate 3M --depth $((4 + RANDOM % 12))
+            --connections $((1 + RANDOM % 4)))
   fi
   mode="$what $disks $policy"
   echo "round $seed: $phase $victim $fault; $finish ${migrator[*]}, $disks disks," \
