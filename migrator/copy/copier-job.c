@@ -131,7 +131,7 @@ note_pace (struct copier *c, const struct op *op)
   else if (op->kind == OP_WRITE || op->kind == OP_ZERO)
     pace_ended (&c->to, op->begin_us, now, work, c->to_full);
   if (op->kind == OP_WRITE)
-    fastest_note (&c->writes, now - op->begin_us);
+    fastest_note (&c->writes, now - op->begin_us, op->length);
 }
 
 bool

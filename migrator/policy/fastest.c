@@ -11,9 +11,10 @@ fastest_begin_pass (struct fastest *f)
 }
 
 void
-fastest_note (struct fastest *f, int64_t us)
+fastest_note (struct fastest *f, int64_t us, uint64_t bytes)
 {
-  const uint64_t took_us = us > 0 ? (uint64_t)us : 1;
+  const int64_t moving_us = (int64_t)(bytes / FASTEST_BYTES_PER_US);
+  const uint64_t took_us = us > moving_us ? (uint64_t)(us - moving_us) : 1;
 
   if (f->us == 0 || took_us < f->us)
     f->us = took_us;

@@ -10,10 +10,10 @@ test_fastest (void)
   struct fastest f = { 0 };
 
   CU_ASSERT_EQUAL (fastest_us (&f), 0);
-  fastest_note (&f, 8000);
+  fastest_note (&f, 8000, 0);
   CU_ASSERT_EQUAL (fastest_us (&f), 8000);
-  fastest_note (&f, 300);
-  fastest_note (&f, 70000); /* behind others */
+  fastest_note (&f, 300, 0);
+  fastest_note (&f, 70000, 0); /* behind others */
   CU_ASSERT_EQUAL (fastest_us (&f), 300);
 }
 
@@ -23,14 +23,14 @@ test_passes (void)
 {
   struct fastest f = { 0 };
 
-  fastest_note (&f, 300);
+  fastest_note (&f, 300, 0);
   fastest_begin_pass (&f);
   CU_ASSERT_EQUAL (fastest_us (&f), 300);
-  fastest_note (&f, 20000);
+  fastest_note (&f, 20000, 0);
   CU_ASSERT_EQUAL (fastest_us (&f), 300);
   fastest_begin_pass (&f);
   CU_ASSERT_EQUAL (fastest_us (&f), 20000);
-  fastest_note (&f, 500);
+  fastest_note (&f, 500, 0);
   CU_ASSERT_EQUAL (fastest_us (&f), 500);
 }
 
@@ -43,10 +43,24 @@ test_nothing_written (void)
 
   fastest_begin_pass (&f);
   CU_ASSERT_EQUAL (fastest_us (&f), 0);
-  fastest_note (&f, 400);
+  fastest_note (&f, 400, 0);
   for (i = 0; i < 5; ++i)
     fastest_begin_pass (&f);
   CU_ASSERT_EQUAL (fastest_us (&f), 400);
+}
+
+/* A write of the copy is long, one of a guest may be short. */
+static void
+test_long_requests (void)
+{
+  struct fastest f = { 0 };
+
+  fastest_note (&f, 220, 512 * 1024);
+  CU_ASSERT_EQUAL (fastest_us (&f), 220 - 131);
+  fastest_note (&f, 60, 4096);
+  CU_ASSERT_EQUAL (fastest_us (&f), 59);
+  fastest_note (&f, 100, 32 << 20);
+  CU_ASSERT_EQUAL (fastest_us (&f), 1);
 }
 
 /* A clock of microseconds: known, and as good as nothing. */
@@ -55,7 +69,7 @@ test_at_once (void)
 {
   struct fastest f = { 0 };
 
-  fastest_note (&f, 0);
+  fastest_note (&f, 0, 0);
   CU_ASSERT_EQUAL (fastest_us (&f), 1);
 }
 
@@ -67,6 +81,7 @@ main (void)
     { "of the one before", test_passes },
     { "passes without any", test_nothing_written },
     { "at once", test_at_once },
+    { "long requests", test_long_requests },
     CU_TEST_INFO_NULL,
   };
 
