@@ -294,6 +294,12 @@ filter_refused migrate-chunk=x -- \
   memory 1M migrate-dir="$tmp/bad.dir" migrate-chunk=x
 filter_refused migrate-max-gate=5 -- \
   memory 1M migrate-dir="$tmp/bad.dir" migrate-max-gate=5
+filter_refused migrate-mark= 'path of a file' -- \
+  memory 1M migrate-dir="$tmp/bad.dir" migrate-mark=
+filter_refused migrate-mark= 'path of a file' -- \
+  memory 1M migrate-dir="$tmp/bad.dir" migrate-mark="$tmp/"
+filter_refused migrate-mark= 'No such file' -- \
+  memory 1M migrate-dir="$tmp/bad.dir" migrate-mark="$tmp/none/mark"
 long=$(printf 'x%.0s' {1..100})
 filter_refused "$long" 107 -- memory 1M migrate-dir="$tmp/$long"
 filter_refused serial -- --filter=noparallel memory 1M \

@@ -43,6 +43,7 @@ start_unit ()
   source <(assignments "$units/example.conf")
   [ ! -e "$tmp/qcow2.conf" ] || DISK=$(cat "$tmp/qcow2.conf")
   DISK=${DISK//\/srv\/nbd/$tmp}
+  OPTIONS=${OPTIONS//\/srv\/nbd/$tmp}
   mkdir -p "$tmp/run/nbdkit-migrate/vm1" "$tmp/state/nbdkit-migrate/vm1"
   chmod 700 "$tmp/state/nbdkit-migrate/vm1"
   prepare=$(value ExecStartPre)

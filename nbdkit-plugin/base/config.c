@@ -53,6 +53,8 @@ const char config_help[] =
   "migrate-require-tls=<BOOL>     Connect to no destination whose URI is "
   "without\n"
   "                               TLS (default false).\n"
+  "migrate-mark=<FILE>           Have this file while the disk is not in the\n"
+  "                               local image, to tell that it is old.\n"
   "migrate-state-sync=<BOOL>      Write the state so that it also survives a\n"
   "                               loss of power (default true).\n"
   "migrate-disconnect=<BOOL>      After a handover, end the connections that\n"
@@ -92,6 +94,23 @@ parse_dir (const char *value)
   for (len = strlen (config.dir); len > 1 && config.dir[len - 1] == '/';)
     config.dir[--len] = '\0';
   return 1;
+}
+
+/* Beside the image, or wherever else who starts guests looks. */
+static int
+parse_mark (const char *value)
+{
+  const size_t len = strlen (value);
+
+  if (len == 0 || value[len - 1] == '/') {
+    nbdkit_error ("migrate-mark=%s: it must be the path of a file, for example "
+                  "/srv/vm1.raw.moved",
+                  value);
+    return -1;
+  }
+  free (config.mark);
+  config.mark = nbdkit_absolute_path (value);
+  return config.mark != NULL ? 1 : -1;
 }
 
 static int
@@ -161,6 +180,8 @@ config_parameter (const char *key, const char *value)
 {
   if (strcmp (key, "migrate-dir") == 0)
     return parse_dir (value);
+  if (strcmp (key, "migrate-mark") == 0)
+    return parse_mark (value);
   if (strcmp (key, "migrate-chunk") == 0)
     return parse_chunk (value);
   if (strcmp (key, "migrate-max-gate") == 0)
@@ -217,7 +238,8 @@ config_free (void)
 {
   free (config.dir);
   free (config.control);
-  config.dir = config.control = NULL;
+  free (config.mark);
+  config.dir = config.control = config.mark = NULL;
 }
 
 static bool

@@ -12,6 +12,7 @@
 struct config {
   char *dir;                   /* migrate-dir, absolute */
   char *control;               /* the control socket in it */
+  char *mark;                  /* migrate-mark, absolute, or NULL: none */
   uint64_t chunk_bytes;        /* migrate-chunk, or 0: chosen for each disk */
   unsigned max_gate_ms;        /* migrate-max-gate */
   unsigned reconnect_ms;       /* migrate-reconnect; for the relay */

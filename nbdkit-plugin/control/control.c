@@ -36,6 +36,7 @@
 #include "commands.h"
 #include "control.h"
 #include "export/export.h"
+#include "export/mark.h"
 #include "session.h"
 
 #define CLIENTS_MAX (PROTOCOL_DISKS_MAX + 28)
@@ -361,6 +362,9 @@ serve_line (struct client *c, const char *line)
     return false;
   }
   c->last_line_ms = clock_ms ();
+  /* 'end' and 'reopen' may have changed the owner, and no guest waits. */
+  if (c->export && !has_session (c))
+    mark_follow (c->export);
   if (has_session (c))
     throttle_renew (&c->export->throttle, PROTOCOL_SILENCE_MS); /* R7 */
   set_idle (c);
@@ -424,6 +428,8 @@ bury (struct client *c)
   drop_pending_fds (c);
   line_reader_destroy (&c->reader);
   leave (c);
+  if (c->export && c->was_session)
+    mark_follow (c->export);
   if (c->export && c->was_session)
     watch_what_is_left (c);
 

@@ -19,6 +19,7 @@
 #include "allocation.h"
 #include "export.h"
 #include "kept.h"
+#include "mark.h"
 #include "mirroring.h"
 #include "owed.h"
 #include "place.h"
@@ -262,6 +263,7 @@ export_make (nbdkit_backend *backend, int readonly, const char *name)
   e = export_new (backend, readonly, name);
   if (e) {
     link_export (e);
+    mark_follow (e); /* it may have been killed before it could */
     nbdkit_debug ("migrate: export \"%s\": id %s, %" PRIu64 " bytes in chunks "
                   "of %" PRIu64,
                   name, e->id, e->disk_bytes, e->chunk_bytes);

@@ -23,6 +23,7 @@
 #include "base/config.h"
 #include "base/nbdkit-version.h"
 #include "control/control.h"
+#include "export/mark.h"
 #include "export/mirroring.h"
 #include "export/place.h"
 #include "state/directory.h"
@@ -97,7 +98,7 @@ static int
 migrate_after_fork (nbdkit_backend *backend)
 {
   (void)backend;
-  if (directory_check () == -1)
+  if (directory_check () == -1 || mark_check () == -1)
     return -1;
   hangup_init (directory_socket ());
   if (quit_watch_start (wake_waiting) == -1)

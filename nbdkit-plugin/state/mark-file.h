@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The mark beside an image that is not the disk any more (migrate-mark): a
+ * short text for people, and a file that can be asked for by those who start
+ * guests.
+ *
+ * It decides nothing.  The owner record does, and the mark follows it.  It lies
+ * where images do, so a file of that name which does not begin as a mark does
+ * may be somebody's disk: it is neither written nor removed.
+ */
+
+#ifndef NBDMIGRATE_MARK_FILE_H
+#define NBDMIGRATE_MARK_FILE_H
+
+#include <stdbool.h>
+
+/* Whether a mark can be there: nothing has this name, or a mark.  -1 with *why
+ * (the caller frees it; NULL: no memory).
+ */
+extern int mark_file_check (const char *path, char **why);
+
+/* Have the mark say that the disk is at 'place' and how it comes back, or with
+ * NULL have none.  'dir' is its proxy's migrate-dir.  1: that was done, 0: it
+ * was so already.  -1 with errno, and *why may say more (the caller frees it).
+ */
+extern int mark_file_set (const char *path, const char *place, const char *dir,
+                          bool sync, char **why);
+
+#endif /* NBDMIGRATE_MARK_FILE_H */
