@@ -64,6 +64,7 @@ filter_refused ()
   done
   shift
   echo "-- nbdkit $*"
+  rm -f "$tmp/bad.sock" # an earlier server of that name has left it
   timeout 20 nbdkit -f -U "$tmp/bad.sock" --filter="$filter" "$@" \
     > "$tmp/printed" 2> "$tmp/said" || status=$?
   sed 's/^/   /' "$tmp/said"
