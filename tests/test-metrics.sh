@@ -116,10 +116,28 @@ goes_on ()
     fail "$1: $(cat "$tmp/migrate.log")"
 }
 
-echo "-- that cannot be written"
-goes_on "$tmp/none/vm1.prom" "No such file"
+# cannot_be FILE TEXT: nothing is done, by a check neither.
+cannot_be ()
+{
+  local option
+
+  for option in "" --check; do
+    # shellcheck disable=SC2086 # maybe no word
+    expect_status 1 migrate $option --finish=detach --metrics="$1" "$(uri proxy)" \
+      "$(uri destination)"
+    grep -q "writing the metrics to $1: $2" "$tmp/migrate.log" &&
+      grep -q "nothing was done" "$tmp/migrate.log" ||
+      fail "$1: $(cat "$tmp/migrate.log")"
+  done
+}
+
+echo "-- a slip is found before anything is done"
+cannot_be "$tmp/none/vm1.prom" "No such file"
+cannot_be "$file/vm1.prom" "Not a directory"
 mkdir "$tmp/vm2.prom"
-goes_on "$tmp/vm2.prom" "Is a directory"
+cannot_be "$tmp/vm2.prom" "Is a directory"
+mkfifo "$tmp/vm3.prom"
+cannot_be "$tmp/vm3.prom" "it is no regular file"
 expect_status 2 migrate --metrics= "$(uri proxy)" "$(uri destination)"
 
 if [ "$(id -u)" -eq 0 ] && unshare -m true 2> /dev/null; then

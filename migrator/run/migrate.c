@@ -108,6 +108,25 @@ open_events (const struct options *options)
   return 0;
 }
 
+/* What is wrong was said.  A file that cannot be there is a slip, and better
+ * found now; what fails later ends no migration.
+ */
+static int
+open_metrics (const struct options *options)
+{
+  const char *const why = metrics_refused (options->metrics);
+
+  if (why != NULL) {
+    say_error ("writing the metrics to %s: %s", options->metrics, why);
+    return -1;
+  }
+  if (!options->check && metrics_open (options->metrics) == -1)
+    say_error ("writing the metrics to %s: %s; the migration goes on without "
+               "them",
+               options->metrics, strerror (errno));
+  return 0;
+}
+
 /* What is wrong was said. */
 static int
 open_output (const struct options *options)
@@ -119,11 +138,8 @@ open_output (const struct options *options)
   }
   if (options->json)
     events_to (STDOUT_FILENO, "stdout");
-  if (options->metrics != NULL && !options->check &&
-      metrics_open (options->metrics) == -1)
-    say_error ("writing the metrics to %s: %s; the migration goes on without "
-               "them",
-               options->metrics, strerror (errno));
+  if (options->metrics != NULL && open_metrics (options) == -1)
+    return -1;
   return options->events != NULL ? open_events (options) : 0;
 }
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -109,6 +110,22 @@ writer (void *opaque)
 }
 
 /* ---- showing ----------------------------------------------------------- */
+
+const char *
+metrics_refused (const char *given)
+{
+  const char *slash = strrchr (given, '/');
+  CLEANUP_FREE char *dir =
+    slash == NULL ? strdup (".") : strndup (given, (size_t)(slash - given) + 1);
+  struct stat st;
+
+  /* What is renamed would be in place of a device, too. */
+  if (stat (given, &st) == 0 && !S_ISREG (st.st_mode))
+    return S_ISDIR (st.st_mode) ? strerror (EISDIR) : "it is no regular file";
+  if (dir != NULL && access (dir, W_OK | X_OK) == 0)
+    return NULL;
+  return strerror (errno);
+}
 
 int
 metrics_open (const char *given)

@@ -17,6 +17,11 @@
 
 #include "show/snapshot.h"
 
+/* Why the file cannot be there, as a directory that does not exist, in words, or
+ * NULL.  Nothing is changed.
+ */
+extern const char *metrics_refused (const char *path);
+
 /* From now on; the path is not owned.  0, or -1 with errno set. */
 extern int metrics_open (const char *path);
 
