@@ -43,8 +43,7 @@ _nbdmigrate_command_options ()
 {
   _nbdmigrate_usage "$1" "$2" | grep -oE -- '--[a-z-]+=?'
   case $1 in
-  status) echo --control= ;;
-  wait | set | finish | pause | resume | cancel | reopen) printf '%s\n' --control= --export= ;;
+  status | wait | set | finish | pause | resume | cancel | reopen) printf '%s\n' --control= --export= ;;
   esac
 }
 

@@ -30,6 +30,60 @@ uri_is_nbd (const char *uri)
   return false;
 }
 
+/* getaddrinfo (3) takes it modulo 65536, so that it leads to somebody else. */
+static bool
+has_wrong_port (const char *authority)
+{
+  const char *end = authority + strcspn (authority, "/?#");
+  const char *p = end, *digits;
+  unsigned long port;
+
+  while (p > authority && isdigit ((unsigned char)p[-1]))
+    p--;
+  if (p == end || p == authority || p[-1] != ':')
+    return false;
+  digits = p + strspn (p, "0");
+  port = strtoul (digits, NULL, 10);
+  return end - digits > 5 || port == 0 || port > 65535;
+}
+
+static void
+note_socket (void *opaque, const char *name, const char *value)
+{
+  if (strcmp (name, "socket") == 0 && *value != '\0')
+    *(bool *)opaque = true;
+}
+
+static bool
+names_socket (const char *uri)
+{
+  bool named = false;
+
+  return uri_foreach_parameter (uri, note_socket, &named) == -1 || named;
+}
+
+const char *
+uri_wrong (const char *uri)
+{
+  const char *rest = strstr (uri, "://");
+  const int scheme = rest != NULL ? (int)(rest - uri) : 0;
+
+  if (strncasecmp (uri, "nbd", 3) != 0 || rest == NULL)
+    return NULL;
+  if (scheme >= 4 && strncasecmp (rest - 4, "+ssh", 4) == 0)
+    return "asks for ssh, which the proxy could not ask for a password; "
+           "forward the server's port or socket with ssh -L, and name that";
+  if (strcspn (uri, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") < (size_t)scheme)
+    return "must be in small letters before the '://'";
+  if (scheme >= 5 && strncmp (rest - 5, "+unix", 5) == 0)
+    return names_socket (uri) ? NULL
+                              : "names no socket; write for example "
+                                "'nbd+unix:///?socket=/run/vm1.sock'";
+  if (memchr (uri, '+', scheme) == NULL && has_wrong_port (rest + 3))
+    return "has no port from 1 to 65535";
+  return NULL;
+}
+
 /* If [p, end) is a query parameter that holds a path, the path. */
 static const char *
 path_of_parameter (const char *p, const char *end)

@@ -15,6 +15,11 @@
  */
 extern bool uri_is_nbd (const char *uri);
 
+/* Why it can be none that is meant, although libnbd might connect somewhere
+ * with it: as the end of a sentence that names it.  NULL: nothing is seen.
+ */
+extern const char *uri_wrong (const char *uri);
+
 /* The URI with the relative paths of its query parameters (socket,
  * tls-certificates, tls-psk-file) made absolute against the current
  * directory, so that another process can use it.  The caller frees it.

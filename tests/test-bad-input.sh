@@ -85,12 +85,16 @@ refused 2 --rate -- "$S" "$D" --rate
 refused 2 --rate=12X -- --rate=12X "$S" "$D"
 refused 2 'write 100M or 100MiB' -- --rate=100MB "$S" "$D"
 refused 2 --rate=-5 -- --rate=-5 "$S" "$D"
+refused 2 --rate=0.4 'less than a byte' -- --rate=0.4 "$S" "$D"
+refused 2 rate=0.4K0 'not a size' -- set "$S" rate=0.4K0
+refused 2 rate=0.0001K 'less than a byte' -- set "$S" rate=0.0001K
 refused 2 --max-pause=300 -- --max-pause=300 "$S" "$D"
 refused 2 --max-pause=0 -- --max-pause=0 "$S" "$D"
 refused 2 --converge=never auto, mirror, throttle or off -- \
   --converge=never "$S" "$D"
 refused 2 --max-pause-late=5 -- --max-pause-late=5 "$S" "$D"
-refused 2 --max-pause-late shorter -- --max-pause-late=10ms "$S" "$D"
+refused 2 --max-pause-late 'must be longer' -- --max-pause-late=10ms "$S" "$D"
+refused 2 --max-pause-late 'must be longer' -- --max-pause-late=300ms "$S" "$D"
 refused 2 --patience=soon -- --patience=soon "$S" "$D"
 refused 2 max-pause-late -- --patience=5s "$S" "$D"
 refused 2 path of a socket -- --control= "$S" "$D"
@@ -112,6 +116,17 @@ refused 2 --progress-interval 'goes with --progress=log' -- --progress-interval=
 refused 2 --progress-interval=x 'not a duration' -- --progress=log \
   --progress-interval=x "$S" "$D"
 refused 2 --quiet --verbose contradict -- -q -v "$S" "$D"
+refused 2 --quiet --progress contradict -- -q -p "$S" "$D"
+refused 2 --quiet --progress contradict -- -q --progress=log "$S" "$D"
+refused 2 --events --metrics same "$tmp/file" -- --events="$tmp/file" \
+  --metrics="$tmp/file" "$S" "$D"
+refused 1 /nowhere/file 'No such file' 'nothing was done' -- \
+  --metrics=/nowhere/file "$S" "$D"
+refused 1 /nowhere/file 'No such file' 'nothing was done' -- \
+  --events=/nowhere/file "$S" "$D"
+refused 1 /dev/null 'no regular file' -- --metrics=/dev/null "$S" "$D"
+refused 2 --timeout '--finish-at' 'leave one of them out' -- --timeout=1m \
+  --finish-at=2037-01-01T04:00 "$S" "$D"
 refused 2 "there is no option '-x'" -- -x "$S" "$D"
 refused 2 --window= 'a part of the day' -- --window= "$S" "$D"
 refused 2 --window=22:00 'a part of the day' -- --window=22:00 "$S" "$D"
@@ -128,6 +143,7 @@ refused 2 --wait --window 'leave one of them out' -- --wait --window=22:00-04:00
 refused 2 --hook= 'path of a program' -- --hook= "$S" "$D"
 refused 2 --hook=/nowhere 'path of a program' -- --hook=/nowhere "$S" "$D"
 refused 2 --hook=true 'path of a program' -- --hook=true "$S" "$D"
+refused 2 --hook=/ 'path of a program' -- --hook=/ "$S" "$D"
 refused 2 'goes with --hook' -- --hook-timeout=5s "$S" "$D"
 refused 2 --hook-timeout=5 'not a duration' -- --hook=/bin/true \
   --hook-timeout=5 "$S" "$D"
@@ -156,9 +172,23 @@ refused 2 --connections=0 -- --connections=0 "$S" "$D"
 refused 2 --connections=x -- --connections=x "$S" "$D"
 refused 2 --request-size=1 -- --request-size=1 "$S" "$D"
 refused 2 --finish=never -- --finish=never "$S" "$D"
-refused 2 --progress=x -- --progress=x "$S" "$D"
+refused 2 --progress=x log descriptor -- --progress=x "$S" "$D"
+refused 2 --progress= log descriptor -- --progress= "$S" "$D"
+refused 2 --progress=999 'no file is open' -- --progress=999 "$S" "$D"
+refused 2 --max-pause=5min 5m 1h -- --max-pause=5min "$S" "$D"
 refused 2 /dev/sda 'not an NBD URI' -- /dev/sda "$D"
 refused 2 http://host/ 'not an NBD URI' -- "$S" http://host/
+# getaddrinfo (3) takes a port modulo 65536: that would be another server.
+refused 2 nbd://host:76345/ 'from 1 to 65535' -- "$S" nbd://host:76345/
+refused 2 nbds://user@host:0 'from 1 to 65535' -- "$S" nbds://user@host:0
+refused 2 nbd+ssh://host/ 'ssh -L' -- "$S" nbd+ssh://host/
+refused 2 nbds+ssh://host/ 'ssh -L' -- status nbds+ssh://host/
+refused 2 NBD://host/ 'small letters' -- "$S" NBD://host/
+refused 2 nbd+unix:/// 'names no socket' -- "$S" nbd+unix:///
+refused 2 nbd+unix:///vm1.sock 'names no socket' -- "$S" nbd+unix:///vm1.sock
+refused 2 'socket=' 'names no socket' -- finish 'nbd+unix:///?socket='
+refused 2 nbd://host:0 'from 1 to 65535' -- reopen "$S" owner=destination \
+  destination=nbd://host:0
 refused 2 "$S" twice -- "$S" "$S"
 refused 2 /dev/sda 'neither an NBD URI nor a directory' -- status /dev/sda
 refused 2 /nowhere 'neither an NBD URI nor a directory' -- set /nowhere rate=1M
@@ -175,6 +205,14 @@ refused 2 'owner is given twice' -- reopen "$S" owner=source owner=destination
 refused 2 '1 time for 2 disks' -- --shared-base=nbd://a "$S" "$D" nbd://b nbd://c
 refused 2 '2 times for 1 disk;' -- --shared-base=nbd://a --shared-base=nbd://b \
   "$S" "$D"
+for command in status 'wait'; do # all but the first take them in one place
+  refused 2 '--control=' 'path of a socket' -- $command --control= "$S"
+  refused 2 "'' is neither" -- $command ''
+  refused 2 --export 'no directory' -- $command --export=x "$S"
+  refused 1 "export 'x'" -- $command --export=x "$tmp/proxy.dir"
+  refused 1 'announces no control socket' -- $command "$D"
+done
+refused 2 "after ''" missing -- set ''
 mkdir "$tmp/empty"
 refused 1 "$tmp/empty" migrate-dir -- status "$tmp/empty"
 

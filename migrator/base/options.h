@@ -75,6 +75,7 @@ struct options {
   uint64_t log_ms;          /* --progress=log: how often; 0: not */
   bool verbose;             /* say what is decided, and why */
   bool bar;                 /* redraw a progress line on stderr */
+  bool bar_asked;           /* by --progress, not by a terminal */
   int progress_fd;          /* N/100 lines, -1: none */
   bool require_tls;         /* no link that carries the disk is in plain text */
   bool quiet;
@@ -108,12 +109,11 @@ extern int options_next_short (int argc, char *argv[], const char *letters,
  */
 extern char *options_uri (const char *what, const char *text);
 
-/* The value of a size or duration that has a name; -1 after saying what is
- * wrong with it.
- */
+/* The value of an option; -1 after saying what is wrong with it. */
 extern int options_bytes (const char *name, const char *text, uint64_t *bytes);
 extern int options_rate (const char *name, const char *text, uint64_t *bytes);
 extern int options_pause (const char *name, const char *text, uint64_t *ms);
+extern int options_control (const char *text, const char **path);
 extern int options_background (const char *name, const char *text,
                                unsigned *background);
 extern int options_converge (const char *name, const char *text,

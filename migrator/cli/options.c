@@ -6,9 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/options.h"
+#include "cli/combination.h"
 #include "policy/policy.h"
 #include "policy/window.h"
 #include "protocol.h"
@@ -16,7 +18,6 @@
 #include "units.h"
 #include "uri.h"
 #include "nbd-limits.h"
-#include "tls.h"
 
 static const char help[] =
   "Usage: nbdmigrate [OPTIONS] SOURCE DESTINATION [SOURCE DESTINATION ...]\n"
@@ -41,7 +42,7 @@ static const char help[] =
   "pause,\n"
   "all cut over or none.  DIR is the migrate-dir of a proxy; --export=NAME "
   "before\n"
-  "DIR chooses one of its disks (status shows all).\n"
+  "DIR chooses one of its disks (without it status shows all).\n"
   "\n"
   "  --finish=MODE          how it ends: pivot (the proxy goes on on the\n"
   "                         destination), handover (the guest is fenced off,\n"
@@ -254,6 +255,10 @@ options_rate (const char *name, const char *text, uint64_t *bytes)
 {
   if (options_bytes (name, text, bytes) == -1)
     return -1;
+  if (*bytes == 0 && strpbrk (text, "123456789") != NULL) {
+    say_usage ("%s=%s: this is less than a byte per second", name, text);
+    return -1;
+  }
   if (*bytes > 0 && *bytes < RATE_TOLD_BYTES)
     say_info ("%s=%s is %" PRIu64 " bytes per second; with the suffix M it "
               "would be MiB",
@@ -266,8 +271,8 @@ options_pause (const char *name, const char *text, uint64_t *ms)
 {
   if (units_parse_ms (text, ms) == 0 && *ms > 0)
     return 0;
-  say_usage ("%s=%s: this is not a duration above 0; write for example 300ms "
-             "or 2s",
+  say_usage ("%s=%s: this is not a duration above 0; write for example 300ms, "
+             "2s, 5m or 1h",
              name, text);
   return -1;
 }
@@ -325,14 +330,14 @@ options_converge (const char *name, const char *text, unsigned *converge)
   return 0;
 }
 
-static int
-parse_control (struct options *o, const char *text)
+int
+options_control (const char *text, const char **path)
 {
   if (text[0] == '\0') {
     say_usage ("--control=: it must be the path of a socket");
     return -1;
   }
-  o->control = text;
+  *path = text;
   return 0;
 }
 
@@ -365,7 +370,10 @@ parse_throttle_floor (struct options *o, const char *text)
 static int
 parse_hook (struct options *o, const char *text)
 {
-  if (access (text, X_OK) == 0 && strchr (text, '/') != NULL) {
+  struct stat st;
+
+  if (stat (text, &st) == 0 && S_ISREG (st.st_mode) &&
+      access (text, X_OK) == 0 && strchr (text, '/') != NULL) {
     o->hook = text;
     return 0;
   }
@@ -439,13 +447,19 @@ parse_progress (struct options *o, const char *text)
   long fd;
 
   if (text == NULL) {
-    o->bar = true;
+    o->bar = o->bar_asked = true;
     return 0;
   }
   if (strcmp (text, "log") == 0) {
     o->bar = false;
     o->log_ms = LOG_MS;
     return 0;
+  }
+  if (text[0] == '\0' || text[strspn (text, "0123456789")] != '\0') {
+    say_usage ("--progress=%s: it must be log, or the number of an open "
+               "descriptor",
+               text);
+    return -1;
   }
   if (parse_number ("--progress", text, 0, 65535, &fd) == -1)
     return -1;
@@ -552,7 +566,7 @@ parse_option (struct options *o, int opt, const char *text)
   case OPT_SHARED_BASE:
     return add_shared_base (o, text);
   case OPT_CONTROL:
-    return parse_control (o, text);
+    return options_control (text, &o->control);
   case OPT_NO_SHARED_MEMORY:
     o->shared_memory = false;
     return 0;
@@ -648,8 +662,13 @@ options_next_short (int argc, char *argv[], const char *letters,
 char *
 options_uri (const char *what, const char *text)
 {
+  const char *why = uri_wrong (text);
   char *uri;
 
+  if (why != NULL) {
+    say_usage ("%s '%s' %s", what, text, why);
+    return NULL;
+  }
   if (!uri_is_nbd (text)) {
     say_usage ("%s '%s' is not an NBD URI; write for example "
                "'nbd+unix:///?socket=/run/vm1.sock' or 'nbd://host:10809/'%s",
@@ -663,21 +682,6 @@ options_uri (const char *what, const char *text)
   if (uri == NULL)
     fail (what, text);
   return uri;
-}
-
-/* How often a URI is a source or a destination of the pairs so far. */
-static unsigned
-times_in_pairs (const struct options *o, const char *uri)
-{
-  size_t i;
-  unsigned n = 0;
-
-  for (i = 0; i < o->nr_pairs; ++i) {
-    n += o->pairs[i].source != NULL && strcmp (o->pairs[i].source, uri) == 0;
-    n += o->pairs[i].destination != NULL &&
-         strcmp (o->pairs[i].destination, uri) == 0;
-  }
-  return n;
 }
 
 /* A URI that another pair uses, too: the same disk twice, or two disks onto
@@ -787,172 +791,6 @@ parse_pairs (struct options *o, int n, char *args[])
   return 0;
 }
 
-/* Writing to a destination that is a base as well would write to the disk that
- * the proxy reads from, behind the guest's back.
- */
-static int
-check_shared_base (const struct options *o, size_t i)
-{
-  const char *uri = o->shared_bases[i];
-  size_t j;
-
-  if (times_in_pairs (o, uri) > 0) {
-    say_usage (
-      "--shared-base=%s: this is a SOURCE or DESTINATION as well; give "
-      "the URI of the server that the proxy reads from, and another "
-      "one as DESTINATION",
-      uri);
-    return -1;
-  }
-  for (j = 0; j < i; ++j)
-    if (strcmp (o->shared_bases[j], uri) == 0) {
-      say_usage ("--shared-base=%s is given twice; every disk has a server of "
-                 "its own that its proxy reads from",
-                 uri);
-      return -1;
-    }
-  return 0;
-}
-
-static int
-check_shared_bases (const struct options *o)
-{
-  size_t i;
-
-  if (o->nr_shared_bases > 0 && o->nr_shared_bases != o->nr_pairs) {
-    say_usage ("--shared-base is given %zu time%s for %zu disk%s; give it once "
-               "for each, in their order",
-               o->nr_shared_bases, o->nr_shared_bases == 1 ? "" : "s",
-               o->nr_pairs, o->nr_pairs == 1 ? "" : "s");
-    return -1;
-  }
-  for (i = 0; i < o->nr_shared_bases; ++i)
-    if (check_shared_base (o, i) == -1)
-      return -1;
-  return 0;
-}
-
-/* Nobody else can serve the proxy's own image. */
-static int
-check_local (const struct options *o)
-{
-  size_t i;
-
-  for (i = 0; i < o->nr_pairs && o->finish == FINISH_HANDOVER; ++i)
-    if (uri_is_local (o->pairs[i].destination)) {
-      say_usage ("--finish=handover does not go with the DESTINATION '%s': the "
-                 "proxy's local image has no other server to hand the guest "
-                 "over to; leave the option out",
-                 o->pairs[i].destination);
-      return -1;
-    }
-  return 0;
-}
-
-static int
-check_has_tls (const char *what, const char *uri)
-{
-  if (tls_is_asked (uri))
-    return 0;
-  say_usage ("--require-tls: the %s '%s' is without TLS; a URI with it begins "
-             "with nbds:// or nbds+unix://",
-             what, uri);
-  return -1;
-}
-
-/* The proxy connects by the destination's URI as well, after a pivot and for a
- * mirror; what leads to "local:" is the source's.
- */
-static int
-check_all_have_tls (const struct options *o)
-{
-  size_t i;
-
-  for (i = 0; i < o->nr_pairs; ++i)
-    if (check_has_tls ("SOURCE", o->pairs[i].source) == -1 ||
-        check_has_tls ("DESTINATION", o->pairs[i].connect) == -1)
-      return -1;
-  for (i = 0; i < o->nr_shared_bases; ++i)
-    if (check_has_tls ("base", o->shared_bases[i]) == -1)
-      return -1;
-  return 0;
-}
-
-/* Options that do not go together. */
-static int
-check_combination (const struct options *o)
-{
-  if (check_shared_bases (o) == -1 || check_local (o) == -1)
-    return -1;
-  if (o->require_tls && check_all_have_tls (o) == -1)
-    return -1;
-  if (o->digest && o->finish != FINISH_DETACH) {
-    say_usage ("--digest goes with --finish=detach only: otherwise a guest "
-               "writes to the destination at once");
-    return -1;
-  }
-  if (o->max_pause_late_ms > 0 && o->max_pause_late_ms < o->max_pause_ms) {
-    say_usage ("--max-pause-late is shorter than --max-pause; it is what is "
-               "allowed after --patience, so it must be longer");
-    return -1;
-  }
-  if (o->patience_ms > 0 && o->max_pause_late_ms == 0) {
-    say_usage ("--patience goes with --max-pause-late only, which is what is "
-               "allowed after it");
-    return -1;
-  }
-  if (o->explain && o->converge == CONVERGE_OFF) {
-    say_usage ("--policy=explain says what --converge would do, and with "
-               "--converge=off that is nothing: leave one of them out");
-    return -1;
-  }
-  if (o->interval_ms > 0 && o->log_ms == 0) {
-    say_usage ("--progress-interval goes with --progress=log only, whose lines "
-               "it is about");
-    return -1;
-  }
-  if (o->quiet && o->verbose) {
-    say_usage ("--quiet and --verbose contradict each other");
-    return -1;
-  }
-  if (o->hook_timeout_ms != 0 && o->hook == NULL) {
-    say_usage ("--hook-timeout goes with --hook only, which it limits");
-    return -1;
-  }
-  if (o->wait && (o->window || o->finish_at != 0)) {
-    say_usage (
-      "--wait stays in sync until 'nbdmigrate finish', and --window or "
-      "--finish-at until their time: leave one of them out");
-    return -1;
-  }
-  if (o->restart && o->incremental) {
-    say_usage ("--restart and --incremental contradict each other");
-    return -1;
-  }
-  if (o->nr_shared_bases > 0 && o->destination_is_zero) {
-    say_usage ("--shared-base and --destination-is-zero contradict each "
-               "other: zeroes have to hide what the base holds");
-    return -1;
-  }
-  if (o->control != NULL && o->nr_pairs > 1) {
-    say_usage ("--control goes with one disk only");
-    return -1;
-  }
-  return 0;
-}
-
-/* No error: 'nbdmigrate set' may give it one. */
-static void
-note_without_effect (const struct options *o)
-{
-  if (o->throttle_floor > 0 &&
-      (o->converge == CONVERGE_OFF || o->converge == CONVERGE_MIRROR))
-    say_info ("--throttle-floor has no effect with --converge=%s, which "
-              "throttles nothing, unless 'nbdmigrate set' with converge= "
-              "changes that",
-              policy_converge_name (o->converge));
-}
-
 /* Some have a letter, too. */
 static int
 next_option (int argc, char *argv[])
@@ -997,9 +835,8 @@ options_parse (struct options *o, int argc, char *argv[])
       return EXIT_USAGE;
   }
   if (parse_pairs (o, argc - optind, argv + optind) == -1 ||
-      check_combination (o) == -1)
+      combination_check (o) == -1)
     return EXIT_USAGE;
-  note_without_effect (o);
   if (o->throttle_floor == 0)
     o->throttle_floor = THROTTLE_FLOOR_DEFAULT;
   if (o->patience_ms == 0)

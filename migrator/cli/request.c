@@ -27,8 +27,8 @@ next_option (struct request *r, int argc, char *argv[], unsigned takes)
     known[n++] = all[3];
   opt = options_next (argc, argv, known);
   if (opt == OPT_CONTROL)
-    r->control = optarg;
-  else if (opt == OPT_EXPORT)
+    return options_control (optarg, &r->control) == -1 ? '?' : opt;
+  if (opt == OPT_EXPORT)
     r->export = optarg;
   else if (opt == OPT_NO_WAIT)
     r->no_wait = true;
@@ -56,7 +56,7 @@ request_parse (struct request *r, int argc, char *argv[], int min_args,
   r->args = argv + optind + 1;
   r->nr_args = argc - optind - 1;
   if (r->nr_args < min_args)
-    say_usage ("%s: an argument is missing after %s", argv[0], r->source);
+    say_usage ("%s: an argument is missing after '%s'", argv[0], r->source);
   else if (r->nr_args > max_args)
     say_usage ("%s: '%s' is one argument too many", argv[0], r->args[max_args]);
   else if (r->no_wait && r->timeout_ms != 0)

@@ -181,6 +181,28 @@ show_all (const struct found *found, const char *dir, bool json)
   return (int)json_array_size (names);
 }
 
+/* The same of one disk.  What nothing is known of is a slip. */
+static int
+show_one (const struct found *found, const char *dir, const char *export,
+          bool json)
+{
+  CLEANUP_JSON json_t *names = exports_of_directory (
+    dir, found->control ? control_exports (found->control) : NULL);
+  const json_t *name;
+  size_t i;
+
+  if (names == NULL)
+    return -1;
+  json_array_foreach (names, i, name)
+    if (strcmp (json_string_value (name), export) == 0)
+      return show_export (found, dir, export, json) == -1 ? -1 : 1;
+  say_error ("%s holds no record of an export '%s', and no client has opened "
+             "it since the proxy was started; without --export all that are "
+             "known are shown",
+             dir, export);
+  return -1;
+}
+
 /* Only a filter makes these. */
 static bool
 is_migrate_dir (const char *dir)
@@ -217,7 +239,8 @@ say_nothing_found (const char *dir)
 }
 
 int
-status_of_directory (const char *dir, const char *control_path, bool json)
+status_of_directory (const char *dir, const char *control_path,
+                     const char *export, bool json)
 {
   CLEANUP_FREE char *path =
     control_path ? strdup (control_path) : exports_control_path (dir);
@@ -232,7 +255,8 @@ status_of_directory (const char *dir, const char *control_path, bool json)
   if (found.control == NULL && control_path != NULL)
     proxy_say_no_control (path, dir, found.why);
   else
-    n = show_all (&found, dir, json);
+    n = export ? show_one (&found, dir, export, json)
+               : show_all (&found, dir, json);
   control_close (found.control);
   free (found.why);
   loop_destroy (&loop);

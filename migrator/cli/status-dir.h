@@ -8,10 +8,11 @@
 
 #include <stdbool.h>
 
-/* With the control socket's path given (otherwise NULL) a proxy must be there.
+/* Of all its disks, or of one export (otherwise NULL).
+ * With the control socket's path given (otherwise NULL) a proxy must be there.
  * Returns the exit status.
  */
 extern int status_of_directory (const char *dir, const char *control_path,
-                                bool json);
+                                const char *export, bool json);
 
 #endif /* NBDMIGRATE_STATUS_DIR_H */

@@ -32,15 +32,19 @@ ask (struct proxy *p, bool json)
 /* So that what is above can be scrolled to, and no line of before is left. */
 #define CLEAR "\033[H\033[2J\033[3J"
 
+struct which {
+  const char *source, *control, *export;
+};
+
 static int
-status_once (const char *source, const char *control, bool json)
+status_once (const struct which *w, bool json)
 {
   struct proxy p;
   int status;
 
-  if (is_directory (source))
-    return status_of_directory (source, control, json);
-  status = proxy_open (&p, source, control, NULL);
+  if (is_directory (w->source))
+    return status_of_directory (w->source, w->control, w->export, json);
+  status = proxy_open (&p, w->source, w->control, w->export);
   if (status == EXIT_DONE)
     status = ask (&p, json);
   proxy_close (&p);
@@ -76,12 +80,12 @@ watch_disk (struct proxy *p, bool json, uint64_t ms)
 }
 
 static int
-watch (const char *source, const char *control, bool json, uint64_t ms)
+watch (const struct which *w, bool json, uint64_t ms)
 {
   struct proxy p;
   int status;
 
-  status = proxy_open (&p, source, control, NULL);
+  status = proxy_open (&p, w->source, w->control, w->export);
   if (status == EXIT_DONE)
     status = watch_disk (&p, json, ms);
   proxy_close (&p);
@@ -93,14 +97,15 @@ watch (const char *source, const char *control, bool json, uint64_t ms)
 int
 status_main (int argc, char *argv[])
 {
-  enum { OPT_JSON = OPTIONS_FIRST, OPT_CONTROL, OPT_WATCH };
+  enum { OPT_JSON = OPTIONS_FIRST, OPT_CONTROL, OPT_EXPORT, OPT_WATCH };
   static const struct option long_options[] = {
     { "json", no_argument, NULL, OPT_JSON },
     { "control", required_argument, NULL, OPT_CONTROL },
+    { "export", required_argument, NULL, OPT_EXPORT },
     { "watch", optional_argument, NULL, OPT_WATCH },
     { NULL, 0, NULL, 0 },
   };
-  const char *control = NULL;
+  struct which w = { NULL, NULL, NULL };
   uint64_t watch_ms = 0;
   bool json = false;
   int opt;
@@ -108,8 +113,12 @@ status_main (int argc, char *argv[])
   while ((opt = options_next (argc, argv, long_options)) != -1) {
     if (opt == OPT_JSON)
       json = true;
-    else if (opt == OPT_CONTROL)
-      control = optarg;
+    else if (opt == OPT_EXPORT)
+      w.export = optarg;
+    else if (opt == OPT_CONTROL) {
+      if (options_control (optarg, &w.control) == -1)
+        return EXIT_USAGE;
+    }
     else if (opt == OPT_WATCH && optarg == NULL)
       watch_ms = WATCH_MS;
     else if (opt != OPT_WATCH ||
@@ -120,6 +129,6 @@ status_main (int argc, char *argv[])
     say_usage ("status takes one argument, SOURCE or DIR");
     return EXIT_USAGE;
   }
-  return watch_ms > 0 ? watch (argv[optind], control, json, watch_ms)
-                      : status_once (argv[optind], control, json);
+  w.source = argv[optind];
+  return watch_ms > 0 ? watch (&w, json, watch_ms) : status_once (&w, json);
 }

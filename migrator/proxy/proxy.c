@@ -292,7 +292,7 @@ proxy_open (struct proxy *p, const char *source, const char *control_path,
                source);
     return EXIT_USAGE;
   }
-  else if (!uri_is_nbd (source)) {
+  else if (!uri_is_nbd (source) && uri_wrong (source) == NULL) {
     if (errno != ENOENT && errno != ENOTDIR) {
       say_error ("looking at '%s': %s", source, strerror (errno));
       return EXIT_FAILED;

@@ -17,8 +17,8 @@
 
 #include "show/snapshot.h"
 
-/* Why the file cannot be there, as a directory that does not exist, in words, or
- * NULL.  Nothing is changed.
+/* Why the file cannot be there, as a directory that does not exist, in words,
+ * or NULL.  Nothing is changed.
  */
 extern const char *metrics_refused (const char *path);
 

@@ -61,6 +61,42 @@ test_is_nbd (void)
 }
 
 static void
+test_wrong (void)
+{
+  static const char *const right[] = {
+    "",
+    "/dev/sda",
+    "nbd://",
+    "nbd://localhost",
+    "nbd://localhost/x:0",
+    "nbd://user:0@localhost/",
+    "nbd://localhost:1/",
+    "nbds://[::1]:65535?tls-psk-file=x:0",
+    "nbd://[::1]/",
+    "nbd://localhost:000010809/",
+    "nbd+unix://0:0/?a=b&socket=x",
+    "nbds+unix:///x?%73ocket=x",
+    "nbd+vsock://2:99999/",
+    "http://localhost:0/",
+    NULL,
+  };
+  static const char *const wrong[] = {
+    "nbd://localhost:0",      "nbd://localhost:00/",
+    "nbd://localhost:65536/", "nbds://localhost:18446744073709562425#x",
+    "nbd://[::1]:99999?x",    "nbd+unix://",
+    "nbd+unix:///?socket=",   "nbds+unix:///socket=x",
+    "nbd+unix:///?Socket=x",  "NBD://localhost",
+    "nbd+Unix:///?socket=x",  "nbd+ssh://localhost",
+    "nbds+ssh://localhost/x", NULL,
+  };
+
+  for (size_t i = 0; right[i]; i++)
+    CU_ASSERT_PTR_NULL (uri_wrong (right[i]));
+  for (size_t i = 0; wrong[i]; i++)
+    CU_ASSERT_PTR_NOT_NULL (uri_wrong (wrong[i]));
+}
+
+static void
 assert_absolute (const char *uri, const char *expected)
 {
   CLEANUP_FREE char *result = uri_absolute (uri);
@@ -260,6 +296,7 @@ main (void)
 {
   CU_TestInfo tests[] = {
     { "schemes", test_is_nbd },
+    { "schemes", test_wrong },
     { "nothing to change", test_unchanged },
     { "relative paths", test_absolute },
     { "semicolons", test_semicolon },
