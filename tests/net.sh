@@ -41,6 +41,15 @@ add_host ()
   ip -n "$host" address add "${addresses[$1]}/24" dev eth0
   ip -n "$host" link set lo up
   ip -n "$host" link set eth0 up
+  wait_for is_plugged_in "$1"
+}
+
+# is_plugged_in HOST: both ends, and the port of the switch, are up some time after they
+# were told to be, on a busy machine seconds; until then nothing passes.
+is_plugged_in ()
+{
+  [[ $(ip -n "$net-switch" -d link show "p-$1") == *" state UP "*" state forwarding "* ]] &&
+    [[ $(ip -n "$net-$1" link show eth0) == *" state UP "* ]]
 }
 
 # in_host HOST COMMAND...: programs that it starts run there, also if it is a
@@ -78,4 +87,5 @@ pull ()
 plug ()
 {
   ip -n "$net-switch" link set "p-$1" up
+  wait_for is_plugged_in "$1"
 }
