@@ -60,6 +60,9 @@ choose ()
   [ "$phase" != mirror ] || policy=mirror size=$outrun_bytes
   case $phase in relay | away) finish=pivot ;; esac
   [ "$fault" != cut ] || links=cable
+  # When one of two is handed over the guest does not go on, so that its record cannot
+  # be told of a cache that the other's source loses.
+  [ "$finish:$disks" != handover:2 ] || source_cache='file'
   case $victim:$fault in guest:eio | proxy:eio) source_cache=volatile ;; esac
   # After a pivot the destination's errors are the guest's.
   case $victim:$fault:$finish in
