@@ -103,14 +103,17 @@ make_chroot ()
   mv "$new" "$2"
 }
 
-# Files that are as they were in the copy before keep its times there: all others
-# are new, whatever their times are here, for what was built of it.
+# keep_times OLD NEW: files that are as they were in the copy before keep its times:
+# all others are new, whatever their times are here, for what was built of it.
 keep_times ()
 {
-  (cd "$2" && find . -type f -exec bash -c '
-     for f in "${@:2}"; do
-       ! cmp -s "$1/$f" "$f" || touch -r "$1/$f" "$f"
-     done' bash "$1" {} +)
+  local same
+
+  mapfile -t same < <(cd "$2" && diff -rqs --exclude=build . "$1" |
+    sed -n 's/^Files \(.*\) and .* are identical$/\1/p')
+  [ ${#same[@]} -eq 0 ] ||
+    (cd "$1" &&
+       cp --attributes-only --preserve=timestamps --parents "${same[@]}" "$2")
 }
 
 # The sources as they are here, with what was built there before.
