@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
-# timeout: 120
+# timeout: 300
 #
 # A disk of 8 TiB, almost empty, with data scattered over all of it and a guest
 # writing: it is copied right, and the filter takes less than 64 MiB of memory
@@ -19,7 +19,7 @@ filter_limit=$((64 * 1024)) migrator_limit=$((96 * 1024)) # KiB
 truncate -s 8T "$tmp/source" "$tmp/destination" 2> "$tmp/truncate.log" ||
   skip "the file system allows no files of 8 TiB"
 "$BUILD/tests/scatter" "$tmp/source" 4096 16384 "$seed"
-start_proxy proxy file "$tmp/source"
+start_proxy proxy file "$tmp/source" migrate-max-gate=60s
 start_nbdkit destination file "$tmp/destination"
 S=$(uri proxy) D=$(uri destination)
 
@@ -47,8 +47,8 @@ check_peak ()
 start_guest guest "$S" --initial any --rate 1M --cells 512
 before=$(peak_of "${pids[proxy]}")
 
-start_migrate --finish=detach --wait "$S" "$D"
-wait_for is_ready
+start_migrate --finish=detach --wait --max-pause=30s "$S" "$D"
+WAIT_SECONDS=240 wait_for is_ready
 guest_goes_on guest
 check_peak "the migrator" "$(peak_of "${pids[migrator]}")" $migrator_limit
 "$nbdmigrate" finish --no-wait "$S"
