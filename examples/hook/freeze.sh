@@ -35,8 +35,10 @@ watch ()
   local end=$((SECONDS + ${THAW_AFTER:-30}))
 
   while [ "$(cat "$state" 2> /dev/null)" = "$1" ]; do
-    if ((SECONDS >= end)) || ! kill -0 "$2" 2> /dev/null; then
-      rm -f "$state"
+    # Whoever removes the file thaws: nbdmigrate may have ended as it should since
+    # that was asked.
+    if { ((SECONDS >= end)) || ! kill -0 "$2" 2> /dev/null; } &&
+        rm "$state" 2> /dev/null; then
       thaw
     fi
     sleep 0.5
