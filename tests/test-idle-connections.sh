@@ -89,7 +89,7 @@ between between refuse
 between between close
 expect_status 1 wait_bg migrator
 # Whether it was idle just then, or a sample was being read.
-grep -qE "(keeping .* in sync|reading) .*connecting .*tried for 3.* in vain" \
+grep -qE "(keeping .* in sync|reading).*again was tried for 3.* in vain" \
   "$tmp/migrator.log"
 tail -n 1 "$tmp/migrator.log" | grep -q 'source .* authoritative'
 must_have_status "$(uri proxy)" '.owner == "source" and .gate == "open"'
