@@ -125,9 +125,10 @@ cannot_be ()
     # shellcheck disable=SC2086 # maybe no word
     expect_status 1 migrate $option --finish=detach --metrics="$1" "$(uri proxy)" \
       "$(uri destination)"
-    grep -q "writing the metrics to $1: $2" "$tmp/migrate.log" &&
-      grep -q "nothing was done" "$tmp/migrate.log" ||
+    if ! grep -q "writing the metrics to $1: $2" "$tmp/migrate.log" ||
+        ! grep -q "nothing was done" "$tmp/migrate.log"; then
       fail "$1: $(cat "$tmp/migrate.log")"
+    fi
   done
 }
 
