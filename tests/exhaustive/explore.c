@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "world.h"
+#include "explore.h"
 
-#define DEPTH_MAX 200
+#define DEPTH_MAX 400
 
 struct known {
   uint64_t key; /* 0: nobody is here */
@@ -81,7 +81,7 @@ visit (void)
   const uint64_t key = world_key () | 1;
   const struct known *k = look_up (key);
   struct step steps[STEPS_MAX];
-  struct world here;
+  void *here;
   double schedules = 0;
   size_t n;
 
@@ -92,7 +92,7 @@ visit (void)
   note (key, NOT_YET);
   sum->states++;
   n = steps_list (steps);
-  here = world;
+  here = world_keep ();
   for (size_t i = 0; i < n; i++) {
     double s;
 
@@ -111,8 +111,9 @@ visit (void)
       return -1;
     schedules += s;
     depth--;
-    world = here;
+    world_restore (here);
   }
+  world_drop (here);
   note (key, n == 0 ? 1 : schedules);
   return n == 0 ? 1 : schedules;
 }

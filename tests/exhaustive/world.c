@@ -433,3 +433,28 @@ world_key (void)
   key = stir_bytes (key, rest, sizeof rest);
   return stir_bytes (key, &world.left, sizeof world.left);
 }
+
+/* ---- Copies ------------------------------------------------------------- */
+
+void *
+world_keep (void)
+{
+  struct world *copy = malloc (sizeof *copy);
+
+  if (copy == NULL)
+    abort ();
+  *copy = world;
+  return copy;
+}
+
+void
+world_restore (const void *copy)
+{
+  world = *(const struct world *)copy;
+}
+
+void
+world_drop (void *copy)
+{
+  free (copy);
+}

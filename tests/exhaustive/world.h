@@ -37,6 +37,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "explore.h"
 #include "tracker/internal.h"
 
 #define BLOCKS 4
@@ -160,9 +161,6 @@ struct world {
 
 extern struct world world;
 
-/* Why this state must not be; NULL: it may. */
-extern const char *violation;
-
 enum beginning { FROM_NOTHING, FROM_CLEAN, FROM_MIRROR, BEGINNINGS };
 extern const char *const beginning_names[BEGINNINGS];
 
@@ -173,13 +171,8 @@ extern void world_begin (enum beginning beginning, const struct op ops[GUESTS],
 /* The process has died and starts again: a new tracker. */
 extern void world_restart (enum owner owner, bool doubt);
 
-extern void world_check (void);
-
 /* What a commit promises: both are the same, for good. */
 extern void world_check_equal (void);
-
-/* A number for all that has a bearing on what can follow. */
-extern uint64_t world_key (void);
 
 /* The sides. */
 extern void side_write (struct side *s, unsigned offset, unsigned length,
@@ -196,28 +189,5 @@ extern uint8_t op_value (unsigned guest);
 extern bool op_touches (const struct op *op, unsigned chunk);
 extern bool guest_is_in (const struct guest *g);
 extern bool chunk_has (const struct bitmap *b, unsigned chunk);
-
-/* ---- Steps (steps.c) ---------------------------------------------------- */
-
-struct step {
-  uint8_t what, who;
-};
-
-#define STEPS_MAX 64
-
-/* All that are possible now. */
-extern size_t steps_list (struct step steps[STEPS_MAX]);
-extern void step_take (struct step step);
-extern void step_print (struct step step);
-
-/* ---- Exploring (explore.c) ---------------------------------------------- */
-
-struct found {
-  uint64_t states, steps;
-  double schedules; /* from the beginning to where nothing more can happen */
-};
-
-/* From the world as it is.  False: a violation; the schedule was printed. */
-extern bool explore (struct found *found);
 
 #endif /* NBDMIGRATE_EXHAUSTIVE_WORLD_H */
