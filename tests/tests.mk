@@ -7,6 +7,7 @@
 # tests/plugins/X.c      a plugin for nbdkit        $(B)/tests/nbdkit-X-plugin.so
 # tests/preload/X.c      for LD_PRELOAD             $(B)/tests/X-preload.so
 # tests/exhaustive/      all schedules of the tracker   $(B)/tests/exhaustive
+# tests/exhaustive-relay/  the same of the relay        $(B)/tests/exhaustive-relay
 # tests/fuzz/fuzz-X.c    any bytes for a reader         $(B)/tests/fuzz-X
 #
 # A program is linked with all of lib/, a unit test also with whatever it uses
@@ -28,11 +29,17 @@ PLANTED_TRACKER_BUGS := mark_before_write clear_after_read forget_in_flight \
                         flush_covers_later old_epoch_counts commit_unflushed \
                         expire_in_commit forget_quarantine
 
+# In the relay: tests/exhaustive-relay finds these.
+PLANTED_RELAY_BUGS := relay_replies_early relay_flush_covers_later \
+                      relay_replays_at_once relay_no_replay relay_no_grace \
+                      relay_keeps_nothing
+
 src_units   := $(wildcard tests/unit/test-*.c)
 src_tools   := $(wildcard tests/tools/*.c tests/tools/*/*.c)
 src_plugins := $(wildcard tests/plugins/*.c)
 src_preload := $(wildcard tests/preload/*.c)
 src_exhaustive := $(wildcard tests/exhaustive/*.c)
+src_exhaustive_relay := $(wildcard tests/exhaustive-relay/*.c)
 
 # A program is a file tests/tools/X.c or a folder tests/tools/X/.
 tools := $(sort $(foreach s,$(src_tools:tests/tools/%.c=%),\
@@ -46,6 +53,7 @@ obj_units   := $(src_units:%.c=$(B)/obj/%.o)
 obj_tools   := $(src_tools:%.c=$(B)/obj/%.o)
 obj_plugins := $(src_plugins:%.c=$(B)/obj/%.o)
 obj_exhaustive := $(call objects,$(src_exhaustive))
+obj_exhaustive_relay := $(call objects,$(src_exhaustive_relay))
 
 $(obj_units): PKG_CFLAGS = $(call pkg_cflags,$(PKGS_TESTS)) -Inbdkit-plugin \
   -Imigrator
@@ -54,6 +62,8 @@ $(obj_tools): PKG_CFLAGS = $(call pkg_cflags,$(PKGS_MIGRATOR)) -Inbdkit-plugin \
   -Imigrator
 $(obj_plugins): PKG_CFLAGS = $(call pkg_cflags,$(PKGS_FILTER)) -Inbdkit-plugin
 $(obj_exhaustive): PKG_CFLAGS = -Inbdkit-plugin
+$(obj_exhaustive_relay): PKG_CFLAGS = $(call pkg_cflags,libnbd jansson) \
+  -Inbdkit-plugin -Itests
 
 # ---- programs --------------------------------------------------------------
 
@@ -102,6 +112,22 @@ $(B)/tests/exhaustive: $(obj_exhaustive) $(obj_tracker)
 	  -Wl,--wrap=clock_gettime,--wrap=pthread_cond_clockwait \
 	  -Wl,--wrap=pthread_cond_wait
 
+# The relay and what of remote/ is below it and calls no libnbd, with threads,
+# memory and a server of its own.
+obj_relay := $(call objects,$(filter nbdkit-plugin/relay/%,$(src_filter)) \
+               $(patsubst %,nbdkit-plugin/remote/%.c,command ping remote transfer) \
+               tests/exhaustive/explore.c)
+relay_wraps := malloc calloc realloc free strdup asprintf vasprintf mmap munmap \
+               madvise pthread_mutex_init pthread_mutex_destroy \
+               pthread_mutex_lock pthread_mutex_unlock pthread_cond_init \
+               pthread_cond_destroy pthread_cond_signal pthread_cond_broadcast \
+               pthread_cond_wait pthread_cond_clockwait pthread_create \
+               pthread_join clock_gettime abort __assert_fail
+$(B)/tests/exhaustive-relay: $(obj_exhaustive_relay) $(obj_relay)
+	@mkdir -p $(@D)
+	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ \
+	  $(addprefix -Wl$(comma)--wrap=,$(relay_wraps)) $(call pkg_libs,libnbd jansson)
+
 # What reads files and lines, for libFuzzer (FUZZ=1, clang); else the program gives
 # its arguments, files, to the reader once.
 fuzzers := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz-*.c))
@@ -134,7 +160,8 @@ $(B)/tests/fuzz-commands: $(B)/obj/tests/fuzz/fuzz-commands.o \
 planted-bugs: $(PLANTED_BUGS:%=planted-bug-%) \
               $(PLANTED_MIGRATOR_BUGS:%=planted-migrator-bug-%) \
               $(patsubst %,planted-tracker-bug-%,\
-                $(filter-out $(PLANTED_BUGS),$(PLANTED_TRACKER_BUGS)))
+                $(filter-out $(PLANTED_BUGS),$(PLANTED_TRACKER_BUGS))) \
+              $(PLANTED_RELAY_BUGS:%=planted-relay-bug-%)
 planted = $(MAKE) --no-print-directory BUG=$* B=$(B)/bug-$* PLAIN=$(B)
 planted-bug-%: phony $(obj_filter) $(obj_lib) $(obj_exhaustive)
 	+$(Q)$(planted) \
@@ -144,6 +171,9 @@ planted-migrator-bug-%: phony $(obj_migrator) $(obj_lib)
 	+$(Q)$(planted) $(B)/bug-$*/nbdmigrate
 planted-tracker-bug-%: phony $(obj_filter) $(obj_lib) $(obj_exhaustive)
 	+$(Q)$(planted) $(B)/bug-$*/tests/exhaustive
+planted-relay-bug-%: phony $(obj_filter) $(obj_lib) $(obj_exhaustive_relay) \
+    $(obj_exhaustive)
+	+$(Q)$(planted) $(B)/bug-$*/tests/exhaustive-relay
 
 # ---- running ---------------------------------------------------------------
 
@@ -152,7 +182,7 @@ planted-tracker-bug-%: phony $(obj_filter) $(obj_lib) $(obj_exhaustive)
 # check-units: what needs no more than CUnit and nbdkit.
 .PHONY: phony check-programs check-build check check-units demo demo-build
 check-programs: all $(bin_units) $(bin_tools) $(bin_plugins) $(bin_preload) \
-                $(B)/tests/exhaustive $(bin_fuzz)
+                $(B)/tests/exhaustive $(B)/tests/exhaustive-relay $(bin_fuzz)
 check-build: check-programs planted-bugs
 check: check-build
 	@BUILD=$(abspath $(B)) tests/run.sh $(TESTS)
@@ -193,10 +223,13 @@ campaign-planted: check-programs planted-bug-drop_failed_lease \
 	@BUILD=$(abspath $(B)) tests/campaign/planted.sh drop_failed_lease \
 	  lost_keeps_unflushed
 
-# All schedules of the tracker within larger bounds; two minutes.
-.PHONY: exhaustive
+# All schedules of the tracker within larger bounds, two minutes; and of the relay,
+# many minutes.
+.PHONY: exhaustive exhaustive-relay
 exhaustive: $(B)/tests/exhaustive
 	@$(B)/tests/exhaustive large
+exhaustive-relay: $(B)/tests/exhaustive-relay
+	@$(B)/tests/exhaustive-relay large
 
 # Which branches of the tracker, the state files and the relay tests take that need
 # no whole server (tests/coverage.sh).

@@ -51,6 +51,9 @@ relay_flush_once (struct relay *r, uint64_t generation, uint64_t *seen)
   }
   else if (result == 0 && witness_flush_end (&r->witnesses, mark))
     relay_want_witnesses (r);
+#ifdef PLANT_BUG_relay_flush_covers_later
+  mark = relay_log_flush_begin (r->log);
+#endif
   if (result != REMOTE_LOST) {
     /* After an error too: a server may have dropped what it could not write,
      * and the guests hear of it.

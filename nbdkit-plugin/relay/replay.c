@@ -119,6 +119,9 @@ send_flush (struct replay *p)
 static bool
 overlaps_batch (const struct batch *b, const struct log_entry *e)
 {
+#ifdef PLANT_BUG_relay_replays_at_once
+  return false;
+#endif
   for (unsigned i = 0; i < b->n; ++i) {
     const struct command *cmd = &b->commands[i];
 
@@ -270,7 +273,11 @@ replay (struct replay *p)
     result = relay_rest_wait (r, p->connection);
   if (result == 0 && r->unknown_records.all)
     result = wait_for_stragglers (p);
+#ifdef PLANT_BUG_relay_no_replay
+  if (result != 0)
+#else
   if (result == 0)
+#endif
     result = send_log (p);
   if (result != 0) {
     if (p->batch.unknown)

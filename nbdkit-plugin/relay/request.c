@@ -210,6 +210,12 @@ leave_unknown (struct request *q, struct mend *mend)
 {
   struct relay *r = q->relay;
 
+#ifdef PLANT_BUG_relay_no_grace
+  if (mend == NULL) {
+    range_lock_leave (&r->ranges, &q->node);
+    return;
+  }
+#endif
   if (mend != NULL) {
     mend_take_over (mend, q);
     return;

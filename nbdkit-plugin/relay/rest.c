@@ -201,6 +201,9 @@ relay_leave_rest (struct relay *r, relay_keep *keep, void *opaque)
   if (r->unknown_records.all || r->mends != NULL ||
       range_lock_has_suspects (&r->ranges, now))
     rest.grace_ms = relay_grace_ms (r);
+#ifdef PLANT_BUG_relay_keeps_nothing
+  rest.nr_entries = 0;
+#endif
   if (rest.nr_entries > 0 || rest.grace_ms > 0)
     keep (opaque, &rest);
 }
