@@ -141,6 +141,15 @@ mkfifo "$tmp/vm3.prom"
 cannot_be "$tmp/vm3.prom" "it is no regular file"
 expect_status 2 migrate --metrics= "$(uri proxy)" "$(uri destination)"
 
+echo "-- a symbolic link stays, and the file that it leads to is kept"
+ln -s dir/vm1.prom "$tmp/link.prom"
+echo old > "$file"
+must_migrate --finish=detach --incremental --metrics="$tmp/link.prom" "$(uri proxy)" \
+  "$(uri destination)"
+[ -L "$tmp/link.prom" ] || fail "the link was replaced"
+must_be exit_status 0
+alone
+
 if [ "$(id -u)" -eq 0 ] && unshare -m true 2> /dev/null; then
   echo "-- a full file system"
   mkdir "$tmp/full"

@@ -21,8 +21,9 @@
 /* They are read every 15 seconds or less often. */
 #define EVERY_S 5
 
-static const char *path; /* NULL: there is no such file */
-static char *beside;     /* what is written, and then renamed */
+static const char *path; /* as it was given; NULL: there is no such file */
+static char *target;     /* the file that it leads to */
+static char *beside;     /* what is written, and then renamed to that */
 static double begin_time, next_time;
 static const char *last_phase;
 static bool said;
@@ -67,7 +68,7 @@ replace (const char *text)
   err = write_all (fd, text);
   if (close (fd) == -1 && err == 0)
     err = errno;
-  if (err == 0 && rename (beside, path) == -1)
+  if (err == 0 && rename (beside, target) == -1)
     err = errno;
   if (err != 0)
     unlink (beside);
@@ -111,12 +112,24 @@ writer (void *opaque)
 
 /* ---- showing ----------------------------------------------------------- */
 
+/* A symbolic link, such as /dev/stdout, is not what is to be replaced.  The
+ * caller frees it.
+ */
+static char *
+target_of (const char *given)
+{
+  char *found = realpath (given, NULL);
+
+  return found != NULL ? found : strdup (given);
+}
+
 const char *
 metrics_refused (const char *given)
 {
-  const char *slash = strrchr (given, '/');
+  CLEANUP_FREE char *file = target_of (given);
+  const char *slash = file != NULL ? strrchr (file, '/') : NULL;
   CLEANUP_FREE char *dir =
-    slash == NULL ? strdup (".") : strndup (given, (size_t)(slash - given) + 1);
+    slash == NULL ? strdup (".") : strndup (file, (size_t)(slash - file) + 1);
   struct stat st;
 
   /* What is renamed would be in place of a device, too. */
@@ -132,7 +145,10 @@ metrics_open (const char *given)
 {
   pthread_condattr_t attr;
 
-  if (asprintf (&beside, "%s.%d.tmp", given, (int)getpid ()) == -1) {
+  target = target_of (given);
+  if (target == NULL ||
+      asprintf (&beside, "%s.%d.tmp", target, (int)getpid ()) == -1) {
+    free (target);
     errno = ENOMEM;
     return -1;
   }
@@ -146,6 +162,7 @@ metrics_open (const char *given)
   if (errno == 0)
     return 0;
   path = NULL;
+  free (target);
   free (beside);
   return -1;
 }
