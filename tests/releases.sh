@@ -218,7 +218,6 @@ run_inside ()
   shift 2
   enter "$root"
   cd "$inside"
-  rm -f build/row
   exec {out}> >(tee "$output")
   writer=$!
   tests/check.sh "$@" < /dev/null >&"$out" {out}>&- || status=$?
@@ -285,6 +284,8 @@ flock "$lock"
 
 [ -d "$root" ] || make_chroot "$suite" "$root"
 copy_sources "$root"
+row=$root$inside/build/row
+rm -f "$row" # an earlier run's, if this one does not come that far
 # Whoever is left behind has not inherited the lock.  With unshare(1) all end.
 unshare --mount --propagation private --pid --fork --kill-child \
   env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C WERROR=1 \
@@ -296,7 +297,6 @@ child=$!
 trap 'kill "$child"' INT TERM
 status=0
 wait "$child" || status=$?
-row=$root$inside/build/row
 if [ -n "${TABLE:-}" ] && [ -e "$row" ]; then
   [ -s "$TABLE" ] || cat > "$TABLE" << 'END'
 | Debian | nbdkit | libnbd | QEMU | gcc | bash | passed | failed | skipped | on | command |
