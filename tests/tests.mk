@@ -224,7 +224,7 @@ campaign-planted: check-programs planted-bug-drop_failed_lease \
 	  lost_keeps_unflushed
 
 # All schedules of the tracker within larger bounds, two minutes; and of the relay,
-# many minutes.
+# some minutes.
 .PHONY: exhaustive exhaustive-relay
 exhaustive: $(B)/tests/exhaustive
 	@$(B)/tests/exhaustive large

@@ -2,7 +2,7 @@
 /* Usage: exhaustive-relay small|large
  *
  * All schedules of the requests below through the relay, within their bounds;
- * 'small' takes seconds, 'large' many minutes.  Ends with 1 at the first
+ * 'small' takes seconds, 'large' some minutes.  Ends with 1 at the first
  * schedule that breaks a promise, and prints it.
  */
 
