@@ -68,9 +68,10 @@ verify_cut guest "$(uri destination)"
 stop_guest guest
 verify_final guest "$(uri proxy)"
 
-for wait in '' --wait; do
-  echo "-- the proxy is killed $wait"
-  start_migrate --finish=detach --restart ${wait:---rate=8M} $wait \
+# While it copies, or waits to be told to finish: it never ends by itself.
+for rate in --rate=8M ''; do
+  echo "-- the proxy is killed $rate"
+  start_migrate --finish=detach --restart --wait $rate \
     "$(uri proxy)" "$(uri destination)"
   wait_for has_copied 4000000
   crash_bg proxy
