@@ -29,6 +29,7 @@
 #define AHEAD 2 /* of what guests touch */
 #define HUNG_MAX 8
 #define MIRRORED_RESTS 3
+#define MIRROR_KEEPS 0.8 /* of what guests do; if it seems less, it is that */
 
 void
 background_init (struct background *b, unsigned background)
@@ -114,23 +115,33 @@ tells (const struct background_rate *r)
   return r->requests >= REQUESTS_JUDGED && r->us > 0;
 }
 
-/* What guests do if nothing is done to them. */
-static const struct background_rate *
-unharmed (const struct background *b)
-{
-  return b->mirrored && tells (&b->alone) ? &b->alone : &b->quiet;
-}
-
 static double
 ratio_of (const struct background_rate *r, const struct background_rate *of)
 {
   return r->requests / r->us / (of->requests / of->us);
 }
 
+/* What guests keep beside the copy of what they do if nothing is done to them.
+ * What they did before the mirror may be long ago: that they do less in the
+ * rests now is the mirror's doing only as far as MIRROR_KEEPS, or a guest that
+ * has become calm would hold up the copy for good; and one that does more now
+ * did not do enough then.
+ */
+static double
+share_kept (const struct background *b)
+{
+  const double of_quiet = ratio_of (&b->busy, &b->quiet);
+
+  if (!b->mirrored || !tells (&b->alone))
+    return of_quiet;
+  return of_quiet * between (ratio_of (&b->quiet, &b->alone), MIRROR_KEEPS, 1);
+}
+
 bool
 background_knows_quiet (const struct background *b)
 {
-  return b->target == 0 || tells (unharmed (b)) || b->rests >= EAGER_RESTS;
+  return b->target == 0 || tells (&b->quiet) ||
+         (b->mirrored && tells (&b->alone)) || b->rests >= EAGER_RESTS;
 }
 
 unsigned
@@ -153,7 +164,7 @@ judge (struct background *b, const struct background_sample *s)
   if (!tells (&b->quiet) || b->busy.us <= 0)
     return;
   b->judged++;
-  b->share = ratio_of (&b->busy, unharmed (b));
+  b->share = share_kept (b);
   if (b->share > 1)
     b->share = 1;
   if (b->pace <= 0)

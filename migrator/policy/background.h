@@ -22,8 +22,9 @@
  * nothing, and is asked seldom or costs no rest at all.
  *
  * Where guests' writes are mirrored they do less in the rests, too: so what
- * they did before the mirror is what all else is compared with, and what they
- * do in the rests tells what the mirror costs them.
+ * they did before the mirror is what all else is compared with, within bounds,
+ * as their load may have changed since; and what they do in the rests tells
+ * what the mirror costs them.
  *
  * Pure: the caller takes the samples, at the times that are asked for.
  */

@@ -202,6 +202,36 @@ test_mirrored (void)
   }
 }
 
+/* While they are mirrored they go on to do less, or more: what they did before
+ * is not what they would do now.
+ */
+static void
+test_mirrored_changes (void)
+{
+  static const struct guest busy = { 40000, 0.8, 1, false, 0.2 };
+  static const struct guest calm = { 4000, 0, 1, true, 0.2 };
+  uint64_t rnd = unit_seed ();
+  struct background b;
+  struct run total = { 0 }, r;
+
+  background_init (&b, DEFAULT);
+  go (&busy, &b, &total, 1, &rnd);
+  total.mirrored = 0.9;
+  go (&busy, &b, &total, 2, &rnd);
+  go (&calm, &b, &total, 20, &rnd);
+  r = go (&calm, &b, &total, 10, &rnd);
+  CU_ASSERT (r.bytes >= 0.8 * FASTEST * 10); /* but for the looking */
+
+  total = (struct run){ 0 };
+  background_init (&b, DEFAULT);
+  go (&calm, &b, &total, 1, &rnd);
+  total.mirrored = 0.9;
+  go (&calm, &b, &total, 2, &rnd);
+  go (&busy, &b, &total, 6, &rnd);
+  r = go (&busy, &b, &total, 10, &rnd);
+  CU_ASSERT (share_of (&busy, &r) >= 0.55);
+}
+
 /* Not asked for. */
 static void
 test_off (void)
@@ -406,6 +436,7 @@ main (void)
     { "and soon", test_soon },
     { "no harm, no limit", test_no_need },
     { "guests that are mirrored", test_mirrored },
+    { "mirrored, and the load changes", test_mirrored_changes },
     { "not asked for", test_off },
     { "a guest that leaves", test_leaves },
     { "the copy goes on", test_floor },
