@@ -28,7 +28,8 @@ my $no_errors = qr{^(migrator/(cli/status-print|show/(metrics-text|progress-text
                      policy/(?!policy\.).*|run/(background|tell|schedule)|report/.*)|
                      nbdkit-plugin/(export/audit|base/asker))\.[ch]$}x;
 # The help, what is written into a file, and what libnbd puts before a server's words.
-my $no_text = qr/^(Usage:\ |nbdmigrate\ (?:owed|mark)\ |\\nThe\ disk\ is\ at\ |structured\ error\ server\ message|
+my $no_text = qr/^(Usage:\ |nbdmigrate\ (?:owed|mark)\ |\\nThe\ disk\ is\ at\ |\\nIts\ proxy\ is\ |
+                'nbdmigrate\ (?:reopen\ )?PROXY\ |structured\ error\ server\ message|
                 migrate-dir=<DIR>|Move\ a\ disk\ to\ another|nbdkit\ migrate\ filter)/x;
 
 my $list = @ARGV && $ARGV[0] eq "--list";

@@ -40,6 +40,7 @@ must_migrate "$S" "$D"
 wait_for is_marked "$D"
 cat "$mark"
 grep -qF "migrate-dir=$tmp/proxy.dir" "$mark"
+grep -qF "'nbdmigrate PROXY local:'" "$mark"
 [ "$(stat -c %a "$mark")" = 644 ] || fail "not everybody can read it"
 must_migrate "$S" local:
 wait_for is_unmarked
@@ -64,6 +65,8 @@ wait_for is_unmarked
 echo "-- a handover, taken back"
 must_migrate --finish=handover "$S" "$(uri moved)"
 wait_for is_marked "$(uri moved)"
+expect_status 1 "$nbdmigrate" "$S" local: # so that is not what it tells
+grep -qF "'nbdmigrate reopen PROXY owner=source'" "$mark"
 "$nbdmigrate" reopen "$S" owner=source
 wait_for is_unmarked
 
@@ -73,6 +76,11 @@ cp "$mark" "$tmp/before"
 must_migrate "$S" "$(uri moved)"
 wait_for grep -qF "$mark, could not be written: there is a file that is no mark" \
   "$tmp/proxy.log"
+for ((i = 0; i < 5; i++)); do
+  "$nbdmigrate" status "$S" > "$tmp/status"
+done
+[ "$(grep -cF "there is a file that is no mark" "$tmp/proxy.log")" = 1 ] ||
+  fail "it is said again and again"
 must_migrate "$S" local:
 end_bg proxy
 cmp "$mark" "$tmp/before"
@@ -82,6 +90,29 @@ expect_status 1 nbdkit -f -U "$tmp/none.sock" --filter="$filter" \
   migrate-mark="$tmp/source.img" 2> "$tmp/refused.log"
 grep -qF "migrate-mark=$tmp/source.img: there is a file" "$tmp/refused.log"
 rm "$mark"
+
+echo "-- the old image with another migrate-dir, and with a new one of that name"
+proxy
+must_migrate "$S" "$(uri moved)"
+wait_for is_marked "$(uri moved)"
+end_bg proxy
+start_proxy other file "$tmp/source.img" migrate-mark="$mark"
+nbdinfo --size "$(uri other)" > "$tmp/size"
+wait_for grep -qF "written for another migrate-dir" "$tmp/other.log"
+end_bg other
+mv "$tmp/proxy.dir" "$tmp/kept.dir"
+rm "$tmp/proxy.log"
+proxy
+nbdinfo --size "$S" > "$tmp/size"
+wait_for grep -qF "written for another migrate-dir" "$tmp/proxy.log"
+end_bg proxy
+is_marked "$(uri moved)" || fail "the old image is marked no more"
+rm -r "$tmp/proxy.dir"
+mv "$tmp/kept.dir" "$tmp/proxy.dir"
+proxy
+must_migrate "$S" local:
+wait_for is_unmarked
+end_bg proxy
 
 echo "-- a mark for each export"
 mkdir "$tmp/disks"

@@ -364,7 +364,7 @@ serve_line (struct client *c, const char *line)
   c->last_line_ms = clock_ms ();
   /* 'end' and 'reopen' may have changed the owner, and no guest waits. */
   if (c->export && !has_session (c))
-    mark_follow (c->export);
+    mark_follow (c->export, session);
   if (has_session (c))
     throttle_renew (&c->export->throttle, PROTOCOL_SILENCE_MS); /* R7 */
   set_idle (c);
@@ -423,13 +423,15 @@ leave (struct client *c)
 static void
 bury (struct client *c)
 {
+  const bool session = has_session (c);
+
   if (c->export)
     session_leave (c->export, c);
   drop_pending_fds (c);
   line_reader_destroy (&c->reader);
   leave (c);
-  if (c->export && c->was_session)
-    mark_follow (c->export);
+  if (c->export) /* also of a 'reopen' whose answer nobody waited for */
+    mark_follow (c->export, session);
   if (c->export && c->was_session)
     watch_what_is_left (c);
 

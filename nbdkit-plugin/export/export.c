@@ -164,6 +164,7 @@ export_free (struct export *e)
   pthread_mutex_destroy (&e->connect_lock);
   pthread_mutex_destroy (&e->places_lock);
   free (e->connect_why);
+  free (e->mark_why);
   free (e->name);
   free (e);
 }
@@ -263,7 +264,7 @@ export_make (nbdkit_backend *backend, int readonly, const char *name)
   e = export_new (backend, readonly, name);
   if (e) {
     link_export (e);
-    mark_follow (e); /* it may have been killed before it could */
+    mark_follow (e, false); /* it may have been killed before it could */
     nbdkit_debug ("migrate: export \"%s\": id %s, %" PRIu64 " bytes in chunks "
                   "of %" PRIu64,
                   name, e->id, e->disk_bytes, e->chunk_bytes);

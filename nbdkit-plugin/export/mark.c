@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -60,30 +61,56 @@ mark_check (void)
 }
 
 /* Where the disk is if not in the local image; the caller frees *place.  False:
- * that is not known, or there is no memory.
+ * that is not known, or there is no memory, or it is not settled: a commit may
+ * still be taken back, and its session's end comes here.
  */
 static bool
-find_place (struct export *e, char **place)
+find_place (struct export *e, struct mark *m, bool ended, char **place)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
   enum owner role = tracker_owner (e->tracker);
   const char *uri;
 
-  if (role == OWNER_UNKNOWN)
+  if (role == OWNER_UNKNOWN || (e->session.client != NULL && !ended))
     return false;
+  m->handed_over = role == OWNER_FENCED;
   if (role == OWNER_FENCED)
     role = OWNER_DESTINATION;
+  m->is_new = e->is_new;
   if (tracker_place (e->tracker, role) == PLACE_LOCAL)
     return true;
+  e->is_new = false;
   uri = role == OWNER_SOURCE ? e->session.source : e->session.destination;
   *place = uri == NULL ? NULL : strdup (uri);
+  m->place = *place;
   return *place != NULL;
 }
 
+/* Whoever asks for the status comes here, too: the same is said once. */
+static void
+report (struct export *e, const char *path, const char *done, const char *why)
+{
+  CLEANUP_FREE char *text = NULL;
+
+  if (asprintf (&text, "%s: %s", done, why) == -1)
+    text = NULL;
+  if (text != NULL && e->mark_why != NULL && strcmp (e->mark_why, text) == 0)
+    return;
+  nbdkit_error ("migrate: export \"%s\": the mark beside its local image, "
+                "%s, could not be %s: %s; who owns the disk does not depend "
+                "on it",
+                e->name, path, done, why);
+  free (e->mark_why);
+  e->mark_why = text;
+  text = NULL;
+}
+
 void
-mark_follow (struct export *e)
+mark_follow (struct export *e, bool ended)
 {
   CLEANUP_FREE char *place = NULL, *path = NULL, *why = NULL;
+  struct mark m = { .dir = config.dir };
+  const char *done;
   int r;
 
   if (config.mark == NULL)
@@ -91,17 +118,18 @@ mark_follow (struct export *e)
 
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&lock);
   path = mark_path (e->name);
-  if (path == NULL || !find_place (e, &place))
+  if (path == NULL || !find_place (e, &m, ended, &place))
     return;
-  r = mark_file_set (path, place, config.dir, config.state_sync, &why);
+  done = place != NULL ? "written" : "removed";
+  r = mark_file_set (path, &m, config.state_sync, &why);
+  if (r == -1) {
+    report (e, path, done, explain (why));
+    return;
+  }
+  free (e->mark_why);
+  e->mark_why = NULL;
   if (r == 1)
     notice ("migrate: export \"%s\": the mark beside its local image, %s, was "
             "%s",
-            e->name, path, place != NULL ? "written" : "removed");
-  if (r == -1)
-    nbdkit_error ("migrate: export \"%s\": the mark beside its local image, "
-                  "%s, could not be %s: %s; who owns the disk does not depend "
-                  "on it",
-                  e->name, path, place != NULL ? "written" : "removed",
-                  explain (why));
+            e->name, path, done);
 }

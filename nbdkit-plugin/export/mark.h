@@ -10,6 +10,8 @@
 #ifndef NBDMIGRATE_MARK_H
 #define NBDMIGRATE_MARK_H
 
+#include <stdbool.h>
+
 struct export;
 
 /* Whether there can be marks, as the user that nbdkit runs as.  -1: no
@@ -17,9 +19,10 @@ struct export;
  */
 extern int mark_check (void);
 
-/* Bring it in line with who owns the disk.  Blocks for file I/O; the session
- * lock must not be held.  Reports what is wrong, of which nothing follows.
+/* Bring it in line with who owns the disk: when a session has 'ended', and at
+ * other times if there is none.  Blocks for file I/O; the session lock must not
+ * be held.  Reports what is wrong, of which nothing follows.
  */
-extern void mark_follow (struct export *e);
+extern void mark_follow (struct export *e, bool ended);
 
 #endif /* NBDMIGRATE_MARK_H */

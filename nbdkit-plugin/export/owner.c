@@ -153,6 +153,7 @@ owner_load (struct export *e, enum owner *owner)
       *owner = OWNER_UNKNOWN;
       return r == -1 ? -1 : 0;
     }
+    e->is_new = true;
     e->session.history.complete = true; /* there was no destination yet */
     return 0;
   case RECORD_OK:

@@ -21,9 +21,27 @@
 /* Whoever starts guests may be another user. */
 #define MARK_MODE 0644
 
+/* By this line a mark is known to be of this proxy; the caller frees it. */
 static char *
-mark_text (const char *place, const char *dir)
+proxy_line (const char *dir)
 {
+  char *line;
+
+  return asprintf (&line, "\nIts proxy is the nbdkit with migrate-dir=%s.\n",
+                   dir) == -1
+           ? NULL
+           : line;
+}
+
+static char *
+mark_text (const struct mark *m, const char *line)
+{
+  const char *how =
+    m->handed_over
+      ? "'nbdmigrate reopen PROXY owner=source', with the URI of the proxy, "
+        "takes it\nback if nobody has used it there"
+      : "'nbdmigrate PROXY local:', with the URI of the proxy, brings it back "
+        "while it runs";
   char *text;
 
   if (asprintf (&text,
@@ -31,13 +49,11 @@ mark_text (const char *place, const char *dir)
                         "The disk is at %s now.\n"
                         "Do not use the image that this file was put beside: "
                         "it lacks what was written since.\n"
-                        "\n"
-                        "Its proxy is the nbdkit with migrate-dir=%s.\n"
+                        "%s"
                         "'nbdmigrate status %s' tells where the disk is, and\n"
-                        "'nbdmigrate SOURCE local:', with the URI of the proxy,"
-                        " brings it back while it runs.\n"
+                        "%s.\n"
                         "This file goes away when the disk is here again.\n",
-                place, dir, dir) == -1)
+                m->place, line, m->dir, how) == -1)
     return NULL;
   return text;
 }
@@ -77,42 +93,70 @@ mark_file_check (const char *path, char **why)
   return text == NULL || read_mark (path, text, why) == -1 ? -1 : 0;
 }
 
+/* A file that is not whole yet; -1 with *why. */
+static int
+write_new (const char *temporary, const char *text, bool sync, char **why)
+{
+  CLEANUP_CLOSE int fd = state_file_create (temporary, why);
+
+  if (fd == -1)
+    return -1;
+  if (state_file_write (fd, (const uint8_t *)text, strlen (text), 0) == -1 ||
+      fchmod (fd, MARK_MODE) == -1 || (sync && fsync (fd) == -1)) {
+    const int error = errno;
+
+    unlink (temporary);
+    errno = error;
+    return -1;
+  }
+  return 0;
+}
+
 /* Whole or not at all. */
 static int
 write_mark (const char *path, const char *text, bool sync, char **why)
 {
   CLEANUP_FREE char *temporary = state_file_temporary (path);
-  CLEANUP_CLOSE int fd = -1;
 
-  if (temporary == NULL)
-    return -1;
-  fd = state_file_create (temporary, why);
-  if (fd == -1)
-    return -1;
-  if (state_file_write (fd, (const uint8_t *)text, strlen (text), 0) == -1 ||
-      fchmod (fd, MARK_MODE) == -1 || (sync && fsync (fd) == -1))
+  if (temporary == NULL || write_new (temporary, text, sync, why) == -1)
     return -1;
   return rename (temporary, path);
 }
 
+static int
+leave_alone (char **why)
+{
+  if (asprintf (why,
+                "what is there was written for another migrate-dir, or before "
+                "this one was new, and it is left alone: is the image old? "
+                "Otherwise remove it") == -1)
+    *why = NULL;
+  errno = EEXIST;
+  return -1;
+}
+
 int
-mark_file_set (const char *path, const char *place, const char *dir, bool sync,
-               char **why)
+mark_file_set (const char *path, const struct mark *m, bool sync, char **why)
 {
   CLEANUP_FREE char *now = malloc (MARK_MAX + 1);
-  CLEANUP_FREE char *text = place == NULL ? NULL : mark_text (place, dir);
+  CLEANUP_FREE char *line = proxy_line (m->dir);
+  CLEANUP_FREE char *text = NULL;
   ssize_t n;
   int r;
 
   *why = NULL;
-  if (now == NULL || (place != NULL && text == NULL))
+  if (now == NULL || line == NULL)
+    return -1;
+  if (m->place != NULL && (text = mark_text (m, line)) == NULL)
     return -1;
   n = read_mark (path, now, why);
-  if (n == -1)
-    return -1;
-  if (place == NULL ? n == 0 : n > 0 && strcmp (now, text) == 0)
+  if (n == -1) /* no mark is to be there, and what is there is none */
+    return text == NULL && errno == EEXIST ? 0 : -1;
+  if (n > 0 && (strstr (now, line) == NULL || (text == NULL && m->is_new)))
+    return leave_alone (why);
+  if (text == NULL ? n == 0 : n > 0 && strcmp (now, text) == 0)
     return 0;
-  r = place == NULL ? unlink (path) : write_mark (path, text, sync, why);
+  r = text == NULL ? unlink (path) : write_mark (path, text, sync, why);
   if (r == -1)
     return -1;
   return sync && state_file_sync_directory (path) == -1 ? -1 : 1;

@@ -5,7 +5,9 @@
  *
  * It decides nothing.  The owner record does, and the mark follows it.  It lies
  * where images do, so a file of that name which does not begin as a mark does
- * may be somebody's disk: it is neither written nor removed.
+ * may be somebody's disk: it is neither written nor removed.  Nor is a mark of
+ * another migrate-dir: an old image that is served with a new one is what a
+ * mark is there to warn of.
  */
 
 #ifndef NBDMIGRATE_MARK_FILE_H
@@ -18,11 +20,17 @@
  */
 extern int mark_file_check (const char *path, char **why);
 
-/* Have the mark say that the disk is at 'place' and how it comes back, or with
- * NULL have none.  'dir' is its proxy's migrate-dir.  1: that was done, 0: it
- * was so already.  -1 with errno, and *why may say more (the caller frees it).
+struct mark {
+  const char *place; /* where the disk is; NULL: here, and there is no mark */
+  const char *dir;   /* its proxy's migrate-dir */
+  bool handed_over;  /* that serves nobody */
+  bool is_new;       /* it knows of no move: a mark there is not its own */
+};
+
+/* Have the mark say that, or have none.  1: that was done, 0: it was so
+ * already.  -1 with errno, and *why may say more (the caller frees it).
  */
-extern int mark_file_set (const char *path, const char *place, const char *dir,
-                          bool sync, char **why);
+extern int mark_file_set (const char *path, const struct mark *m, bool sync,
+                          char **why);
 
 #endif /* NBDMIGRATE_MARK_FILE_H */
