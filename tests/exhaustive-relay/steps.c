@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The steps: when each is possible, and what it does. */
 
+#include <assert.h>
 #include <stdio.h>
 
 #include "server.h"
@@ -26,8 +27,8 @@ struct list {
 static void
 add (struct list *l, unsigned what, unsigned who)
 {
-  if (l->n < STEPS_MAX)
-    l->steps[l->n++] = (struct step){ what, who };
+  assert (l->n < STEPS_MAX); /* or a schedule would not be looked at */
+  l->steps[l->n++] = (struct step){ what, who };
 }
 
 /* ---- Which are possible ------------------------------------------------- */
@@ -203,9 +204,9 @@ print_thread (unsigned i)
   if (i == 0)
     printf ("the proxy");
   else if (i <= GUESTS)
-    printf ("thread %u", i);
+    printf ("guest %u", i);
   else
-    printf ("thread %u", i);
+    printf ("thread %u of the relay", i - GUESTS);
 }
 
 void
