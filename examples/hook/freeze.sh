@@ -7,6 +7,11 @@
 #
 #   GUEST=vm1 nbdmigrate --hook=examples/hook/freeze.sh --finish=detach ...
 #
+# of a guest of libvirt's; of a QEMU that was started by hand with the agent's socket
+# (agent.py, beside this, says how):
+#
+#   AGENT=/run/vm1-agent.sock nbdmigrate --hook=... --finish=detach ...
+#
 # or, of a file system on this host, on a device that the proxy serves:
 #
 #   MOUNTPOINT=/srv/data nbdmigrate --hook=... --finish=detach ...
@@ -17,12 +22,27 @@
 
 set -euo pipefail
 
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+freeze ()
+{
+  if [ -n "${GUEST:-}" ]; then
+    virsh -q domfsfreeze "$GUEST"
+  elif [ -n "${AGENT:-}" ]; then
+    "$here/agent.py" "$AGENT" freeze
+  else
+    fsfreeze --freeze "${MOUNTPOINT:?a guest, an agent or a mountpoint}"
+  fi
+}
+
 thaw ()
 {
   if [ -n "${GUEST:-}" ]; then
     virsh -q domfsthaw "$GUEST"
+  elif [ -n "${AGENT:-}" ]; then
+    "$here/agent.py" "$AGENT" thaw
   else
-    fsfreeze --unfreeze "${MOUNTPOINT:?a guest or a mountpoint}"
+    fsfreeze --unfreeze "${MOUNTPOINT:?a guest, an agent or a mountpoint}"
   fi
 }
 
@@ -49,14 +69,10 @@ case ${1:-} in
 before)
   echo $$ > "$state"
   # The watchman must not die with this group, nor hold its output open.
-  export state
+  export state here
   setsid bash -c "$(declare -f thaw watch); watch $$ $PPID" \
     < /dev/null > /dev/null 2>&1 &
-  if [ -n "${GUEST:-}" ]; then
-    virsh -q domfsfreeze "$GUEST"
-  else
-    fsfreeze --freeze "${MOUNTPOINT:?a guest or a mountpoint}"
-  fi
+  freeze
   # The watchman was quicker: it has thawed what was not frozen yet.
   if [ "$(cat "$state" 2> /dev/null)" != $$ ]; then
     thaw

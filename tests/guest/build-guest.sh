@@ -118,7 +118,7 @@ build_initrd ()
   cp "$dir/writer" "$dir/root/bin/writer"
   install -m 755 "$here/init" "$dir/root/init"
   : > "$dir/root/modules/list"
-  for module in virtio_pci virtio_blk crc32c_generic ext4; do
+  for module in virtio_pci virtio_blk virtio_console crc32c_generic ext4; do
     add_module "$module"
   done
   (cd "$dir/root" && find . | cpio -o -H newc --quiet | gzip -1) \

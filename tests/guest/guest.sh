@@ -40,7 +40,8 @@ guest_make_disk ()
 # of -blockdev driver=nbd; the other arguments are QEMU's.  The array
 # guest_prefix goes before the command, guest_device is appended to the disk's
 # device.  With guest_vhost_user, a socket, the disk is what is served there by
-# vhost-user-blk, and BLOCKDEV is not looked at.
+# vhost-user-blk, and BLOCKDEV is not looked at.  guest_initrd, a file, is unpacked over
+# the guest's files; /beside in it, a program, is started before the disk is mounted.
 #
 # rerror and werror: a disk that fails stops the guest, whose file system never
 # hears of it.
@@ -57,11 +58,17 @@ guest_memory=163848k
 guest_prefix=()
 guest_device=
 guest_vhost_user=
+guest_initrd=
 guest_start ()
 {
-  local name=$1 blockdev=$2 disk
+  local name=$1 blockdev=$2 initrd=$BUILD/guest/initrd disk
 
   shift 2
+  if [ -n "$guest_initrd" ]; then
+    # One after the other is an initrd, too.
+    cat "$initrd" "$guest_initrd" > "$tmp/$name.initrd"
+    initrd=$tmp/$name.initrd
+  fi
   if [ -n "$guest_vhost_user" ]; then
     disk=(-object "memory-backend-memfd,id=ram,size=$guest_memory,share=on"
       -machine memory-backend=ram
@@ -76,7 +83,7 @@ guest_start ()
   start_bg "$name" "${guest_prefix[@]}" qemu-system-x86_64 \
     -accel tcg -machine pc -nodefaults -display none \
     -m $guest_memory -no-reboot \
-    -kernel "$BUILD/guest/vmlinuz" -initrd "$BUILD/guest/initrd" \
+    -kernel "$BUILD/guest/vmlinuz" -initrd "$initrd" \
     -append "console=ttyS0 quiet panic=-1 no_timer_check writer_pause_ms=5" \
     -chardev "file,id=console,path=$tmp/$name.console.log" \
     -serial chardev:console \
