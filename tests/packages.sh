@@ -69,6 +69,8 @@ packages_of ()
     # The recipes.
     echo "libvirt-clients     cmd:virt-xml-validate"
     echo "openssh-server      cmd:sshd"
+    # The manifests for Kubernetes.
+    echo "python3-kubernetes  file:/usr/lib/python3/dist-packages/kubernetes"
     # What is kept by --metrics.
     echo "prometheus          cmd:promtool"
     echo "python3-prometheus-client file:/usr/lib/python3/dist-packages/prometheus_client"
