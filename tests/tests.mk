@@ -32,7 +32,7 @@ PLANTED_TRACKER_BUGS := mark_before_write clear_after_read forget_in_flight \
 # In the relay: tests/exhaustive-relay finds these.
 PLANTED_RELAY_BUGS := relay_replies_early relay_flush_covers_later \
                       relay_replays_at_once relay_no_replay relay_no_grace \
-                      relay_keeps_nothing
+                      relay_keeps_nothing relay_flush_beside
 
 src_units   := $(wildcard tests/unit/test-*.c)
 src_tools   := $(wildcard tests/tools/*.c tests/tools/*/*.c)
@@ -113,10 +113,15 @@ $(B)/tests/exhaustive: $(obj_exhaustive) $(obj_tracker)
 	  -Wl,--wrap=pthread_cond_wait
 
 # The relay and what of remote/ is below it and calls no libnbd, with threads,
-# memory and a server of its own.
+# memory and a server of its own; each of two connections has its share.
+obj_shared_out := $(PLAIN)/obj/tests/exhaustive-relay/command.o
 obj_relay := $(call objects,$(filter nbdkit-plugin/relay/%,$(src_filter)) \
-               $(patsubst %,nbdkit-plugin/remote/%.c,command ping remote transfer) \
-               tests/exhaustive/explore.c)
+               $(patsubst %,nbdkit-plugin/remote/%.c,ping remote transfer) \
+               tests/exhaustive/explore.c) $(obj_shared_out)
+$(obj_shared_out): nbdkit-plugin/remote/command.c Makefile
+	@mkdir -p $(@D)
+	$(call say,CC,$@) $(CC) $(ALL_CFLAGS) -DFILL_FIRST=1 -Inbdkit-plugin \
+	  $(call pkg_cflags,libnbd) -MMD -MP -c -o $@ $<
 relay_wraps := malloc calloc realloc free strdup asprintf vasprintf mmap munmap \
                madvise pthread_mutex_init pthread_mutex_destroy \
                pthread_mutex_lock pthread_mutex_unlock pthread_cond_init \
@@ -172,7 +177,7 @@ planted-migrator-bug-%: phony $(obj_migrator) $(obj_lib)
 planted-tracker-bug-%: phony $(obj_filter) $(obj_lib) $(obj_exhaustive)
 	+$(Q)$(planted) $(B)/bug-$*/tests/exhaustive
 planted-relay-bug-%: phony $(obj_filter) $(obj_lib) $(obj_exhaustive_relay) \
-    $(obj_exhaustive)
+    $(obj_exhaustive) $(obj_shared_out)
 	+$(Q)$(planted) $(B)/bug-$*/tests/exhaustive-relay
 
 # ---- running ---------------------------------------------------------------

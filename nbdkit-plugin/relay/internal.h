@@ -82,6 +82,8 @@ struct relay {
   struct relay_log *log;    /* L */
   struct room_waiter *room; /* L: first in line */
   bool flush_wanted;        /* L: by the relay itself */
+  struct flush *flushes;    /* L: under way (flush.c) */
+  uint64_t flushes_begun;   /* L: counter */
   struct range_lock ranges; /* L */
 
   struct witnesses witnesses; /* L: what the destination must hold */
@@ -213,7 +215,8 @@ extern void *relay_mender (void *opaque);
 
 /* One flush of the destination in this generation, of every connection that
  * has written since its last one (R6).  An error of the server's is owed to
- * the guests; '*seen' (may be NULL) keeps up with that.
+ * the guests; '*seen' (may be NULL) keeps up with that.  Where another flush at
+ * the same time has failed this one has, too.
  */
 extern int relay_flush_once (struct relay *r, uint64_t generation,
                              uint64_t *seen);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Usage: exhaustive-relay small|large
+/* Usage: exhaustive-relay small|large [N]
  *
- * All schedules of the requests below through the relay, within their bounds;
- * 'small' takes seconds, 'large' some minutes.  Ends with 1 at the first
- * schedule that breaks a promise, and prints it.
+ * All schedules of the requests below through the relay, within their bounds,
+ * or those of the N-th row; 'small' takes seconds, 'large' some minutes.  Ends
+ * with 1 at the first schedule that breaks a promise, and prints it.
  */
 
 #include <inttypes.h>
@@ -37,14 +37,27 @@ struct family {
     .switches = switch                                                         \
   }
 
+/* With errors of the server, one or two connections, and a log that two writes
+ * fill (64 bytes each are the least that a record takes).
+ */
+#define ERRORS(how, faulty, error, jump, connections, log)                     \
+  {                                                                            \
+    .ending = ENDING_##how, .minimum = 1, .faults = faulty, .errors = error,   \
+    .jumps = jump, .multi_conn = (connections) > 1, .log_bytes = log           \
+  }
+
 /* Those of two requests find most of what can be wrong, at once.  There a
  * thread goes on until it waits; what happens at the server does so in any
  * order.
  */
 static const struct family small[] = {
-  { { W, F }, BOUNDS (STAY, 1, 2, 0) }, { { W, W }, BOUNDS (STAY, 1, 2, 0) },
-  { { W }, BOUNDS (CLOSE, 1, 2, 0) },   { { W }, BOUNDS (KILL, 0, 2, 0) },
-  { { W, R }, BOUNDS (STAY, 1, 2, 0) }, { { T }, BOUNDS (STAY, 1, 2, 0) },
+  { { W, F }, BOUNDS (STAY, 1, 2, 0) },
+  { { W, W }, BOUNDS (STAY, 1, 2, 0) },
+  { { W }, BOUNDS (CLOSE, 1, 2, 0) },
+  { { W }, BOUNDS (KILL, 0, 2, 0) },
+  { { W, R }, BOUNDS (STAY, 1, 2, 0) },
+  { { T }, BOUNDS (STAY, 1, 2, 0) },
+  { { W, F, F }, ERRORS (STAY, 0, 1, 0, 1, 0) },
 };
 
 /* Where the proxy dies the destination does not: with the log and the cache
@@ -66,6 +79,17 @@ static const struct family large[] = {
   { { W, FUA }, BOUNDS (STAY, 1, 3, 0) },
   { { W, W, F }, BOUNDS (STAY, 1, 3, 0) },
   { { W, R, F }, BOUNDS (STAY, 1, 3, 0) },
+  { { W, F }, ERRORS (STAY, 1, 1, 3, 1, 0) },
+  { { W, F, F }, ERRORS (STAY, 1, 1, 2, 1, 0) },
+  { { W, W, F }, ERRORS (STAY, 1, 1, 3, 1, 0) },
+  { { W, R }, ERRORS (STAY, 1, 2, 3, 1, 0) },
+  { { FUA, F }, ERRORS (STAY, 1, 1, 3, 1, 0) },
+  { { W, F }, ERRORS (CLOSE, 1, 1, 2, 1, 0) },
+  { { W, F }, ERRORS (STAY, 1, 0, 3, 2, 0) },
+  { { W, W }, ERRORS (STAY, 1, 0, 3, 2, 0) },
+  { { W, F, F }, ERRORS (STAY, 0, 1, 1, 2, 0) },
+  { { W, W, W }, ERRORS (STAY, 1, 0, 3, 1, 64) },
+  { { W, W, W }, ERRORS (STAY, 0, 1, 3, 1, 128) },
 };
 
 static void
@@ -122,17 +146,19 @@ run (const struct family *f, struct found *sum)
 int
 main (int argc, char **argv)
 {
-  const bool is_large = argc == 2 && strcmp (argv[1], "large") == 0;
+  const bool is_large = argc > 1 && strcmp (argv[1], "large") == 0;
   const struct family *families = is_large ? large : small;
   const size_t n = is_large ? COUNT (large) : COUNT (small);
+  const size_t only = argc == 3 ? strtoul (argv[2], NULL, 10) : 0;
   struct found sum = { .states = 0 };
 
-  if (argc != 2 || (!is_large && strcmp (argv[1], "small") != 0)) {
-    fprintf (stderr, "usage: exhaustive-relay small|large\n");
+  if (argc < 2 || argc > 3 || only > n ||
+      (!is_large && strcmp (argv[1], "small") != 0)) {
+    fprintf (stderr, "usage: exhaustive-relay small|large [N]\n");
     return 2;
   }
   for (size_t i = 0; i < n; i++)
-    if (!run (&families[i], &sum))
+    if ((only == 0 || only == i + 1) && !run (&families[i], &sum))
       return EXIT_FAILURE;
   printf ("exhaustive-relay: %" PRIu64 " states, %.3g schedules; none loses "
           "what was acknowledged\n",

@@ -2,10 +2,12 @@
 /* The server, the connections to it, and what can happen to them: instead of
  * remote/connection.c, connect.c, send.c and receive.c.
  *
- * A command that was sent is done and answered in one step, in any order.  When
- * a connection ends, each write without an answer was done, or never will be,
- * or may be done late: until the server has been reached again for the grace
- * period.  A crash takes what was not flushed.
+ * A command that was sent is done and answered in one step, in any order; or an
+ * error is the answer, and it was done or not.  What a flush that failed did
+ * not write no later one writes, as with Linux.  When a connection ends, each
+ * write without an answer was done, or never will be, or may be done late:
+ * until the server has been reached again for the grace period.  A crash takes
+ * what was not flushed.
  */
 
 #include <assert.h>
@@ -28,12 +30,22 @@ put (uint64_t offset, uint64_t length, const uint8_t *data)
 {
   assert (offset + length <= BLOCKS);
   memcpy (&s->now[offset], data, length);
+  memset (&s->dropped[offset], 0, length);
 }
 
 static void
 flush (void)
 {
-  memcpy (s->hard, s->now, sizeof s->hard);
+  for (unsigned i = 0; i < BLOCKS; i++)
+    if (!s->dropped[i])
+      s->hard[i] = s->now[i];
+}
+
+static void
+fail_to_flush (void)
+{
+  for (unsigned i = 0; i < BLOCKS; i++)
+    s->dropped[i] |= s->now[i] != s->hard[i];
 }
 
 /* What a write, zero or trim brings. */
@@ -183,6 +195,34 @@ server_answer (unsigned wire, unsigned n)
 }
 
 bool
+server_can_refuse (unsigned wire, unsigned n, enum fate fate)
+{
+  const struct command *cmd = find_sent (&s->wires[wire], n);
+
+  return server_can_answer (wire, n) &&
+         (fate == FATE_GONE || (fate == FATE_DONE && is_write (cmd)));
+}
+
+void
+server_refuse (unsigned wire, unsigned n, enum fate fate)
+{
+  struct command *cmd = find_sent (&s->wires[wire], n);
+  uint8_t room[BLOCKS];
+
+  if (cmd->kind == COMMAND_FLUSH) {
+    fail_to_flush ();
+    guests_excuse (NULL, 0, 0);
+  }
+  else if (is_write (cmd)) {
+    if (fate == FATE_DONE)
+      perform (cmd);
+    guests_excuse (brought (cmd, room), cmd->offset, cmd->length);
+  }
+  cmd->connection->heard_ms = world.clock_ms;
+  done (cmd, EIO);
+}
+
+bool
 server_owes_answers (void)
 {
   for (unsigned i = 0; i < WIRES; i++)
@@ -263,6 +303,7 @@ server_crash (enum fate fate)
     if (s->wires[i].connection != NULL)
       die (&s->wires[i], fate);
   memcpy (s->now, s->hard, sizeof s->now);
+  memset (s->dropped, 0, sizeof s->dropped);
   s->crashed = true;
 }
 

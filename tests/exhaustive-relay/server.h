@@ -10,6 +10,9 @@
 extern bool server_can_answer (unsigned wire, unsigned n);
 extern void server_answer (unsigned wire, unsigned n);
 extern bool server_owes_answers (void);
+/* Its answer is an error; a write was done (FATE_DONE) or not. */
+extern bool server_can_refuse (unsigned wire, unsigned n, enum fate fate);
+extern void server_refuse (unsigned wire, unsigned n, enum fate fate);
 
 /* A connection breaks, or all of them, with the server, which is at once there
  * again.  The client does not know it yet.

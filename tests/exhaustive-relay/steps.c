@@ -12,7 +12,8 @@ enum what {
   STEP_RUN,
   STEP_CHOOSE, /* + which */
   STEP_ANSWER = STEP_CHOOSE + FATES,
-  STEP_LAND = STEP_ANSWER + COMMANDS,
+  STEP_REFUSE = STEP_ANSWER + COMMANDS, /* + which * FATES + fate */
+  STEP_LAND = STEP_REFUSE + COMMANDS * FATES,
   STEP_CUT, /* + fate */
   STEP_CRASH = STEP_CUT + FATES,
   STEP_END = STEP_CRASH + FATES,
@@ -80,6 +81,16 @@ list_wires (struct list *l)
 }
 
 static void
+list_errors (struct list *l)
+{
+  for (unsigned w = 0; w < WIRES; w++)
+    for (unsigned n = 0; n < COMMANDS; n++)
+      for (unsigned f = 0; f < FATES; f++)
+        if (server_can_refuse (w, n, f))
+          add (l, STEP_REFUSE + n * FATES + f, w);
+}
+
+static void
 list_faults (struct list *l)
 {
   for (unsigned f = 0; f < FATES; f++) {
@@ -120,6 +131,8 @@ steps_list (struct step steps[STEPS_MAX])
   for (unsigned i = 0; i < LATE; i++)
     if (server_can_land (i))
       add (&l, STEP_LAND, i);
+  if (world.left.errors > 0)
+    list_errors (&l);
   if (world.left.faults > 0)
     list_faults (&l);
   if (can_jump (anybody_runs))
@@ -157,8 +170,13 @@ happen (struct step step)
 {
   const unsigned what = step.what;
 
-  if (what < STEP_LAND)
+  if (what < STEP_REFUSE)
     server_answer (step.who, what - STEP_ANSWER);
+  else if (what < STEP_LAND) {
+    world.left.errors--;
+    server_refuse (step.who, (what - STEP_REFUSE) / FATES,
+                   (what - STEP_REFUSE) % FATES);
+  }
   else if (what == STEP_LAND)
     server_land (step.who);
   else if (what < STEP_CRASH) {
@@ -222,9 +240,13 @@ step_print (struct step step)
     print_thread (who);
     printf (" meets the %u. of what can be", what - STEP_CHOOSE + 1);
   }
-  else if (what < STEP_LAND)
+  else if (what < STEP_REFUSE)
     printf ("connection %u: the %u. newest command is done, and answered", who,
             what - STEP_ANSWER + 1);
+  else if (what < STEP_LAND)
+    printf ("connection %u: the %u. newest command fails, and was %sdone", who,
+            (what - STEP_REFUSE) / FATES + 1,
+            (what - STEP_REFUSE) % FATES == FATE_DONE ? "" : "not ");
   else if (what == STEP_LAND)
     printf ("late write %u is done", who);
   else if (what < STEP_CRASH)

@@ -23,7 +23,8 @@
  *     before it began; also after a loss, after a stop of the proxy with what
  * it keeps, and after its sudden death;
  *   - a flush that succeeds: nothing that was acknowledged before it began can
- *     be lost any more by what happens at the destination (R13);
+ *     be lost any more by what happens at the destination (R13); also where
+ *     another flush, at the same time or earlier, has failed;
  *   - once nothing is under way any more, nothing changes by itself (R17);
  *   - a destination that is the same disk is taken for that;
  *   - nobody waits for ever, and no assertion of the relay's fails.
@@ -119,12 +120,15 @@ struct wire {
 struct server {
   uint8_t now[BLOCKS];  /* what a read finds */
   uint8_t hard[BLOCKS]; /* as of the last flush: what a crash leaves */
+  bool
+    dropped[BLOCKS]; /* a flush has failed to write it, and none tries again */
   struct wire wires[WIRES];
   struct late late[LATE];
   bool crashed; /* ever */
 };
 
-/* Of what was sent and not answered when a connection ends. */
+/* Of what was sent and not answered when a connection ends; or of what fails.
+ */
 enum fate { FATE_GONE, FATE_DONE, FATE_LATE, FATES };
 
 /* ---- Guests and the proxy (guests.c) ------------------------------------ */
@@ -162,6 +166,7 @@ struct bounds {
   uint8_t minimum;   /* block */
   uint8_t log_bytes; /* 0: enough */
   uint8_t faults, jumps;
+  uint8_t errors;   /* that the server answers */
   uint8_t switches; /* away from a thread that could go on */
 };
 #define ANY_SWITCHES 255
@@ -175,6 +180,7 @@ struct world {
   struct op ops[GUESTS];
   struct guest guests[GUESTS];
   uint8_t seen[BLOCKS]; /* bits: whose data were read; 128: the old ones */
+  uint8_t excused;      /* bits: whose data may be lost, as an error tells */
   struct relay *relay;
   struct owed_error owed;
 
@@ -188,6 +194,12 @@ struct world {
 };
 
 extern struct world world;
+
+/* An error was answered to what was to bring these, or to a flush (length 0):
+ * they, or what was acknowledged, may be there now and be lost by a crash.
+ */
+extern void guests_excuse (const uint8_t *data, unsigned offset,
+                           unsigned length);
 
 extern void world_begin (const struct op ops[GUESTS],
                          const struct bounds *bounds);
