@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "chunks.h"
@@ -28,6 +29,12 @@ static uint64_t
 chunks_for (const struct chunks *c, uint64_t bytes)
 {
   return (bytes >> c->shift) + ((bytes & (chunk_bytes_of (c) - 1)) != 0);
+}
+
+static uint64_t
+words_of (const struct chunks *c)
+{
+  return (c->n + WORD_BITS - 1) / WORD_BITS;
 }
 
 static void
@@ -65,7 +72,9 @@ chunks_init (struct chunks *c, uint64_t disk_bytes, uint64_t chunk_bytes)
       bitmap_init (&c->guest, c->n) == -1 ||
       bitmap_init (&c->round, c->n) == -1 ||
       bitmap_init (&c->last_round, c->n) == -1 ||
-      bitmap_init (&c->hot, c->n) == -1) {
+      bitmap_init (&c->hot, c->n) == -1 ||
+      bitmap_init (&c->touched, c->n) == -1 ||
+      (c->quiet = calloc (words_of (c) + 1, sizeof *c->quiet)) == NULL) {
     chunks_destroy (c);
     errno = ENOMEM;
     return -1;
@@ -86,6 +95,9 @@ chunks_destroy (struct chunks *c)
   bitmap_destroy (&c->round);
   bitmap_destroy (&c->last_round);
   bitmap_destroy (&c->hot);
+  bitmap_destroy (&c->touched);
+  free (c->quiet);
+  c->quiet = NULL;
 }
 
 /* dst |= src, of chunks of another size: what any part of a chunk had. */
@@ -247,6 +259,7 @@ chunks_mark (struct chunks *c, uint64_t offset, uint64_t length)
   bitmap_set (&c->written, s.first, s.count); /* R1, R18 */
   bitmap_set (&c->guest, s.first, s.count);
   bitmap_set (&c->round, s.first, s.count);
+  bitmap_set (&c->touched, s.first, s.count);
   return dirt;
 }
 
@@ -336,6 +349,7 @@ chunks_mirrored (struct chunks *c, uint64_t offset, uint64_t length)
   bitmap_set (&c->unflushed, s.first, s.count);
   bitmap_set (&c->guest, s.first, s.count);
   bitmap_set (&c->round, s.first, s.count);
+  bitmap_set (&c->touched, s.first, s.count);
 #ifdef PLANT_BUG_mirror_cleans_late
   clean_whole (c, offset, length);
 #endif
@@ -857,4 +871,79 @@ chunks_forget (struct chunks *c)
   clear_all (&c->leased);
   clear_all (&c->unflushed);
   clear_all (&c->flushing);
+  chunks_forget_quiet (c);
+}
+
+/* ---- What is the same on both sides (R14) ------------------------------- */
+
+/* The chunks of word 'w' that the destination has, durably and for sure. */
+static uint64_t
+clean_word (const struct chunks *c, uint64_t w)
+{
+  return ~(c->dirty.words[w] | c->leased.words[w] | c->unflushed.words[w] |
+           c->flushing.words[w] | c->quarantined.words[w]);
+}
+
+/* Without what requests in flight touch. */
+static void
+without_in_flight (const struct chunks *c, const struct inflight *in_flight,
+                   uint64_t word, size_t words, uint64_t *bits)
+{
+  const struct inflight_node *n;
+
+  for (n = in_flight->head.next; n != &in_flight->head; n = n->next) {
+    const struct span s = span_of (c, n->offset, n->length);
+    const uint64_t end = s.first + s.count;
+    uint64_t w = s.first / WORD_BITS;
+
+    for (w = w > word ? w : word; w < word + words && w * WORD_BITS < end; w++)
+      bits[w - word] &= ~range_mask (w, s.first, s.count);
+  }
+}
+
+void
+chunks_note_quiet (struct chunks *c, const struct inflight *in_flight,
+                   bool touched_too, uint64_t word, size_t words)
+{
+  const uint64_t first = word * WORD_BITS, end = first + words * WORD_BITS;
+
+  for (uint64_t w = word; w < word + words; w++) {
+    c->quiet[w] = clean_word (c, w);
+    if (!touched_too)
+      c->quiet[w] &= ~c->touched.words[w];
+  }
+  without_in_flight (c, in_flight, word, words, &c->quiet[word]);
+  if (c->touched.set > 0)
+    bitmap_clear (&c->touched, first, (end < c->n ? end : c->n) - first);
+}
+
+void
+chunks_quiet (const struct chunks *c, const struct inflight *in_flight,
+              uint64_t word, size_t words, uint64_t *bits)
+{
+  for (uint64_t w = word; w < word + words; w++)
+    bits[w - word] = c->quiet[w] & clean_word (c, w) & ~c->touched.words[w];
+  without_in_flight (c, in_flight, word, words, bits);
+  if (word + words == words_of (c) && c->n % WORD_BITS != 0)
+    bits[words - 1] |= UINT64_MAX << c->n % WORD_BITS;
+}
+
+void
+chunks_forget_quiet (struct chunks *c)
+{
+  memset (c->quiet, 0, words_of (c) * sizeof *c->quiet);
+}
+
+void
+chunks_restore (struct chunks *c, const uint64_t *dirty, bool quarantined)
+{
+  chunks_forget (c);
+  clear_all (&c->quarantined);
+  for (uint64_t w = 0; w < words_of (c); w++) {
+    c->dirty.words[w] = dirty[w];
+    c->dirty.set += __builtin_popcountll (dirty[w]);
+  }
+  if (quarantined)
+    bitmap_or (&c->quarantined, &c->dirty);
+  chunks_set_written (c, true);
 }

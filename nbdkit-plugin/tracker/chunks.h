@@ -14,7 +14,8 @@
  *   G guest        the guest has written here since the session began
  *
  * Then there is what guests touch in a round of the copying, and hot: what they
- * touched in each of the last two rounds that have ended.
+ * touched in each of the last two rounds that have ended; and what they have
+ * touched since chunks_note_quiet, and quiet: what was clean then.
  *
  * They are independent of each other, but F is only used during a flush.
  * Work on whole bitmaps goes by words and leaves out those without a bit.
@@ -39,6 +40,8 @@ struct chunks {
   struct bitmap dirty, leased, unflushed, flushing, quarantined, written;
   struct bitmap guest;
   struct bitmap round, last_round, hot;
+  struct bitmap touched; /* since chunks_note_quiet */
+  uint64_t *quiet;       /* words */
 };
 
 /* -1 with errno ENOMEM; EINVAL if chunk_bytes is not a power of two. */
@@ -162,7 +165,31 @@ extern void chunks_mirror_lost (struct chunks *c);
 /* The session is gone (R7).  True if a chunk was quarantined. */
 extern bool chunks_interrupt (struct chunks *c);
 
-/* Clear D, L, U and F. */
+/* Clear D, L, U and F; nothing is quiet. */
 extern void chunks_forget (struct chunks *c);
+
+/* Of these words of chunks, those are quiet from now on that have none of D, L,
+ * U, F and Q, are not touched by a request in flight and, unless 'touched_too',
+ * were not since the last time (R14).
+ */
+extern void chunks_note_quiet (struct chunks *c,
+                               const struct inflight *in_flight,
+                               bool touched_too, uint64_t word, size_t words);
+
+/* Those that have been quiet since, and are clean still.  Bits past the last
+ * chunk are 1.
+ */
+extern void chunks_quiet (const struct chunks *c,
+                          const struct inflight *in_flight, uint64_t word,
+                          size_t words, uint64_t *bits);
+
+/* Nothing is quiet. */
+extern void chunks_forget_quiet (struct chunks *c);
+
+/* D for these chunks, in words, and for no others; Q likewise or for none; W
+ * for all.
+ */
+extern void chunks_restore (struct chunks *c, const uint64_t *dirty,
+                            bool quarantined);
 
 #endif /* NBDMIGRATE_CHUNKS_H */

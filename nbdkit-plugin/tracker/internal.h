@@ -6,6 +6,7 @@
  *   mirror.c    requests that go to both sides
  *   lease.c     what the migrator takes and gives back, flushes, quarantine
  *   cut-over.c  holds and commits
+ *   quiet.c     what is the same on both sides, for a file that says so
  *   wait.c      waiting, and the gate's clock
  *
  * Without a lock of their own: chunks.c, inflight.c, gate.c, dirtyrate.c.

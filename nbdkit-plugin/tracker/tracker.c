@@ -165,8 +165,10 @@ tracker_begin (struct tracker *t, bool resume, bool same_destination)
   interrupt (t); /* finds nothing if the session before was ended */
   chunks_forget_guest (&t->chunks);
   t->mirrored = t->mirrored_bytes = t->not_mirrored = t->reached = 0;
-  if (!resumed)
+  if (!resumed) {
     chunks_mark_all (&t->chunks);
+    chunks_forget_quiet (&t->chunks); /* of another source, maybe */
+  }
   /* R17: a server that was stopped since then goes on only now. */
   tracker_quarantined (t);
   return resumed;

@@ -347,6 +347,38 @@ extern int tracker_untouched (struct tracker *t, const struct extents *zero,
                               size_t max_extents, struct extents *out,
                               uint64_t *end);
 
+/* ---- What is the same on both sides (R14) ------------------------------- */
+
+/* A file keeps a mark for each chunk that may be different, and a mark may be
+ * cleared where D = L = U = F = Q = 0 and nothing is in flight, once the source
+ * was flushed after the chunk was read.
+ *
+ * Note which chunks are quiet: they are clean now.  Then flush the source.  Not
+ * those that a guest has touched since the call before, unless 'touched_too':
+ * the next write there would have to set the mark again.  False: nothing can be
+ * said, since tracking is off, or a request is under way that began before.
+ */
+extern bool tracker_note_quiet (struct tracker *t, bool touched_too);
+
+/* Those that have been quiet since, some words at a time: 64 chunks each, bits
+ * past the last chunk are 1.  The one exception to what is said above: 'take'
+ * is called with the lock held, so that no request enters before it returns. It
+ * must be short, and call nothing of the tracker.  Nothing happens if chunks
+ * have another size than that.
+ */
+typedef void tracker_quiet_taker (void *opaque, uint64_t word,
+                                  const uint64_t *bits, size_t n);
+extern void tracker_give_quiet (struct tracker *t, uint64_t chunk_bytes,
+                                tracker_quiet_taker *take, void *opaque);
+
+/* Before the first request: tracking is on, these chunks are dirty, in words as
+ * above, and only they may be in Q; W is set everywhere (R18).
+ */
+extern void tracker_restore (struct tracker *t, const uint64_t *dirty,
+                             bool quarantined);
+
+/* ---- More of leases ----------------------------------------------------- */
+
 /* What was left out because it read as zeroes did not: every chunk is dirty,
  * those that are leased as well.
  */

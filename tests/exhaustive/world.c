@@ -170,8 +170,9 @@ world_restart (enum owner owner, bool doubt)
   struct tracker *t = tracker_new (BLOCKS, CHUNK_BLOCKS, owner);
   struct chunks *c = &world.tracker.chunks;
   struct bitmap *const maps[] = {
-    &c->dirty,   &c->leased, &c->unflushed, &c->flushing,   &c->quarantined,
-    &c->written, &c->guest,  &c->round,     &c->last_round, &c->hot,
+    &c->dirty,       &c->leased,  &c->unflushed, &c->flushing,
+    &c->quarantined, &c->written, &c->guest,     &c->round,
+    &c->last_round,  &c->hot,     &c->touched,
   };
 
   if (t == NULL)
@@ -184,6 +185,8 @@ world_restart (enum owner owner, bool doubt)
     *maps[i] = (struct bitmap){ .words = &world.words[i], .bits = CHUNKS };
   }
   free (t);
+  c->quiet = world.quiet;
+  chunks_forget_quiet (c);
   tracker_set_grace (&world.tracker, GRACE_MS);
   tracker_set_quarantined (&world.tracker, doubt);
 }

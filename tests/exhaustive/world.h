@@ -131,7 +131,8 @@ struct bounds {
 
 struct world {
   struct tracker tracker; /* first: it is aligned */
-  uint64_t words[10];     /* of its bitmaps */
+  uint64_t words[11];     /* of its bitmaps */
+  uint64_t quiet[2];      /* the same */
   int64_t clock_us;
 
   struct side local, destination;
