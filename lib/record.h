@@ -9,7 +9,7 @@
  *
  *   0                    slot 0, RECORD_SLOT_BYTES
  *   RECORD_SLOT_STRIDE   slot 1
- *   RECORD_MAP_OFFSET    end of a new file; here the dirty map may follow
+ *   RECORD_MAP_OFFSET    end of a new file
  *
  * Why two slots, and when which of them is believed: see record.c.
  */
@@ -47,6 +47,7 @@ struct record {
   uint64_t disk_bytes;
   uint64_t chunk_bytes;
   uint64_t export_id;
+  uint64_t map_id; /* the dirty map that holds for this record; 0: none does */
   /* The longest that a write took, as far as known, in milliseconds: at the
    * destination, and at a remote source.
    */

@@ -11,6 +11,7 @@
  *   history   to which destinations the disk was copied (history-file.h)
  *   owed      whether the next flush has to fail (owed-file.h)
  *   kept      writes that are to be sent again (kept-file.h)
+ *   dirty-map what the destination may lack (dirty-map-file.h)
  *
  * Of the last ones each export has its own: NAME for the default export,
  * NAME.EXPORT for another one, .new-NAME while it is being written.
@@ -47,8 +48,8 @@
 #define SOCKET_NAME "control"
 
 /* The files that each export has. */
-static const char *const export_files[] = { "state", "history", "owed",
-                                            "kept" };
+static const char *const export_files[] = { "state", "history", "owed", "kept",
+                                            "dirty-map" };
 
 static int dir_fd = -1;
 static int lock_fd = -1;
