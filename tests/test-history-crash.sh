@@ -173,7 +173,7 @@ start_again
 copy_to old
 end_bg proxy
 mkdir "$tmp/known"
-cp "$dir"/{state,history} "$tmp/known"
+cp "$dir"/{state,history,dirty-map} "$tmp/known"
 
 at_every_step known 'history state'
 at_every_step nothing 'history state'

@@ -71,11 +71,12 @@ static json_t *
 record_json (const char *export, const char *proxy, const struct record *rec)
 {
   return json_pack (
-    "{s:s, s:b, s:s, s:s, s:s?, s:I, s:I, s:s, s:s?, s:s?}", "export", export,
-    "running", 0, "proxy", proxy, "owner", owner_name (rec->owner), "place",
-    place_of (rec), "disk_bytes", (json_int_t)rec->disk_bytes, "chunk_bytes",
-    (json_int_t)rec->chunk_bytes, "last_end", record_end_name (rec->last_end),
-    "source", rec->source[0] ? rec->source : NULL, "destination",
+    "{s:s, s:b, s:b, s:s, s:s, s:s?, s:I, s:I, s:s, s:s?, s:s?}", "export",
+    export, "running", 0, "resumable", rec->map_id != 0, "proxy", proxy,
+    "owner", owner_name (rec->owner), "place", place_of (rec), "disk_bytes",
+    (json_int_t)rec->disk_bytes, "chunk_bytes", (json_int_t)rec->chunk_bytes,
+    "last_end", record_end_name (rec->last_end), "source",
+    rec->source[0] ? rec->source : NULL, "destination",
     rec->destination[0] ? rec->destination : NULL);
 }
 

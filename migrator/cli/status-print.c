@@ -42,7 +42,8 @@ static const char *
 describe (const json_t *s)
 {
   const char *last_end = string (s, "last_end", "none");
-  const bool tracking = json_is_true (json_object_get (s, "tracking"));
+  const bool tracking = json_is_true (json_object_get (s, "tracking")) ||
+                        json_is_true (json_object_get (s, "resumable"));
 
   const json_t *progress = json_object_get (s, "progress");
 
@@ -275,6 +276,18 @@ print_late (const json_t *s)
     printf (LABEL "%s, to be read back\n", "uncertain", bytes);
 }
 
+/* What it costs to keep what is tracked for a restart of the proxy. */
+static void
+print_map (const json_t *map)
+{
+  if (strcmp (string (map, "state", "none"), "live") == 0)
+    printf (LABEL "%" PRIu64 " syncs for %" PRIu64 " first writes\n",
+            "dirty map", number (map, "syncs"), number (map, "first_touches"));
+  else
+    printf (LABEL "none: a restart of the proxy means a full copy\n",
+            "dirty map");
+}
+
 /* What is tracked means something only to a migration that runs, or could go
  * on.
  */
@@ -290,6 +303,7 @@ print_tracked (const json_t *s)
     printf (LABEL "%s/s\n", "dirty rate",
             units_format_bytes (rate, number (s, "dirty_bytes_per_second")));
     printf (LABEL "%s\n", "gate", string (s, "gate", "?"));
+    print_map (json_object_get (s, "dirty_map"));
   }
   else if (strcmp (last_end, "interrupted") == 0 ||
            strcmp (last_end, "detached") == 0)

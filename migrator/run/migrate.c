@@ -678,7 +678,7 @@ explain (struct disk *d, const char *why)
   if (proxy_has_gone (d))
     r = asprintf (&text,
                   "the proxy of %s has gone (%s): start it again; the next "
-                  "run then copies this disk from the beginning",
+                  "run copies the rest",
                   d->pair->source, why);
   else if (place_is_away (d))
     r = asprintf (&text,

@@ -7,6 +7,7 @@
 #include "call.h"
 #include "cleanup.h"
 #include "export/allocation.h"
+#include "export/durable-map.h"
 #include "nbd-limits.h"
 #include "protocol.h"
 
@@ -121,6 +122,7 @@ command_extents (struct call *call)
 json_t *
 command_distrust (struct call *call)
 {
+  durable_map_mark (call->export, 0, call->export->disk_bytes); /* R14 */
   tracker_distrust (call->export->tracker);
   return json_object ();
 }

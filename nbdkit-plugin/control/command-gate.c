@@ -10,6 +10,7 @@
 #include "cleanup.h"
 #include "base/config.h"
 #include "export/audit.h"
+#include "export/durable-map.h"
 #include "export/mirroring.h"
 #include "export/place.h"
 #include "export/owner.h"
@@ -280,6 +281,8 @@ command_commit (struct call *call)
       (ends[i].owner == OWNER_DESTINATION && !may_pivot (call)) ||
       (ends[i].owner != OWNER_SOURCE && !may_leave (call)))
     return NULL;
+  if (ends[i].end == RECORD_END_DETACHED)
+    durable_map_detach (e);
   /* R10: what waits for other disks to be recorded can be taken back as long
    * as the gate is shut, so it stays shut; but not for ever (R8).
    */

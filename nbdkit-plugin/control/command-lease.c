@@ -6,6 +6,7 @@
 
 #include "call.h"
 #include "cleanup.h"
+#include "export/durable-map.h"
 #include "export/mirroring.h"
 #include "protocol.h"
 #include "session-sockets.h"
@@ -119,6 +120,20 @@ command_failed (struct call *call)
   return r == -1 ? fail_extents (call) : json_object ();
 }
 
+/* R14: what was taken for the same, and is not, stays so beyond a crash.  They
+ * may not be of this lease; then there is a mark too many.
+ */
+static void
+mark_different (struct export *e, const struct extents *extents)
+{
+  for (size_t i = 0; i < extents->n; i++) {
+    const struct extent *x = &extents->v[i];
+
+    if (x->offset <= e->disk_bytes && x->length <= e->disk_bytes - x->offset)
+      durable_map_mark (e, x->offset, x->length);
+  }
+}
+
 json_t *
 command_compared (struct call *call)
 {
@@ -129,6 +144,8 @@ command_compared (struct call *call)
   if (call_extents (call, &extents) == -1 ||
       call_bool (call, "equal", true, &equal) == -1)
     return NULL;
+  if (!equal)
+    mark_different (call->export, &extents);
   if (tracker_compared (call->export->tracker, &extents, equal, &wrong) == -1)
     return fail_extents (call);
   return json_pack ("{s:o}", "wrong", protocol_extents (&wrong, false));
@@ -174,6 +191,7 @@ command_flush_end (struct call *call)
   if (tracker_flush_end (call->export->tracker, success, epoch) == -1)
     return call_fail (call, "BadArgument",
                       "flush-end: no flush-begin came before");
+  durable_map_flushed (call->export, false);
   tracker_get_status (call->export->tracker, &s);
   return json_pack ("{s:I}", "remaining_bytes", (json_int_t)s.remaining_bytes);
 }

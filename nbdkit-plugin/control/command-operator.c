@@ -15,6 +15,7 @@
 #include "call.h"
 #include "cleanup.h"
 #include "export/audit.h"
+#include "export/durable-map.h"
 #include "export/place.h"
 #include "export/owner.h"
 #include "relay/relay.h"
@@ -69,6 +70,7 @@ command_abort (struct call *call)
   /* Still under the lock, so it cannot have been freed (control.h). */
   if (victim && victim != call->client)
     client_disconnect (victim);
+  durable_map_void (e); /* R14: before a write goes untracked */
   tracker_stop (e->tracker);
   /* Where there was nothing, nothing has been aborted. */
   if ((victim || tracking) && tracker_owner (e->tracker) == OWNER_SOURCE) {
@@ -124,6 +126,7 @@ serve_from_local (struct call *call)
   struct export *e = call->export;
   char *before = e->session.source;
 
+  durable_map_void (e);
   e->session.source = NULL;
   if (owner_record (e, OWNER_SOURCE, RECORD_END_NONE) != OWNER_RECORDED) {
     e->session.source = before;
@@ -333,8 +336,11 @@ install_relay (struct call *call, enum owner now, enum owner role,
   const enum record_end end = role == OWNER_DESTINATION ? RECORD_END_PIVOTED
                               : now == OWNER_SOURCE     ? e->session.last_end
                                                         : RECORD_END_NONE;
-  const enum owner_outcome outcome = record_place (e, role, uri, end);
+  enum owner_outcome outcome;
 
+  if (now != role)
+    durable_map_void (e);
+  outcome = record_place (e, role, uri, end);
   if (outcome != OWNER_RECORDED) {
     fail_to_record (call, now, outcome);
     close_relay (e, relay);

@@ -11,6 +11,7 @@
 #include "uri.h"
 #include "base/clock.h"
 #include "base/config.h"
+#include "export/durable-map.h"
 #include "export/owner.h"
 #include "export/place.h"
 #include "relay/relay.h"
@@ -273,6 +274,23 @@ latency_status (struct export *e)
     (json_int_t)s.throttle_us, "gate_us", (json_int_t)s.gate_us);
 }
 
+static json_t *
+dirty_map_status (struct export *e)
+{
+  static const char *const lives[] = {
+    [DIRTY_MAP_NONE] = "none",
+    [DIRTY_MAP_LIVE] = "live",
+    [DIRTY_MAP_STUCK] = "stuck",
+  };
+  struct dirty_map_status s;
+
+  durable_map_get_status (e, &s);
+  return json_pack ("{s:s, s:I, s:I, s:I, s:I}", "state", lives[s.life],
+                    "marked_bytes", (json_int_t)s.marked_bytes, "first_touches",
+                    (json_int_t)s.first_touches, "syncs", (json_int_t)s.syncs,
+                    "cleared_chunks", (json_int_t)s.cleared);
+}
+
 json_t *
 command_status (struct call *call)
 {
@@ -287,6 +305,7 @@ command_status (struct call *call)
       json_object_set_new (json, "guest_latency", latency_status (e)) == -1 ||
       json_object_set_new (json, "local_refusal", refusal_status (e)) == -1 ||
       json_object_set_new (json, "mirror", mirror_status (e)) == -1 ||
+      json_object_set_new (json, "dirty_map", dirty_map_status (e)) == -1 ||
       json_object_set_new (json, "guest", guest_status (e)) == -1) {
     json_decref (json);
     return NULL;

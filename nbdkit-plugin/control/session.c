@@ -18,6 +18,7 @@
 #include "control.h"
 #include "export/audit.h"
 #include "export/allocation.h"
+#include "export/durable-map.h"
 #include "export/mirroring.h"
 #include "export/place.h"
 #include "export/export.h"
@@ -234,6 +235,7 @@ session_begin (struct export *e, struct client *client,
   client_set_session (client, true);
   note_destination (e);
   *resumed = tracker_begin (e->tracker, resume, same); /* R1 */
+  durable_map_begin (e, *resumed);                     /* R14 */
   session_sockets_look (e);
   nbdkit_debug ("migrate: export \"%s\": session begins, to %s%s", e->name,
                 destination, *resumed ? ", resumed" : "");
@@ -248,6 +250,8 @@ settle_places (struct export *e)
 {
   const enum owner owner = tracker_owner (e->tracker);
 
+  if (owner != OWNER_SOURCE)
+    durable_map_void (e); /* the record says so already */
   if (owner == OWNER_DESTINATION)
     tracker_stop (e->tracker);
   else
@@ -297,6 +301,7 @@ session_end (struct export *e)
     tracker_set_written (e->tracker, true);
     session_note_end (e, RECORD_END_DETACHED); /* not in the pause */
   }
+  durable_map_note_end (e);
   settle_places (e);
   /* Wishes were for this migrator: the next one must not be cancelled by
    * what somebody asked of this one.  The progress would be stale.
@@ -326,6 +331,7 @@ take_back (struct export *e)
   struct session *s = &e->session;
   const struct session_before *b = &s->before;
 
+  durable_map_void (e);
   swap_texts (s);
   tracker_set_delay (e->tracker, b->delay_ms);
   s->source_delay_ms = b->source_delay_ms;

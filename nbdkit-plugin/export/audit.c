@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
+#include <inttypes.h>
+
 #include "base/asker.h"
 #include "base/notice.h"
 #include "export/audit.h"
@@ -87,4 +89,19 @@ audit_reopen (const struct export *e, enum owner owner)
 {
   notice ("migrate: export \"%s\": reopened: its owner is: %s (%s)%s", e->name,
           owner_name (owner), place_of (e, owner), ASKER);
+}
+
+void
+audit_map_loaded (const struct export *e, uint64_t marked_bytes)
+{
+  notice ("migrate: export \"%s\": the migration to %s can go on: %" PRIu64
+          " bytes may be different there",
+          e->name, destination_of (e), marked_bytes);
+}
+
+void
+audit_map_void (const struct export *e, const char *path)
+{
+  notice ("migrate: export \"%s\": the dirty map %s counts no more", e->name,
+          path);
 }

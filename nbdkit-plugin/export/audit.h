@@ -23,4 +23,10 @@ extern void audit_commit (const struct export *e, enum owner owner,
 extern void audit_rollback (const struct export *e);
 extern void audit_reopen (const struct export *e, enum owner owner);
 
+/* A restarted proxy can go on with the migration that the dirty map is of
+ * (R14); a map that held by its file only does so no more.
+ */
+extern void audit_map_loaded (const struct export *e, uint64_t marked_bytes);
+extern void audit_map_void (const struct export *e, const char *path);
+
 #endif /* NBDMIGRATE_AUDIT_H */

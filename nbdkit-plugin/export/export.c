@@ -17,6 +17,7 @@
 #include "cleanup.h"
 #include "base/config.h"
 #include "allocation.h"
+#include "durable-map.h"
 #include "export.h"
 #include "kept.h"
 #include "mark.h"
@@ -147,6 +148,7 @@ static void
 export_free (struct export *e)
 {
   allocation_free (e->allocation); /* it uses the others */
+  durable_map_free (e->durable);   /* likewise */
   mirroring_free (e);              /* likewise */
   place_end (e);
   record_free (e->record);
@@ -194,13 +196,16 @@ export_new (nbdkit_backend *backend, int readonly, const char *name)
   e->backend = backend;
   e->readonly = readonly;
   e->allocation = allocation_new (e);
-  if (e->allocation == NULL || e->record_name == NULL)
+  e->durable = durable_map_new (e);
+  if (e->allocation == NULL || e->durable == NULL || e->record_name == NULL)
     nbdkit_error ("migrate: export \"%s\": out of memory", name);
-  if (e->allocation != NULL && e->record_name != NULL && make_id (e) == 0 &&
-      owed_load (e) == 0 && kept_init (e) == 0 &&
+  if (e->allocation != NULL && e->durable != NULL && e->record_name != NULL &&
+      make_id (e) == 0 && owed_load (e) == 0 && kept_init (e) == 0 &&
       find_owner (e, backend, readonly, &owner) == 0 &&
-      make_tracker (e, owner) == 0)
+      make_tracker (e, owner) == 0) {
+    durable_map_load (e);
     return e;
+  }
   export_free (e);
   return NULL;
 }
@@ -368,6 +373,7 @@ exports_end (void)
     e->leaves_late = leaves_late_writes (e);
     if (e->leaves_late)
       owner_record_delay (e);
+    durable_map_end (e);
     place_end (e);
     e->leaves_late |= e->not_kept;
   }

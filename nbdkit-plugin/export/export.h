@@ -36,6 +36,7 @@ struct guest_counters {
 #define ID_TEXT_SIZE 17 /* 16 hexadecimal digits and a 0 */
 
 struct allocation;
+struct durable_map;
 struct mirror;
 struct mirror_flush;
 struct record_file;
@@ -84,6 +85,9 @@ struct export
   uint64_t recorded_bytes; /* the disk's size there, 0 without a record */
   uint64_t record_us;      /* writing it took the last time; 0: it was not */
   char *history_path;      /* constant */
+
+  struct durable_map *durable; /* has its own locks; constant */
+  uint64_t recorded_map_id;    /* as the record was found, or 0 */
 
   /* Where it is and where it may go (place.h). */
   struct place places[PLACES];

@@ -10,6 +10,7 @@
 #include "cleanup.h"
 #include "base/clock.h"
 #include "base/config.h"
+#include "durable-map.h"
 #include "export.h"
 #include "state/history-file.h"
 #include "other-record.h"
@@ -75,6 +76,7 @@ adopt (struct export *e, const struct record *rec)
   e->recorded_bytes = rec->disk_bytes;
   s->last_end = rec->last_end;
   e->recorded_delay_ms = rec->delay_ms;
+  e->recorded_map_id = rec->map_id;
   s->source_delay_ms = rec->source_delay_ms;
   /* R17: what an earlier session has sent, to this destination or another one,
    * may still land, and what would tell where was in memory.  A short while is
@@ -221,6 +223,23 @@ source_delay_ms (struct export *e)
   return ms < UINT32_MAX ? ms : UINT32_MAX;
 }
 
+/* Not over what a commit has recorded. */
+bool
+owner_record_again (struct export *e)
+{
+  const struct session *s = &e->session;
+  struct tracker_status t;
+
+  tracker_get_status (e->tracker, &t);
+  errno = EBUSY;
+  if (t.gate != GATE_OPEN || t.owner == OWNER_UNKNOWN)
+    return false;
+  return owner_record (e, t.owner,
+                       s->client != NULL && s->last_end == RECORD_END_NONE
+                         ? RECORD_END_INTERRUPTED
+                         : s->last_end) == OWNER_RECORDED;
+}
+
 static bool
 try_delay (struct export *e, enum owner owner, enum record_end end)
 {
@@ -270,6 +289,7 @@ owner_record (struct export *e, enum owner owner, enum record_end end)
     .export_id = strtoull (e->id, NULL, 16),
     .delay_ms = delay_ms (e),
     .source_delay_ms = source_delay_ms (e),
+    .map_id = owner == OWNER_SOURCE ? durable_map_id (e) : 0,
   };
   const char *destination = e->session.destination;
   CLEANUP_FREE char *why = NULL;

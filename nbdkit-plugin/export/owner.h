@@ -55,6 +55,11 @@ extern bool owner_stay_quiet (struct export *e, uint64_t grace_ms);
 /* How much of that is left. */
 extern uint64_t owner_quiet_ms (const struct export *e);
 
+/* Write the record once more: another dirty map holds than it says, or none.
+ * False, with errno: it cannot be written just now.
+ */
+extern bool owner_record_again (struct export *e);
+
 /* A delay has grown: have it in the record.  False: it cannot be written just
  * now.
  */

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/config.h"
 #include "base/nbdkit-version.h"
+#include "export/durable-map.h"
 #include "export/mirroring.h"
 #include "export/place.h"
 #include "delay.h"
@@ -214,6 +215,16 @@ change_both (const struct io *io, struct tracker_request *req)
   return r;
 }
 
+/* R14: first the entry in the list, then the durable mark, then the write. What
+ * is not listed is tracked by nobody, and no map holds then.
+ */
+static void
+mark_durably (const struct io *io, const struct tracker_request *req)
+{
+  if (req->listed && req->route.owner == OWNER_SOURCE)
+    durable_map_mark (io->handle->export, io->offset, io->count);
+}
+
 static int
 change (const struct io *io)
 {
@@ -229,9 +240,15 @@ change (const struct io *io)
 #ifdef PLANT_BUG_throttle_in_the_list
   delay_change (io);
 #endif
+#ifndef PLANT_BUG_mark_after_write
+  mark_durably (io, &req);
+#endif
   if (req.mirrored)
     return change_both (io, &req);
   r = serve_at (io, req.route.place);
+#ifdef PLANT_BUG_mark_after_write
+  mark_durably (io, &req);
+#endif
   tracker_leave (io->handle->export->tracker, &req); /* R2 */
   return r;
 }
