@@ -23,7 +23,8 @@ class Refused(Exception):
 
 
 class Client:
-    def __init__(self, where, export="", status=False, connected=None):
+    def __init__(self, where, export="", status=False, connected=None,
+                 structured=False):
         self.sock = connected
         if self.sock is None and isinstance(where, str):
             self.sock = socket.socket(socket.AF_UNIX)
@@ -33,7 +34,8 @@ class Client:
         self.cookie = 0
         self.sizes = {}
         self.answers = {}
-        self._negotiate(export.encode(), status)
+        self.chunks = []  # offsets of data in structured replies
+        self._negotiate(export.encode(), status, structured)
 
     # -- negotiation
 
@@ -59,14 +61,15 @@ class Client:
                 return kind, replies
             replies.append((kind, payload))
 
-    def _negotiate(self, export, status):
+    def _negotiate(self, export, status, structured):
         magic, opt, flags = struct.unpack(">8s8sH", self._exactly(18))
         assert magic == b"NBDMAGIC" and opt == b"IHAVEOPT"
         self.sock.sendall(struct.pack(">I", flags & 3))
         self.context = None
-        if status:
+        if status or structured:
             kind, _ = self._option(8, b"")  # structured replies
             assert kind == 1, "no structured replies"
+        if status:
             name = b"base:allocation"
             data = (struct.pack(">I", len(export)) + export
                     + struct.pack(">II", 1, len(name)) + name)
@@ -104,6 +107,7 @@ class Client:
         if kind & 0x8000:
             error = struct.unpack(">I", data[:4])[0]
         elif kind == 1:    # data at an offset; in order is enough for us
+            self.chunks.append(struct.unpack(">Q", data[:8])[0])
             sofar += data[8:]
         elif kind == 2:    # a hole
             sofar += bytes(struct.unpack(">I", data[8:12])[0])

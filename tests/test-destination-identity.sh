@@ -11,7 +11,7 @@
 set -euo pipefail
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-.}/tests/functions.sh"
-requires nbdkit nbdinfo jq nbd-server qemu-nbd
+requires nbdkit nbdinfo jq nbd-server qemu-nbd nbdsh
 
 size=$((4 * 1024 * 1024))
 
@@ -123,13 +123,29 @@ start_nbdkit each tmpdisk $size
 refused "$different" "$A" "$(uri each)"
 end_bg each
 
+# can_read_back: whether this client gets from the server what it has written there.
+can_read_back ()
+{
+  PATH=/usr/bin:$PATH nbdsh -u "$nbd_server_uri" -c '
+h.pwrite (bytes (4096), 0)
+h.pread (4096, 0)' 2> "$tmp/nbdsh.log"
+}
+
 for line in 'temporary = true' 'copyonwrite = true'; do
   echo "-- nbd-server, $line"
   : > "$tmp/nbd.disk"
   truncate -s $size "$tmp/nbd.disk"
   start_nbd_server "$tmp/nbd.disk" "$line" "filesize = $size"
   nbdinfo "$nbd_server_uri"
-  refused "$different" "$A" "$nbd_server_uri"
+  # nbd-server 3.27.1 with copyonwrite cannot answer that with structured replies
+  # (findings/nbd-server-copyonwrite-offset.sh), so it is refused for that.
+  if can_read_back; then
+    refused "$different" "$A" "$nbd_server_uri"
+  elif grep -q 'out of bounds' "$tmp/nbdsh.log"; then
+    refused 'structured reply is out of bounds' "$A" "$nbd_server_uri"
+  else
+    fail "$(cat "$tmp/nbdsh.log")"
+  fi
   stop_nbd_server
 done
 
