@@ -79,8 +79,18 @@ $(B)/tests/%.a:
 $(bin_units): $(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(obj_lib) \
     $(B)/tests/filter.a $(B)/tests/migrator.a
 	@mkdir -p $(@D)
-	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ \
+	$(call say,LD,$@) $(CC) $(ALL_CFLAGS) $(LDFLAGS) $(WRAPS) -o $@ $^ \
 	  $(call pkg_libs,$(PKGS_TESTS)) -lm
+
+# Calls that fail in it when it wants that (tests/unit/failing-calls.h).
+failing_calls := malloc calloc reallocarray strdup strndup asprintf vasprintf \
+                 open_memstream open openat pwrite pread fsync ftruncate rename \
+                 unlink unlinkat mkdir fstat stat lstat fstatat faccessat fchmod \
+                 fchown fchownat flock fdopendir readdir fdopen getline \
+                 __getdelim fflush fclose socket bind listen gnutls_hash_fast \
+                 gnutls_hash_init gnutls_hash
+$(B)/tests/unit/test-state-calls: WRAPS = \
+  $(addprefix -Wl$(comma)--wrap=,$(failing_calls))
 
 .SECONDEXPANSION:
 $(bin_tools): $(B)/tests/%: $$(filter $(B)/obj/tests/tools/%.o \

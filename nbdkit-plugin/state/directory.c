@@ -130,7 +130,8 @@ read_late_names (size_t bytes)
   char *text = bytes <= LATE_MAX ? malloc (bytes + 1) : NULL;
   const char *line = text;
 
-  if (text == NULL || pread (lock_fd, text, bytes, 0) != (ssize_t)bytes)
+  if (text == NULL ||
+      state_file_read (lock_fd, (uint8_t *)text, bytes, 0) == -1)
     goto no;
   text[bytes] = '\0';
   while (strcmp (line, LATE_END) != 0) {
@@ -153,6 +154,7 @@ note_end (bool is_new)
 {
   struct stat st;
 
+  unclean_ms = 0;
   if (is_new || fstat (lock_fd, &st) == -1)
     unclean_ms = clock_ms ();
   else if (st.st_size > 0) {
@@ -283,6 +285,13 @@ fail_to_give (const char *path, uid_t user)
   return -1;
 }
 
+/* Not for what it is, but for want of something. */
+static bool
+is_want (int error)
+{
+  return error == EMFILE || error == ENFILE || error == ENOMEM || error == EIO;
+}
+
 /* What is not to be believed is left alone: whoever needs it says so. */
 static int
 give_file (const char *name, uid_t user)
@@ -297,33 +306,46 @@ give_file (const char *name, uid_t user)
     return -1;
   fd = state_file_open (path, O_RDWR, &why);
   if (fd == -1)
-    return 0;
+    return is_want (errno) ? fail_to_give (path, user) : 0;
   if (check_links (fd, path) == -1)
     return -1;
   return fchown (fd, user, -1) == 0 ? 0 : fail_to_give (path, user);
 }
 
-/* Give everything to the user that nbdkit is going to run as.  A directory
- * that was there before and holds other things is left alone: if it cannot be
- * used, directory_check says so.
+/* A directory that was there before and holds other things is left alone: if it
+ * cannot be used, directory_check says so.  1: it is, 0: it is given away, -1:
+ * error (reported).
+ */
+static int
+is_left_alone (bool created, uid_t user)
+{
+  struct stat st;
+
+  if (created || (fstat (dir_fd, &st) == 0 && st.st_uid == user))
+    return 0;
+  return foreach_name (is_strange, user);
+}
+
+/* Give everything to the user that nbdkit is going to run as.  The lock comes
+ * last: the next one believes it only in a directory of that user, or where
+ * both are root's.
  */
 static int
 give_away (bool created)
 {
   const uid_t user = run_as_user ();
+  const int left = user == geteuid () ? 1 : is_left_alone (created, user);
 
-  if (user == geteuid ())
-    return 0;
+  if (left != 0)
+    return left == 1 ? 0 : -1;
   nbdkit_debug ("migrate: giving %s to user %" PRIuMAX, config.dir,
                 (uintmax_t)user);
   if (foreach_name (give_file, user) == -1)
     return -1;
-  if (fchown (lock_fd, user, -1) == -1 ||
-      fchownat (dir_fd, SOCKET_NAME, user, -1, AT_SYMLINK_NOFOLLOW) == -1)
+  if (fchownat (dir_fd, SOCKET_NAME, user, -1, AT_SYMLINK_NOFOLLOW) == -1 ||
+      fchown (dir_fd, user, -1) == -1 || fchown (lock_fd, user, -1) == -1)
     return fail_to_give (config.dir, user);
-  if (!created && foreach_name (is_strange, user) != 0)
-    return 0;
-  return fchown (dir_fd, user, -1) == 0 ? 0 : fail_to_give (config.dir, user);
+  return 0;
 }
 
 static int
@@ -402,7 +424,8 @@ directory_check (void)
    * and the next one who wants the lock can say who has it.  At no moment is it
    * empty.  A file system that has no room for it is no reason to serve nobody.
    */
-  if (pwrite (lock_fd, text, len, 0) != len || ftruncate (lock_fd, len) == -1 ||
+  if (state_file_write (lock_fd, (const uint8_t *)text, len, 0) == -1 ||
+      ftruncate (lock_fd, len) == -1 ||
       (config.state_sync && fsync (lock_fd) == -1))
     nbdkit_error ("migrate-dir: writing to its file " LOCK_NAME ": %m: should "
                   "this process be killed, the next one takes its end for a "
@@ -472,7 +495,8 @@ write_end (bool (*is_late) (const char *record_name))
   CLEANUP_FREE char *text = list_late (is_late);
   const size_t bytes = text == NULL ? 0 : strlen (text);
 
-  if (text == NULL || pwrite (lock_fd, text, bytes, 0) != (ssize_t)bytes ||
+  if (text == NULL ||
+      state_file_write (lock_fd, (const uint8_t *)text, bytes, 0) == -1 ||
       ftruncate (lock_fd, bytes) == -1)
     nbdkit_debug ("migrate: cannot write to %s/" LOCK_NAME ": %m", config.dir);
 }

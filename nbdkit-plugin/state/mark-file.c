@@ -58,6 +58,20 @@ mark_text (const struct mark *m, const char *line)
   return text;
 }
 
+/* Up to so many bytes, however many calls that takes; -1 with errno. */
+static ssize_t
+read_all (int fd, char *text, size_t bytes)
+{
+  size_t n = 0;
+  ssize_t r = 1;
+
+  while (n < bytes && r > 0) {
+    r = pread (fd, text + n, bytes - n, n);
+    n += r > 0 ? r : 0;
+  }
+  return r == -1 ? -1 : (ssize_t)n;
+}
+
 /* What is there, with a 0 at its end.  Its length; 0: no file; -1 with errno
  * and *why.
  */
@@ -69,7 +83,7 @@ read_mark (const char *path, char text[MARK_MAX + 1], char **why)
 
   if (fd == -1)
     return errno == ENOENT ? 0 : -1;
-  n = pread (fd, text, MARK_MAX, 0);
+  n = read_all (fd, text, MARK_MAX);
   if (n == -1)
     return -1;
   text[n] = '\0';

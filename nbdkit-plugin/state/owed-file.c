@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -24,7 +25,7 @@ owed_file_read (const char *path, char **why)
 
   if (fd == -1)
     return errno != ENOENT;
-  if (pread (fd, text, sizeof text, 0) == (ssize_t)sizeof text) {
+  if (state_file_read (fd, (uint8_t *)text, sizeof text, 0) == 0) {
     if (memcmp (text, NOTHING, sizeof text) == 0)
       return false;
     if (memcmp (text, OWED, sizeof text) == 0)
@@ -43,8 +44,8 @@ owed_file_write (const char *path, bool owed, char **why)
 
   if (fd == -1)
     return -1;
-  if (pwrite (fd, owed ? OWED : NOTHING, TEXT_BYTES, 0) !=
-        (ssize_t)TEXT_BYTES ||
+  if (state_file_write (fd, (const uint8_t *)(owed ? OWED : NOTHING),
+                        TEXT_BYTES, 0) == -1 ||
       fsync (fd) == -1)
     return -1;
   return state_file_sync_directory (path);
