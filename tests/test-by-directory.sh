@@ -108,6 +108,15 @@ if [ "$(id -u)" -eq 0 ] && command -v setpriv > "$tmp/setpriv"; then
   rm -r "$dir"
 fi
 
+echo "-- a proxy that does not answer, and has no record"
+start_proxy proxy null 1M
+kill_bg proxy STOP
+said 1 'holds no record, and the nbdkit that uses it does not answer' status "$dir"
+kill_bg proxy CONT
+end_bg proxy
+said 0 'no disk there was ever migrated' status "$dir"
+rm -r "$dir"
+
 echo "-- two disks of one proxy"
 mkdir "$tmp/disks"
 mv "$tmp/a" "$tmp/b" "$tmp/disks"

@@ -227,12 +227,19 @@ is_migrate_dir (const char *dir)
 
 /* What is said if nothing was found: in place of 0, the result. */
 static int
-say_nothing_found (const char *dir)
+say_nothing_found (const struct found *found, const char *dir)
 {
   if (!is_migrate_dir (dir)) {
     say_error ("%s holds nothing of the filter: is this the migrate-dir of a "
                "proxy?",
                dir);
+    return -1;
+  }
+  if (strcmp (describe_proxy (found), "not answering") == 0) {
+    say_error ("%s holds no record, and the nbdkit that uses it does not "
+               "answer (%s), so it is not known what it serves: is it stopped, "
+               "or out of descriptors or memory?",
+               dir, found->why);
     return -1;
   }
   say_info ("%s holds no record: no disk there was ever migrated", dir);
@@ -258,10 +265,10 @@ status_of_directory (const char *dir, const char *control_path,
   else
     n = export ? show_one (&found, dir, export, json)
                : show_all (&found, dir, json);
+  if (n == 0)
+    n = say_nothing_found (&found, dir);
   control_close (found.control);
   free (found.why);
   loop_destroy (&loop);
-  if (n == 0)
-    n = say_nothing_found (dir);
   return n >= 0 && fflush (stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
 }
