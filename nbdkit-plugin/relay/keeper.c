@@ -391,7 +391,9 @@ prove_same_server (struct relay *r, const struct connection *new)
       ++i;
       continue;
     }
-    connection_ping (c);
+    /* Where something older is under way its answer is waited for. */
+    if (c->proved_ms <= born_ms)
+      connection_ping (c);
     remote_wait_changed (&r->remote);
     i = 0;
   }
@@ -464,7 +466,8 @@ all_ended (struct connection *const *v, unsigned n)
 }
 
 /* Requests in flight end, or are made to by their waiters; a last flush, so
- * that nothing is lost if the destination dies while no proxy runs.  L.
+ * that nothing is lost if the destination dies while no proxy runs, also not
+ * what a write has left that failed: the next one may take it for the disk.  L.
  */
 static void
 wind_up (struct relay *r)
@@ -478,7 +481,7 @@ wind_up (struct relay *r)
     remote_wait_changed (&r->remote);
     remote_check (&r->remote); /* nobody waits for a ping */
   }
-  if (r->remote.up && !relay_log_empty (r->log)) {
+  if (r->remote.up && (!relay_log_empty (r->log) || r->witnesses.failed)) {
     r->remote.stop_ms = clock_ms () + STOP_FLUSH_MS;
     pthread_mutex_unlock (&r->remote.lock);
     relay_flush_once (r, generation, NULL);

@@ -63,6 +63,8 @@ new_relay (const char *uri, const struct relay_options *options)
     r->options.connections = REMOTE_CONNECTIONS_MAX;
   if (r->options.takes_over)
     witness_inherit (&r->witnesses);
+  if (owed_error_count (options->owed) > 0) /* which the one before has left */
+    witness_flush_failed (&r->witnesses);
   r->uri = strdup (uri);
   r->log = relay_log_new (relay_rest_log_bytes (options));
   if (r->uri == NULL || r->log == NULL) {

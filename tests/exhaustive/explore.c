@@ -96,7 +96,11 @@ visit (void)
   for (size_t i = 0; i < n; i++) {
     double s;
 
-    assert (depth < DEPTH_MAX);
+    if (depth == DEPTH_MAX) {
+      violation = "it goes on and on";
+      print_way ();
+      return -1;
+    }
     way[depth++] = steps[i];
     sum->steps++;
     step_take (steps[i]);
