@@ -15,7 +15,9 @@
  *       96      4  length of the destination's URI
  *      100      4  longest delay at the destination, milliseconds
  *      104      4  the same at a remote source
- *      108    136  reserved, 0
+ *      108      4  reserved, 0
+ *      112      8  origin: the id of the first record
+ *      120    124  reserved, 0
  *      244      8  id of the dirty map that holds, 0: none
  *      252      4  length of the source's URI, 0: it is the local one
  *      256   2048  destination's URI
@@ -52,6 +54,7 @@ enum {
   AT_URI_LENGTH = 96,
   AT_DELAY = 100,
   AT_SOURCE_DELAY = 104,
+  AT_ORIGIN = 112,
   AT_MAP_ID = 244,
   AT_SOURCE_LENGTH = 252,
   AT_URI = 256,
@@ -147,6 +150,7 @@ slot_encode (const struct slot *slot, unsigned number,
   put32 (bytes + AT_DELAY, rec->delay_ms);
   put32 (bytes + AT_SOURCE_DELAY, rec->source_delay_ms);
   put64 (bytes + AT_MAP_ID, rec->map_id);
+  put64 (bytes + AT_ORIGIN, rec->origin);
   memcpy (bytes + AT_URI, rec->destination, uri_length);
   put32 (bytes + AT_SOURCE_LENGTH, source_length);
   memcpy (bytes + AT_SOURCE, rec->source, source_length);
@@ -177,6 +181,7 @@ decode_record (const uint8_t *bytes, struct slot *slot)
   rec->delay_ms = get32 (bytes + AT_DELAY);
   rec->source_delay_ms = get32 (bytes + AT_SOURCE_DELAY);
   rec->map_id = get64 (bytes + AT_MAP_ID);
+  rec->origin = get64 (bytes + AT_ORIGIN);
   memcpy (rec->destination, bytes + AT_URI, uri_length);
   memcpy (rec->source, bytes + AT_SOURCE, source_length);
   if (strlen (rec->destination) != uri_length ||
@@ -210,7 +215,8 @@ slot_same_record (const struct record *a, const struct record *b)
 {
   return a->owner == b->owner && a->last_end == b->last_end &&
          a->disk_bytes == b->disk_bytes && a->chunk_bytes == b->chunk_bytes &&
-         a->export_id == b->export_id && a->map_id == b->map_id &&
+         a->export_id == b->export_id && a->origin == b->origin &&
+         a->map_id == b->map_id &&
          strcmp (a->destination, b->destination) == 0 &&
          strcmp (a->source, b->source) == 0;
 }

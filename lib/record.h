@@ -48,6 +48,11 @@ struct record {
   uint64_t chunk_bytes;
   uint64_t export_id;
   uint64_t map_id; /* the dirty map that holds for this record; 0: none does */
+  /* Made up with the first record of a migrate-dir, and in all that follow: one
+   * that was emptied has another.  0: not known, since it was settled by
+   * reopen.
+   */
+  uint64_t origin;
   /* The longest that a write took, as far as known, in milliseconds: at the
    * destination, and at a remote source.
    */

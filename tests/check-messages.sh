@@ -29,6 +29,7 @@ my $no_errors = qr{^(migrator/(cli/status-print|show/(metrics-text|progress-text
                      nbdkit-plugin/(export/audit|base/asker))\.[ch]$}x;
 # The help, what is written into a file, and what libnbd puts before a server's words.
 my $no_text = qr/^(Usage:\ |nbdmigrate\ (?:owed|mark)\ |\\nThe\ disk\ is\ at\ |\\nIts\ proxy\ is\ |
+                Its\ records\ there\ |
                 'nbdmigrate\ (?:reopen\ )?PROXY\ |structured\ error\ server\ message|
                 migrate-dir=<DIR>|Move\ a\ disk\ to\ another|nbdkit\ migrate\ filter)/x;
 

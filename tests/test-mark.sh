@@ -107,6 +107,17 @@ nbdinfo --size "$S" > "$tmp/size"
 wait_for grep -qF "written for another migrate-dir" "$tmp/proxy.log"
 end_bg proxy
 is_marked "$(uri moved)" || fail "the old image is marked no more"
+
+echo "-- with a record of its own by now"
+start_nbdkit elsewhere memory 1M
+proxy
+must_migrate --finish=detach "$S" "$(uri elsewhere)"
+end_bg proxy
+proxy
+nbdinfo --size "$S" > "$tmp/size"
+wait_for grep -qF "written for another migrate-dir" "$tmp/proxy.log"
+end_bg proxy
+is_marked "$(uri moved)" || fail "the old image is marked no more"
 rm -r "$tmp/proxy.dir"
 mv "$tmp/kept.dir" "$tmp/proxy.dir"
 proxy

@@ -116,8 +116,8 @@ struct export
   bool kept_is_bad;       /* atomic: that is owed to the guests already */
   bool not_kept;          /* at the end: what is left could not be kept */
 
-  bool is_new;    /* without a record, and it has not moved; session lock */
-  char *mark_why; /* what was said of its mark, or NULL; mark.c's lock */
+  uint64_t origin; /* of its records (lib/record.h); constant once loaded */
+  char *mark_why;  /* what was said of its mark, or NULL; mark.c's lock */
 
   struct shared_reads shared_reads; /* of the session; has its own lock */
   struct throttle throttle;         /* of the session; has its own lock */

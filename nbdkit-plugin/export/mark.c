@@ -76,10 +76,8 @@ find_place (struct export *e, struct mark *m, bool ended, char **place)
   m->handed_over = role == OWNER_FENCED;
   if (role == OWNER_FENCED)
     role = OWNER_DESTINATION;
-  m->is_new = e->is_new;
   if (tracker_place (e->tracker, role) == PLACE_LOCAL)
     return true;
-  e->is_new = false;
   uri = role == OWNER_SOURCE ? e->session.source : e->session.destination;
   *place = uri == NULL ? NULL : strdup (uri);
   m->place = *place;
@@ -109,7 +107,7 @@ void
 mark_follow (struct export *e, bool ended)
 {
   CLEANUP_FREE char *place = NULL, *path = NULL, *why = NULL;
-  struct mark m = { .dir = config.dir };
+  struct mark m = { .dir = config.dir, .origin = e->origin };
   const char *done;
   int r;
 

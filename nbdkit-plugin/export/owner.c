@@ -74,6 +74,7 @@ adopt (struct export *e, const struct record *rec)
   struct session *s = &e->session;
 
   e->recorded_bytes = rec->disk_bytes;
+  e->origin = rec->origin;
   s->last_end = rec->last_end;
   e->recorded_delay_ms = rec->delay_ms;
   e->recorded_map_id = rec->map_id;
@@ -155,7 +156,7 @@ owner_load (struct export *e, enum owner *owner)
       *owner = OWNER_UNKNOWN;
       return r == -1 ? -1 : 0;
     }
-    e->is_new = true;
+    e->origin = strtoull (e->id, NULL, 16);
     e->session.history.complete = true; /* there was no destination yet */
     return 0;
   case RECORD_OK:
@@ -287,6 +288,7 @@ owner_record (struct export *e, enum owner owner, enum record_end end)
     .disk_bytes = e->disk_bytes,
     .chunk_bytes = e->chunk_bytes,
     .export_id = strtoull (e->id, NULL, 16),
+    .origin = e->origin,
     .delay_ms = delay_ms (e),
     .source_delay_ms = source_delay_ms (e),
     .map_id = owner == OWNER_SOURCE ? durable_map_id (e) : 0,

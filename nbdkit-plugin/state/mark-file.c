@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,20 +22,26 @@
 /* Whoever starts guests may be another user. */
 #define MARK_MODE 0644
 
-/* By this line a mark is known to be of this proxy; the caller frees it. */
+/* By these lines a mark is known to be of this proxy; the caller frees them.
+ * One that does not know the origin of its records takes any mark of its
+ * directory for its own: it was told by reopen where the disk is.
+ */
 static char *
-proxy_line (const char *dir)
+proxy_lines (const struct mark *m)
 {
-  char *line;
+  char record[64] = "", *lines;
 
-  return asprintf (&line, "\nIts proxy is the nbdkit with migrate-dir=%s.\n",
-                   dir) == -1
+  if (m->origin != 0)
+    snprintf (record, sizeof record,
+              "Its records there began as %016" PRIx64 ".\n", m->origin);
+  return asprintf (&lines, "\nIts proxy is the nbdkit with migrate-dir=%s.\n%s",
+                   m->dir, record) == -1
            ? NULL
-           : line;
+           : lines;
 }
 
 static char *
-mark_text (const struct mark *m, const char *line)
+mark_text (const struct mark *m, const char *lines)
 {
   const char *how =
     m->handed_over
@@ -53,7 +60,7 @@ mark_text (const struct mark *m, const char *line)
                         "'nbdmigrate status %s' tells where the disk is, and\n"
                         "%s.\n"
                         "This file goes away when the disk is here again.\n",
-                m->place, line, m->dir, how) == -1)
+                m->place, lines, m->dir, how) == -1)
     return NULL;
   return text;
 }
@@ -142,7 +149,7 @@ leave_alone (char **why)
 {
   if (asprintf (why,
                 "what is there was written for another migrate-dir, or before "
-                "this one was new, and it is left alone: is the image old? "
+                "this one was emptied, and it is left alone: is the image old? "
                 "Otherwise remove it") == -1)
     *why = NULL;
   errno = EEXIST;
@@ -153,20 +160,20 @@ int
 mark_file_set (const char *path, const struct mark *m, bool sync, char **why)
 {
   CLEANUP_FREE char *now = malloc (MARK_MAX + 1);
-  CLEANUP_FREE char *line = proxy_line (m->dir);
+  CLEANUP_FREE char *lines = proxy_lines (m);
   CLEANUP_FREE char *text = NULL;
   ssize_t n;
   int r;
 
   *why = NULL;
-  if (now == NULL || line == NULL)
+  if (now == NULL || lines == NULL)
     return -1;
-  if (m->place != NULL && (text = mark_text (m, line)) == NULL)
+  if (m->place != NULL && (text = mark_text (m, lines)) == NULL)
     return -1;
   n = read_mark (path, now, why);
   if (n == -1) /* no mark is to be there, and what is there is none */
     return text == NULL && errno == EEXIST ? 0 : -1;
-  if (n > 0 && (strstr (now, line) == NULL || (text == NULL && m->is_new)))
+  if (n > 0 && strstr (now, lines) == NULL)
     return leave_alone (why);
   if (text == NULL ? n == 0 : n > 0 && strcmp (now, text) == 0)
     return 0;

@@ -6,14 +6,16 @@
  * It decides nothing.  The owner record does, and the mark follows it.  It lies
  * where images do, so a file of that name which does not begin as a mark does
  * may be somebody's disk: it is neither written nor removed.  Nor is a mark of
- * another migrate-dir: an old image that is served with a new one is what a
- * mark is there to warn of.
+ * another migrate-dir, or of one of the same name that was emptied since, whose
+ * records have another origin: an old image that is served with a new one is
+ * what a mark is there to warn of.
  */
 
 #ifndef NBDMIGRATE_MARK_FILE_H
 #define NBDMIGRATE_MARK_FILE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /* Whether a mark can be there: nothing has this name, or a mark.  -1 with *why
  * (the caller frees it; NULL: no memory).
@@ -23,8 +25,8 @@ extern int mark_file_check (const char *path, char **why);
 struct mark {
   const char *place; /* where the disk is; NULL: here, and there is no mark */
   const char *dir;   /* its proxy's migrate-dir */
+  uint64_t origin;   /* of the records in there; 0: not known */
   bool handed_over;  /* that serves nobody */
-  bool is_new;       /* it knows of no move: a mark there is not its own */
 };
 
 /* Have the mark say that, or have none.  1: that was done, 0: it was so

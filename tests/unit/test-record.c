@@ -152,6 +152,7 @@ make_record (enum owner owner)
     .disk_bytes = DISK_BYTES,
     .chunk_bytes = 65536,
     .export_id = 0x0123456789abcdef,
+    .origin = 0xfedcba9876543210,
     .delay_ms = 61000,
     .source_delay_ms = 7000,
   };
@@ -369,6 +370,7 @@ test_round_trip (void)
   CU_ASSERT_EQUAL (out.disk_bytes, DISK_BYTES);
   CU_ASSERT_EQUAL (out.chunk_bytes, 65536);
   CU_ASSERT_EQUAL (out.export_id, 0x0123456789abcdef);
+  CU_ASSERT_EQUAL (out.origin, 0xfedcba9876543210);
   CU_ASSERT_EQUAL (out.delay_ms, 61000);
   CU_ASSERT_EQUAL (out.source_delay_ms, 7000);
   CU_ASSERT_STRING_EQUAL (out.destination, rec.destination);
