@@ -192,3 +192,19 @@ units_format_ms (char text[UNITS_TEXT_MAX], uint64_t ms)
               minutes / 60, minutes % 60);
   return text;
 }
+
+const char *
+units_spell_ms (char text[UNITS_TEXT_MAX], uint64_t ms)
+{
+  static const struct {
+    const char *suffix;
+    uint64_t ms;
+  } units[] = { { "h", 3600000 }, { "m", 60000 }, { "s", 1000 }, { "ms", 1 } };
+  size_t i = 0;
+
+  while (ms % units[i].ms != 0)
+    i++;
+  snprintf (text, UNITS_TEXT_MAX, "%" PRIu64 "%s", ms / units[i].ms,
+            ms == 0 ? "" : units[i].suffix);
+  return text;
+}

@@ -28,4 +28,9 @@ extern const char *units_format_bytes (char text[UNITS_TEXT_MAX],
 /* "0 ms", "300 ms", "2.5 s", "3 min 20 s", "2 h 5 min".  Returns 'text'. */
 extern const char *units_format_ms (char text[UNITS_TEXT_MAX], uint64_t ms);
 
+/* The same as units_parse_ms takes it back: "0", "300ms", "90s", "2m", "24h".
+ * Returns 'text'.
+ */
+extern const char *units_spell_ms (char text[UNITS_TEXT_MAX], uint64_t ms);
+
 #endif /* NBDMIGRATE_UNITS_H */

@@ -72,6 +72,7 @@ filter_refused ()
 }
 
 size=$((4 * 1024 * 1024))
+tried=() # parameters of the filter
 start_proxy proxy memory $size
 start_nbdkit destination --filter=log memory $size \
   logfile="$tmp/destination.requests"
@@ -339,6 +340,45 @@ filter_refused migrate-mark= 'path of a file' -- \
   memory 1M migrate-dir="$tmp/bad.dir" migrate-mark="$tmp/"
 filter_refused migrate-mark= 'No such file' -- \
   memory 1M migrate-dir="$tmp/bad.dir" migrate-mark="$tmp/none/mark"
+filter_refused migrate-mark= 'must not be in migrate-dir' -- \
+  memory 1M migrate-dir="$tmp/bad.dir" migrate-mark="$tmp/bad.dir/state"
+
+# Each of them: without a value, with one that is none, with a unit of something else;
+# and twice, also with the same value.  What is right is not looked at, so it is
+# the one that comes first.
+bad_parameter ()
+{
+  local name=$1 good=$2 bad
+
+  tried+=("$name")
+  shift 2
+  for bad; do
+    filter_refused "$name=$bad" -- memory 1M migrate-dir="$tmp/refused.dir" "$name=$bad"
+    [ "$(wc -l < "$tmp/said")" -eq 1 ] || complain "that is not one sentence"
+  done
+  filter_refused "$name" 'given twice' -- \
+    memory 1M migrate-dir="$tmp/refused.dir" "$name=$good" "$name=$good"
+}
+bad_parameter migrate-chunk 64K '' -64K 64s 0 3K 64KB '64 K' 1e9
+bad_parameter migrate-max-gate 2s '' -1s 2K 0s 2 2sec 11m 1e9s
+bad_parameter migrate-reconnect 2s '' -1s 2K 2 2sec 25h
+bad_parameter migrate-request-timeout 2s '' -1s 2K 0s 2 2sec 25h
+bad_parameter migrate-network-timeout 2s '' -1s 2K 999ms 2 2sec 25h
+for name in named-exports require-tls state-sync disconnect; do
+  bad_parameter migrate-$name false '' 2 maybe truefalse 1s
+done
+filter_refused migrate-reconnect=5min 'from 0 to 24h, for example 500ms, 5s or 2m' -- \
+  memory 1M migrate-dir="$tmp/refused.dir" migrate-reconnect=5min
+bad_parameter migrate-mark "$tmp/mark" '' "$tmp/"
+filter_refused 'given twice' -- \
+  memory 1M migrate-dir="$tmp/refused.dir" migrate-dir="$tmp/refused.dir"
+filter_refused 'must not be empty' -- memory 1M migrate-dir=
+filter_refused 'control characters' -- memory 1M migrate-dir="$tmp/a"$'\n'b
+known=$(nbdkit --help --filter="$filter" memory | grep -o '^migrate-[a-z-]*' | sort)
+[ "$known" = "$(printf '%s\n' "${tried[@]}" migrate-dir | sort)" ] ||
+  complain "not all parameters were tried: $known"
+[ ! -e "$tmp/refused.dir" ] || complain "a directory was made for what was refused"
+
 long=$(printf 'x%.0s' {1..100})
 filter_refused "$long" 107 -- memory 1M migrate-dir="$tmp/$long"
 filter_refused serial -- --filter=noparallel memory 1M \

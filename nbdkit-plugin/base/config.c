@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/un.h>
 
 #include <nbdkit-filter.h>
@@ -70,24 +71,33 @@ const char config_help[] =
   "                               host is out of reach for so long (default\n"
   "                               30s).\n";
 
+/* ---- one parameter ----------------------------------------------------- */
+
+struct parameter {
+  const char *name;
+  int (*parse) (const struct parameter *p, const char *value);
+  void *to;                /* what it sets, if 'parse' serves several */
+  unsigned min_ms, max_ms; /* of a duration */
+};
+
 static int
-parse_dir (const char *value)
+parse_dir (const struct parameter *p, const char *value)
 {
   size_t len;
 
+  (void)p;
   if (*value == '\0') {
     nbdkit_error ("migrate-dir must not be empty: it names a directory for "
                   "the control socket");
     return -1;
   }
   /* The path is announced in a line of its own. */
-  for (const char *p = value; *p; p++)
-    if ((unsigned char)*p < ' ' || *p == 127) {
+  for (const char *c = value; *c; c++)
+    if ((unsigned char)*c < ' ' || *c == 127) {
       nbdkit_error ("migrate-dir must not contain control characters");
       return -1;
     }
 
-  free (config.dir);
   config.dir = nbdkit_absolute_path (value);
   if (config.dir == NULL)
     return -1;
@@ -98,26 +108,27 @@ parse_dir (const char *value)
 
 /* Beside the image, or wherever else who starts guests looks. */
 static int
-parse_mark (const char *value)
+parse_mark (const struct parameter *p, const char *value)
 {
   const size_t len = strlen (value);
 
+  (void)p;
   if (len == 0 || value[len - 1] == '/') {
     nbdkit_error ("migrate-mark=%s: it must be the path of a file, for example "
                   "/srv/vm1.raw.moved",
                   value);
     return -1;
   }
-  free (config.mark);
   config.mark = nbdkit_absolute_path (value);
   return config.mark != NULL ? 1 : -1;
 }
 
 static int
-parse_chunk (const char *value)
+parse_chunk (const struct parameter *p, const char *value)
 {
   uint64_t bytes;
 
+  (void)p;
   if (units_parse_bytes (value, &bytes) == -1 || bytes < CHUNK_MIN ||
       bytes > CHUNK_MAX || (bytes & (bytes - 1)) != 0) {
     nbdkit_error ("migrate-chunk=%s: it must be a power of two from 4K to "
@@ -130,81 +141,115 @@ parse_chunk (const char *value)
 }
 
 static int
-parse_duration (const char *key, const char *value, unsigned min_ms,
-                unsigned max_ms, unsigned *r)
+parse_duration (const struct parameter *p, const char *value)
 {
   uint64_t ms;
 
-  if (units_parse_ms (value, &ms) == -1 || ms < min_ms || ms > max_ms) {
+  if (units_parse_ms (value, &ms) == -1 || ms < p->min_ms || ms > p->max_ms) {
     char least[UNITS_TEXT_MAX], most[UNITS_TEXT_MAX];
 
-    nbdkit_error ("%s=%s: it must be a duration from %s to %s with a unit, "
-                  "for example 500ms or 5s",
-                  key, value, units_format_ms (least, min_ms),
-                  units_format_ms (most, max_ms));
+    nbdkit_error ("%s=%s: it must be a duration from %s to %s, for example "
+                  "500ms, 5s or 2m",
+                  p->name, value, units_spell_ms (least, p->min_ms),
+                  units_spell_ms (most, p->max_ms));
     return -1;
   }
-  *r = ms;
+  *(unsigned *)p->to = ms;
   return 1;
 }
 
+/* What nbdkit_parse_bool takes, which says by itself what is wrong, but not of
+ * which parameter.
+ */
 static int
-parse_bool (const char *key, const char *value, bool *r)
+parse_bool (const struct parameter *p, const char *value)
 {
-  const int b = nbdkit_parse_bool (value);
+  static const char *const words[][2] = {
+    { "false", "true" }, { "0", "1" }, { "f", "t" },
+    { "no", "yes" },     { "n", "y" }, { "off", "on" },
+  };
+  size_t i, b;
 
-  if (b == -1) {
-    nbdkit_error ("%s=%s: it must be true or false", key, value);
-    return -1;
-  }
-  *r = b;
-  return 1;
+  for (i = 0; i < sizeof words / sizeof words[0]; ++i)
+    for (b = 0; b < 2; ++b)
+      if (strcasecmp (value, words[i][b]) == 0) {
+        *(bool *)p->to = b == 1;
+        return 1;
+      }
+  nbdkit_error ("%s=%s: it must be true or false", p->name, value);
+  return -1;
 }
 
 static int
-parse_disconnect (const char *key, const char *value)
+parse_disconnect (const struct parameter *p, const char *value)
 {
-  if (parse_bool (key, value, &config.disconnect) == -1)
+  if (parse_bool (p, value) == -1)
     return -1;
   if (config.disconnect && !NBDKIT_HAS_DISCONNECT) {
     nbdkit_error ("%s=%s: nbdkit %s cannot end the connection of one client; "
                   "1.34 and later can",
-                  key, value, NBDKIT_VERSION_STRING);
+                  p->name, value, NBDKIT_VERSION_STRING);
     return -1;
   }
   return 1;
 }
 
+/* ---- all of them ------------------------------------------------------- */
+
+static const struct parameter parameters[] = {
+  { .name = "migrate-dir", .parse = parse_dir },
+  { .name = "migrate-mark", .parse = parse_mark },
+  { .name = "migrate-chunk", .parse = parse_chunk },
+  { "migrate-max-gate", parse_duration, &config.max_gate_ms, 1,
+    MAX_GATE_LIMIT_MS },
+  { "migrate-reconnect", parse_duration, &config.reconnect_ms, 0,
+    RECONNECT_LIMIT_MS },
+  { "migrate-request-timeout", parse_duration, &config.request_timeout_ms, 1,
+    RECONNECT_LIMIT_MS },
+  { "migrate-network-timeout", parse_duration, &config.network_timeout_ms, 1000,
+    RECONNECT_LIMIT_MS },
+  { "migrate-named-exports", parse_bool, &config.named_exports, 0, 0 },
+  { "migrate-require-tls", parse_bool, &config.require_tls, 0, 0 },
+  { "migrate-state-sync", parse_bool, &config.state_sync, 0, 0 },
+  { "migrate-disconnect", parse_disconnect, &config.disconnect, 0, 0 },
+};
+
+#define PARAMETERS (sizeof parameters / sizeof parameters[0])
+
+static bool given[PARAMETERS];
+
+/* Of two values the last would win in silence, and with a slip in a service's
+ * options that is another disk's directory.
+ */
 int
 config_parameter (const char *key, const char *value)
 {
-  if (strcmp (key, "migrate-dir") == 0)
-    return parse_dir (value);
-  if (strcmp (key, "migrate-mark") == 0)
-    return parse_mark (value);
-  if (strcmp (key, "migrate-chunk") == 0)
-    return parse_chunk (value);
-  if (strcmp (key, "migrate-max-gate") == 0)
-    return parse_duration (key, value, 1, MAX_GATE_LIMIT_MS,
-                           &config.max_gate_ms);
-  if (strcmp (key, "migrate-reconnect") == 0)
-    return parse_duration (key, value, 0, RECONNECT_LIMIT_MS,
-                           &config.reconnect_ms);
-  if (strcmp (key, "migrate-request-timeout") == 0)
-    return parse_duration (key, value, 1, RECONNECT_LIMIT_MS,
-                           &config.request_timeout_ms);
-  if (strcmp (key, "migrate-network-timeout") == 0)
-    return parse_duration (key, value, 1000, RECONNECT_LIMIT_MS,
-                           &config.network_timeout_ms);
-  if (strcmp (key, "migrate-named-exports") == 0)
-    return parse_bool (key, value, &config.named_exports);
-  if (strcmp (key, "migrate-require-tls") == 0)
-    return parse_bool (key, value, &config.require_tls);
-  if (strcmp (key, "migrate-state-sync") == 0)
-    return parse_bool (key, value, &config.state_sync);
-  if (strcmp (key, "migrate-disconnect") == 0)
-    return parse_disconnect (key, value);
-  return 0;
+  size_t i;
+
+  for (i = 0; i < PARAMETERS; ++i)
+    if (strcmp (key, parameters[i].name) == 0)
+      break;
+  if (i == PARAMETERS)
+    return 0;
+  if (given[i]) {
+    nbdkit_error ("%s=%s: %s is given twice: which of them is meant?", key,
+                  value, key);
+    return -1;
+  }
+  given[i] = true;
+  return parameters[i].parse (&parameters[i], value);
+}
+
+/* What is in the directory decides who owns the disk, and the mark has a name
+ * that somebody has chosen.
+ */
+static bool
+mark_is_in_dir (void)
+{
+  const size_t len = strlen (config.dir);
+
+  return config.mark != NULL && strncmp (config.mark, config.dir, len) == 0 &&
+         config.mark[len] == '/' && strchr (config.mark + len + 1, '/') == NULL;
 }
 
 int
@@ -215,6 +260,12 @@ config_complete (void)
   if (config.dir == NULL) {
     nbdkit_error ("migrate-dir=DIR is required: a directory for the control "
                   "socket, for example migrate-dir=/var/lib/vm1");
+    return -1;
+  }
+  if (mark_is_in_dir ()) {
+    nbdkit_error ("migrate-mark=%s: it must not be in migrate-dir, whose files "
+                  "decide who owns the disk: put it beside the image",
+                  config.mark);
     return -1;
   }
   free (config.control);

@@ -27,7 +27,9 @@ struct config {
 extern struct config config;
 extern const char config_help[];
 
-/* One key=value.  1: it was ours, 0: it is not ours, -1: error (reported). */
+/* One key=value.  1: it was ours, 0: it is not ours, -1: error (reported): its
+ * value cannot be, or it came before.
+ */
 extern int config_parameter (const char *key, const char *value);
 
 /* Check that all is there.  -1: error (reported). */

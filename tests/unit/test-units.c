@@ -302,6 +302,39 @@ test_random_bytes (void)
   CU_ASSERT (ok);
 }
 
+static void
+check_spelling (uint64_t ms, const char *expected)
+{
+  char text[UNITS_TEXT_MAX];
+
+  if (expected != NULL)
+    CU_ASSERT_STRING_EQUAL (units_spell_ms (text, ms), expected);
+  if (ms < UINT64_C (1) << 63) {
+    uint64_t again = UNTOUCHED;
+
+    CU_ASSERT_EQUAL (units_parse_ms (units_spell_ms (text, ms), &again), 0);
+    CU_ASSERT_EQUAL (again, ms);
+  }
+}
+
+static void
+test_spell_ms (void)
+{
+  uint64_t rnd = unit_seed ();
+
+  check_spelling (0, "0");
+  check_spelling (1, "1ms");
+  check_spelling (1000, "1s");
+  check_spelling (1500, "1500ms");
+  check_spelling (90 * 1000, "90s");
+  check_spelling (10 * 60 * 1000, "10m");
+  check_spelling (90 * 60 * 1000, "90m");
+  check_spelling (24 * 3600 * 1000, "24h");
+  for (unsigned i = 0; i < 10000; i++)
+    check_spelling (
+      unit_random (&rnd, UINT64_C (1) << 63) >> unit_random (&rnd, 63), NULL);
+}
+
 int
 main (void)
 {
@@ -312,6 +345,7 @@ main (void)
     { "durations refused", test_ms_refused },
     { "sizes printed", test_format_bytes },
     { "durations printed", test_format_ms },
+    { "durations as they are read", test_spell_ms },
     { "random sizes", test_random_bytes },
     CU_TEST_INFO_NULL,
   };
