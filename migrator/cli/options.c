@@ -441,17 +441,20 @@ parse_request_size (struct options *o, const char *text)
 #define LOG_MS 10000
 #define HOOK_MS 10000
 
+/* What it says takes the place of what an earlier one said. */
 static int
 parse_progress (struct options *o, const char *text)
 {
   long fd;
 
+  o->bar = o->bar_asked = false;
+  o->log_ms = 0;
+  o->progress_fd = -1;
   if (text == NULL) {
     o->bar = o->bar_asked = true;
     return 0;
   }
   if (strcmp (text, "log") == 0) {
-    o->bar = false;
     o->log_ms = LOG_MS;
     return 0;
   }
@@ -467,7 +470,6 @@ parse_progress (struct options *o, const char *text)
     say_usage ("--progress=%s: no file is open at this descriptor", text);
     return -1;
   }
-  o->bar = false;
   o->progress_fd = (int)fd;
   return 0;
 }
