@@ -91,9 +91,13 @@ is_final (const char *error_class)
                                  strcmp (error_class, "Unsupported") == 0);
 }
 
-/* It is asked for again if it is still wanted: something of an earlier session
- * may have to be answered first (Busy), memory or a thread may be had later
- * (Failed), or a wish came between.
+static void ask_mirror (struct disk *d, const struct policy_measures *measures);
+
+/* What is wanted may have changed meanwhile, and nobody need come here again:
+ * while the copying is paused nothing is decided.  What was refused is asked
+ * for again if it is still wanted: something of an earlier session may have to
+ * be answered first (Busy), memory or a thread may be had later (Failed), or a
+ * wish came between.
  */
 static void
 mirror_answered (void *opaque, const struct control_answer *a)
@@ -101,8 +105,10 @@ mirror_answered (void *opaque, const struct control_answer *a)
   struct disk *d = opaque;
 
   d->load.mirror_pending = false;
-  if (a->value != NULL)
+  if (a->value != NULL) {
+    ask_mirror (d, &migration_of (d->disks)->measures);
     return;
+  }
   d->load.mirror_asked_ms = 0;
   if (!is_final (a->error_class) || d->load.mirror_refused)
     return;
@@ -129,13 +135,19 @@ ask_mirror (struct disk *d, const struct policy_measures *measures)
 
 /* ---- throttle ---------------------------------------------------------- */
 
+static void ask_throttle (struct migration *m, struct disk *d, uint64_t limit);
+
+/* As for the mirror. */
 static void
 throttle_answered (void *opaque, const struct control_answer *a)
 {
   struct disk *d = opaque;
+  struct migration *m = migration_of (d->disks);
 
   d->load.throttle_pending = false;
-  if (a->value == NULL)
+  if (a->value != NULL)
+    ask_throttle (m, d, m->measures.throttle);
+  else
     d->load.throttle_asked = 0;
 }
 
@@ -201,6 +213,7 @@ guests_let_go (struct migration *m)
 {
   size_t i;
 
+  m->measures.throttle = 0;
   for (i = 0; i < m->disks.n; ++i)
     if (disk_is_connected (&m->disks.v[i]) && m->disks.v[i].begun)
       ask_throttle (m, &m->disks.v[i], 0);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Stands between a migrator and the control socket and loses the answer to its
- * first "commit", or makes it wait.
+ * first "commit", or another COMMAND, or makes it wait.
  *
  * lose-answer SOCKET OWN-SOCKET before  the command does not arrive either
  *                               during  the command arrives, and the
  *                                       connection breaks at once
  *                               after   it breaks when the answer is there
  *                               forever the same, and nobody can connect again
- * lose-answer SOCKET OWN-SOCKET until FILE  the answer, and all that comes
- *                                       after it, waits until FILE exists
+ * lose-answer SOCKET OWN-SOCKET until FILE [COMMAND]
+ *                               the answer, and all that comes after it, waits
+ *                               until FILE exists
  *
  * One connection at a time.  Descriptors are passed on.
  */
@@ -28,6 +29,7 @@
 static const char *when;
 static bool lost;         /* it has happened: everything passes from here on */
 static const char *until; /* NULL: nothing waits, or not any more */
+static const char *command = "commit";
 
 static void __attribute__ ((noreturn)) die (const char *what)
 {
@@ -116,11 +118,12 @@ count_lines (const struct packet *p)
 }
 
 static bool
-has_commit (const struct packet *p)
+has_command (const struct packet *p)
 {
-  static const char command[] = "\"commit\"";
+  char name[64];
+  const int n = snprintf (name, sizeof name, "\"execute\":\"%s\"", command);
 
-  return memmem (p->bytes, p->length, command, sizeof command - 1) != NULL;
+  return memmem (p->bytes, p->length, name, n) != NULL;
 }
 
 /* Whether what the server says is to wait. */
@@ -146,7 +149,7 @@ relay (int client, int server)
       if (!receive (client, &p))
         return;
       asked += count_lines (&p);
-      if (!lost && has_commit (&p)) {
+      if (!lost && has_command (&p)) {
         commit = until ? 0 : asked + 1; /* the greeting is one more */
         lost = true;
         if (strcmp (when, "before") == 0) {
@@ -176,10 +179,13 @@ main (int argc, char *argv[])
   struct sockaddr_un server_address, address;
   int listening, client, server;
 
-  if (argc != 4 && argc != 5) {
-    fprintf (stderr, "usage: lose-answer SOCKET OWN-SOCKET WHEN [FILE]\n");
+  if (argc < 4 || argc > 6) {
+    fprintf (stderr,
+             "usage: lose-answer SOCKET OWN-SOCKET WHEN [FILE [COMMAND]]\n");
     return 2;
   }
+  if (argc == 6)
+    command = argv[5];
   when = argv[3];
   until = argv[4];
   listening = make_socket (argv[2], &address);
