@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # --window and --finish-at: in sync and no cut-over as long as the time has not come;
-# at once where it has; and `finish` waits for neither.  (Clocks: unit/test-window.)
+# at once where it has; and `finish` waits for neither.  A pause that has not begun when
+# the time is over is called off.  (Clocks: unit/test-window.)
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
@@ -52,4 +53,28 @@ wait_for has_status "$S" '.progress.wait and .progress.finish_at > now'
 wait_bg migrator || fail "the migrator ended with exit status $?"
 verify_cut guest "$(uri one)"
 stop_guest guest
+
+# The clock goes on for two hours while the hook before the pause runs.
+echo "-- the time is over when the hook has run"
+cat > "$tmp/hook" <<END
+#!/bin/sh
+echo "\$1" >> "$tmp/hooks"
+[ "\$1" = before ] || exit 0
+[ -e "$tmp/ahead" ] || echo 7200 > "$tmp/ahead"
+END
+chmod +x "$tmp/hook"
+start_bg migrator env LD_PRELOAD="${LD_PRELOAD:-}:$BUILD/tests/wall-clock-preload.so" \
+  WALL_CLOCK="$tmp/ahead" "$nbdmigrate" --json "${slow[@]}" --finish=detach \
+  --hook="$tmp/hook" --window="$(hours -1)-$(hours 2)" "$S" "$D"
+ln -sf migrator.out "$tmp/events"
+wait_for grep -q '^after' "$tmp/hooks"
+wait_for is_ready
+! has_event pause || fail "it was cut over outside of the window"
+grep -q 'the time to cut over is over: the pause is called off' "$tmp/migrator.log"
+
+echo "-- and it comes again"
+echo 0 > "$tmp/ahead"
+wait_bg migrator || fail "the migrator ended with exit status $?"
+[ "$(tr '\n' ' ' < "$tmp/hooks")" = "before after before after " ]
+same_content "$S" "$D"
 end_bg proxy

@@ -19,6 +19,7 @@
 #include "run/pass.h"
 #include "run/paused.h"
 #include "run/recover.h"
+#include "run/schedule.h"
 #include "run/cut-over.h"
 #include "run/converge.h"
 #include "disks/gates.h"
@@ -377,6 +378,15 @@ make_ready (struct migration *m)
   return r;
 }
 
+static bool
+time_is_over (const struct migration *m)
+{
+  if (!schedule_is_shut (m))
+    return false;
+  say_info ("the time to cut over is over: the pause is called off");
+  return true;
+}
+
 /* What is leased in the pause could not be taken there (R4), and the guest may
  * have written to it since: so nothing is.
  */
@@ -386,6 +396,8 @@ attempt_now (struct migration *m)
   migrate_enter (m, PHASE_FINAL);
   if (make_ready (m) == -1)
     return CUT_FAILED;
+  if (time_is_over (m))
+    return CUT_WISHED;
   if (m->hook_late || !fits (m))
     return CUT_MISSED; /* counted: it may be so again and again */
   return cut_over (m);
@@ -408,7 +420,7 @@ attempt (struct migration *m)
 
   if (!liveness_prove (m) || !was_copied (m))
     return m->disks.failure.stop == STOP_NO ? CUT_WISHED : CUT_FAILED;
-  if (m->paused) /* meanwhile */
+  if (m->paused || time_is_over (m)) /* meanwhile */
     return CUT_WISHED;
   m->hook_failed = !hook_before (m);
   m->hook_failures = m->hook_failed ? m->hook_failures + 1 : 0;

@@ -73,3 +73,11 @@ schedule_run (struct migration *m)
   else
     shut (m, &w);
 }
+
+bool
+schedule_is_shut (const struct migration *m)
+{
+  const struct window w = window_of (m->disks.options);
+
+  return is_given (m) && !window_is_open (&w, time (NULL));
+}
