@@ -3,7 +3,8 @@
 #
 # examples/hook/freeze.sh, with a guest agent made up: frozen once and thawed once
 # around the pause, and not later, when somebody else may have frozen it; and if
-# nbdmigrate is killed between the two, by the watchman.
+# nbdmigrate is killed between the two, by the watchman.  Who comes after the watchman
+# thaws nothing, nor does who has frozen nothing.
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
@@ -63,3 +64,27 @@ rm "$tmp/waits"
 wait_for agent_was_asked 3
 lines "domfsfreeze domfsthaw domfsthaw"
 end_bg proxy
+
+# The calls that nbdmigrate makes, with this shell in its place.
+echo "-- the watchman has thawed when it is run after the pause"
+rm "$tmp/log"
+THAW_AFTER=1 "$hook" before
+wait_for agent_was_asked 2
+lines "domfsfreeze domfsthaw"
+"$hook" after 2> "$tmp/said" || fail "it fails after the watchman"
+lines "domfsfreeze domfsthaw"
+grep -q 'thawed already' "$tmp/said"
+
+echo "-- a file system that somebody else has frozen"
+rm "$tmp/log"
+cat > "$tmp/bin/fsfreeze" <<END
+#!/bin/sh
+echo "\$1" >> "$tmp/log"
+[ "\$1" = --unfreeze ]
+END
+chmod +x "$tmp/bin/fsfreeze"
+unset GUEST
+export MOUNTPOINT=$tmp
+expect_status 1 "$hook" before
+"$hook" after 2> "$tmp/said"
+lines --freeze

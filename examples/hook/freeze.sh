@@ -31,7 +31,11 @@ freeze ()
   elif [ -n "${AGENT:-}" ]; then
     "$here/agent.py" "$AGENT" freeze
   else
-    fsfreeze --freeze "${MOUNTPOINT:?a guest, an agent or a mountpoint}"
+    # Somebody else may have frozen it, and thaws it: nothing is ours to thaw.
+    fsfreeze --freeze "${MOUNTPOINT:?a guest, an agent or a mountpoint}" || {
+      rm -f "$state"
+      return 1
+    }
   fi
 }
 
@@ -80,8 +84,13 @@ before)
   fi
   ;;
 after)
-  rm -f "$state"
-  thaw
+  # Whoever removes the file thaws, here too.
+  if rm "$state" 2> /dev/null; then
+    thaw
+  else
+    echo "$0: thawed already, or never frozen: if that pause has become a copy, it" \
+      "may need a repair" >&2
+  fi
   ;;
 *)
   echo "usage: $0 before|after SOURCE..." >&2
