@@ -5,7 +5,9 @@
 #
 # Options, commands and what follows them are taken from 'nbdmigrate --help', so
 # that they are those of the program that is run.  Nothing is ever connected to:
-# of a disk only the ways to write it are offered, and paths.
+# of a disk only the ways to write it are offered, and paths; for a command the
+# directories of proxies that run, of which the kernel tells, and a URI only to who
+# has begun one.
 #
 # bash splits words at "=" and ":" as well; here a word is what blanks separate, and
 # of each candidate only what follows the last such character is given back.
@@ -106,8 +108,7 @@ _nbdmigrate_paths ()
   done
 }
 
-# Ways to write a disk that begin so, and paths: of sockets in a URI, else of
-# directories (migrate-dir).
+# Ways to write a disk that begin so, and paths of sockets in a URI.
 _nbdmigrate_disks ()
 {
   local socket
@@ -120,9 +121,61 @@ _nbdmigrate_disks ()
   *)
     compgen -W 'nbd:// nbds:// nbd+unix:///?socket= nbds+unix:///?socket= local:' \
       -- "$1"
-    _nbdmigrate_paths -d '' "$1"
     ;;
   esac
+}
+
+# The migrate-dir of each proxy that runs (as 'nbdmigrate list' finds them), which
+# begins so.
+_nbdmigrate_proxies ()
+{
+  local dir
+
+  sed -nE 's,^[^/]* (/.*)/control$,\1,p' /proc/net/unix 2> /dev/null |
+    while read -r dir; do
+      if [[ $dir == "$1"* && -e $dir/lock ]]; then
+        echo "$dir"
+      fi
+    done
+}
+
+# SOURCE|DIR of a command that begins so.
+_nbdmigrate_source ()
+{
+  local proxies
+
+  case $1 in
+  nbd*:*) _nbdmigrate_disks "$1" ;;
+  nbd*)
+    _nbdmigrate_disks "$1"
+    _nbdmigrate_paths -d '' "$1"
+    ;;
+  *)
+    proxies=$(_nbdmigrate_proxies "$1")
+    [ -z "$proxies" ] || echo "$proxies"
+    _nbdmigrate_paths -d '' "$1" | grep -vxF -- "${proxies//$'\n'//$'\n'}/" || :
+    ;;
+  esac
+}
+
+# WORD... after a command, without the one that is completed: whether one of them is
+# its SOURCE|DIR, and neither an option nor the value of one.
+_nbdmigrate_has_source ()
+{
+  local word value=''
+
+  for word; do
+    if [[ $word == -* ]]; then
+      value=''
+      [[ $word == *=* || $word == --no-wait || $word == --json || $word == --watch ]] ||
+        value=1
+    elif [ -n "$value" ]; then
+      value=''
+    else
+      return 0
+    fi
+  done
+  return 1
 }
 
 # The value of NAME= that begins so: NAME VALUE PLACEHOLDER
@@ -138,7 +191,8 @@ _nbdmigrate_value ()
   esac
 }
 
-# WORD COMMAND HELP PLACE: whole words that begin so.
+# WORD COMMAND HELP PLACE: whole words that begin so.  PLACE is "first", "source" of a
+# command, or "later".
 _nbdmigrate_candidates ()
 {
   local word=$1 command=$2 help=$3 place=$4 name=${1%%=*}
@@ -157,19 +211,19 @@ _nbdmigrate_candidates ()
     fi
     ;;
   *)
-    case $command:$word in
+    case $command:$place:$word in
     :*)
       [ "$place" != first ] ||
         compgen -W "$(_nbdmigrate_commands "$help")" -- "$word"
+      _nbdmigrate_disks "$word"
       ;;
+    list:*) ;;
+    *:source:*) _nbdmigrate_source "$word" ;;
     *:destination=*) _nbdmigrate_value "$name" "${word#*=}" URI ;;
-    *:owner=* | *:*socket=*)
-      compgen -W "$(_nbdmigrate_arguments "$command" "$help")" -- "$word"
-      ;;
+    *:owner=*) compgen -W "$(_nbdmigrate_arguments "$command" "$help")" -- "$word" ;;
     *:*=*) _nbdmigrate_value "$name" "${word#*=}" "" ;;
     *) compgen -W "$(_nbdmigrate_arguments "$command" "$help")" -- "$word" ;;
     esac
-    _nbdmigrate_disks "$word"
     ;;
   esac
 }
@@ -177,7 +231,7 @@ _nbdmigrate_candidates ()
 _nbdmigrate ()
 {
   local line=${COMP_LINE:0:COMP_POINT} help word command='' place=first first
-  local cut=''
+  local cut='' words
 
   help=$("$1" --help 2> /dev/null)
   word=${line##*[[:blank:]]}
@@ -186,6 +240,8 @@ _nbdmigrate ()
     place=later
     if _nbdmigrate_commands "$help" | grep -qxF -- "$first"; then
       command=$first
+      read -r -a words <<< "${line%"$word"}"
+      _nbdmigrate_has_source "${words[@]:2}" || place=source
     fi
   fi
 

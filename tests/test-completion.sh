@@ -43,7 +43,7 @@ offers ()
     wrong "'$line' offers '${got//$'\n'/ }' and not '${want//$'\n'/ }'"
 }
 
-# Paths are offered as well where a disk can be named.
+# Paths are offered as well where a proxy can be named.
 mkdir "$tmp/empty"
 cd "$tmp/empty"
 ways=(nbd:// nbds:// "nbd+unix:///?socket=" "nbds+unix:///?socket=" local:)
@@ -104,7 +104,7 @@ offers "nbdmigrate --progress=" log
 echo "-- what follows a command"
 mapfile -t keys < <(sed -nE 's/^Keys of set: ([^.]*)\..*/\1/p' "$tmp/help" |
                       tr -s ', ' '\n' | sed 's/$/=/')
-offers "nbdmigrate set /tmp/x " "${keys[@]}" "${ways[@]}"
+offers "nbdmigrate set /tmp/x " "${keys[@]}"
 offers "nbdmigrate set /tmp/x converge=o" off
 offers "nbdmigrate finish /tmp/x d" detach
 offers "nbdmigrate finish --no" --no-wait
@@ -112,6 +112,22 @@ offers "nbdmigrate wait /tmp/x r" ready
 offers "nbdmigrate reopen /tmp/x owner=" source destination
 offers "nbdmigrate reopen /tmp/x dest" destination=
 offers "nbdmigrate reopen /tmp/x destination=nbd:" //
+offers "nbdmigrate wait --timeout 5s /tmp/x r" ready
+offers "nbdmigrate list " ""
+offers "nbdmigrate pause /tmp/x " ""
+
+# Others may run proxies at the same time.
+echo "-- a proxy that runs, and a URI for who has begun one"
+start_proxy proxy memory 1M
+for command in status wait set finish pause resume cancel reopen; do
+  complete_line "nbdmigrate $command " > "$tmp/offered"
+  grep -qx "$tmp/proxy.dir" "$tmp/offered" ||
+    wrong "$command does not offer the proxy that runs"
+  ! grep -vE '^/' "$tmp/offered" || wrong "$command offers something else"
+  offers "nbdmigrate $command $tmp/pr" "$tmp/proxy.dir"
+  offers "nbdmigrate $command nbd" "${ways[@]:0:4}"
+done
+offers "nbdmigrate finish --timeout 5s $tmp/pr" "$tmp/proxy.dir"
 
 echo "-- paths"
 mkdir -p "a directory" run
@@ -157,7 +173,7 @@ END
 export SRCDIR
 lines=(--shared-b --finish=p --converge=mi --policy= st "set x max" "set x converge=t"
        "finish x han" "reopen x owner=s" "reopen x destination=nbd+unix:///?socket=run/d"
-       "status --js" "finish --no-w" "finish --tim" "wait x re" "nbd+unix:///?socket=run/d" --control=run/d)
+       "status --js" "status nbd+unix:///?socket=run/d" "finish --no-w" "finish --tim" "wait x re" "nbd+unix:///?socket=run/d" --control=run/d)
 zsh -f "$tmp/drive" "${lines[@]}" < /dev/null | tr -d '\r' | sed 's/ *$//' \
   > "$tmp/zsh"
 diff - "$tmp/zsh" <<'END' || wrong "zsh completes something else"
@@ -172,6 +188,7 @@ nbdmigrate finish x handover
 nbdmigrate reopen x owner=source
 nbdmigrate reopen x destination=nbd+unix:///?socket=run/disk.sock
 nbdmigrate status --json
+nbdmigrate status nbd+unix:///?socket=run/disk.sock
 nbdmigrate finish --no-wait
 nbdmigrate finish --timeout=
 nbdmigrate wait x ready
