@@ -17,6 +17,7 @@
 #include "cli/wait.h"
 #include "printable.h"
 #include "proxy/control.h"
+#include "show/progress-text.h"
 #include "units.h"
 
 #define ANSWER_MS 2000
@@ -26,6 +27,9 @@
  */
 #define ALL_MS 10000
 #define MOMENT_MS 100
+
+/* The column behind the size. */
+#define STATE_AT 12
 
 static const char not_answering[] = "not answering";
 
@@ -232,24 +236,44 @@ place_of (const json_t *s)
   return text_of (s, "place", "local image");
 }
 
+/* Which disk, and where it is, in one line, or in two where the terminal is too
+ * narrow.
+ */
+static void
+put_disk (char *disk, char *place)
+{
+  const size_t columns = progress_columns (STDOUT_FILENO);
+  CLEANUP_FREE char *line = NULL;
+
+  if (columns > 0 && strlen (disk) + strlen (place) + 2 > columns) {
+    put_clean (disk);
+    if (asprintf (&line, "%*s%s", STATE_AT, "", place) == -1)
+      no_memory ();
+  }
+  else if (asprintf (&line, "%s  %s", disk, place) == -1)
+    no_memory ();
+  put_clean (line);
+}
+
 static void
 show_disk (const json_t *s)
 {
   const char *export = text_of (s, "export", "");
   const bool goes = json_is_true (json_object_get (s, "session")) ||
                     strcmp (text_of (s, "owner", ""), "fenced") == 0;
-  CLEANUP_FREE char *line = NULL;
+  CLEANUP_FREE char *disk = NULL, *place = NULL;
   char size[UNITS_TEXT_MAX], state[64];
 
   describe (state, s);
   units_format_bytes (
     size, (uint64_t)json_integer_value (json_object_get (s, "disk_bytes")));
-  if (asprintf (&line, "%-11s %-13s %s%s%s  %s%s", size, state,
-                text_of (s, "dir", "?"), *export ? " --export=" : "", export,
-                goes ? "to " : "at ",
+  if (asprintf (&disk, "%-11s %-13s %s%s%s", size, state,
+                text_of (s, "dir", "?"), *export ? " --export=" : "",
+                export) == -1 ||
+      asprintf (&place, "%s%s", goes ? "to " : "at ",
                 goes ? text_of (s, "destination", "?") : place_of (s)) == -1)
     no_memory ();
-  put_clean (line);
+  put_disk (disk, place);
 }
 
 static void

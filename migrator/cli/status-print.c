@@ -8,13 +8,13 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "show/fold.h"
 #include "show/progress-text.h"
 #include "cli/status-print.h"
 #include "units.h"
 
 #define LABEL "%-12s "
 #define SLOW_MS 3000 /* unanswered for so long is worth a line */
-#define LABEL_WIDTH 13
 
 static uint64_t
 number (const json_t *o, const char *name)
@@ -31,11 +31,12 @@ string (const json_t *o, const char *name, const char *otherwise)
 }
 
 static void
-print_bytes (const char *label, const json_t *o, const char *name)
+print_bytes (FILE *fp, const char *label, const json_t *o, const char *name)
 {
   char text[UNITS_TEXT_MAX];
 
-  printf (LABEL "%s\n", label, units_format_bytes (text, number (o, name)));
+  fprintf (fp, LABEL "%s\n", label,
+           units_format_bytes (text, number (o, name)));
 }
 
 static const char *
@@ -68,18 +69,19 @@ describe (const json_t *s)
 
 /* In two lines, as one would be too long for a terminal. */
 static void
-print_guest (const json_t *guest)
+print_guest (FILE *fp, const json_t *guest)
 {
   char text[UNITS_TEXT_MAX];
 
-  printf (LABEL "writes %" PRIu64 " (%s)\n", "requests",
-          number (guest, "writes"),
-          units_format_bytes (text, number (guest, "written_bytes")));
-  printf (LABEL "reads %" PRIu64 " (%s)\n", "", number (guest, "reads"),
-          units_format_bytes (text, number (guest, "read_bytes")));
-  printf (LABEL "zeroes %" PRIu64 ", trims %" PRIu64 ", flushes %" PRIu64 "\n",
-          "", number (guest, "zeroes"), number (guest, "trims"),
-          number (guest, "flushes"));
+  fprintf (fp, LABEL "writes %" PRIu64 " (%s)\n", "requests",
+           number (guest, "writes"),
+           units_format_bytes (text, number (guest, "written_bytes")));
+  fprintf (fp, LABEL "reads %" PRIu64 " (%s)\n", "", number (guest, "reads"),
+           units_format_bytes (text, number (guest, "read_bytes")));
+  fprintf (fp,
+           LABEL "zeroes %" PRIu64 ", trims %" PRIu64 ", flushes %" PRIu64 "\n",
+           "", number (guest, "zeroes"), number (guest, "trims"),
+           number (guest, "flushes"));
 }
 
 /* What becomes of the guest's requests, if they go there at all. */
@@ -108,7 +110,7 @@ describe_relay (const json_t *relay, bool relays)
  * about to go to.  'relay' is NULL in what comes from a state file.
  */
 static void
-print_relay (const json_t *s, const json_t *relay)
+print_relay (FILE *fp, const json_t *s, const json_t *relay)
 {
   const bool relays = json_is_string (json_object_get (s, "place"));
   const uint64_t losses = number (relay, "losses");
@@ -116,63 +118,65 @@ print_relay (const json_t *s, const json_t *relay)
   char text[UNITS_TEXT_MAX];
 
   if (json_is_null (relay) && relays)
-    printf (LABEL "not made yet, the next client makes the proxy try\n",
-            "connection");
+    fprintf (fp, LABEL "not made yet, the next client makes the proxy try\n",
+             "connection");
   if (!json_is_object (relay))
     return;
-  printf (LABEL "%s ", "connection", describe_relay (relay, relays));
+  fprintf (fp, LABEL "%s ", "connection", describe_relay (relay, relays));
   if (losses == 0)
-    printf ("never lost\n");
+    fprintf (fp, "never lost\n");
   else
-    printf ("lost %" PRIu64 " time%s\n", losses, losses == 1 ? "" : "s");
+    fprintf (fp, "lost %" PRIu64 " time%s\n", losses, losses == 1 ? "" : "s");
   if (oldest_ms >= SLOW_MS)
-    printf (LABEL "a request is unanswered for %s: it is waited for\n", "",
-            units_format_ms (text, oldest_ms));
+    fprintf (fp, LABEL "a request is unanswered for %s: it is waited for\n", "",
+             units_format_ms (text, oldest_ms));
 }
 
 /* How much is in flight at one side of the copy. */
 static void
-print_in_flight (const json_t *progress, const char *what)
+print_in_flight (FILE *fp, const json_t *progress, const char *what)
 {
   const json_t *l = json_object_get (progress, what);
   char text[UNITS_TEXT_MAX];
 
   if (number (l, "connections") == 0)
     return;
-  printf (LABEL "up to %" PRIu64 " of %s in flight on ", what,
-          number (l, "depth"),
-          units_format_bytes (text, number (l, "request_bytes")));
+  fprintf (fp, LABEL "up to %" PRIu64 " of %s in flight on ", what,
+           number (l, "depth"),
+           units_format_bytes (text, number (l, "request_bytes")));
   if (number (l, "connections") == 1)
-    printf ("one connection\n");
+    fprintf (fp, "one connection\n");
   else
-    printf ("each of %" PRIu64 " connections\n", number (l, "connections"));
+    fprintf (fp, "each of %" PRIu64 " connections\n",
+             number (l, "connections"));
 }
 
 /* What may be done to guests for the copy's sake, and what is; the other way
  * round 'background'.
  */
 static void
-print_guests (const json_t *progress)
+print_guests (FILE *fp, const json_t *progress)
 {
   const char *mirror = string (progress, "mirror", "off");
   const uint64_t throttle = number (progress, "throttle");
   char text[UNITS_TEXT_MAX];
 
   if (json_is_integer (json_object_get (progress, "background")))
-    printf (LABEL "%" PRIu64 "\n", "background",
-            number (progress, "background"));
+    fprintf (fp, LABEL "%" PRIu64 "\n", "background",
+             number (progress, "background"));
   if (!json_is_string (json_object_get (progress, "converge")))
     return;
-  printf (LABEL "%s%s", "converge", string (progress, "converge", "?"),
-          strcmp (mirror, "on") == 0 ? ", mirroring" : "");
+  fprintf (fp, LABEL "%s%s", "converge", string (progress, "converge", "?"),
+           strcmp (mirror, "on") == 0 ? ", mirroring" : "");
   if (throttle > 0)
-    printf (", guests limited to %s/s", units_format_bytes (text, throttle));
-  printf ("\n");
+    fprintf (fp, ", guests limited to %s/s",
+             units_format_bytes (text, throttle));
+  fprintf (fp, "\n");
 }
 
 /* The values in force, whoever set them. */
 static void
-print_limits (const json_t *progress)
+print_limits (FILE *fp, const json_t *progress)
 {
   const time_t when = (time_t)number (progress, "finish_at");
   const uint64_t rate = number (progress, "rate");
@@ -180,38 +184,38 @@ print_limits (const json_t *progress)
   struct tm tm;
   char text[UNITS_TEXT_MAX];
 
-  printf (LABEL "%s%s\n", "rate",
-          rate ? units_format_bytes (text, rate) : "unlimited",
-          rate ? "/s" : "");
-  printf (LABEL "%s\n", "max pause",
-          units_format_ms (text, number (progress, "max_pause_ms")));
+  fprintf (fp, LABEL "%s%s\n", "rate",
+           rate ? units_format_bytes (text, rate) : "unlimited",
+           rate ? "/s" : "");
+  fprintf (fp, LABEL "%s\n", "max pause",
+           units_format_ms (text, number (progress, "max_pause_ms")));
   if (when != 0 && localtime_r (&when, &tm) != NULL)
     strftime (text, sizeof text, ", not before %a %H:%M", &tm);
-  printf (LABEL "%s%s\n", "finish", string (progress, "finish", "?"),
-          when   ? text
-          : wait ? ", when 'nbdmigrate finish' asks for it"
-                 : "");
-  print_guests (progress);
-  print_in_flight (progress, "reads");
-  print_in_flight (progress, "writes");
+  fprintf (fp, LABEL "%s%s\n", "finish", string (progress, "finish", "?"),
+           when   ? text
+           : wait ? ", when 'nbdmigrate finish' asks for it"
+                  : "");
+  print_guests (fp, progress);
+  print_in_flight (fp, progress, "reads");
+  print_in_flight (fp, progress, "writes");
 }
 
 static void
-print_reading (const json_t *progress)
+print_reading (FILE *fp, const json_t *progress)
 {
   const char *why = string (progress, "shared_memory_why", NULL);
 
   if (why != NULL)
-    printf (LABEL "over NBD: %s\n", "reading", why);
+    fprintf (fp, LABEL "over NBD: %s\n", "reading", why);
   else if (json_is_true (json_object_get (progress, "shared_memory")))
-    printf (LABEL "through shared memory\n", "reading");
+    fprintf (fp, LABEL "through shared memory\n", "reading");
 }
 
 /* Behind the label and the prefix; 0: there is no limit. */
 static unsigned
 room_for_text (unsigned columns, const char *prefix)
 {
-  const size_t used = LABEL_WIDTH + strlen (prefix);
+  const size_t used = STATUS_LABEL_WIDTH + strlen (prefix);
 
   if (columns == 0)
     return 0;
@@ -220,7 +224,7 @@ room_for_text (unsigned columns, const char *prefix)
 
 /* A destination that was lost. */
 static void
-print_away (const json_t *progress)
+print_away (FILE *fp, const json_t *progress)
 {
   const json_t *o = json_object_get (progress, "reconnecting");
   const char *why = string (o, "attempt_reason", string (o, "reason", "?"));
@@ -228,17 +232,17 @@ print_away (const json_t *progress)
 
   if (!json_is_object (o))
     return;
-  printf (LABEL "%s\n", "lost", string (o, "destination", "?"));
-  printf (LABEL "for %s of %s at most; %s dirty again\n", "",
-          units_format_ms (away, number (o, "away_ms")),
-          units_format_ms (limit, number (o, "reconnect_ms")),
-          units_format_bytes (again, number (o, "dirty_again_bytes")));
-  printf (LABEL "%" PRIu64 " attempts to reconnect: %s\n", "",
-          number (o, "attempts"), why);
+  fprintf (fp, LABEL "%s\n", "lost", string (o, "destination", "?"));
+  fprintf (fp, LABEL "for %s of %s at most; %s dirty again\n", "",
+           units_format_ms (away, number (o, "away_ms")),
+           units_format_ms (limit, number (o, "reconnect_ms")),
+           units_format_bytes (again, number (o, "dirty_again_bytes")));
+  fprintf (fp, LABEL "%" PRIu64 " attempts to reconnect: %s\n", "",
+           number (o, "attempts"), why);
 }
 
 static void
-print_progress (const json_t *progress)
+print_progress (FILE *fp, const json_t *progress)
 {
   const unsigned terminal = progress_columns (STDOUT_FILENO);
   const uint64_t disks = number (progress, "disk_count");
@@ -250,15 +254,15 @@ print_progress (const json_t *progress)
     snprintf (all, sizeof all, "%" PRIu64 " disks: ", disks);
   text = progress_text (progress, false, room_for_text (terminal, all));
   if (text != NULL)
-    printf (LABEL "%s%s\n", "progress", all, text);
-  print_away (progress);
-  print_limits (progress);
-  print_reading (progress);
+    fprintf (fp, LABEL "%s%s\n", "progress", all, text);
+  print_away (fp, progress);
+  print_limits (fp, progress);
+  print_reading (fp, progress);
 }
 
 /* What an earlier run has sent and nobody has answered (R17). */
 static void
-print_late (const json_t *s)
+print_late (FILE *fp, const json_t *s)
 {
   const uint64_t connections = number (s, "old_connections");
   char bytes[UNITS_TEXT_MAX], ms[UNITS_TEXT_MAX];
@@ -267,93 +271,96 @@ print_late (const json_t *s)
     return;
   units_format_bytes (bytes, number (s, "quarantined_bytes"));
   if (connections > 0)
-    printf (LABEL "%s may change: a write is unanswered for %s\n", "uncertain",
-            bytes, units_format_ms (ms, number (s, "unanswered_ms")));
+    fprintf (fp, LABEL "%s may change: a write is unanswered for %s\n",
+             "uncertain", bytes,
+             units_format_ms (ms, number (s, "unanswered_ms")));
   else if (number (s, "quarantine_ms") > 0)
-    printf (LABEL "%s may change: read back in %s\n", "uncertain", bytes,
-            units_format_ms (ms, number (s, "quarantine_ms")));
+    fprintf (fp, LABEL "%s may change: read back in %s\n", "uncertain", bytes,
+             units_format_ms (ms, number (s, "quarantine_ms")));
   else
-    printf (LABEL "%s, to be read back\n", "uncertain", bytes);
+    fprintf (fp, LABEL "%s, to be read back\n", "uncertain", bytes);
 }
 
 /* What it costs to keep what is tracked for a restart of the proxy. */
 static void
-print_map (const json_t *map)
+print_map (FILE *fp, const json_t *map)
 {
   if (strcmp (string (map, "state", "none"), "live") == 0)
-    printf (LABEL "%" PRIu64 " syncs for %" PRIu64 " first writes\n",
-            "dirty map", number (map, "syncs"), number (map, "first_touches"));
+    fprintf (fp, LABEL "%" PRIu64 " syncs for %" PRIu64 " first writes\n",
+             "dirty map", number (map, "syncs"), number (map, "first_touches"));
   else
-    printf (LABEL "none: a restart of the proxy means a full copy\n",
-            "dirty map");
+    fprintf (fp, LABEL "none: a restart of the proxy means a full copy\n",
+             "dirty map");
 }
 
 /* What is tracked means something only to a migration that runs, or could go
  * on.
  */
 static void
-print_tracked (const json_t *s)
+print_tracked (FILE *fp, const json_t *s)
 {
   const char *last_end = string (s, "last_end", "");
   char rate[UNITS_TEXT_MAX];
 
   if (json_is_true (json_object_get (s, "session"))) {
-    print_bytes ("dirty", s, "dirty_bytes");
-    print_bytes ("left", s, "remaining_bytes");
-    printf (LABEL "%s/s\n", "dirty rate",
-            units_format_bytes (rate, number (s, "dirty_bytes_per_second")));
-    printf (LABEL "%s\n", "gate", string (s, "gate", "?"));
-    print_map (json_object_get (s, "dirty_map"));
+    print_bytes (fp, "dirty", s, "dirty_bytes");
+    print_bytes (fp, "left", s, "remaining_bytes");
+    fprintf (fp, LABEL "%s/s\n", "dirty rate",
+             units_format_bytes (rate, number (s, "dirty_bytes_per_second")));
+    fprintf (fp, LABEL "%s\n", "gate", string (s, "gate", "?"));
+    print_map (fp, json_object_get (s, "dirty_map"));
   }
   else if (strcmp (last_end, "interrupted") == 0 ||
            strcmp (last_end, "detached") == 0)
-    print_bytes ("left", s, "remaining_bytes");
+    print_bytes (fp, "left", s, "remaining_bytes");
 }
 
 /* What a proxy that has ended could not get rid of (R13, R17). */
 static void
-print_kept (const json_t *s)
+print_kept (FILE *fp, const json_t *s)
 {
   if (json_is_string (json_object_get (s, "kept")))
-    printf (LABEL "unflushed or unanswered writes, in %s:\n" LABEL
-                  "settled before anybody is served again\n",
-            "kept", string (s, "kept", ""), "");
+    fprintf (fp,
+             LABEL "unflushed or unanswered writes, in %s:\n" LABEL
+                   "settled before anybody is served again\n",
+             "kept", string (s, "kept", ""), "");
 }
 
 /* Who answered is running, and "running" is said in what comes from a state
  * file only.
  */
 static void
-print_proxy (const json_t *s)
+print_proxy (FILE *fp, const json_t *s)
 {
   const char *proxy = string (s, "proxy", "running");
   const bool known = json_object_get (s, "running") == NULL;
 
-  printf (LABEL "%s%s\n", "proxy", proxy,
-          !known && strcmp (proxy, "running") == 0
-            ? "; no client has opened this disk yet"
-            : "");
+  fprintf (fp, LABEL "%s%s\n", "proxy", proxy,
+           !known && strcmp (proxy, "running") == 0
+             ? "; no client has opened this disk yet"
+             : "");
 }
 
 /* Where the disk is, whatever its place was called in a migration. */
 static void
-print_place (const json_t *s)
+print_place (FILE *fp, const json_t *s)
 {
   const char *owner = string (s, "owner", "unknown");
 
   if (strcmp (owner, "fenced") == 0)
-    printf (LABEL "handed over; nobody is served here (fenced)\n", "place");
+    fprintf (fp, LABEL "handed over; nobody is served here (fenced)\n",
+             "place");
   else if (strcmp (owner, "unknown") == 0)
-    printf (LABEL "unknown; nobody is served until 'reopen' tells it\n",
-            "place");
+    fprintf (fp, LABEL "unknown; nobody is served until 'reopen' tells it\n",
+             "place");
   else
-    printf (LABEL "%s\n", "place",
-            string (s, "place", "the proxy's local image"));
+    fprintf (fp, LABEL "%s\n", "place",
+             string (s, "place", "the proxy's local image"));
 }
 
 /* While they mean something: a migration runs, could go on, or be undone. */
 static void
-print_ends (const json_t *s)
+print_ends (FILE *fp, const json_t *s)
 {
   const bool session = json_is_true (json_object_get (s, "session"));
   const char *last_end = string (s, "last_end", "none");
@@ -365,36 +372,36 @@ print_ends (const json_t *s)
     strcmp (owner, "source") == 0 || strcmp (owner, "destination") == 0;
 
   if (!is_here && json_is_string (json_object_get (s, "source")))
-    printf (LABEL "%s\n", "source", string (s, "source", ""));
+    fprintf (fp, LABEL "%s\n", "source", string (s, "source", ""));
   if ((!is_here || session || moves) &&
       json_is_string (json_object_get (s, "destination")))
-    printf (LABEL "%s\n", "destination", string (s, "destination", ""));
+    fprintf (fp, LABEL "%s\n", "destination", string (s, "destination", ""));
 }
 
 static void
-print_text (const char *where, const json_t *s)
+print_text (FILE *fp, const char *where, const json_t *s)
 {
   const json_t *progress = json_object_get (s, "progress");
 
-  printf (LABEL "%s\n", "disk", where);
+  fprintf (fp, LABEL "%s\n", "disk", where);
   if (string (s, "export", "")[0] != '\0')
-    printf (LABEL "%s\n", "export", string (s, "export", ""));
-  print_proxy (s);
-  print_place (s);
+    fprintf (fp, LABEL "%s\n", "export", string (s, "export", ""));
+  print_proxy (fp, s);
+  print_place (fp, s);
   if (json_is_integer (json_object_get (s, "disk_bytes")))
-    print_bytes ("size", s, "disk_bytes");
-  printf (LABEL "%s\n", "migration", describe (s));
-  print_ends (s);
+    print_bytes (fp, "size", s, "disk_bytes");
+  fprintf (fp, LABEL "%s\n", "migration", describe (s));
+  print_ends (fp, s);
   if (json_is_true (json_object_get (s, "tracking")))
-    print_tracked (s);
-  print_late (s);
-  print_kept (s);
+    print_tracked (fp, s);
+  print_late (fp, s);
+  print_kept (fp, s);
   if (json_is_object (json_object_get (s, "guest")))
-    print_guest (json_object_get (s, "guest"));
-  print_relay (s, json_object_get (s, "relay"));
+    print_guest (fp, json_object_get (s, "guest"));
+  print_relay (fp, s, json_object_get (s, "relay"));
   if (json_is_true (json_object_get (s, "session")) &&
       json_is_object (progress))
-    print_progress (progress);
+    print_progress (fp, progress);
 }
 
 static int
@@ -408,11 +415,35 @@ print_json (const json_t *s)
   return 0;
 }
 
+char *
+status_text (const char *where, const json_t *s)
+{
+  char *text = NULL;
+  size_t size;
+  FILE *fp = open_memstream (&text, &size);
+
+  if (fp == NULL)
+    return NULL;
+  print_text (fp, where, s);
+  if (fclose (fp) == 0)
+    return text;
+  free (text);
+  return NULL;
+}
+
 int
 status_print (const char *where, const json_t *s, bool json)
 {
+  CLEANUP_FREE char *text = NULL, *folded = NULL;
+
   if (json)
     return print_json (s);
-  print_text (where, s);
+  text = status_text (where, s);
+  if (text != NULL)
+    folded = fold_text (text, progress_columns (STDOUT_FILENO),
+                        STATUS_LABEL_WIDTH, false);
+  if (folded == NULL)
+    return -1;
+  fputs (folded, stdout);
   return 0;
 }

@@ -8,9 +8,16 @@
 
 #include <jansson.h>
 
-/* On stdout, as text or as JSON.  'where': the URI or directory that was asked
- * about.  Returns 0, or -1 if there is no memory.
+/* What each line begins with, or is blank. */
+#define STATUS_LABEL_WIDTH 13
+
+/* 'where': the URI or directory that was asked about.  Lines are as long as
+ * they are, but for the progress, which keeps to the terminal of stdout.  The
+ * caller frees it.  NULL: no memory.
  */
+extern char *status_text (const char *where, const json_t *status);
+
+/* On stdout, as text or as JSON.  Returns 0, or -1 if there is no memory. */
 extern int status_print (const char *where, const json_t *status, bool json);
 
 #endif /* NBDMIGRATE_STATUS_PRINT_H */

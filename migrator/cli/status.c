@@ -4,33 +4,53 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cleanup.h"
 #include "proxy/exports.h"
 #include "base/options.h"
 #include "proxy/proxy.h"
 #include "base/say.h"
 #include "cli/status-dir.h"
 #include "cli/status-print.h"
+#include "cli/screen.h"
 #include "cli/status.h"
 
+enum manner {
+  MANNER_TEXT,
+  MANNER_JSON,
+  MANNER_FIRST_SCREEN, /* on a terminal that is cleared */
+  MANNER_SCREEN,       /* in place of what is there */
+};
+
 static int
-ask (struct proxy *p, bool json)
+show (const char *where, const json_t *status, enum manner manner)
+{
+  CLEANUP_FREE char *text = NULL;
+
+  if (manner == MANNER_TEXT || manner == MANNER_JSON)
+    return status_print (where, status, manner == MANNER_JSON) == 0 &&
+               fflush (stdout) == 0
+             ? 0
+             : -1;
+  text = status_text (where, status);
+  return text == NULL ? -1
+                      : screen_show (text, STATUS_LABEL_WIDTH,
+                                     manner == MANNER_FIRST_SCREEN);
+}
+
+static int
+ask (struct proxy *p, enum manner manner)
 {
   CLEANUP_ANSWER struct control_answer a = { 0 };
-  int r;
 
   control_wait (p->control, "status", CONTROL_NO_ARGUMENTS, 5000, &a);
   if (a.value == NULL) {
     say_error ("asking %s for its status: %s", p->uri, a.desc);
     return EXIT_FAILED;
   }
-  r = status_print (p->uri, a.value, json);
-  return r == 0 && fflush (stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
+  return show (p->uri, a.value, manner) == 0 ? EXIT_DONE : EXIT_FAILED;
 }
 
 /* ---- again and again --------------------------------------------------- */
-
-/* So that what is above can be scrolled to, and no line of before is left. */
-#define CLEAR "\033[H\033[2J\033[3J"
 
 struct which {
   const char *source, *control, *export;
@@ -46,7 +66,7 @@ status_once (const struct which *w, bool json)
     return status_of_directory (w->source, w->control, w->export, json);
   status = proxy_open (&p, w->source, w->control, w->export);
   if (status == EXIT_DONE)
-    status = ask (&p, json);
+    status = ask (&p, json ? MANNER_JSON : MANNER_TEXT);
   proxy_close (&p);
   return status;
 }
@@ -64,19 +84,19 @@ rest (uint64_t ms)
 static int
 watch_disk (struct proxy *p, bool json, uint64_t ms)
 {
-  const bool clear = !json && isatty (STDOUT_FILENO);
+  enum manner manner = json                     ? MANNER_JSON
+                       : isatty (STDOUT_FILENO) ? MANNER_FIRST_SCREEN
+                                                : MANNER_TEXT;
   int status;
 
-  for (;;) {
-    if (clear)
-      fputs (CLEAR, stdout);
-    status = ask (p, json);
-    if (status != EXIT_DONE)
-      return status;
+  while ((status = ask (p, manner)) == EXIT_DONE) {
     rest (ms);
-    if (!clear && !json)
+    if (manner == MANNER_TEXT)
       putchar ('\n');
+    if (manner == MANNER_FIRST_SCREEN)
+      manner = MANNER_SCREEN;
   }
+  return status;
 }
 
 static int
