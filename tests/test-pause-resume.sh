@@ -88,6 +88,15 @@ must_have_status "$S" '.session and .gate == "open"'
 "$nbdmigrate" resume "$S"
 wait_bg migrator || fail "the migrator ended with exit status $?"
 same_content "$S" "$D"
+
+echo "-- finish right after resume"
+start_migrate --wait --finish=detach --max-pause=4s "$S" "$D"
+wait_for is_ready
+"$nbdmigrate" pause "$S"
+wait_for is_paused
+"$nbdmigrate" resume "$S"
+"$nbdmigrate" finish "$S"
+wait_bg migrator || fail "the migrator ended with exit status $?"
 start_guest guest "$S" --resume --rate 6M
 
 echo "-- in the bulk pass, and cancelled"
