@@ -130,6 +130,28 @@ grep -qF "last detached to $D, not to $(uri another): full copy" \
 run --incremental
 expect_full
 
+echo "-- a run to another one that was interrupted"
+start_migrate --rate=64K "$S" "$(uri another)"
+wait_for has_status "$S" '.progress.phase == "bulk"'
+kill_bg migrator INT
+expect_status 3 wait_bg migrator
+run --incremental
+expect_full
+grep -q "(another migration of it has begun since, or there" "$tmp/migrate.log"
+
+echo "-- moved there, and back"
+must_migrate "$S" "$(uri another)"
+must_migrate "$S" local:
+run --incremental
+expect_full
+grep -q "(another migration has moved it since, or there" "$tmp/migrate.log"
+
+echo "-- a run that was refused ends nothing"
+start_nbdkit small memory $((size / 2))
+expect_status 1 migrate --finish=detach "$S" "$(uri small)"
+run --incremental
+expect true 0
+
 echo "-- after a cancellation nobody tracks"
 "$nbdmigrate" cancel "$S"
 guest -c "write -P 5 5M 512"

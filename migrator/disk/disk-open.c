@@ -662,6 +662,9 @@ why_no_detach (const char *last_end)
     return "'cancel' has dropped what was tracked";
   if (strcmp (last_end, "interrupted") == 0)
     return "another migration of it has begun since, or there was no detach";
+  if (strcmp (last_end, "pivoted") == 0 ||
+      strcmp (last_end, "handed-over") == 0)
+    return "another migration has moved it since, or there was no detach";
   return "it was not detached before";
 }
 

@@ -535,8 +535,10 @@ say_not_incremental (const struct disk *d)
     say_info ("%s has no detach to go on from (%s): full copy", d->pair->source,
               d->no_detach ? d->no_detach : "no memory");
   else
-    say_info ("%s was last detached to %s, not to %s: full copy",
-              d->pair->source, d->detached_to, d->pair->destination);
+    say_info (
+      "%s was last detached to %s, not to %s: full copy (a disk has one "
+      "chain of incremental copies, and any other migration ends it)",
+      d->pair->source, d->detached_to, d->pair->destination);
 }
 
 /* R18: the user's word would not do. */
