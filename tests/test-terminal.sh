@@ -28,7 +28,8 @@ while True:
     if not data:
         break
     out += data
-    if screens and out.count(b"\033[J") >= screens:
+    if screens and out.count(b"\033[H") > screens:
+        out = out[:out.rindex(b"\033[H")]
         os.kill(pid, signal.SIGINT)
         break
 os.waitpid(pid, 0)
