@@ -25,6 +25,13 @@ done
 for what in 'guest kill' 'proxy kill' 'proxy term'; do
   after_pivot+=("away $what")
 done
+again=() # that one round can do after another, until the disks have moved
+for phase in bulk rounds pause; do
+  for what in 'guest kill' 'migrator kill' 'migrator term' 'proxy kill' 'proxy term' \
+      'destination kill' 'both kill'; do
+    again+=("$phase $what")
+  done
+done
 cases+=("${after_pivot[@]}" 'relay destination cut' 'relay destination enospc'
         'relay destination eio')
 
@@ -32,4 +39,5 @@ cases+=("${after_pivot[@]}" 'relay destination cut' 'relay destination enospc'
 if [ -n "${ONLY:-}" ]; then
   mapfile -t cases < <(printf '%s\n' "${cases[@]}" | grep -E -- "$ONLY")
   mapfile -t after_pivot < <(printf '%s\n' "${after_pivot[@]}" | grep -E -- "$ONLY")
+  mapfile -t again < <(printf '%s\n' "${again[@]}" | grep -E -- "$ONLY")
 fi

@@ -3,14 +3,15 @@
 #
 # One round of the campaign: disks are moved under a guest, something is killed,
 # stopped, cut off or made to fail at a random moment of a phase, it comes back, and
-# the move is made again until it is done.  What nbdmigrate ends with and says is
-# held against the record of who owns the disk, and the disk against the guest's
-# record.
+# the move is made again until it is done, now and then with further kills.  What
+# nbdmigrate ends with and says is held against the record of who owns the disk, and
+# the disk against the guest's record.
 #
 #   BUILD=DIR SEED=N      repeats a round
 #   CASE='PHASE VICTIM FAULT'   this one, whatever the seed says
 #   ONLY=REGEX            of all cases only those
 #   FINISH=, DISKS=       the same
+#   FAULTS=N              at most so many of them while the disks move
 #
 # Each thing done is told in a line, "met PHASE VICTIM FAULT FINISH DISKS POLICY", or
 # "missed ..." if the phase was over; then "kill NAME", "stop NAME", "cut".  run.sh
@@ -53,6 +54,8 @@ choose ()
   pick finish pivot pivot handover detach incremental
   pick source_cache file volatile
   pick reconnect 0 30s 30s
+  pick faults 1 1 3 6
+  faults=${FAULTS:-$faults}
   disks=${DISKS:-$disks} finish=${FINISH:-$finish}
   sick=$((RANDOM % disks))
   policy=off links=unix tolerate=() migrator=()
@@ -236,6 +239,22 @@ ended_well ()
   fi
 }
 
+# More of them, as long as there is something to be moved.
+more_faults ()
+{
+  local next
+
+  ((${#again[@]} > 0)) || return 0
+  while ((--faults > 0)) && ! all_moved; do
+    pick next "${again[@]}"
+    read -r phase victim fault <<< "$next"
+    # A guest that outruns the copy lets nothing be ready but by the mirror.
+    [ $policy = off ] || phase=mirror
+    sick=$((RANDOM % disks))
+    copy_with_fault
+  done
+}
+
 # Until it is done.  Now and then without the guest, and both sides must be equal then.
 complete ()
 {
@@ -272,6 +291,7 @@ relay | away)
   done ;;
 *)
   copy_with_fault
+  more_faults
   complete
   remember_sources
   [ "$finish" != pivot ] || goes_on 50 ;;
