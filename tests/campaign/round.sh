@@ -144,7 +144,7 @@ has_begun ()
 
 has_mirrored ()
 {
-  ! migrates || any_disk '.mirror.writes > 0'
+  ! migrates || any_disk '.session and .mirror.writes > 0'
 }
 
 is_in_pause ()
@@ -239,13 +239,14 @@ ended_well ()
   fi
 }
 
-# More of them, as long as there is something to be moved.
+# More of them, as long as there is something to be moved, and a guest: when one disk of
+# two was handed over it does not go on.
 more_faults ()
 {
   local next
 
   ((${#again[@]} > 0)) || return 0
-  while ((--faults > 0)) && ! all_moved; do
+  while ((--faults > 0)) && ! all_moved && guest_lives; do
     pick next "${again[@]}"
     read -r phase victim fault <<< "$next"
     # A guest that outruns the copy lets nothing be ready but by the mirror.
