@@ -197,15 +197,18 @@ check_inside ()
 # add_row SUITE COMMAND COUNTS: to build/row, what was tested here.
 add_row ()
 {
-  local suite=$1 command=$2 counts=$3 gcc qemu
+  local suite=$1 command=$2 counts=$3 gcc qemu bash
 
   [[ $counts =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed,\ ([0-9]+)\ skipped$ ]] ||
     return 0
   gcc=$(gcc -dumpfullversion)
   qemu=$(qemu-nbd --version | sed -n '1s/^qemu-nbd \([0-9.]*\).*/\1/p')
+  # This shell is the one outside.
+  # shellcheck disable=SC2016 # of that shell
+  bash=$(bash -c 'echo "${BASH_VERSINFO[0]}.${BASH_VERSINFO[1]}"')
   printf '| %s ' "$suite" "$(pkg-config --modversion nbdkit)" \
     "$(pkg-config --modversion libnbd)" "$qemu" "$gcc" \
-    "${BASH_VERSINFO[0]}.${BASH_VERSINFO[1]}" "${BASH_REMATCH[@]:1}" \
+    "$bash" "${BASH_REMATCH[@]:1}" \
     "$(date -u +%F)" "\`$command\`" > build/row
   echo '|' >> build/row
 }
