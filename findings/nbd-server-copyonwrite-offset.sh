@@ -5,8 +5,7 @@
 # that agreed on structured replies, names another offset than the one that was asked for.
 #
 # Software:  nbd-server 3.27.1 (Debian unstable, of November 2026).  3.26.1 (Debian 13) is
-#            right, and 3.24 (Debian 12), which
-#            has no structured replies.
+#            right; 3.24 (Debian 12) has no structured replies.
 # Behaviour: a client writes 4 KiB at 64 KiB and reads them back.  The data is right, the
 #            offset in the chunk of the reply is 68 KiB: its own length too far.  Without
 #            copyonwrite it is 64 KiB.
