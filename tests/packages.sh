@@ -71,6 +71,12 @@ packages_of ()
     echo "openssh-server      cmd:sshd"
     # The manifests for Kubernetes.
     echo "python3-kubernetes  file:/usr/lib/python3/dist-packages/kubernetes"
+    # The report's page, looked at; the Debian packages (packaging/check-packages.sh).
+    echo "chromium            cmd:chromium"
+    echo "debhelper           cmd:dh"
+    echo "dpkg-dev            cmd:dpkg-buildpackage"
+    echo "lintian             cmd:lintian"
+    echo "debootstrap         cmd:debootstrap"
     # What is kept by --metrics.
     echo "prometheus          cmd:promtool"
     echo "python3-prometheus-client file:/usr/lib/python3/dist-packages/prometheus_client"
