@@ -61,6 +61,10 @@ packages_of ()
     echo "qemu-system-common  cmd:qemu-storage-daemon"
     echo "systemd             cmd:systemd-analyze"
     ;;
+  recipes) # for make check-recipes
+    echo "libvirt-clients     cmd:virsh"
+    echo "libvirt-daemon      cmd:libvirtd"
+    ;;
   ci)
     echo "clang-format        cmd:clang-format"
     echo "shellcheck          cmd:shellcheck"
