@@ -62,6 +62,36 @@ names_socket (const char *uri)
   return uri_foreach_parameter (uri, note_socket, &named) == -1 || named;
 }
 
+/* "::1" or "fe80::1:10809" as the host: which of its colons comes before a
+ * port? Nor may brackets be left open.
+ */
+static bool
+lacks_brackets (const char *authority)
+{
+  const size_t n = strcspn (authority, "/?#");
+  const char *at = memchr (authority, '@', n);
+  const char *host = at != NULL ? at + 1 : authority;
+  const char *end = authority + n, *colon;
+
+  if (host < end && *host == '[')
+    return memchr (host, ']', (size_t)(end - host)) == NULL;
+  colon = memchr (host, ':', (size_t)(end - host));
+  return colon != NULL &&
+         memchr (colon + 1, ':', (size_t)(end - colon - 1)) != NULL;
+}
+
+/* A blank, or what is not ASCII: libnbd says of it only that it cannot be
+ * parsed.
+ */
+static bool
+has_unencoded (const char *text)
+{
+  for (; *text != '\0'; text++)
+    if ((unsigned char)*text <= ' ' || (unsigned char)*text >= 127)
+      return true;
+  return false;
+}
+
 const char *
 uri_wrong (const char *uri)
 {
@@ -79,8 +109,15 @@ uri_wrong (const char *uri)
     return names_socket (uri) ? NULL
                               : "names no socket; write for example "
                                 "'nbd+unix:///?socket=/run/vm1.sock'";
-  if (memchr (uri, '+', scheme) == NULL && has_wrong_port (rest + 3))
+  if (memchr (uri, '+', scheme) != NULL)
+    return NULL;
+  if (lacks_brackets (rest + 3))
+    return "has an IPv6 address without brackets; write for example "
+           "'nbd://[::1]:10809/'";
+  if (has_wrong_port (rest + 3))
     return "has no port from 1 to 65535";
+  if (has_unencoded (rest + 3))
+    return "has a character that must be percent-encoded: a blank is %20";
   return NULL;
 }
 

@@ -107,6 +107,9 @@ refused 2 converge=none auto, mirror, throttle or off -- \
   set "$S" converge=none
 refused 2 background=101 from 0 to 100 -- set "$S" background=101
 refused 2 background is given twice -- set "$S" background=50 background=60
+refused 2 'IPv6 address without brackets' "'nbd://[::1]:10809/'" -- \
+  "$S" nbd://::1:10809/
+refused 2 'a blank is %20' -- "$S" 'nbd://host/a b'
 refused 2 SOURCE DESTINATION -- --check
 refused 2 DESTINATION missing -- --check "$S"
 refused 2 "'--check' takes no value" -- --check=yes "$S" "$D"

@@ -489,9 +489,16 @@ widen_one (struct disk *d, struct endpoint *e, const char *what,
   if (widened == ENDPOINT_DIFFERS || d->settings->options->connections != 0 ||
       why == NULL || strcmp (why, "interrupted") == 0)
     return connect_failed (d, e->uri, what, why);
-  say_info ("the %s %s admits fewer than %u connections: going on with %u (%s)",
-            what, e->uri, wanted->connections + wanted->others,
-            e->nr_connections, why);
+  if (strstr (why, strerror (EMFILE)) != NULL)
+    say_info ("nbdmigrate may not open enough files (ulimit -n) for %u "
+              "connections to the %s %s: going on with %u (%s)",
+              wanted->connections + wanted->others, what, e->uri,
+              e->nr_connections, why);
+  else
+    say_info ("the %s %s admits fewer than %u connections: going on with %u "
+              "(%s)",
+              what, e->uri, wanted->connections + wanted->others,
+              e->nr_connections, why);
   if (e == d->destination)
     d->destination_is_full = true;
   free (why);

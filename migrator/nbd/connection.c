@@ -190,7 +190,7 @@ connect_round (struct connection *v[], unsigned n, unsigned ahead,
     why = strerror (errno);
   else if (r == 0 && last)
     why = "no answer to the connection attempt: is the server stopped, or does "
-          "it admit no further client?";
+          "it admit no further client, or has it no descriptor left?";
   else if (r > 0 && p[all].revents != 0)
     why = "interrupted";
   for (i = 0; i < all; ++i) {

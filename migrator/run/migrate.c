@@ -366,12 +366,17 @@ what_may_help (const struct migration *m)
   if (m->disks.options->explain)
     return "; raise --max-pause or leave out --policy=explain, and run it "
            "again";
+  if (m->converge != CONVERGE_AUTO && m->disks.bucket.rate > 0)
+    return "; raise --max-pause or --rate, or allow more with --converge, and "
+           "run it again, or with --wait until guests write less";
   if (m->converge != CONVERGE_AUTO)
     return "; raise --max-pause or allow more with --converge, and run it "
-           "again";
+           "again, or with --wait until guests write less";
   if (m->disks.bucket.rate > 0)
-    return "; raise --max-pause or --rate and run it again";
-  return "; raise --max-pause and run it again";
+    return "; raise --max-pause or --rate and run it again, or with --wait "
+           "until guests write less";
+  return "; raise --max-pause and run it again, or with --wait until guests "
+         "write less";
 }
 
 static const char *
