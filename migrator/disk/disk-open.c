@@ -468,6 +468,19 @@ disk_open (struct disk *d, const struct pair *pair, const char *base_uri,
 
 /* ---- more connections -------------------------------------------------- */
 
+/* The server's words may be that there is no such export. */
+static int
+too_few (struct disk *d, const struct endpoint *e, const char *what, char *why)
+{
+  failure_note (d->settings->failure,
+                "connecting to the %s %s: %u connection%s could be had, and "
+                "not as many as --connections asks for: %s",
+                what, e->uri, e->nr_connections,
+                e->nr_connections == 1 ? "" : "s", why);
+  free (why);
+  return -1;
+}
+
 /* A server that admits fewer connections is content with fewer; but what was
  * written over connections to different disks would be spread over them, and
  * even one connection might be to the wrong one.
@@ -486,9 +499,11 @@ widen_one (struct disk *d, struct endpoint *e, const char *what,
     free (why);
     return 0;
   }
-  if (widened == ENDPOINT_DIFFERS || d->settings->options->connections != 0 ||
-      why == NULL || strcmp (why, "interrupted") == 0)
+  if (widened == ENDPOINT_DIFFERS || why == NULL ||
+      strcmp (why, "interrupted") == 0)
     return connect_failed (d, e->uri, what, why);
+  if (d->settings->options->connections != 0)
+    return too_few (d, e, what, why);
   if (strstr (why, strerror (EMFILE)) != NULL)
     say_info ("nbdmigrate may not open enough files (ulimit -n) for %u "
               "connections to the %s %s: going on with %u (%s)",

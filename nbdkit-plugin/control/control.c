@@ -293,7 +293,7 @@ receive (struct client *c)
   n = line_reader_receive (&c->reader, c->fd);
   if (n == -1 && errno == EMSGSIZE)
     complain (c, "the line is longer than 1 MiB, or carries more than 64 "
-                 "descriptors");
+                 "descriptors, or more than this nbdkit may open (ulimit -n)");
   if (!count_pending_fds (c)) {
     complain (c, "too many descriptors that no command takes");
     return false;
