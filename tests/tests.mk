@@ -29,7 +29,8 @@ PLANTED_TRACKER_BUGS := mark_before_write clear_after_read forget_in_flight \
                         mirror_overlapping mirror_cleans_late \
                         begin_unsettled take_leased \
                         flush_covers_later old_epoch_counts commit_unflushed \
-                        expire_in_commit forget_quarantine
+                        expire_in_commit forget_quarantine quiet_in_flight \
+                        quiet_touched
 
 # In the relay: tests/exhaustive-relay finds these.
 PLANTED_RELAY_BUGS := relay_replies_early relay_flush_covers_later \

@@ -891,6 +891,9 @@ without_in_flight (const struct chunks *c, const struct inflight *in_flight,
 {
   const struct inflight_node *n;
 
+#ifdef PLANT_BUG_quiet_in_flight
+  return;
+#endif
   for (n = in_flight->head.next; n != &in_flight->head; n = n->next) {
     const struct span s = span_of (c, n->offset, n->length);
     const uint64_t end = s.first + s.count;
@@ -921,8 +924,12 @@ void
 chunks_quiet (const struct chunks *c, const struct inflight *in_flight,
               uint64_t word, size_t words, uint64_t *bits)
 {
-  for (uint64_t w = word; w < word + words; w++)
-    bits[w - word] = c->quiet[w] & clean_word (c, w) & ~c->touched.words[w];
+  for (uint64_t w = word; w < word + words; w++) {
+    bits[w - word] = c->quiet[w] & clean_word (c, w);
+#ifndef PLANT_BUG_quiet_touched
+    bits[w - word] &= ~c->touched.words[w];
+#endif
+  }
   without_in_flight (c, in_flight, word, words, bits);
   if (word + words == words_of (c) && c->n % WORD_BITS != 0)
     bits[words - 1] |= UINT64_MAX << c->n % WORD_BITS;

@@ -43,6 +43,12 @@ struct family {
     .begins = b, .faults = fa                                                  \
   }
 
+/* With a dirty map (R14); its marks are cleared so often. */
+#define MAPPED(t, fl, b, fa, cl)                                               \
+  {                                                                            \
+    .takes = t, .flushes = fl, .begins = b, .faults = fa, .clears = cl         \
+  }
+
 /* The first two find most of what can be wrong, at once. */
 static const struct family small[] = {
   { 1, ANY, BOUNDS (1, 0, 1, 1, 0, 1, 1) },
@@ -51,12 +57,15 @@ static const struct family small[] = {
   { 1, ANY & ~CLEAN, BOUNDS (2, 0, 1, 1, 0, 1, 1) },
   { 2, MIRRORED, BOUNDS (1, 0, 1, 1, 0, 0, 1) },
   { 3, MIRRORED, BOUNDS (1, 0, 1, 0, 0, 0, 0) },
+  { 1, CLEAN | MIRRORED, MAPPED (1, 1, 1, 2, 1) },
 };
 
 static const struct family large[] = {
   { 1, ANY, BOUNDS (2, 1, 1, 1, 0, 1, 2) },
   { 2, ANY, BOUNDS (1, 0, 1, 1, 0, 1, 1) },
   { 3, CLEAN | MIRRORED, BOUNDS (1, 0, 1, 1, 0, 0, 0) },
+  { 1, ANY, MAPPED (2, 2, 1, 2, 2) },
+  { 2, CLEAN | MIRRORED, MAPPED (1, 1, 0, 1, 1) },
 };
 
 static void

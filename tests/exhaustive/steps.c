@@ -102,10 +102,146 @@ do_enter (unsigned g)
   }
 }
 
+/* ---- The dirty map ------------------------------------------------------ */
+
+static uint8_t
+chunks_of (unsigned g)
+{
+  uint8_t bits = 0;
+
+  for (unsigned c = 0; c < CHUNKS; c++)
+    bits |= (uint8_t)op_touches (&world.ops[g], c) << c;
+  return bits;
+}
+
+/* R14: its mark comes before it is done anywhere. */
+static bool
+needs_mark (unsigned g)
+{
+  const struct guest *guest = &world.guests[g];
+
+  return world.map.live && !is_flush (g) && guest->phase == GUEST_IN &&
+         guest->req.listed && guest->req.route.owner == OWNER_SOURCE &&
+         !guest->marked;
+}
+
+static bool
+can_mark (unsigned g)
+{
+  return needs_mark (g) && !world.guests[g].mark_written;
+}
+
+static void
+do_mark (unsigned g)
+{
+  struct guest *guest = &world.guests[g];
+  const uint8_t bits = chunks_of (g);
+
+  guest->marked = (world.map.durable & bits) == bits;
+  guest->mark_written = !guest->marked;
+  world.map.file |= bits;
+}
+
+static bool
+can_sync_mark (unsigned g)
+{
+  return needs_mark (g) && world.guests[g].mark_written;
+}
+
+/* Of all that were written by then. */
+static void
+do_sync_mark (unsigned g)
+{
+  world.map.hard = world.map.file;
+  world.map.durable |= chunks_of (g);
+  world.guests[g].marked = true;
+}
+
+/* After a flush of the destination, or any time else. */
+static bool
+can_note (unsigned who)
+{
+  (void)who;
+  return world.map.live && world.map.keeper == KEEPER_IDLE &&
+         world.left.clears > 0;
+}
+
+static void
+do_note (unsigned who)
+{
+  (void)who;
+  world.left.clears--;
+  if (tracker_note_quiet (t, true))
+    world.map.keeper = KEEPER_NOTED;
+}
+
+static bool
+can_keeper_flush (unsigned who)
+{
+  (void)who;
+  return world.map.keeper == KEEPER_NOTED;
+}
+
+static void
+do_keeper_flush (unsigned who)
+{
+  (void)who;
+  side_flush (&world.local);
+  world.map.keeper = KEEPER_FLUSHED;
+}
+
+static bool
+can_clear (unsigned who)
+{
+  (void)who;
+  return world.map.keeper == KEEPER_FLUSHED;
+}
+
+static void
+clear (void *opaque, uint64_t word, const uint64_t *bits, size_t n)
+{
+  (void)opaque;
+  if (word == 0 && n > 0) {
+    world.map.durable &= ~bits[0];
+    world.map.file &= ~bits[0];
+  }
+}
+
+static void
+do_clear (unsigned who)
+{
+  (void)who;
+  if (world.map.live)
+    tracker_give_quiet (t, CHUNK_BLOCKS, clear, NULL);
+  world.map.keeper = KEEPER_IDLE;
+}
+
+/* What a new process finds.  What was not synced is lost with the power where
+ * that is worse.
+ */
+static void
+load_map (bool power)
+{
+  struct map *m = &world.map;
+  const bool holds = m->recorded && world.record == OWNER_SOURCE;
+
+  if (power)
+    m->file &= m->hard;
+  m->hard = m->durable = m->file;
+  m->keeper = KEEPER_IDLE;
+  if (holds)
+    tracker_restore (t, &(const uint64_t){ m->file }, true);
+  else
+    map_void ();
+  m->live = holds;
+}
+
+/* ---- Guests' requests, gone on with ------------------------------------- */
+
 static bool
 can_apply (unsigned g)
 {
-  return !is_flush (g) && world.guests[g].phase == GUEST_IN;
+  return !is_flush (g) && world.guests[g].phase == GUEST_IN && !needs_mark (g);
 }
 
 /* The blocks of a request are written, or some of them. */
@@ -148,7 +284,7 @@ do_apply_half (unsigned g)
 static bool
 can_mirror_land (unsigned g)
 {
-  return world.guests[g].mirror == MIRROR_SENT;
+  return world.guests[g].mirror == MIRROR_SENT && !needs_mark (g);
 }
 
 static void
@@ -317,7 +453,8 @@ static void
 do_begin (unsigned resume)
 {
   world.left.begins--;
-  tracker_begin (t, resume, true);
+  if (!tracker_begin (t, resume, true) || !world.map.live)
+    map_begin ();
   world.session = SESSION_BEGUN;
   world.detached = false;
 }
@@ -376,7 +513,8 @@ end_mirror (void)
 {
   for (unsigned g = 0; g < GUESTS; g++)
     if (world.guests[g].mirror == MIRROR_SENT)
-      world.guests[g].mirror = leave_late (g) ? MIRROR_LATE : MIRROR_BAD;
+      world.guests[g].mirror =
+        !needs_mark (g) && leave_late (g) ? MIRROR_LATE : MIRROR_BAD;
 }
 
 static bool
@@ -401,8 +539,10 @@ do_end (unsigned who)
   end_mirror ();
   tracker_end_session (t);
   forget_session ();
-  if (tracker_owner (t) == OWNER_DESTINATION)
+  if (tracker_owner (t) == OWNER_DESTINATION) {
+    map_void ();
     tracker_stop (t);
+  }
 }
 
 /* 'abort': somebody ends it, and the tracking. */
@@ -420,6 +560,7 @@ do_stop (unsigned who)
   (void)who;
   world.left.faults--;
   end_mirror ();
+  map_void (); /* R14: before a write goes untracked */
   tracker_stop (t);
   forget_session ();
 }
@@ -966,6 +1107,7 @@ do_record (unsigned who)
 {
   (void)who;
   world.record = world.new_owner;
+  world.map.recorded &= world.new_owner == OWNER_SOURCE;
   world.cut = CUT_RECORDED;
 }
 
@@ -1025,6 +1167,7 @@ do_rollback (unsigned who)
   world.left.faults--;
   must (tracker_rollback_begin (t, world.token) == 0, "rollback is refused");
   world.record = OWNER_SOURCE;
+  world.map.recorded = world.map.live;
   tracker_commit_end (t, false, OWNER_SOURCE);
   world.detached = false;
   world.cut = t->gate.state == GATE_OPEN ? CUT_NONE : CUT_DRAINED;
@@ -1048,7 +1191,7 @@ lose_guests (void)
   for (unsigned g = 0; g < GUESTS; g++) {
     struct guest *guest = &world.guests[g];
 
-    if (guest->mirror == MIRROR_SENT)
+    if (guest->mirror == MIRROR_SENT && !needs_mark (g))
       leave_late (g);
     if (guest->phase != GUEST_IDLE)
       end_guest (guest, guest->acknowledged);
@@ -1068,6 +1211,7 @@ do_die (unsigned power)
   if (power)
     side_crash (&world.local, true);
   world_restart (world.record, true);
+  load_map (power);
   if (world.record == OWNER_SOURCE)
     memcpy (world.truth, world.local.now, sizeof world.truth);
 }
@@ -1081,6 +1225,11 @@ static const struct {
   void (*take) (unsigned who);
 } kinds[] = {
   { "guest %u enters", GUESTS, can_enter, do_enter },
+  { "guest %u: its mark is written", GUESTS, can_mark, do_mark },
+  { "guest %u: its mark is durable", GUESTS, can_sync_mark, do_sync_mark },
+  { "what is quiet is noted%.0u", 1, can_note, do_note },
+  { "the source is flushed for it%.0u", 1, can_keeper_flush, do_keeper_flush },
+  { "marks are cleared%.0u", 1, can_clear, do_clear },
   { "guest %u is served", GUESTS, can_apply, do_apply },
   { "guest %u fails halfway", GUESTS, can_apply_half, do_apply_half },
   { "guest %u is done at the destination, too", GUESTS, can_mirror_land,

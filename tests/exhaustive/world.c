@@ -191,6 +191,23 @@ world_restart (enum owner owner, bool doubt)
   tracker_set_quarantined (&world.tracker, doubt);
 }
 
+#define ALL_CHUNKS ((1u << CHUNKS) - 1)
+
+void
+map_begin (void)
+{
+  struct map *m = &world.map;
+
+  m->live = m->recorded = m->used;
+  m->durable = m->file = m->hard = ALL_CHUNKS;
+}
+
+void
+map_void (void)
+{
+  world.map.live = world.map.recorded = false;
+}
+
 static void
 copy_all (void)
 {
@@ -223,13 +240,16 @@ world_begin (enum beginning beginning, const struct op ops[GUESTS],
       world.guests[i].phase = GUEST_DONE;
   world.record = OWNER_SOURCE;
   world.left = *bounds;
+  world.map.used = bounds->clears > 0;
   world_restart (OWNER_SOURCE, false);
   if (beginning == FROM_NOTHING)
     return;
   tracker_begin (&world.tracker, false, true);
   tracker_wait_settled (&world.tracker, 0);
   world.session = SESSION_ON;
+  map_begin ();
   copy_all ();
+  world.map.durable = world.map.file = world.map.hard = 0; /* all is flushed */
   if (beginning == FROM_MIRROR) {
     tracker_mirror (&world.tracker, 1);
     world.mirror = world.mirror_used = true;
@@ -351,8 +371,14 @@ key_of_tracker (uint64_t key)
   const struct chunks *c = &t->chunks;
   const bool past = world.clock_us >= gate_deadline_us (&t->gate);
   const uint64_t bits[] = {
-    c->dirty.words[0],    c->leased.words[0],      c->unflushed.words[0],
-    c->flushing.words[0], c->quarantined.words[0], c->written.words[0],
+    c->dirty.words[0],
+    c->leased.words[0],
+    c->unflushed.words[0],
+    c->flushing.words[0],
+    c->quarantined.words[0],
+    c->written.words[0],
+    world.map.used ? c->touched.words[0] : 0,
+    world.map.used ? c->quiet[0] : 0,
   };
   const uint8_t rest[] = {
     t->tracking,
@@ -383,6 +409,7 @@ key_of_guest (uint64_t key, const struct guest *g)
     g->place,           g->req.listed,
     g->req.mirrored,    guest_is_in (g) && g->req.node.conflict,
     g->req.held_us > 0, g->req.route.owner,
+    g->mark_written,    g->marked,
   };
 
   return stir_bytes (key, bytes, sizeof bytes);
@@ -421,6 +448,12 @@ world_key (void)
     world.new_owner,
     world.record,
     world.detached,
+    world.map.live,
+    world.map.recorded,
+    world.map.durable,
+    world.map.file,
+    world.map.hard,
+    world.map.keeper,
   };
   uint64_t key = 1;
 

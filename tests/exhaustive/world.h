@@ -17,6 +17,8 @@
  *   - the side that serves the guests holds what they wrote;
  *   - what the tracker takes for clean, and nobody is writing to, is the same
  *     on both sides, whatever the destination's cache loses;
+ *   - the same after the proxy was killed, with the power or without it, and
+ * has taken what its dirty map says (R14);
  *   - where a write may still land late at the destination, the chunk is in
  *     quarantine (R17);
  *   - from a commit on the gate is shut until the owner is recorded (R10);
@@ -86,8 +88,9 @@ struct guest {
   enum phase phase;
   enum mirrored mirror;
   bool acknowledged;
-  uint8_t before; /* bits: the guests acknowledged when it began */
-  uint8_t place;  /* where a flush went */
+  bool mark_written, marked; /* in the dirty map; durably */
+  uint8_t before;            /* bits: the guests acknowledged when it began */
+  uint8_t place;             /* where a flush went */
 };
 
 enum lease_phase {
@@ -124,9 +127,20 @@ enum cut {
   CUT_COMMITTED
 };
 
-/* How often something may happen still. */
+/* The dirty map (R14), as it is used; bits are chunks. */
+enum keeper { KEEPER_IDLE, KEEPER_NOTED, KEEPER_FLUSHED };
+struct map {
+  bool used;     /* in this world */
+  bool live;     /* the file holds, and is kept up to date */
+  bool recorded; /* the record names it */
+  uint8_t durable, file,
+    hard; /* relied upon; in the file; as of its last sync */
+  enum keeper keeper;
+};
+
+/* How often something may happen still; with clears there is a map. */
 struct bounds {
-  uint8_t takes, compares, flushes, holds, mirrors, begins, faults;
+  uint8_t takes, compares, flushes, holds, mirrors, begins, faults, clears;
 };
 
 struct world {
@@ -135,6 +149,7 @@ struct world {
   uint64_t quiet[2];      /* the same */
   int64_t clock_us;
 
+  struct map map;
   struct side local, destination;
   uint8_t truth[BLOCKS]; /* what the guests wrote, in its order */
 
@@ -168,6 +183,10 @@ extern const char *const beginning_names[BEGINNINGS];
 /* Begin: no session yet; or all is copied and flushed; and mirrored. */
 extern void world_begin (enum beginning beginning, const struct op ops[GUESTS],
                          const struct bounds *bounds);
+
+/* A map of its own begins, with all marks; it holds no more. */
+extern void map_begin (void);
+extern void map_void (void);
 
 /* The process has died and starts again: a new tracker. */
 extern void world_restart (enum owner owner, bool doubt);
