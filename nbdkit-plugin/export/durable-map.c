@@ -4,7 +4,8 @@
  * clears the marks of what has been quiet since.  Without the flush of the
  * source a power cut could take from it what the destination has, of a chunk
  * that nobody would copy again: a guest would then see bytes come back that it
- * had seen vanish.
+ * had seen vanish.  Where the keeper has no way to flush it, it waits for a
+ * flush of a guest's.
  *
  * A map that is stuck holds by the file, and is not kept up to date.  Its id is
  * in no record that is written from now on; the keeper tries to have one
@@ -67,6 +68,8 @@ struct durable_map {
   bool wanted, soon;    /* clear what can be cleared */
   bool stuck;           /* the file has to be made void */
   int64_t not_until_ms; /* of clock_ms: the next clearing */
+  uint64_t flush_begun; /* of guests' flushes the number of the latest */
+  uint64_t flush_done;  /* the latest begun of those that have succeeded */
 };
 
 /* Of the present one. */
@@ -147,6 +150,18 @@ flush_shared (struct export *e)
   return r;
 }
 
+/* As all connections have multi-conn, that of one is that of all (local.h). */
+static int
+wait_for_flush (struct durable_map *d)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&d->lock);
+  const uint64_t before = d->flush_begun;
+
+  while (d->flush_done <= before && d->started && !d->stopping && !d->stuck)
+    pthread_cond_wait (&d->changed, &d->lock);
+  return d->flush_done > before ? 0 : -1;
+}
+
 static int
 flush_local (struct export *e)
 {
@@ -156,7 +171,7 @@ flush_local (struct export *e)
   if (local_is_shared (&e->local))
     return flush_shared (e);
   if (e->backend == NULL || (*e->name != '\0' && !NBDKIT_HAS_SHARED_NAMES))
-    return -1;
+    return wait_for_flush (e->durable);
   next = open_context (e);
   if (next == NULL)
     return -1;
@@ -554,6 +569,30 @@ durable_map_mark (struct export *e, uint64_t offset, uint64_t length)
 
   if (m != NULL)
     dirty_map_mark (m, offset, length);
+}
+
+uint64_t
+durable_map_flush_begins (struct export *e)
+{
+  struct durable_map *d = e->durable;
+
+  if (atomic_load (&d->map) == NULL)
+    return 0;
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&d->lock);
+  return ++d->flush_begun;
+}
+
+void
+durable_map_flush_succeeds (struct export *e, uint64_t number)
+{
+  struct durable_map *d = e->durable;
+
+  if (number == 0)
+    return;
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&d->lock);
+  if (number > d->flush_done)
+    d->flush_done = number;
+  pthread_cond_broadcast (&d->changed);
 }
 
 uint64_t

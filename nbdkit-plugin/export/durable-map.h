@@ -35,6 +35,10 @@ extern void durable_map_load (struct export *e);
 extern void durable_map_mark (struct export *e, uint64_t offset,
                               uint64_t length);
 
+/* Around a guest's flush of the source: its number.  Needs no lock. */
+extern uint64_t durable_map_flush_begins (struct export *e);
+extern void durable_map_flush_succeeds (struct export *e, uint64_t number);
+
 /* The id of the map that holds, for the record; 0: none does.  Any lock may be
  * held.
  */

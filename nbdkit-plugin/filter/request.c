@@ -366,10 +366,14 @@ flush (const struct io *io)
 {
   struct handle *h = io->handle;
   const uint64_t seen = __atomic_load_n (&h->errors_seen, __ATOMIC_SEQ_CST);
+  const uint64_t number = durable_map_flush_begins (h->export);
 
   /* What somebody was told before need not be told after a restart. */
   owed_error_settle (&h->export->owed);
-  return pass (io) == 0 ? tell_error (io, seen) : -1;
+  if (pass (io) == -1)
+    return -1;
+  durable_map_flush_succeeds (h->export, number); /* R14 */
+  return tell_error (io, seen);
 }
 
 /* The session's process has its reads done this way (shared-memory.h): they go
