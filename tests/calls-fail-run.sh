@@ -1,19 +1,23 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# calls-fail-run.sh SCENARIO: one run of it, in which one call fails, or none
-# (tests/calls-fail.sh; the variables are those of tests/preload/calls-fail.c).
+# calls-fail-run.sh SCENARIO: one run of it, in which one call fails, or none, or
+# all from one on (tests/calls-fail.sh; the variables are those of
+# tests/preload/calls-fail.c).
 #
 # Whatever fails: nobody crashes or hangs; what the guest was told is done is
 # there, at the side that the last line of nbdmigrate names, and its exit status
-# is right; and once more, without a failure, everything works.
+# is right; and once more, without a failure, everything works.  A guest that is
+# connected goes on also while a disk is full or broken that is not its own.
 #
-#   CALLS_OUT=DIR  gets what was said: said, and calls (CALLS_LOG)
+#   CALLS_OUT=DIR  gets what was said: said, calls (CALLS_LOG), and how many have
+#                  failed: failures
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-$(dirname "$0")/..}/tests/functions.sh"
 
+EIO=5 ENOSPC=28
 size=$((512 * 1024 + 512))
 out=${CALLS_OUT:?where to}
 P=$(uri proxy) D=$(uri destination) T=$(uri there)
@@ -21,7 +25,9 @@ guest_options=()
 steer=: # what is done while nbdmigrate is at work
 cancelled= # its exit status if that is a cancel
 
-truncate -s $((16384 * 8)) "$tmp/table"
+state=$((16384 * 8)) # where that is in the table
+truncate -s $((state + 8)) "$tmp/table"
+at_end "od -A n -t u4 -j $((state + 4)) $tmp/table > $out/failures"
 : > "$out/calls"
 : > "$out/said"
 export CALLS_TABLE=$tmp/table CALLS_LOG=$out/calls
@@ -38,6 +44,13 @@ keep_said ()
 has_failed ()
 {
   grep -q '^fail' "$out/calls"
+}
+
+# What lasts is over: from now on everything has to work.
+over ()
+{
+  [ -z "${CALLS_LASTING:-}" ] || ! has_failed ||
+    printf '\2' | dd of="$tmp/table" bs=1 seek=$state conv=notrunc status=none
 }
 
 # A failure is no reason for a signal, nor for an exit status that is none.
@@ -91,12 +104,14 @@ start_it ()
   if launch; then
     has_failed && [ "$(place)" = unknown ] || return 0
     stop_it
+    over
     if ! launch || [ "$(place)" = unknown ]; then
       fail "nor does it start again"
     fi
     return
   fi
   has_failed || fail "the proxy does not start"
+  over
   if is_child "${pids[proxy]}" && proxy_serves; then
     return
   fi
@@ -118,6 +133,8 @@ guest_is_at_work ()
 {
   local n
 
+  # Without memory, descriptors or threads its requests may fail, or wait.
+  [[ ${CALLS_LASTING:-} = @($EIO|$ENOSPC) ]] || over
   n=$(grep -c '^A' "$tmp/guest.record" 2> /dev/null) || :
   ((${n:-0} >= acked + 30)) || has_ended "${pids[guest]}"
 }
@@ -138,6 +155,7 @@ guest_starts ()
     keep_said guest
     [ $# -eq 0 ] || fail "the guest cannot work: exit status $status"
     has_failed || fail "the guest ended, and no call had failed"
+    over
     [ ! -e "$tmp/guest.record" ] || guest_options+=(--resume)
     guest_starts again
     return
@@ -173,6 +191,7 @@ ask_twice ()
   local try
 
   for try in 1 2; do
+    [ $try -eq 1 ] || over
     "$@" 2>> "$out/said" && return
     [ -z "${pids[migrator]:-}" ] || ! has_ended "${pids[migrator]}" || return 0
     has_failed || break
@@ -245,6 +264,7 @@ moves ()
   shift
   moves_once "$@" || status=$?
   [ $status -ne 0 ] || return 0
+  over
   if [ "$(place)" = unknown ]; then
     "$nbdmigrate" reopen "$tmp/proxy.dir" owner=source ||
       fail "reopen: exit status $?"
@@ -325,6 +345,7 @@ scenario_mirror ()
   mirror_for_a_while || {
     leave_talk
     has_failed || fail "no mirror: $answer"
+    over
     mirror_for_a_while || fail "no mirror again: $answer"
   }
   leave_talk
@@ -374,11 +395,12 @@ copy_leased ()
     '.return.extents | map([.[0], .[1]])' <<< "$lease")}"
 }
 
-# Whatever a write made dirty has to be copied again before it is mirrored.
+# Whatever a write made dirty has to be copied again before it is mirrored.  Or it
+# has ended, and status says why.
 mirrors ()
 {
   copy_leased && say status || return 0
-  [ "$(answered '.return.mirror.writes > 20')" = true ]
+  [ "$(answered '.return.mirror | .writes > 20 or .state == "off"')" = true ]
 }
 
 mirror_for_a_while ()
@@ -390,6 +412,7 @@ mirror_for_a_while ()
   copy_leased || return
   say mirror '{"enabled": true, "max_ms": 5000}' || return
   wait_for mirrors
+  [ "$(answered .return.mirror.state)" != off ] || return
   say flush-begin || return
   say flush-end "{\"success\": true, \"epoch\": $epoch}" || return
   say mirror '{"enabled": false}'
@@ -421,6 +444,7 @@ scenario_again ()
   ! grep -q 'could not be kept' "$out/said" || guest_options+=(--lost-cache)
   serve there
   start_it
+  over # nobody is served before the kept writes can be removed
   guest_starts
   guest_works_on
   guest_stops

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # timeout: 180
 #
-# A sample of what calls-fail.sh does: calls about files fail once, whichever, and
-# nothing is lost, hangs or is hidden.  A filter that ignores a failure of
-# fdatasync of its record is caught.
+# A sample of what calls-fail.sh does: calls about files fail once, whichever; a disk
+# stays full or broken, descriptors are lacking for some time; nothing is read or
+# written whole: and nothing is lost, hangs or is hidden.  A filter that ignores a
+# failure of fdatasync of its record is caught.
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
@@ -25,9 +26,20 @@ fail_some ()
 }
 
 export CALLS='write|pwrite|fdatasync|fsync|ftruncate|rename|unlink(at)?|open(at)?'
-SAMPLE=1 fail_some sound ||
-  fail "$(cat "$tmp"/sound.* "$tmp"/sound/*/log)"
+# failed_in NAME: what is to be told of it.
+failed_in ()
+{
+  fail "$(cat "$tmp/$1".* "$tmp/$1"/*/log)"
+}
+
+SAMPLE=1 fail_some sound || failed_in sound
 cat "$tmp/sound.out"
+
+SAMPLE=1 CALLS='.*' LASTING='ENOSPC EIO EMFILE' fail_some lasting pivot again ||
+  failed_in lasting
+cat "$tmp/lasting.out"
+SHORT=1 fail_some short pivot || failed_in short
+cat "$tmp/short.out"
 
 SAMPLE=1 CALLS='no_such_call' fail_some none detach &&
   fail "that no call was made to fail is not noticed"

@@ -273,9 +273,10 @@ fuzz-build:
 fuzz: fuzz-build
 	@BUILD=$(abspath $(B)) tests/fuzz/run.sh
 
-# Every call of the filter and of nbdmigrate fails once; an hour or two.
-# tests/calls-fail.sh has what can be chosen (SCENARIOS='pivot ...', CALLS, FIRST,
-# FROM, STEP, SEED, JOBS).
+# Every call of the filter and of nbdmigrate fails once; an hour or two.  With
+# LASTING='ENOSPC EIO EMFILE EAGAIN ENOMEM' all fail from it on that want the same;
+# with SHORT=1 nothing is read or written whole.  tests/calls-fail.sh has what else
+# can be chosen (SCENARIOS='pivot ...', CALLS, FIRST, EVERY, FROM, STEP, SEED, JOBS).
 .PHONY: calls-fail
 calls-fail: check-programs
 	@BUILD=$(abspath $(B)) tests/calls-fail.sh $(SCENARIOS)

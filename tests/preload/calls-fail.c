@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Loaded into proxies and nbdmigrate with LD_PRELOAD: one call of their own
- * code to the system or to a library fails, once.
+ * code to the system or to a library fails, once, or from then on all do that
+ * want the same.
  *
  * Whose call it is, its return address tells: it lies in our filter or in our
  * program.  What nbdkit, libnbd or the C library call is let pass.
@@ -12,13 +13,25 @@
  *   CALLS_TABLE=FILE   where the processes of a run count together; all of its
  *                      bytes are zero first (TABLE_BYTES)
  *   CALLS_LOG=FILE     gets a line for each call that could fail:
- *                        seen PLACE N CALL FRAME,FRAME...
- *                      of each place only the calls number 1, 2, 4, 8, ..., but
- *                      all with CALLS_EVERY=1; and for the one that does fail:
+ *                        seen PLACE N CALL ERRNO,ERRNO... FRAME,FRAME...
+ *                      of each place only the calls number 1, 2, 4, 8, ..., and
+ *                      all up to CALLS_EVERY; and for the one that does fail:
  *                        fail PLACE N CALL ERRNO FRAME,FRAME... TEXT
  *                      A frame is OBJECT+OFFSET.
  *   CALLS_FAIL=PLACE:N the one that fails
  *   CALLS_ERRNO=N      which of the errors that fit it
+ *
+ * What is lacking may be lacking for some time: room on a disk, descriptors,
+ * memory, threads; and a disk that is broken stays that.
+ *
+ *   CALLS_LASTING=ERRNO  that call fails so, and after it each that can, until
+ *                      it is over: 2 stands behind the places of the table (1:
+ *                      it has begun).  All processes have one disk;
+ * descriptors, memory and threads are lacking in the one where it began. The
+ * log gets, of each place, for the calls as above: more PLACE N CALL ERRNO
+ * FRAME,FRAME... TEXT and the table how many have failed, behind that.
+ *   CALLS_SHORT=1      instead, none fails, but what is read, written, sent or
+ *                      received is never more than half of what was asked for
  */
 
 #include <assert.h>
@@ -52,7 +65,7 @@
 #include <jansson.h>
 
 #define NR_PLACES 16384
-#define TABLE_BYTES (NR_PLACES * sizeof (struct place))
+#define TABLE_BYTES sizeof (struct table)
 #define FRAMES 5        /* of our own that make a place */
 #define MEMORY_FRAMES 2 /* where there is not enough memory */
 #define MAX_FRAMES 40   /* that are looked at */
@@ -63,6 +76,14 @@ struct place {
   _Atomic uint32_t calls;
 };
 
+/* What lasts, and how many calls have failed by it. */
+enum lasting { LASTING_NOT_YET, LASTING, LASTING_OVER };
+
+struct table {
+  struct place places[NR_PLACES];
+  _Atomic uint32_t lasting, failures;
+};
+
 struct object {
   const char *name;
   uintptr_t base, from, to;
@@ -70,10 +91,12 @@ struct object {
 
 static struct object objects[2];
 static size_t nr_objects;
-static struct place *places;
+static struct table *table;
 static int log_fd = -1;
-static bool every;
-static uint32_t fail_place, fail_number, which_errno;
+static uint32_t fail_place, fail_number, which_errno, every;
+static int lasting_errno;
+static bool lasts_here; /* it began in this process */
+static bool shortens;
 static __thread bool busy; /* in here already */
 
 #define REAL(name) ((__typeof__ (name) *)dlsym (RTLD_NEXT, #name))
@@ -180,21 +203,42 @@ hash_of (const char *call, const struct stack *s)
   return h != 0 ? h : 1;
 }
 
+struct failing {
+  const char *name;
+  const int *errors; /* that fit it */
+  size_t nr_errors;
+};
+
+static int
+put_errors (char *line, size_t room, const struct failing *call)
+{
+  int n = 0;
+  size_t i;
+
+  for (i = 0; i < call->nr_errors; i++)
+    n += snprintf (line + n, room - n, "%s%d", i ? "," : "", call->errors[i]);
+  return n;
+}
+
+/* error: 0, it does not fail. */
 static void
-write_line (const char *what, uint32_t hash, uint32_t number, const char *call,
-            int error, const struct stack *s)
+write_line (const char *what, uint32_t hash, uint32_t number,
+            const struct failing *call, int error, const struct stack *s)
 {
   char line[512];
   int n;
   size_t i;
 
-  n = snprintf (line, sizeof line, "%s %08x %u %s ", what, hash, number, call);
+  n = snprintf (line, sizeof line, "%s %08x %u %s ", what, hash, number,
+                call->name);
   if (error != 0)
-    n += snprintf (line + n, sizeof line - n, "%d ", error);
+    n += snprintf (line + n, sizeof line - n, "%d", error);
+  else
+    n += put_errors (line + n, sizeof line - n, call);
   for (i = 0; i < s->n; i++) {
     const struct object *o = object_of (s->frames[i]);
 
-    n += snprintf (line + n, sizeof line - n, "%s%s+0x%lx", i ? "," : "",
+    n += snprintf (line + n, sizeof line - n, "%c%s+0x%lx", i ? ',' : ' ',
                    o->name, (unsigned long)(s->frames[i] - 1 - o->base));
   }
   if (error != 0)
@@ -207,6 +251,7 @@ write_line (const char *what, uint32_t hash, uint32_t number, const char *call,
 static uint32_t
 count (uint32_t hash)
 {
+  struct place *const places = table->places;
   uint32_t i, none;
 
   for (i = hash % NR_PLACES;; i = (i + 1) % NR_PLACES) {
@@ -220,41 +265,120 @@ count (uint32_t hash)
   }
 }
 
-/* The error with which this call must fail, or 0.  errors: those that fit. */
-static int
-decide (const char *call, const int *errors, size_t nr_errors)
-{
-  const bool memory = nr_errors == 1 && errors[0] == ENOMEM;
-  struct stack s = { .max = memory ? MEMORY_FRAMES : FRAMES };
-  int error = 0;
-  uint32_t hash, number;
+/* ---- what fails -------------------------------------------------------- */
 
+static bool
+is_memory (const struct failing *call)
+{
+  return call->nr_errors == 1 && call->errors[0] == ENOMEM;
+}
+
+/* Whether it wants what is lacking.  Memory is lacking in the process, not in
+ * the kernel.
+ */
+static bool
+may_last (const struct failing *call)
+{
+  size_t i;
+
+  if (lasting_errno == ENOMEM)
+    return is_memory (call);
+  for (i = 0; i < call->nr_errors; i++)
+    if (call->errors[i] == lasting_errno)
+      return true;
+  return false;
+}
+
+static bool
+lasts (void)
+{
+  const bool is_of_disk = lasting_errno == EIO || lasting_errno == ENOSPC;
+
+  return table->lasting == LASTING && (lasts_here || is_of_disk);
+}
+
+/* Of a place not every call is told. */
+static bool
+is_told (uint32_t number)
+{
+  return number <= every || (number & (number - 1)) == 0;
+}
+
+static void
+begin_to_last (void)
+{
+  uint32_t not_yet = LASTING_NOT_YET;
+
+  lasts_here =
+    __atomic_compare_exchange_n ((uint32_t *)&table->lasting, &not_yet, LASTING,
+                                 false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+/* The error with which this call must fail, or 0. */
+static int
+decide (const struct failing *call)
+{
+  struct stack s = { .max = is_memory (call) ? MEMORY_FRAMES : FRAMES };
+  const bool lasting = lasting_errno != 0;
+  uint32_t hash, number;
+  int error = 0;
+
+  if (lasting && !may_last (call))
+    return 0;
   _Unwind_Backtrace (note_frame, &s);
-  hash = hash_of (call, &s);
+  hash = hash_of (call->name, &s);
   number = count (hash);
-  if (every || (number & (number - 1)) == 0)
-    write_line ("seen", hash, number, call, 0, &s);
   if (hash == fail_place && number == fail_number) {
-    error = errors[which_errno % nr_errors];
+    error =
+      lasting ? lasting_errno : call->errors[which_errno % call->nr_errors];
     write_line ("fail", hash, number, call, error, &s);
+    if (lasting)
+      begin_to_last ();
   }
+  else if (lasting && lasts ()) {
+    error = lasting_errno;
+    if (is_told (number))
+      write_line ("more", hash, number, call, error, &s);
+  }
+  else if (is_told (number))
+    write_line ("seen", hash, number, call, 0, &s);
+  table->failures += error != 0;
   return error;
 }
 
-static int
-must_fail (const void *caller, const char *call, const int *errors,
-           size_t nr_errors)
+/* At the end of a program that counts its branches these are not its own. */
+static void
+note_exit (void)
 {
+  busy = true;
+}
+
+static int
+must_fail (const void *caller, const struct failing *call)
+{
+  static bool exit_is_noted;
   const int before = errno;
   int error;
 
-  if (busy || places == NULL || object_of ((uintptr_t)caller) == NULL)
+  if (busy || table == NULL || shortens ||
+      object_of ((uintptr_t)caller) == NULL)
     return 0;
   busy = true;
-  error = decide (call, errors, nr_errors);
+  if (!exit_is_noted) {
+    exit_is_noted = true;
+    atexit (note_exit);
+  }
+  error = decide (call);
   busy = false;
   errno = error != 0 ? error : before;
   return error;
+}
+
+/* How much of n bytes is done at once. */
+static size_t
+shortened (const void *caller, size_t n)
+{
+  return shortens && n > 1 && object_of ((uintptr_t)caller) != NULL ? n / 2 : n;
 }
 
 /* ---- beginning --------------------------------------------------------- */
@@ -270,7 +394,7 @@ open_table (const char *path)
   p =
     REAL (mmap) (NULL, TABLE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   close (fd);
-  places = p != MAP_FAILED ? p : NULL;
+  table = p != MAP_FAILED ? p : NULL;
 }
 
 static uint32_t
@@ -283,15 +407,17 @@ number_in (const char *variable)
 
 static void __attribute__ ((constructor)) begin (void)
 {
-  const char *table = getenv ("CALLS_TABLE"), *log = getenv ("CALLS_LOG");
+  const char *path = getenv ("CALLS_TABLE"), *log = getenv ("CALLS_LOG");
   const char *fail = getenv ("CALLS_FAIL");
   int fd;
 
-  if (table == NULL || log == NULL)
+  if (path == NULL || log == NULL)
     return;
   busy = true;
   every = number_in ("CALLS_EVERY");
   which_errno = number_in ("CALLS_ERRNO");
+  lasting_errno = number_in ("CALLS_LASTING");
+  shortens = number_in ("CALLS_SHORT") != 0;
   if (fail != NULL && sscanf (fail, "%x:%u", &fail_place, &fail_number) != 2)
     abort ();
   fd = open (log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
@@ -301,7 +427,7 @@ static void __attribute__ ((constructor)) begin (void)
   }
   dl_iterate_phdr (note_object, NULL);
   if (log_fd != -1)
-    open_table (table);
+    open_table (path);
   busy = false;
 }
 
@@ -316,12 +442,26 @@ dlopen (const char *path, int flags)
   return p;
 }
 
+/* It writes what a build for coverage has counted. */
+int
+dlclose (void *handle)
+{
+  int r;
+
+  busy = true;
+  r = REAL (dlclose) (handle);
+  busy = false;
+  return r;
+}
+
 /* ---- the calls --------------------------------------------------------- */
 
 #define MUST_FAIL(call, ...)                                                   \
-  must_fail (__builtin_return_address (0), #call,                              \
-             (const int[]){ __VA_ARGS__ },                                     \
-             sizeof ((const int[]){ __VA_ARGS__ }) / sizeof (int))
+  must_fail (__builtin_return_address (0),                                     \
+             &(const struct failing){ #call, (const int[]){ __VA_ARGS__ },     \
+                                      sizeof ((const int[]){ __VA_ARGS__ }) /  \
+                                        sizeof (int) })
+#define SHORTENED(n) shortened (__builtin_return_address (0), n)
 
 /* A call that fails by returning "bad", with errno.  The errors come last. */
 #define CALL(type, call, parameters, arguments, bad, ...)                      \
@@ -448,9 +588,9 @@ json_pack (const char *format, ...)
 /* Files */
 
 CALL (ssize_t, pwrite, (int fd, const void *p, size_t n, off_t o),
-      (fd, p, n, o), -1, EIO, ENOSPC)
-CALL (ssize_t, pread, (int fd, void *p, size_t n, off_t o), (fd, p, n, o), -1,
-      EIO)
+      (fd, p, SHORTENED (n), o), -1, EIO, ENOSPC)
+CALL (ssize_t, pread, (int fd, void *p, size_t n, off_t o),
+      (fd, p, SHORTENED (n), o), -1, EIO)
 CALL (int, fsync, (int fd), (fd), -1, EIO, ENOSPC)
 CALL (int, fdatasync, (int fd), (fd), -1, EIO, ENOSPC)
 CALL (int, ftruncate, (int fd, off_t n), (fd, n), -1, EIO, ENOSPC)
@@ -505,22 +645,53 @@ is_anonymous (int fd)
          strcmp (path, anonymous) == 0;
 }
 
+static bool
+is_same_file (const struct stat *st, int fd)
+{
+  struct stat other;
+
+  return REAL (fstat) (fd, &other) == 0 && st->st_dev == other.st_dev &&
+         st->st_ino == other.st_ino;
+}
+
+/* On the disk that may be full or broken for some time: where messages go is
+ * another.
+ */
+static bool
+is_on_disk (int fd)
+{
+  struct stat st;
+
+  return REAL (fstat) (fd, &st) == 0 && S_ISREG (st.st_mode) &&
+         !is_same_file (&st, STDOUT_FILENO) &&
+         !is_same_file (&st, STDERR_FILENO);
+}
+
+static bool
+may_fail (const void *caller, int fd)
+{
+  return !busy && object_of ((uintptr_t)caller) != NULL &&
+         (lasting_errno != 0 ? is_on_disk (fd) : !is_anonymous (fd));
+}
+
 ssize_t
 write (int fd, const void *p, size_t n)
 {
-  if (object_of ((uintptr_t)__builtin_return_address (0)) != NULL &&
-      !is_anonymous (fd) && MUST_FAIL (write, EIO, ENOSPC))
+  const void *const caller = __builtin_return_address (0);
+
+  if (may_fail (caller, fd) && MUST_FAIL (write, EIO, ENOSPC))
     return -1;
-  return REAL (write) (fd, p, n);
+  return REAL (write) (fd, p, is_anonymous (fd) ? n : SHORTENED (n));
 }
 
 ssize_t
 read (int fd, void *p, size_t n)
 {
-  if (object_of ((uintptr_t)__builtin_return_address (0)) != NULL &&
-      !is_anonymous (fd) && MUST_FAIL (read, EIO))
+  const void *const caller = __builtin_return_address (0);
+
+  if (may_fail (caller, fd) && MUST_FAIL (read, EIO))
     return -1;
-  return REAL (read) (fd, p, n);
+  return REAL (read) (fd, p, is_anonymous (fd) ? n : SHORTENED (n));
 }
 
 static mode_t
@@ -583,12 +754,54 @@ CALL (int, bind, (int fd, const struct sockaddr *a, socklen_t n), (fd, a, n),
 CALL (int, listen, (int fd, int n), (fd, n), -1, EADDRINUSE)
 CALL (int, accept4, (int fd, struct sockaddr *a, socklen_t *n, int flags),
       (fd, a, n, flags), -1, EMFILE, ECONNABORTED, ENOMEM)
-CALL (ssize_t, sendmsg, (int fd, const struct msghdr *m, int flags),
-      (fd, m, flags), -1, EPIPE, ECONNRESET, ENOBUFS)
-CALL (ssize_t, recvmsg, (int fd, struct msghdr *m, int flags), (fd, m, flags),
-      -1, ECONNRESET, ENOMEM)
-CALL (ssize_t, recv, (int fd, void *p, size_t n, int flags), (fd, p, n, flags),
-      -1, ECONNRESET, ETIMEDOUT, ENOMEM)
+CALL (ssize_t, recv, (int fd, void *p, size_t n, int flags),
+      (fd, p, SHORTENED (n), flags), -1, ECONNRESET, ETIMEDOUT, ENOMEM)
+
+/* A message whose only piece may be short. */
+struct short_message {
+  struct msghdr message;
+  struct iovec piece;
+};
+
+static const struct msghdr *
+shorten (const void *caller, const struct msghdr *m, struct short_message *room)
+{
+  if (m->msg_iovlen != 1)
+    return m;
+  room->message = *m;
+  room->piece = m->msg_iov[0];
+  room->piece.iov_len = shortened (caller, room->piece.iov_len);
+  room->message.msg_iov = &room->piece;
+  return &room->message;
+}
+
+ssize_t
+sendmsg (int fd, const struct msghdr *m, int flags)
+{
+  struct short_message room;
+
+  if (MUST_FAIL (sendmsg, EPIPE, ECONNRESET, ENOBUFS))
+    return -1;
+  return REAL (sendmsg) (fd, shorten (__builtin_return_address (0), m, &room),
+                         flags);
+}
+
+ssize_t
+recvmsg (int fd, struct msghdr *m, int flags)
+{
+  struct msghdr copy = *m;
+  struct short_message room;
+  ssize_t n;
+
+  if (MUST_FAIL (recvmsg, ECONNRESET, ENOMEM))
+    return -1;
+  copy = *shorten (__builtin_return_address (0), m, &room);
+  n = REAL (recvmsg) (fd, &copy, flags);
+  m->msg_namelen = copy.msg_namelen;
+  m->msg_controllen = copy.msg_controllen;
+  m->msg_flags = copy.msg_flags;
+  return n;
+}
 CALL (int, setsockopt, (int fd, int l, int o, const void *p, socklen_t n),
       (fd, l, o, p, n), -1, ENOMEM, ENOBUFS)
 CALL (int, getsockopt, (int fd, int l, int o, void *p, socklen_t *n),
