@@ -80,6 +80,8 @@ destination_is one
 
 echo "-- the guest goes on at another one"
 move_to two
+grep -q 'the proxy is connecting again' "$tmp/said" || is_up ||
+  fail "it is said that guests are served, and they wait"
 destination_is two
 wait_for is_up
 guest_goes_on guest

@@ -385,7 +385,8 @@ serve_from_remote (struct call *call, enum owner now, enum owner role)
 /* ---- Guests are connected, and it is lost ------------------------------ */
 
 /* The relay is held and has connected there.  If the record may name either
- * place it stays so, and guests wait, until this is tried again.
+ * place it stays so, and guests wait, until this is tried again.  Otherwise
+ * they are served when nothing can land any more that was sent before the loss.
  */
 static json_t *
 record_move (struct call *call, enum owner role, const char *uri)
@@ -393,6 +394,7 @@ record_move (struct call *call, enum owner role, const char *uri)
   struct export *e = call->export;
   const enum owner_outcome outcome =
     record_place (e, role, uri, e->session.last_end);
+  struct relay_status s;
 
   if (outcome == OWNER_UNSURE)
     return call_fail (call, "Failed",
@@ -405,7 +407,8 @@ record_move (struct call *call, enum owner role, const char *uri)
   if (outcome == OWNER_KEPT)
     return fail_to_record (call, OWNER_UNKNOWN, outcome);
   audit_reopen (e, role);
-  return answer (call->export, role, true);
+  relay_get_status (place_relay (e), &s);
+  return answer (call->export, role, s.up);
 }
 
 /* A relay stays as long as the disk is there, and only a reopen or a session
