@@ -68,6 +68,7 @@ echo "-- the new place will not do"
 crash_bg one
 wait_for is_lost
 refused 'nothing was changed' nobody
+! grep -q 'give it as destination=URI' "$tmp/said" || fail "that was just done"
 start_nbdkit small memory 1M
 refused 'nothing was changed' small
 end_bg small

@@ -238,10 +238,13 @@ fail_to_record (struct call *call, enum owner now, enum owner_outcome outcome)
 static json_t *
 fail_to_connect (struct call *call, const char *why)
 {
-  return call_fail (call, "BadDestination",
-                    "nothing was changed: %s; if the disk is at "
-                    "another address, give it as destination=URI",
-                    why ? why : "no memory");
+  const bool given = json_object_get (call->args, "destination") != NULL;
+
+  return call_fail (call, "BadDestination", "nothing was changed: %s%s",
+                    why ? why : "no memory",
+                    given ? ""
+                          : "; if the disk is at another address, give it as "
+                            "destination=URI");
 }
 
 static json_t *
