@@ -65,6 +65,13 @@ packages_of ()
     echo "libvirt-clients     cmd:virsh"
     echo "libvirt-daemon      cmd:libvirtd"
     ;;
+  ceph) # for tests/recipe-ceph.sh
+    echo "ceph-mon            cmd:ceph-mon"
+    echo "ceph-osd            cmd:ceph-osd"
+    echo "ceph-common         cmd:rbd"
+    echo "qemu-block-extra    file:/var/lib/dpkg/info/qemu-block-extra.list"
+    echo "iproute2            cmd:ip"
+    ;;
   ci)
     echo "clang-format        cmd:clang-format"
     echo "shellcheck          cmd:shellcheck"

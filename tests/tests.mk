@@ -290,7 +290,13 @@ check-model:
 .PHONY: check-recipes
 check-recipes: check-programs
 	@BUILD=$(abspath $(B)) SKIP_IS_FAILURE=1 TIMEOUT_FACTOR=4 \
-	  tests/run.sh $(wildcard tests/recipe-*.sh)
+	  tests/run.sh $(filter-out %/recipe-ceph.sh,$(wildcard tests/recipe-*.sh))
+
+# The one with a cluster of Ceph's, in a chroot of a release that has Ceph 20; as root.
+.PHONY: check-ceph
+check-ceph:
+	@PACKAGES='build short ceph' SKIP_IS_FAILURE=1 \
+	  tests/releases.sh $(or $(SUITES),sid) recipe-ceph
 
 # The report's page in headless Chromium, at the width of a phone and of a desk, light
 # and dark: what is on it, and whether it can be read.  The pictures go to
