@@ -46,10 +46,11 @@ has_failed ()
   grep -q '^fail' "$out/calls"
 }
 
-# What lasts is over: from now on everything has to work.
+# over [for-good]: what lasts is over, from now on everything has to work; or, for
+# good, what has not begun yet never lasts.
 over ()
 {
-  [ -z "${CALLS_LASTING:-}" ] || ! has_failed ||
+  [ -z "${CALLS_LASTING:-}" ] || { [ $# -eq 0 ] && ! has_failed; } ||
     printf '\2' | dd of="$tmp/table" bs=1 seek=$state conv=notrunc status=none
 }
 
@@ -444,7 +445,7 @@ scenario_again ()
   ! grep -q 'could not be kept' "$out/said" || guest_options+=(--lost-cache)
   serve there
   start_it
-  over # nobody is served before the kept writes can be removed
+  over for-good # nobody is served before the kept writes can be removed
   guest_starts
   guest_works_on
   guest_stops
