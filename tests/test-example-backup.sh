@@ -77,7 +77,7 @@ grep -q 'it was not detached before): full copy' "$tmp/migrate.log"
 [ "$(tr '\n' ' ' < "$tmp/log")" = "domfsfreeze domfsthaw " ] || fail "$(cat "$tmp/log")"
 first=$(copied)
 verify_cut guest "$(uri copy)" --initial "$pattern"
-cmp "$tmp/kept/vm1.raw" "$tmp/kept/vm1.$(date +%F).raw"
+cmp "$tmp/kept/vm1.raw" "$tmp"/kept/vm1.20*.raw # whatever day it is by now
 
 echo "-- the second night"
 guest_goes_on guest 20
@@ -91,10 +91,10 @@ verify_cut guest "$(uri copy)" --initial "$pattern"
 
 echo "-- a guest that cannot be frozen"
 : > "$tmp/no-agent"
-rm "$tmp/kept/vm1.$(date +%F).raw"
+rm "$tmp"/kept/vm1.20*.raw
 expect_status 4 run_unit
 grep -q 'has failed ten times in a row' "$tmp/migrate.log"
-[ ! -e "$tmp/kept/vm1.$(date +%F).raw" ] || fail "a version was kept"
+! compgen -G "$tmp/kept/vm1.20*.raw" || fail "a version was kept"
 guest_goes_on guest 20
 stop_guest guest
 end_bg proxy
