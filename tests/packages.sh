@@ -64,6 +64,7 @@ packages_of ()
   recipes) # for make check-recipes
     echo "libvirt-clients     cmd:virsh"
     echo "libvirt-daemon      cmd:libvirtd"
+    echo "libvirt-daemon-driver-qemu file:/var/lib/dpkg/info/libvirt-daemon-driver-qemu.list"
     ;;
   ceph) # for tests/recipe-ceph.sh
     echo "ceph-mon            cmd:ceph-mon"

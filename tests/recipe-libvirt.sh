@@ -24,14 +24,14 @@ guest_make_agent
 
 # ---- libvirt, of a user who is not root ------------------------------------
 
-user=1000
 home=$tmp/home
 as_user=()
 chmod 755 "$tmp"
 install -d -m 700 "$home"
 if [ "$(id -u)" -eq 0 ]; then
-  as_user=(setpriv "--reuid=$user" "--regid=$user" --clear-groups)
-  chown $user:$user "$home"
+  # One whom the system knows: libvirt 11.3 ends by a signal where it does not.
+  as_user=(setpriv --reuid=nobody --regid=nogroup --clear-groups)
+  chown nobody:nogroup "$home"
 fi
 export XDG_RUNTIME_DIR=$home
 export LIBVIRT_DEFAULT_URI="qemu:///session?socket=$home/libvirt/libvirt-sock"
@@ -85,6 +85,7 @@ truncate -s "${guest_disk_mib}M" "$tmp/copy" "$tmp/destination"
 start_server
 start_bg libvirtd "${as_user[@]}" env HOME="$home" XDG_CONFIG_HOME="$home" \
   XDG_CACHE_HOME="$home" libvirtd
+must_live=(libvirtd)
 wait_for answers version
 cat "$tmp/answer"
 
