@@ -249,10 +249,10 @@ exhaustive: $(B)/tests/exhaustive
 exhaustive-relay: $(B)/tests/exhaustive-relay
 	@$(B)/tests/exhaustive-relay large
 
-# Which branches of the tracker, the state files and the relay tests take that need
-# no whole server (tests/coverage.sh).
+# Which branches of the tracker, the state files and the relay tests take, but for
+# most whole migrations (tests/coverage.sh).
 .PHONY: coverage coverage-programs
-coverage-programs: $(bin_units) $(bin_plugins) $(bin_fuzz) $(B)/tests/exhaustive
+coverage-programs: check-programs
 coverage:
 	$(Q)$(MAKE) --no-print-directory COVERAGE=1 B=$(B)/coverage \
 	  CFLAGS='-O0 -g' coverage-programs
