@@ -147,6 +147,25 @@ goes_on ()
   wait_for has_acked $((acked + $1))
 }
 
+# has_flushed_each LINE: after that line of its record, and been answered.
+has_flushed_each ()
+{
+  local n
+
+  n=$(tail -n "+$(($1 + 1))" "$tmp/guest.record" |
+    awk '$1 == "S" && $4 == "f" { disk[$2] = $5 }
+         $1 == "A" && $2 in disk { flushed[disk[$2]] }
+         END { print length(flushed) }')
+  ((n == disks)) && return
+  guest_lives || fail "the guest ended early"
+  return 1
+}
+
+everything_is_flushed ()
+{
+  wait_for has_flushed_each "$(wc -l < "$tmp/guest.record")"
+}
+
 # goes_on_or_moves N: the same, but the disk may have been cut over just before.
 goes_on_or_moves ()
 {
