@@ -473,8 +473,8 @@ why_not (const struct export *e, const struct dirty_map_header *h)
            : NULL;
 }
 
-/* What the tracker is to know.  R17: after an unclean end what was sent may
- * still land wherever there is a mark.
+/* What the tracker is to know.  R17: what was sent and may land 'late' is where
+ * there is a mark.
  */
 static int
 adopt (struct export *e, bool late)
@@ -502,7 +502,10 @@ load (struct export *e, const char **why)
 {
   struct durable_map *d = e->durable;
   struct dirty_map_header h = d->file->header;
-  const bool late = e->unclean_ms != 0 || h.state != DIRTY_MAP_CLOSED;
+  /* Otherwise no session copies before that has landed (owner_stay_quiet); it is
+   * copied over then, and need not be read back.
+   */
+  const bool late = e->session.old.doubt;
   uint64_t damaged;
 
   *why = why_not (e, &h);
