@@ -502,8 +502,8 @@ load (struct export *e, const char **why)
 {
   struct durable_map *d = e->durable;
   struct dirty_map_header h = d->file->header;
-  /* Otherwise no session copies before that has landed (owner_stay_quiet); it is
-   * copied over then, and need not be read back.
+  /* Otherwise no session copies before that has landed (owner_stay_quiet); it
+   * is copied over then, and need not be read back.
    */
   const bool late = e->session.old.doubt;
   uint64_t damaged;
