@@ -122,7 +122,8 @@ command_extents (struct call *call)
 json_t *
 command_distrust (struct call *call)
 {
-  durable_map_mark (call->export, 0, call->export->disk_bytes); /* R14 */
+  /* R14: what is dirty loses no mark, so none is lost between the two. */
   tracker_distrust (call->export->tracker);
+  durable_map_mark (call->export, 0, call->export->disk_bytes);
   return json_object ();
 }

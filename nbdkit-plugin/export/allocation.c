@@ -170,12 +170,16 @@ static int
 flush_once (struct allocation *a, nbdkit_next *next, const struct job *q,
             int *err)
 {
+  struct flush_entry entry;
+  int r;
+
   if (a->flushed_for == q->session)
     return 0;
-  if (next->can_flush (next) == 1 && next->flush (next, 0, err) == -1)
-    return -1;
-  a->flushed_for = q->session;
-  return 0;
+  r = local_flush_own (a->export, next, &entry, err);
+  flushes_drop (&a->export->local.flushes, &entry, r);
+  if (r == 0)
+    a->flushed_for = q->session;
+  return r;
 }
 
 /* Append the ranges that read as zeroes, cut at 'limit'; the others only move

@@ -121,33 +121,20 @@ open_context (struct export *e)
   return NULL;
 }
 
-/* A plugin that cannot flush has nothing to flush. */
-static int
-flush_context (nbdkit_next *next)
-{
-  int err = EIO;
-
-  return next->can_flush (next) == 1 ? next->flush (next, 0, &err) : 0;
-}
-
-/* An error is told once by what is below, so the guests have to hear of it
- * (R13).
- */
 static int
 flush_shared (struct export *e)
 {
   struct local *l = &e->local;
   nbdkit_next *next = local_begin (l, NULL);
   const bool unflushed = local_flush_begin (l);
-  const int r = flush_context (next);
+  struct flush_entry entry;
+  int err;
+  const int r = local_flush_own (e, next, &entry, &err);
 
-  if (r == -1) {
+  if (r == -1)
     local_flush_failed (l, unflushed);
-    local_failed (l);
-    owed_error_raise (&e->owed, NULL);
-  }
   local_end (l, NULL, next);
-  return r;
+  return flushes_leave (&l->flushes, &entry, r);
 }
 
 /* As all connections have multi-conn, that of one is that of all (local.h). */
@@ -165,8 +152,9 @@ wait_for_flush (struct durable_map *d)
 static int
 flush_local (struct export *e)
 {
+  struct flush_entry entry;
   nbdkit_next *next;
-  int r;
+  int r, err;
 
   if (local_is_shared (&e->local))
     return flush_shared (e);
@@ -175,10 +163,10 @@ flush_local (struct export *e)
   next = open_context (e);
   if (next == NULL)
     return -1;
-  r = flush_context (next);
+  r = local_flush_own (e, next, &entry, &err);
   next->finalize (next);
   nbdkit_next_context_close (next);
-  return r;
+  return flushes_leave (&e->local.flushes, &entry, r);
 }
 
 static int
@@ -222,6 +210,16 @@ tracked_chunk (struct export *e)
   return s.chunk_bytes;
 }
 
+/* Once a flush of the source has failed, whoever has asked for it, nothing
+ * tells what it has lost: a later one may succeed, of what is left.
+ */
+static bool
+may_be_lost (struct export *e)
+{
+  return flushes_have_failed (&e->local.flushes) ||
+         owed_error_count (&e->owed) > 0;
+}
+
 /* R14, in this order: quiet, flushed, cleared. */
 static void
 clear_quiet (struct export *e, bool touched_too, bool exact)
@@ -229,10 +227,10 @@ clear_quiet (struct export *e, bool touched_too, bool exact)
   struct dirty_map *m = atomic_load (&e->durable->map);
   const uint64_t chunk_bytes = tracked_chunk (e);
 
-  if (m == NULL || !dirty_map_fits (m, chunk_bytes) ||
+  if (m == NULL || !dirty_map_fits (m, chunk_bytes) || may_be_lost (e) ||
       !tracker_note_quiet (e->tracker, touched_too))
     return;
-  if (flush_source (e) == -1) {
+  if (flush_source (e) == -1 || may_be_lost (e)) {
     nbdkit_debug ("migrate: export \"%s\": the source could not be flushed: "
                   "no mark is cleared",
                   e->name);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -34,6 +35,7 @@ local_init (struct local *l)
   *l = (struct local){ .is_shared = false };
   pthread_rwlock_init (&l->lock, NULL);
   pthread_mutex_init (&l->one, NULL);
+  flushes_init (&l->flushes);
 }
 
 /* ---- Contexts ------------------------------------------------------------ */
@@ -154,6 +156,7 @@ local_destroy (struct local *l)
   if (l->shared)
     context_close (l->shared);
   free (l->refusal);
+  flushes_destroy (&l->flushes);
   pthread_mutex_destroy (&l->one);
   pthread_rwlock_destroy (&l->lock);
 }
@@ -249,6 +252,25 @@ local_flush_failed (struct local *l, bool unflushed)
 {
   if (unflushed)
     local_wrote (l);
+}
+
+/* The error is told once by what is below, and not to the guest. */
+int
+local_flush_own (struct export *e, nbdkit_next *next, struct flush_entry *entry,
+                 int *err)
+{
+  struct local *l = &e->local;
+  int r = 0;
+
+  *err = EIO;
+  flushes_enter (&l->flushes, entry, true);
+  if (next->can_flush (next) == 1)
+    r = next->flush (next, 0, err);
+  if (r == -1) {
+    local_failed (l);
+    owed_error_raise (&e->owed, NULL); /* before it is left */
+  }
+  return r;
 }
 
 /* ---- Clients that connect while the disk is elsewhere -------------------- */

@@ -24,6 +24,8 @@
 
 #include <nbdkit-filter.h>
 
+#include "flushes.h"
+
 struct export;
 
 struct local {
@@ -47,6 +49,8 @@ struct local {
   unsigned returns;   /* atomic: how often a way back was prepared */
   unsigned exchanges; /* atomic, set under the lock: of the shared context */
   bool has_extents;   /* atomic: a context has said that it can tell them */
+
+  struct flushes flushes; /* has its own lock */
 
   char *refusal; /* local_refuse; under a lock of its own */
 };
@@ -127,5 +131,13 @@ extern void local_wrote (struct local *l);
  */
 extern bool local_flush_begin (struct local *l);
 extern void local_flush_failed (struct local *l, bool unflushed);
+
+/* A flush that no guest has asked for, with a context that the caller has until
+ * after it; what it fails to flush is owed to the guests (R13).  -1 with *err.
+ * The caller leaves e->local.flushes, or drops 'entry' from it, when it has let
+ * go of the context.  A plugin that cannot flush has nothing to flush.
+ */
+extern int local_flush_own (struct export *e, nbdkit_next *next,
+                            struct flush_entry *entry, int *err);
 
 #endif /* NBDMIGRATE_LOCAL_H */

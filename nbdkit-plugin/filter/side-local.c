@@ -55,6 +55,31 @@ end_change (const struct io *io, nbdkit_next *next, int r)
   return end (io, next, r);
 }
 
+typedef int change_function (const struct io *io, nbdkit_next *next);
+
+/* R13: with FUA it is a flush, too, and what another one has heard of it may be
+ * this one's loss.
+ */
+static int
+change (const struct io *io, change_function *f)
+{
+  struct flushes *flushes = &io->handle->export->local.flushes;
+  const bool fua = (io->flags & NBDKIT_FLAG_FUA) != 0;
+  struct flush_entry entry;
+  nbdkit_next *next;
+  int r;
+
+  if (fua)
+    flushes_enter (flushes, &entry, false);
+  next = begin (io);
+  r = end_change (io, next, f (io, next));
+  if (fua && flushes_leave (flushes, &entry, r) == -1 && r == 0) {
+    *io->err = EIO;
+    r = -1;
+  }
+  return r;
+}
+
 /* ---- Reads and writes --------------------------------------------------- */
 
 /* The longest request that it takes.  A connection with a context of its own
@@ -152,12 +177,17 @@ write_pieces (const struct io *io, nbdkit_next *next, const char *data,
 }
 
 static int
-local_pwrite (const struct io *io)
+write_all (const struct io *io, nbdkit_next *next)
 {
-  nbdkit_next *next = begin (io);
   const int r = write_pieces (io, next, io->data, fua_or_not (io, next));
 
-  return end_change (io, next, flush_instead (io, next, r));
+  return flush_instead (io, next, r);
+}
+
+static int
+local_pwrite (const struct io *io)
+{
+  return change (io, write_all);
 }
 
 /* ---- Zeroes ------------------------------------------------------------- */
@@ -200,40 +230,58 @@ zero_somehow (const struct io *io, nbdkit_next *next)
 }
 
 static int
+zero_all (const struct io *io, nbdkit_next *next)
+{
+  return flush_instead (io, next, zero_somehow (io, next));
+}
+
+static int
 local_zero (const struct io *io)
 {
-  nbdkit_next *next = begin (io);
-  const int r = zero_somehow (io, next);
-
-  return end_change (io, next, flush_instead (io, next, r));
+  return change (io, zero_all);
 }
 
 /* ---- The others --------------------------------------------------------- */
 
 /* It is a hint: a plugin without it has done it. */
 static int
-local_trim (const struct io *io)
+trim_all (const struct io *io, nbdkit_next *next)
 {
-  nbdkit_next *next = begin (io);
   int r = check_writable (io, next);
 
   if (r == 0 && next->can_trim (next) == 1)
     r =
       next->trim (next, io->count, io->offset, fua_or_not (io, next), io->err);
-  return end_change (io, next, flush_instead (io, next, r));
+  return flush_instead (io, next, r);
 }
 
+static int
+local_trim (const struct io *io)
+{
+  return change (io, trim_all);
+}
+
+/* What one of the filter's has heard beside it is owed, and told by who asked
+ * for this (filter/request.c).
+ */
 static int
 local_flush (const struct io *io)
 {
   struct local *l = &io->handle->export->local;
-  nbdkit_next *next = begin (io);
-  const bool unflushed = local_flush_begin (l);
-  const int r = flush_if_possible (next, io->flags, io->err);
+  struct flush_entry entry;
+  nbdkit_next *next;
+  bool unflushed;
+  int r;
 
+  flushes_enter (&l->flushes, &entry, false);
+  next = begin (io);
+  unflushed = local_flush_begin (l);
+  r = flush_if_possible (next, io->flags, io->err);
   if (r == -1)
     local_flush_failed (l, unflushed);
-  return end (io, next, r);
+  r = end (io, next, r);
+  flushes_leave (&l->flushes, &entry, r);
+  return r;
 }
 
 /* The answer of its own context may have been taken from another one's. */

@@ -21,6 +21,9 @@
  *                         so does the Nth flush, with what was written before
  *                         it, after that many milliseconds; without
  *                         fail-flush every flush succeeds after them
+ *   fail-flush-when=PATH  so does, at once, the flush that finds this file,
+ *                         which it removes; if PATH.late was there its answer
+ *                         waits until PATH.answer is
  *   hold-flush=PATH       while this file is there a flush is not answered;
  *                         PATH.begun appears when one waits so, with what came
  *                         before it in the file, and PATH.written when 1 MiB
@@ -53,7 +56,7 @@ struct range {
 
 #define HELD_BYTES (1024 * 1024)
 
-static char *file, *dawdle, *hold;
+static char *file, *dawdle, *hold, *fail_when;
 static int minimum = 1, maximum = 32 * 1024 * 1024;
 static int multi_conn = 1, fua = 1, trim = 1, cache = 1;
 static int writeback, seed = 1, refuse_writes, refuse_flush;
@@ -109,6 +112,10 @@ lossy_config (const char *key, const char *value)
     hold = nbdkit_absolute_path (value);
     return hold == NULL ? -1 : 0;
   }
+  if (strcmp (key, "fail-flush-when") == 0) {
+    fail_when = nbdkit_absolute_path (value);
+    return fail_when == NULL ? -1 : 0;
+  }
   for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; ++i) {
     if (strcmp (key, numbers[i].key) == 0)
       return nbdkit_parse_int (key, value, numbers[i].value);
@@ -147,6 +154,7 @@ lossy_unload (void)
   free (file);
   free (dawdle);
   free (hold);
+  free (fail_when);
 }
 
 static void *
@@ -444,6 +452,19 @@ wait_if_held (void)
   pthread_mutex_unlock (&lock);
 }
 
+/* Others are answered meanwhile. */
+static void
+answer_late (void)
+{
+  char path[4096];
+
+  snprintf (path, sizeof path, "%s.late", fail_when);
+  if (unlink (path) == -1)
+    return;
+  snprintf (path, sizeof path, "%s.answer", fail_when);
+  wait_for_file (path, true);
+}
+
 static int
 lossy_flush (void *handle, uint32_t flags)
 {
@@ -452,6 +473,13 @@ lossy_flush (void *handle, uint32_t flags)
   (void)handle;
   (void)flags;
   pthread_mutex_lock (&flush_lock);
+  if (fail_when != NULL && unlink (fail_when) == 0) {
+    r = lose_late ();
+    pthread_mutex_unlock (&flush_lock);
+    answer_late ();
+    nbdkit_set_error (EIO);
+    return r;
+  }
   r = ++nr_flushes == fail_flush ? lose_late () : flush ();
   if (fail_flush == 0)
     nbdkit_nanosleep (flush_ms / 1000, flush_ms % 1000 * 1000000);
