@@ -115,6 +115,29 @@ must_migrate "$(uri proxy)" "$(uri two)"
 says 'no session copies for' || fail "nobody waits for the grace"
 stop_disks two
 
+echo "-- killed after another one was copied to, whose dirty map tells nothing of it"
+start_disks
+crash_bg migrator
+wait_for session_is_over
+touch "$tmp/hurry"
+wait_for has_status "$(uri proxy)" '.unanswered_ms > 11000'
+go slow now
+wait_for has_status "$(uri proxy)" '.unanswered_ms == 0'
+start_nbdkit other memory 8M
+must_migrate --finish=detach "$(uri proxy)" "$(uri other)"
+wait_for has_status "$(uri proxy)" '.dirty_map.marked_bytes == 0'
+crash_bg proxy
+start_it
+nbdinfo --size "$(uri proxy)" > "$tmp/size"
+must_have_status "$(uri proxy)" '.tracking and .dirty_bytes == 0 and .quiet_ms > 0'
+rm "$tmp/hurry"
+start_migrate "$(uri proxy)" "$(uri slow)"
+wait_for has_status "$(uri proxy)" .session
+must_have_status "$(uri proxy)" \
+  '.quarantined_bytes == .disk_bytes and .quarantine_ms > 15000'
+crash_bg migrator
+stop_disks other
+
 start_pivoted ()
 {
   rm -rf "$dir"

@@ -143,7 +143,8 @@ session_sockets_look (struct export *e)
       tracker_renew_quarantine (e->tracker);
   }
   tracker_get_status (e->tracker, &t);
-  if (t.quarantined_bytes == 0)
+  /* The doubt about an earlier one outlives the quarantine of this one. */
+  if (t.quarantined_bytes == 0 && !s->late_elsewhere)
     old_connections_settle (&s->old);
   if (s->old.n > 0 || mirroring_is_late (e))
     return true;

@@ -489,6 +489,10 @@ adopt (struct export *e, bool late)
   s->promise = promise;
   if (h->detached)
     s->last_end = RECORD_END_DETACHED;
+  /* What is marked tells of this destination.  Of an earlier one nothing does,
+   * where it was too slow to be waited for.
+   */
+  s->late_elsewhere |= s->old.doubt;
   tracker_restore (e->tracker, dirty_map_marks (atomic_load (&e->durable->map)),
                    late);
   return 0;
