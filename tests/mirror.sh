@@ -27,7 +27,7 @@ start_mirror ()
   truncate -s 0 "$tmp/destination.img"
   truncate -s "$bytes" "$tmp/destination.img"
   start_proxy proxy memory "$bytes" migrate-chunk=$chunk \
-    migrate-max-gate=60s "${proxy_options[@]}"
+    migrate-max-gate="${max_gate:-60s}" "${proxy_options[@]}"
   start_late destination "$@"
   # Somebody has to open the export first.
   nbdinfo --size "$(uri proxy)" > "$tmp/size.out"

@@ -171,7 +171,7 @@ start_late destination volatile=1
 stop_mirror
 
 echo "-- not without multi-conn"
-proxy_options=(migrate-max-gate=2s)
+max_gate=2s
 start_mirror $chunk multi-conn=0
 talk mirror '{"enabled": true}'
 wait_for mirror_is off

@@ -43,6 +43,7 @@
 #define CLEAR_SHARE 20
 
 #define VOID_AGAIN_MS 5000
+#define PAUSE_MS 100 /* when to look again whether it is over */
 
 struct old_map {
   struct dirty_map *map;
@@ -305,6 +306,17 @@ map_failed (void *opaque, int error, bool voided)
 
 /* ---- The keeper --------------------------------------------------------- */
 
+/* A flush beside the pause would make it longer; after it there may be no map.
+ */
+static bool
+is_in_pause (struct export *e)
+{
+  struct tracker_status s;
+
+  tracker_get_status (e->tracker, &s);
+  return s.gate != GATE_OPEN;
+}
+
 /* The lock must be held, and is dropped meanwhile. */
 static void
 do_clear (struct durable_map *d)
@@ -312,7 +324,12 @@ do_clear (struct durable_map *d)
   const bool soon = d->soon;
   int64_t begun_ms;
 
-  d->wanted = d->soon = false;
+  d->soon = false;
+  if (is_in_pause (d->export)) {
+    d->not_until_ms = clock_ms () + PAUSE_MS;
+    return;
+  }
+  d->wanted = false;
   pthread_mutex_unlock (&d->lock);
   begun_ms = clock_ms ();
   clear_quiet (d->export, soon, false);
