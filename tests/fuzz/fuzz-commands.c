@@ -402,6 +402,17 @@ forget_disk (void)
   closedir (dir);
 }
 
+/* Once: threads of the disk before this one still read it. */
+static void
+configure (void)
+{
+  if (config.dir != NULL)
+    return;
+  config.dir = "d";
+  config.control = "d/control";
+  config.state_sync = false;
+}
+
 int
 LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
 {
@@ -409,9 +420,7 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
   const uint8_t *const end = data + size;
   int socks[2];
 
-  config.dir = "d";
-  config.control = "d/control";
-  config.state_sync = false;
+  configure ();
   forget_disk ();
   assert (export_open ((nbdkit_backend *)&t, 0, "") != NULL);
   assert (socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socks) == 0);
