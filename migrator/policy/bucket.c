@@ -7,12 +7,16 @@
 #define HELD_MS 2
 #define PAUSED_MS 1000
 
+static bool
+is_for_guests (const struct bucket *b)
+{
+  return b->ceiling > 0 && (b->rate == 0 || b->ceiling < b->rate);
+}
+
 uint64_t
 bucket_limit (const struct bucket *b)
 {
-  if (b->ceiling > 0 && (b->rate == 0 || b->ceiling < b->rate))
-    return b->ceiling;
-  return b->rate;
+  return is_for_guests (b) ? b->ceiling : b->rate;
 }
 
 /* A tenth of a second's worth may be saved up: enough to bridge a late wake-up
@@ -32,6 +36,10 @@ earn (struct bucket *b, int64_t now_us)
 
   if (elapsed <= 0 || bucket_limit (b) == 0)
     return;
+  if (b->held && is_for_guests (b)) {
+    b->last_us = now_us;
+    return;
+  }
   earned = (double)bucket_limit (b) * (double)elapsed / MICROSECONDS;
   if (earned < 1) /* keep the fraction for the next call */
     return;
@@ -76,8 +84,9 @@ bucket_set_ceiling (struct bucket *b, uint64_t ceiling, int64_t now_us)
 }
 
 void
-bucket_hold (struct bucket *b, bool hold)
+bucket_hold (struct bucket *b, bool hold, int64_t now_us)
 {
+  earn (b, now_us);
   b->held = hold;
 }
 

@@ -48,7 +48,7 @@ note_sample (struct migration *m, int64_t now_us)
   m->sample.bytes = m->disks.bucket.taken;
   background_note (&m->background, &m->sample);
   tell (m, before);
-  bucket_hold (&m->disks.bucket, background_rests (&m->background));
+  bucket_hold (&m->disks.bucket, background_rests (&m->background), now_us);
   bucket_set_ceiling (&m->disks.bucket, m->background.limit, now_us);
 }
 
@@ -94,7 +94,7 @@ take_sample (struct migration *m)
 static void
 let_go (struct migration *m, int64_t now_us)
 {
-  bucket_hold (&m->disks.bucket, false);
+  bucket_hold (&m->disks.bucket, false, now_us);
   if (m->disks.bucket.ceiling != 0)
     bucket_set_ceiling (&m->disks.bucket, 0, now_us);
 }

@@ -77,8 +77,8 @@ test_paused (void)
     bucket_init (&b, rates[i], SECOND);
     bucket_pause (&b, true);
     CU_ASSERT_FALSE (bucket_ready (&b, 10 * SECOND));
-    bucket_hold (&b, true);
-    bucket_hold (&b, false);
+    bucket_hold (&b, true, 11 * SECOND);
+    bucket_hold (&b, false, 12 * SECOND);
     CU_ASSERT_FALSE (bucket_ready (&b, 20 * SECOND));
     CU_ASSERT (bucket_wait_ms (&b, 20 * SECOND) > 0);
     bucket_pause (&b, false);
@@ -153,17 +153,55 @@ test_ceiling (void)
   CU_ASSERT_EQUAL (bucket_limit (&b), 500000);
   bucket_set_rate (&b, 2000000, now);
   CU_ASSERT_EQUAL (bucket_limit (&b), 1000000);
-  bucket_hold (&b, true);
+  bucket_hold (&b, true, now);
   now += SECOND;
   CU_ASSERT (!bucket_ready (&b, now));
   CU_ASSERT (bucket_wait_ms (&b, now) > 0);
-  bucket_hold (&b, false);
-  CU_ASSERT (bucket_ready (&b, now));
+  bucket_hold (&b, false, now);
+  CU_ASSERT (bucket_ready (&b, now + 1001)); /* a request is owed at most */
   bucket_set_ceiling (&b, 0, now);
   bucket_set_rate (&b, 0, now);
-  bucket_hold (&b, true);
+  bucket_hold (&b, true, now);
   CU_ASSERT (!bucket_ready (&b, now));
   CU_ASSERT (bucket_wait_ms (&b, now) > 0);
+}
+
+/* For guests a hold is time without the copy, and not to be caught up with
+ * beside them; the user's rate is kept whatever is held meanwhile.
+ */
+static void
+test_held (void)
+{
+  static const struct {
+    uint64_t rate, ceiling;
+    bool held_counts;
+  } limits[] = {
+    { 0, 1000000, false },
+    { 2000000, 1000000, false },
+    { 100000, 1000000, true },
+  };
+  unsigned i, k;
+
+  for (i = 0; i < sizeof limits / sizeof limits[0]; ++i) {
+    int64_t now = 0, held = 0;
+    double requests = 0, expected;
+    struct bucket b;
+
+    bucket_init (&b, limits[i].rate, now);
+    bucket_set_ceiling (&b, limits[i].ceiling, now);
+    for (k = 0; k < 200; ++k) {
+      requests += requests_until (&b, 1000, &now, now + SECOND / 40);
+      bucket_hold (&b, true, now);
+      now += SECOND / 40;
+      held += SECOND / 40;
+      bucket_ready (&b, now - SECOND / 80); /* it may be asked meanwhile */
+      bucket_hold (&b, false, now);
+    }
+    expected = (double)bucket_limit (&b) / 1000 *
+               (double)(limits[i].held_counts ? now : now - held) / SECOND;
+    CU_ASSERT (requests >= expected * 0.98 - 1);
+    CU_ASSERT (requests <= expected * 1.02 + 101); /* the first burst */
+  }
 }
 
 int
@@ -176,6 +214,7 @@ main (void)
     { "what was not needed comes back", test_give_back },
     { "the rate changes", test_change },
     { "a ceiling, and a hold", test_ceiling },
+    { "nothing is saved up for guests' sake", test_held },
     { "paused", test_paused },
     CU_TEST_INFO_NULL,
   };
