@@ -6,7 +6,10 @@
 
 /* The constants are argued for in docs/policy.md. */
 #define SHARE_LOWEST 0.5
-#define SHARE_HIGHEST 0.95
+#define SHARE_HIGHEST 0.97
+#define BEGIN_US 10000
+#define BEGIN_BYTES (UINT64_C (8) * 1024 * 1024)
+#define BEGIN_MOST_US 500000
 #define COPY_FIRST_US 60000
 #define COPY_US 300000
 #define COPY_UNHARMED_US 2000000
@@ -23,11 +26,17 @@
 #define STEP_DOWN 0.25
 #define STEP_UP 1.5
 #define SMALL_STEP 1.33
+#define CLEAR 3
+#define CLEARLY 0.1 /* more than was aimed at */
+#define STEP_CLEAR 2
+#define FAR 2 /* from the pace that was; what was beside that is no guide */
 #define LIMIT_MIN (4.0 * 1024 * 1024) /* bytes per second */
 #define SLOWEST 64
 #define LOSS_MIN 0.01
-#define AHEAD 2 /* of what guests touch */
+#define AHEAD 2          /* of what guests touch */
+#define AHEAD_MIRRORED 4 /* the same, while that is mirrored */
 #define HUNG_MAX 8
+#define SHARES 8
 #define MIRRORED_RESTS 3
 #define MIRROR_KEEPS 0.8 /* of what guests do; if it seems less, it is that */
 
@@ -90,6 +99,8 @@ next_limit (const struct background *b)
   const double loss = 1 - b->share > LOSS_MIN ? 1 - b->share : LOSS_MIN;
   const double step = (1 - b->target) / loss;
 
+  if (b->clear >= CLEAR || (b->clear > 0 && b->judged <= EAGER))
+    return b->pace * between (step, 1, STEP_CLEAR); /* it is no chance */
   if (b->judged > EAGER) /* chance must not swing it, nor have a direction */
     return b->pace * between (sqrt (step), 1 / SMALL_STEP, SMALL_STEP);
   return b->pace * between (step, STEP_DOWN, STEP_UP);
@@ -102,7 +113,7 @@ static double
 least_limit (const struct background *b, const struct background_sample *s)
 {
   const double left = (double)(BACKGROUND_MAX - b->wished) / BACKGROUND_MAX;
-  const double ahead = AHEAD * (left < 0.5 ? 2 * left : 1);
+  const double ahead = left * (b->mirrored ? AHEAD_MIRRORED : AHEAD);
 
   return greater (ahead * (double)s->touch_rate /
                     greater (b->share, SHARE_LOWEST),
@@ -144,16 +155,27 @@ background_knows_quiet (const struct background *b)
          (b->mirrored && tells (&b->alone)) || b->rests >= EAGER_RESTS;
 }
 
+static unsigned
+hundredths (double part)
+{
+  const double of = 100 * part;
+
+  return of < 1 ? 1 : of > 100 ? 100 : (unsigned)of;
+}
+
+unsigned
+background_kept_beside (const struct background *b)
+{
+  return b->mirrored || b->judged == 0 ? 0 : hundredths (b->shares);
+}
+
 unsigned
 background_kept_mirrored (const struct background *b)
 {
-  double kept;
-
   if (!b->mirrored || b->rests < MIRRORED_RESTS || !tells (&b->alone) ||
       !tells (&b->quiet))
     return 0;
-  kept = 100 * ratio_of (&b->quiet, &b->alone);
-  return kept < 1 ? 1 : kept > 100 ? 100 : (unsigned)kept;
+  return hundredths (ratio_of (&b->quiet, &b->alone));
 }
 
 static void
@@ -167,11 +189,16 @@ judge (struct background *b, const struct background_sample *s)
   b->share = share_kept (b);
   if (b->share > 1)
     b->share = 1;
+  b->shares +=
+    (b->share - b->shares) / (b->judged < SHARES ? b->judged : SHARES);
+  b->clear = b->share > b->target + CLEARLY ? b->clear + 1 : 0;
   if (b->pace <= 0)
     return; /* nothing was moved that could be moved more slowly */
   limit = next_limit (b);
   if (b->limit == 0 && b->share >= b->target)
     return; /* no harm is done */
+  if (limit < b->pace / FAR)
+    b->busy = (struct background_rate){ 0 };
   if (b->limit > 0 && b->pace * STEP_UP < b->limit && limit > b->limit)
     b->limit = 0; /* something else holds it up */
   else
@@ -212,6 +239,21 @@ add_busy (struct background *b, double kept, const struct background_sample *s)
   add (&b->busy, kept, requests_of (b, s), us);
   b->moved += s->bytes > b->last.bytes ? (double)(s->bytes - b->last.bytes) : 0;
   b->moved_us += us;
+}
+
+/* What is done before the copying has got going, as asking where there are
+ * holes, takes from guests what no slower copying gives back.
+ */
+static void
+note_begin (struct background *b, const struct background_sample *s)
+{
+  if (b->next_us == 0) /* the first */
+    b->last = *s;
+  if (s->bytes >= b->last.bytes + BEGIN_BYTES ||
+      s->at_us - b->last.at_us >= BEGIN_MOST_US)
+    go_on (b, BACKGROUND_COPIES, s, COPY_FIRST_US);
+  else
+    b->next_us = s->at_us + BEGIN_US;
 }
 
 /* The stretch of copying is over once a guest was seen.  There may be one that
@@ -273,7 +315,9 @@ stretch_us (const struct background *b)
 {
   if (b->judged < EAGER && b->rests < EAGER_RESTS)
     return COPY_FIRST_US;
-  return b->limit == 0 ? COPY_UNHARMED_US : COPY_US;
+  if (b->limit > 0 || (b->judged > 0 && b->clear == 0))
+    return COPY_US;
+  return COPY_UNHARMED_US;
 }
 
 /* The stretch was partly this and partly that. */
@@ -298,7 +342,7 @@ background_note (struct background *b, const struct background_sample *s)
   }
   switch (b->stage) {
   case BACKGROUND_BEGINS:
-    go_on (b, BACKGROUND_COPIES, s, COPY_FIRST_US);
+    note_begin (b, s);
     break;
   case BACKGROUND_COPIES:
     note_copied (b, s);

@@ -15,8 +15,8 @@
  *
  * A guest that writes faster than is copied makes the bulk longer by what it
  * keeps, and what was copied has to be copied again: so the limit is at least
- * as far ahead of it as a throttle would bring it, unless BACKGROUND_MAX is
- * wished.
+ * ahead of it, the less the more the guest comes first, and the more where it
+ * is mirrored: then the end of the bulk is what helps it.
  *
  * A guest that does little, or that does as much beside the copying, limits
  * nothing, and is asked seldom or costs no rest at all.
@@ -56,7 +56,7 @@ struct background {
   unsigned wished; /* 0 to BACKGROUND_MAX */
   double target;   /* the share that guests keep; 0: they are not cared for */
   enum background_stage {
-    BACKGROUND_BEGINS,
+    BACKGROUND_BEGINS, /* hardly a byte has been moved yet */
     BACKGROUND_COPIES,
     BACKGROUND_SETTLES, /* nothing new; what is under way ends */
     BACKGROUND_RESTS,
@@ -71,8 +71,10 @@ struct background {
   double best;    /* pace so far */
   uint64_t limit; /* bytes per second; 0: none */
   double share;   /* that guests kept last; 1: or nothing is known */
+  double shares;  /* the mean of the last SHARES, about */
   unsigned judged, rests; /* how often */
-  unsigned hung;          /* rests in a row that did not come about */
+  unsigned clear; /* in a row, they kept clearly more than was aimed at */
+  unsigned hung;  /* rests in a row that did not come about */
 };
 
 /* 'background': 0, not at all, to BACKGROUND_MAX.  Also on the way: it begins
@@ -98,6 +100,12 @@ extern bool background_rests (const struct background *b);
  * for it, or they do too little for it ever to be.
  */
 extern bool background_knows_quiet (const struct background *b);
+
+/* Beside the copy, while their writes are not mirrored: what guests do, in
+ * hundredths of what they do while it rests, as a mean of some looks: one may
+ * be chance.  0: it is not known.
+ */
+extern unsigned background_kept_beside (const struct background *b);
 
 /* While guests' writes are mirrored and nothing is copied: what they do, in
  * hundredths of what they did before.  0: it is not known.
