@@ -162,11 +162,26 @@ touched (const struct policy *p, const struct policy_snapshot *s)
   return seen > p->growth.rate ? seen : p->growth.rate;
 }
 
+/* Whether guests do less as soon as something takes longer. */
+static bool
+waits (const struct policy_snapshot *s)
+{
+  return s->kept_beside > 0 && s->kept_beside < MEASURES_WAITING_PERCENT;
+}
+
+static bool
+is_beyond_rounds (uint64_t touch, const struct policy_snapshot *s)
+{
+  return touch > MEASURES_WAITING_FACTOR * round_rate (s);
+}
+
 /* In the bulk: what guests write where it has been is copied by rounds after
  * it, piece by piece, and a mirrored write costs less than that.  But each of
  * them waits for the destination: so only where that is near, and where guests
  * do not come first by more than usual.  What they touch again and again is
- * copied once.  If it fails the next attempts are for the rounds, which may
+ * copied once.  Who waits for each write is slowed down by as much as it takes,
+ * now or in the rounds, so only where those would take much longer than the
+ * bulk.  If it fails the next attempts are for the rounds, which may
  * have no other way.  The first heartbeat may come when next to nothing was
  * copied, at a speed that tells nothing, and a mirror that is on stays on.
  */
@@ -181,6 +196,8 @@ is_cheaper_mirrored (const struct policy *p, const struct policy_snapshot *s)
       s->background > MEASURES_EARLY_BACKGROUND || s->destination_us == 0 ||
       s->destination_us > MEASURES_NEAR_US || !p->growth.known ||
       !s->quiet_known)
+    return false;
+  if (waits (s) && !is_beyond_rounds (touch, s))
     return false;
   return touch > rate / MEASURES_EARLY_DIVISOR &&
          copy_us ((uint64_t)comes, rate) > MEASURES_LONG_US;
@@ -199,7 +216,7 @@ is_dear (const struct policy *p, const struct policy_snapshot *s)
   if (s->background > MEASURES_EARLY_BACKGROUND)
     return s->kept_mirrored < MEASURES_KEPT_FIRST_PERCENT;
   return s->kept_mirrored < MEASURES_KEPT_PERCENT &&
-         p->touched_alone < round_rate (s);
+         !is_beyond_rounds (p->touched_alone, s);
 }
 
 /* Nothing that is mirrored is hot. */

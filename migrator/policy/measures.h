@@ -40,10 +40,17 @@
 #define MEASURES_EARLY_BACKGROUND 50
 #define MEASURES_SCATTERED 12
 
+/* Guests that keep less than this beside the copy, in hundredths, wait for each
+ * of their requests, and would for the mirror as well: for theirs it has to be
+ * so many times what rounds can copy.
+ */
+#define MEASURES_WAITING_PERCENT 90
+#define MEASURES_WAITING_FACTOR 4
+
 /* And it ends there, for the rest of the bulk, where guests keep less than this
- * of what they did before it, in hundredths, unless they touch more than rounds
- * can copy; where --background is above the former, less than the other one,
- * whatever they touch.
+ * of what they did before it, in hundredths, unless they touch
+ * MEASURES_WAITING_FACTOR times what rounds can copy; where --background is
+ * above its default, less than the other one, whatever they touch.
  */
 #define MEASURES_KEPT_PERCENT 80
 #define MEASURES_KEPT_FIRST_PERCENT 95

@@ -128,7 +128,8 @@ struct policy_snapshot {
   /* Of guests, while it was on, in this session. */
   uint64_t mirrored_writes, not_mirrored_writes;
   bool quiet_known;       /* what guests do while nothing is copied */
-  unsigned kept_mirrored; /* of that with it on, in hundredths; 0: not known */
+  unsigned kept_beside;   /* of that beside the copy, in hundredths */
+  unsigned kept_mirrored; /* of that with it on; 0, of either: not known */
   uint64_t throttle;      /* bytes per second, 0: none */
 };
 

@@ -509,6 +509,7 @@ converge_measured (const struct migration *m)
     .explain = o->explain,
     .background = m->background.wished,
     .quiet_known = background_knows_quiet (&m->background),
+    .kept_beside = background_kept_beside (&m->background),
     .kept_mirrored = background_kept_mirrored (&m->background),
     .max_pause_late_ms = o->max_pause_late_ms,
     .patience_ms = o->patience_ms,

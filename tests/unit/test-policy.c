@@ -447,6 +447,17 @@ test_mirror_in_bulk (void)
   s.quiet_known = false; /* what it costs could not be told */
   CU_ASSERT_FALSE (is_mirrored_in_bulk (&s));
   s = near_bulk;
+  s.kept_beside = 90; /* nothing slows this one down */
+  CU_ASSERT (is_mirrored_in_bulk (&s));
+  s.kept_beside = 89; /* the mirror would, as long as the bulk takes */
+  CU_ASSERT_FALSE (is_mirrored_in_bulk (&s));
+  s.touch_rate = s.write_rate = 260 * MiB;
+  s.dirty_rate = 60 * MiB;
+  CU_ASSERT_FALSE (is_mirrored_in_bulk (&s));
+  s.touch_rate = s.write_rate = 280 * MiB; /* but rounds for far longer */
+  s.dirty_rate = 70 * MiB;
+  CU_ASSERT (is_mirrored_in_bulk (&s));
+  s = near_bulk;
   s.rate = 200 * MiB;
   CU_ASSERT_FALSE (is_mirrored_in_bulk (&s));
   s = near_bulk;
@@ -518,8 +529,8 @@ stays_mirrored (struct policy *p, struct policy_snapshot *s, uint64_t touched,
 }
 
 /* In the bulk guests keep a share of what they do alone: a mirror that takes
- * much of it has its place after it, unless rounds would never get ahead of
- * them.
+ * much of it has its place after it, unless rounds would take much longer than
+ * the bulk.
  */
 static void
 test_dear_mirror_in_bulk (void)
@@ -530,6 +541,8 @@ test_dear_mirror_in_bulk (void)
 
   CU_ASSERT (stays_mirrored (&p, &s, 60 * MiB, 0)); /* not known */
   CU_ASSERT (stays_mirrored (&p, &s, 60 * MiB, 80));
+  CU_ASSERT (stays_mirrored (&p, &s, 300 * MiB, 30));
+  CU_ASSERT_FALSE (stays_mirrored (&p, &s, 250 * MiB, 30));
   CU_ASSERT (stays_mirrored (&p, &s, 300 * MiB, 30));
   s.background = 100; /* the guest is first */
   CU_ASSERT_FALSE (policy_beat (&p, &s).measures.mirror);
