@@ -54,6 +54,13 @@ is_alive (void *opaque)
 
 const struct relay_waiter place_guest = { .alive = is_alive };
 
+void
+place_guest_heard (struct export *e, uint64_t seen)
+{
+  if (is_alive (NULL))
+    owed_error_heard (&e->owed, seen);
+}
+
 static struct relay_options
 options_for (struct export *e, const char *uri)
 {

@@ -24,6 +24,11 @@
 /* A guest that waits for the destination, for use in its own thread. */
 extern const struct relay_waiter place_guest;
 
+/* This thread's guest is about to be answered with the errors that it has seen
+ * (owed-error.h): it hears of them if it is there still.
+ */
+extern void place_guest_heard (struct export *e, uint64_t seen);
+
 /* Connect to the URI, where the disk is to go, and check it.  Blocks for
  * seconds if the server does not answer, but not when this server quits or the
  * waiter (may be NULL) has gone; needs no lock.  NULL with *why (the caller

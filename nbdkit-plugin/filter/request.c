@@ -337,6 +337,7 @@ tell_error (const struct io *io, uint64_t seen)
   if (!owed_error_tell (&h->export->owed, &seen))
     return 0;
   __atomic_store_n (&h->errors_seen, seen, __ATOMIC_SEQ_CST);
+  place_guest_heard (h->export, seen);
   nbdkit_error ("export \"%s\": acknowledged writes that were not flushed may "
                 "have been lost: this flush fails",
                 h->export->name);
@@ -368,7 +369,7 @@ flush (const struct io *io)
   const uint64_t seen = __atomic_load_n (&h->errors_seen, __ATOMIC_SEQ_CST);
   const uint64_t number = durable_map_flush_begins (h->export);
 
-  /* What somebody was told before need not be told after a restart. */
+  /* What somebody has heard of need not be told after a restart. */
   owed_error_settle (&h->export->owed);
   if (pass (io) == -1)
     return -1;

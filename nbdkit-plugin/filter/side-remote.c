@@ -60,10 +60,14 @@ static int
 remote_flush (const struct io *io)
 {
   struct handle *h = io->handle;
-  uint64_t seen = __atomic_load_n (&h->errors_seen, __ATOMIC_SEQ_CST);
+  const uint64_t before = __atomic_load_n (&h->errors_seen, __ATOMIC_SEQ_CST);
+  uint64_t seen = before;
   const int r = answer (io, relay_flush (io->relay, &seen, &place_guest));
 
-  __atomic_store_n (&h->errors_seen, seen, __ATOMIC_SEQ_CST);
+  if (seen != before) {
+    __atomic_store_n (&h->errors_seen, seen, __ATOMIC_SEQ_CST);
+    place_guest_heard (h->export, seen);
+  }
   return r;
 }
 

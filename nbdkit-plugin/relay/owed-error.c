@@ -40,7 +40,7 @@ owed_error_raise (struct owed_error *o, uint64_t *seen)
 
   ++o->raised;
   if (up_to_date)
-    *seen = o->told = o->raised;
+    *seen = o->raised;
   changed (o);
 }
 
@@ -49,7 +49,7 @@ owed_error_seen (struct owed_error *o)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&o->lock);
 
-  return o->told;
+  return o->heard;
 }
 
 bool
@@ -60,10 +60,18 @@ owed_error_tell (struct owed_error *o, uint64_t *seen)
   if (*seen == o->raised)
     return false;
   *seen = o->raised;
-  if (o->told != o->raised)
-    changed (o);
-  o->told = o->raised;
   return true;
+}
+
+void
+owed_error_heard (struct owed_error *o, uint64_t seen)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&o->lock);
+
+  if (seen <= o->heard)
+    return;
+  o->heard = seen;
+  changed (o);
 }
 
 uint64_t
@@ -74,14 +82,14 @@ owed_error_count (struct owed_error *o)
   return o->raised;
 }
 
-/* Whether one is owed that nobody was told of. */
+/* Whether one is owed that nobody has heard of. */
 static bool
 take_change (struct owed_error *o)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&o->lock);
 
   __atomic_store_n (&o->unsettled, false, __ATOMIC_RELEASE);
-  return o->told != o->raised;
+  return o->heard != o->raised;
 }
 
 void

@@ -3,13 +3,14 @@
  * not flushed, may have been lost (R13).
  *
  * It is told by the next flush, once to each guest connection, as fsync (2)
- * does for open files.  If nobody has been told yet when another connection
+ * does for open files.  If nobody has heard of it yet when another connection
  * begins, that one is told, too: a guest that connects again, or the guest
- * after it, cannot miss what it would have been told.
+ * after it, cannot miss what it would have been told.  An error that is
+ * answered to a connection whose guest has gone is heard by nobody.
  *
  * It belongs to the disk and outlives the relays that raise it, and the process
  * if it is kept: 'keep' is called whenever it changes whether one is owed that
- * nobody has been told of.  Such a call may block, so it takes place in
+ * nobody has heard of.  Such a call may block, so it takes place in
  * owed_error_settle only, some time after the change.  A process that is killed
  * in between has lost its log of unflushed writes as well, as a disk does that
  * loses power.
@@ -28,7 +29,7 @@
 struct owed_error {
   pthread_mutex_t lock; /* for the numbers; held for short times only */
   uint64_t raised;      /* how many errors there were */
-  uint64_t told;        /* the last of them that somebody was told of */
+  uint64_t heard;       /* the last of them that somebody has heard of */
   bool unsettled;       /* atomic */
 
   pthread_mutex_t keep_lock; /* one call at a time */
@@ -47,17 +48,22 @@ extern void owed_error_init (struct owed_error *o, bool owed,
 extern void owed_error_destroy (struct owed_error *o);
 
 /* Raise one.  If '*seen' (may be NULL) is up to date its connection is told by
- * other means, and it stays up to date.
+ * other means, and it stays up to date; whether it hears that is to be said.
  */
 extern void owed_error_raise (struct owed_error *o, uint64_t *seen);
 
 /* What a guest connection that begins now has seen. */
 extern uint64_t owed_error_seen (struct owed_error *o);
 
-/* Whether the connection has to be told, by an error of its flush; it counts as
- * told then.
+/* Whether the connection has to be told, by an error of its flush; it is not
+ * told once more then.
  */
 extern bool owed_error_tell (struct owed_error *o, uint64_t *seen);
+
+/* A connection has heard of all that it has seen: its guest was there when the
+ * error was answered.
+ */
+extern void owed_error_heard (struct owed_error *o, uint64_t seen);
 
 /* How many errors were raised. */
 extern uint64_t owed_error_count (struct owed_error *o);

@@ -67,6 +67,9 @@ test_later (void)
   second = owed_error_seen (&o);
   CU_ASSERT_TRUE (owed_error_tell (&o, &first));
   third = owed_error_seen (&o);
+  CU_ASSERT_TRUE (owed_error_tell (&o, &third)); /* the first one may be gone */
+  owed_error_heard (&o, first);
+  third = owed_error_seen (&o);
   CU_ASSERT_FALSE (owed_error_tell (&o, &third));
   CU_ASSERT_TRUE (owed_error_tell (&o, &second)); /* it was there before */
   owed_error_destroy (&o);
@@ -83,6 +86,11 @@ test_own_flush (void)
   owed_error_raise (&o, &one);
   CU_ASSERT_FALSE (owed_error_tell (&o, &one));
   CU_ASSERT_TRUE (owed_error_tell (&o, &two));
+  later = owed_error_seen (&o);
+  CU_ASSERT_TRUE (owed_error_tell (&o, &later));
+  owed_error_heard (&o, one);
+  later = owed_error_seen (&o);
+  CU_ASSERT_FALSE (owed_error_tell (&o, &later));
   settled (false, 0);
   owed_error_raise (&o, &behind);
   CU_ASSERT_TRUE (owed_error_tell (&o, &behind));
@@ -107,6 +115,9 @@ test_kept (void)
   settled (true, 1);
   seen = owed_error_seen (&o);
   CU_ASSERT_TRUE (owed_error_tell (&o, &seen));
+  settled (true, 1); /* to one that may be gone */
+  owed_error_heard (&o, seen);
+  owed_error_heard (&o, seen - 1);
   CU_ASSERT_TRUE (kept); /* the answer has not been sent yet */
   result = -1;
   settled (true, 2);
@@ -119,6 +130,7 @@ test_kept (void)
   settled (true, 0);
   seen = owed_error_seen (&o);
   CU_ASSERT_TRUE (owed_error_tell (&o, &seen));
+  owed_error_heard (&o, seen);
   seen = owed_error_seen (&o);
   CU_ASSERT_FALSE (owed_error_tell (&o, &seen));
   settled (false, 1);
