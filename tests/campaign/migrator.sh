@@ -106,10 +106,15 @@ judge_end ()
 # ---- its end -----------------------------------------------------------------
 
 # is_in PHASE: or it has ended, as in what follows.
+last_phase ()
+{
+  grep '^{"event": *"phase".*}$' "$tmp/events" | tail -n 1 |
+    sed 's/.*"phase": *"\([a-z]*\)".*/\1/'
+}
+
 is_in ()
 {
-  ! migrates ||
-    [ "$(event 'map(select(.event == "phase")) | last | .phase')" = "$1" ]
+  ! migrates || [ "$(last_phase)" = "$1" ]
 }
 
 # is_over_or PHASE

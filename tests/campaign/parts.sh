@@ -23,7 +23,7 @@ pick ()
 
 each_disk ()
 {
-  seq 0 $((disks - 1))
+  [ "$disks" -eq 1 ] && echo 0 || echo '0 1'
 }
 
 S ()

@@ -22,6 +22,7 @@
 
 #define SECOND INT64_C (1000000000)
 #define SLICE (SECOND / 20)
+#define LOOK (SECOND / 1000) /* no more often is the file looked for */
 
 #define REAL(name, type) ((type)dlsym (RTLD_NEXT, name))
 
@@ -35,6 +36,7 @@ static struct pace {
   int64_t base_ns, ahead_ns;
   bool fast;
 } pace;
+static int64_t looked_ns;
 
 static int64_t
 to_ns (const struct timespec *ts)
@@ -98,21 +100,30 @@ fast_ns (const struct pace *p, int64_t real_ns)
   return real_ns + p->ahead_ns + gained;
 }
 
+/* With the lock. */
+static void
+look (int64_t real_ns)
+{
+  const int64_t armed = armed_for_ns ();
+
+  looked_ns = real_ns;
+  if (armed >= 0 && !pace.fast)
+    pace = (struct pace){ real_ns - armed, pace.ahead_ns, true };
+  else if (armed < 0 && pace.fast)
+    pace = (struct pace){ real_ns, fast_ns (&pace, real_ns) - real_ns, false };
+}
+
 /* The pace as it is now. */
 static struct pace
 pace_now (int64_t real_ns)
 {
   struct pace copy;
-  int64_t armed;
 
   if (factor <= 1)
     return (struct pace){ 0 };
-  armed = armed_for_ns ();
   pthread_mutex_lock (&lock);
-  if (armed >= 0 && !pace.fast)
-    pace = (struct pace){ real_ns - armed, pace.ahead_ns, true };
-  else if (armed < 0 && pace.fast)
-    pace = (struct pace){ real_ns, fast_ns (&pace, real_ns) - real_ns, false };
+  if (looked_ns == 0 || real_ns - looked_ns >= LOOK)
+    look (real_ns);
   copy = pace;
   pthread_mutex_unlock (&lock);
   return copy;
