@@ -497,6 +497,37 @@ add_shared_base (struct options *o, const char *text)
   return 0;
 }
 
+static int
+parse_finish (struct options *o, const char *text)
+{
+  if (finish_parse (text, &o->finish) == 0)
+    return 0;
+  say_usage ("--finish=%s: it must be pivot, handover or detach", text);
+  return -1;
+}
+
+static int
+parse_count (const char *name, const char *text, long max, unsigned *count)
+{
+  long n;
+
+  if (parse_number (name, text, 1, max, &n) == -1)
+    return -1;
+  *count = (unsigned)n;
+  return 0;
+}
+
+static int
+parse_sample_seed (struct options *o, const char *text)
+{
+  long n;
+
+  if (parse_number ("--sample-seed", text, 0, UINT32_MAX, &n) == -1)
+    return -1;
+  o->sample_seed = n;
+  return 0;
+}
+
 /* Options without a value; false if it is none of them. */
 static bool
 parse_flag (struct options *o, int opt)
@@ -504,6 +535,7 @@ parse_flag (struct options *o, int opt)
   bool *const flag = opt == OPT_WAIT                  ? &o->wait
                      : opt == OPT_CHECK               ? &o->check
                      : opt == OPT_DESTINATION_IS_ZERO ? &o->destination_is_zero
+                     : opt == OPT_NO_SHARED_MEMORY    ? &o->shared_memory
                      : opt == OPT_RESTART             ? &o->restart
                      : opt == OPT_INCREMENTAL         ? &o->incremental
                      : opt == OPT_VERIFY              ? &o->verify
@@ -515,27 +547,92 @@ parse_flag (struct options *o, int opt)
                                                       : NULL;
 
   if (flag != NULL)
-    *flag = true;
+    *flag = opt != OPT_NO_SHARED_MEMORY;
   return flag != NULL;
+}
+
+/* Options whose value is a duration above 0; NULL if it is none of them. */
+static uint64_t *
+duration_of (struct options *o, int opt, const char **name)
+{
+  switch (opt) {
+  case OPT_MAX_PAUSE:
+    *name = "--max-pause";
+    return &o->max_pause_ms;
+  case OPT_MAX_PAUSE_LATE:
+    *name = "--max-pause-late";
+    return &o->max_pause_late_ms;
+  case OPT_PATIENCE:
+    *name = "--patience";
+    return &o->patience_ms;
+  case OPT_PROGRESS_INTERVAL:
+    *name = "--progress-interval";
+    return &o->interval_ms;
+  case OPT_HOOK_TIMEOUT:
+    *name = "--hook-timeout";
+    return &o->hook_timeout_ms;
+  case OPT_TIMEOUT:
+    *name = "--timeout";
+    return &o->timeout_ms;
+  }
+  return NULL;
+}
+
+/* What is told, and where; the last of the parsers. */
+static int
+parse_output (struct options *o, int opt, const char *text)
+{
+  switch (opt) {
+  case OPT_PROGRESS:
+    return parse_progress (o, text);
+  case OPT_EVENTS:
+    return parse_file ("--events", text, &o->events);
+  case OPT_METRICS:
+    return parse_file ("--metrics", text, &o->metrics);
+  }
+  return -1; /* options_next has said what is wrong */
+}
+
+/* How fast, and how. */
+static int
+parse_tuning (struct options *o, int opt, const char *text)
+{
+  switch (opt) {
+  case OPT_RATE:
+    return options_rate ("--rate", text, &o->rate);
+  case OPT_BACKGROUND:
+    return options_background ("--background", text, &o->background);
+  case OPT_CONNECTIONS:
+    return parse_count ("--connections", text, 16, &o->connections);
+  case OPT_DEPTH:
+    return parse_count ("--depth", text, NBD_DEPTH_MAX, &o->depth);
+  case OPT_REQUEST_SIZE:
+    return parse_request_size (o, text);
+  case OPT_SAMPLE_SEED:
+    return parse_sample_seed (o, text);
+  }
+  return parse_output (o, opt, text);
 }
 
 static int
 parse_option (struct options *o, int opt, const char *text)
 {
-  long n;
+  const char *name;
+  uint64_t *const ms = duration_of (o, opt, &name);
 
+  if (ms != NULL)
+    return options_pause (name, text, ms);
+  if (parse_flag (o, opt))
+    return 0;
   switch (opt) {
   case OPT_FINISH:
-    if (finish_parse (text, &o->finish) == 0)
-      return 0;
-    say_usage ("--finish=%s: it must be pivot, handover or detach", text);
-    return -1;
-  case OPT_MAX_PAUSE:
-    return options_pause ("--max-pause", text, &o->max_pause_ms);
-  case OPT_MAX_PAUSE_LATE:
-    return options_pause ("--max-pause-late", text, &o->max_pause_late_ms);
-  case OPT_PATIENCE:
-    return options_pause ("--patience", text, &o->patience_ms);
+    return parse_finish (o, text);
+  case OPT_FINISH_AT:
+    return parse_finish_at (o, text);
+  case OPT_WINDOW:
+    return parse_window (o, text);
+  case OPT_HOOK:
+    return parse_hook (o, text);
   case OPT_RECONNECT:
     return parse_reconnect (text, &o->reconnect_ms);
   case OPT_CONVERGE:
@@ -544,56 +641,12 @@ parse_option (struct options *o, int opt, const char *text)
     return parse_throttle_floor (o, text);
   case OPT_POLICY:
     return parse_policy (o, text);
-  case OPT_RATE:
-    return options_rate ("--rate", text, &o->rate);
-  case OPT_BACKGROUND:
-    return options_background ("--background", text, &o->background);
-  case OPT_CONNECTIONS:
-    if (parse_number ("--connections", text, 1, 16, &n) == -1)
-      return -1;
-    o->connections = (unsigned)n;
-    return 0;
-  case OPT_DEPTH:
-    if (parse_number ("--depth", text, 1, NBD_DEPTH_MAX, &n) == -1)
-      return -1;
-    o->depth = (unsigned)n;
-    return 0;
-  case OPT_SAMPLE_SEED:
-    if (parse_number ("--sample-seed", text, 0, UINT32_MAX, &n) == -1)
-      return -1;
-    o->sample_seed = n;
-    return 0;
-  case OPT_REQUEST_SIZE:
-    return parse_request_size (o, text);
   case OPT_SHARED_BASE:
     return add_shared_base (o, text);
   case OPT_CONTROL:
     return options_control (text, &o->control);
-  case OPT_NO_SHARED_MEMORY:
-    o->shared_memory = false;
-    return 0;
-  case OPT_PROGRESS:
-    return parse_progress (o, text);
-  case OPT_PROGRESS_INTERVAL:
-    return options_pause ("--progress-interval", text, &o->interval_ms);
-  case OPT_HOOK:
-    return parse_hook (o, text);
-  case OPT_HOOK_TIMEOUT:
-    return options_pause ("--hook-timeout", text, &o->hook_timeout_ms);
-  case OPT_WINDOW:
-    return parse_window (o, text);
-  case OPT_FINISH_AT:
-    return parse_finish_at (o, text);
-  case OPT_TIMEOUT:
-    return options_pause ("--timeout", text, &o->timeout_ms);
-  case OPT_EVENTS:
-    return parse_file ("--events", text, &o->events);
-  case OPT_METRICS:
-    return parse_file ("--metrics", text, &o->metrics);
   }
-  if (parse_flag (o, opt))
-    return 0;
-  return -1; /* options_next has said what is wrong */
+  return parse_tuning (o, opt, text);
 }
 
 int
