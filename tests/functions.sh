@@ -195,12 +195,15 @@ is_file ()
 
 # ---- programs in the background --------------------------------------------
 
-# start_bg NAME COMMAND...
+# start_bg NAME COMMAND...: the one of this name before has ended, or nobody would end
+# it any more.
 start_bg ()
 {
   local name=$1
 
   shift
+  [ -z "${pids[$name]:-}" ] || ! is_child "${pids[$name]}" ||
+    fail "$name is running already"
   # Emptied here: what an earlier one of this name said must not be taken for
   # what this one says.
   : > "$tmp/$name.out"
