@@ -12,12 +12,10 @@
 set -euo pipefail
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-.}/tests/functions.sh"
-requires nbdkit jq
-/usr/bin/python3 -c 'import nbd' 2> "$tmp/python.log" ||
-  skip "there is no Python module nbd"
+# shellcheck source=tests/told-guest.sh
+source "$SRCDIR/tests/told-guest.sh"
 
 size=$((1024 * 1024))
-lossy=$BUILD/tests/nbdkit-lossy-plugin.so
 
 start_lossy ()
 {
@@ -35,31 +33,11 @@ lost_times ()
   has_status "$(uri proxy)" ".relay.up and .relay.losses == $1"
 }
 
-# A guest: it does what it is told, a word a line, and answers in a line each.
-cat > "$tmp/guest.py" <<'END'
-import os, sys
-import nbd
-
-h = nbd.NBD ()
-h.connect_uri (sys.argv[1])
-for word in sys.stdin:
-    if word == "end\n":
-        break
-    try:
-        if word == "write\n":
-            h.pwrite (b"x" * 65536, 131072)
-        else:
-            h.flush ()
-        print ("ok", flush=True)
-    except nbd.Error as e:
-        print (os.strerror (e.errnum), flush=True)
-END
-
 # guest COMMAND...: one that connects now; its answers are in $answers.
 guest ()
 {
   answers=$(printf '%s\n' "$@" |
-              /usr/bin/python3 "$tmp/guest.py" "$(uri proxy)" | paste -sd ,)
+              "${told_guest[@]}" "$(uri proxy)" | paste -sd ,)
 }
 
 # lose: what is written and not flushed cannot be got back.
@@ -78,8 +56,6 @@ expect ()
   [ "$answers" = "$2" ] || fail "$1: $answers instead of $2"
 }
 
-failed="Input/output error"
-
 truncate -s $size "$tmp/disk"
 start_lossy
 start_it
@@ -87,7 +63,7 @@ must_migrate "$(uri proxy)" "$(uri destination)"
 
 echo "-- one that was there, and those that come later"
 mkfifo "$tmp/old.in" "$tmp/old.answers"
-/usr/bin/python3 "$tmp/guest.py" "$(uri proxy)" < "$tmp/old.in" \
+"${told_guest[@]}" "$(uri proxy)" < "$tmp/old.in" \
   > "$tmp/old.answers" &
 old=$!
 exec {to}> "$tmp/old.in" {from}< "$tmp/old.answers"

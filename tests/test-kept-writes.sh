@@ -12,13 +12,11 @@
 set -euo pipefail
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-.}/tests/functions.sh"
-requires nbdkit jq
-/usr/bin/python3 -c 'import nbd' 2> "$tmp/python.log" ||
-  skip "there is no Python module nbd"
+# shellcheck source=tests/told-guest.sh
+source "$SRCDIR/tests/told-guest.sh"
 
 size=$((1024 * 1024))
 dir=$tmp/proxy.dir
-lossy=$BUILD/tests/nbdkit-lossy-plugin.so
 
 start_lossy ()
 {
@@ -31,42 +29,13 @@ start_it ()
   start_proxy proxy memory $size migrate-reconnect="${1:-5s}"
 }
 
-# A guest: it does what it is told, a word a line, and answers in a line each.
-cat > "$tmp/guest.py" <<'END'
-import os, sys
-import nbd
-
-h = nbd.NBD ()
-h.connect_uri (sys.argv[1])
-block = 4096
-for line in sys.stdin:
-    what, _, letter = line.strip ().partition (" ")
-    try:
-        if what == "write":
-            h.pwrite (letter.encode () * block, 3 * block)
-        elif what == "mark":
-            h.pwrite (b"m" * block, 128 * block)
-            h.flush ()
-        elif what == "zero":
-            h.zero (block, 4 * block)
-        elif what == "read":
-            print (h.pread (block, 3 * block)[:1].decode (),
-                   h.pread (block, 4 * block)[:1] == b"\0", flush=True)
-            continue
-        else:
-            h.flush ()
-        print ("ok", flush=True)
-    except nbd.Error as e:
-        print (os.strerror (e.errnum), flush=True)
-END
-
 # guest COMMAND...: one that connects now; its answers must be "$answers".
 guest ()
 {
   local seen
 
   seen=$(printf '%s\n' "$@" |
-           timeout 30 /usr/bin/python3 "$tmp/guest.py" "$(uri proxy)" |
+           timeout 30 "${told_guest[@]}" "$(uri proxy)" 4096 |
            paste -sd ,) || :
   [ "$seen" = "$answers" ] || fail "$*: $seen instead of $answers"
 }
@@ -129,8 +98,6 @@ keep ()
   "$nbdmigrate" status "$dir" | grep -qF "kept         unflushed or unanswered writes, in $dir/kept" ||
     fail "status does not say that something was kept"
 }
-
-failed="Input/output error"
 
 echo "-- kept, and sent again before anything is read"
 begin
@@ -207,7 +174,7 @@ begin
 crash_bg destination
 start_lossy dawdle="$tmp/cue"
 wait_for is_up
-echo 'write S' | /usr/bin/python3 "$tmp/guest.py" "$(uri proxy)" \
+echo 'write S' | "${told_guest[@]}" "$(uri proxy)" 4096 \
   > "$tmp/guest.out" 2>&1 &
 guest_pid=$!
 wait_for has_status "$(uri proxy)" '.relay.requests_in_flight > 0'
@@ -228,7 +195,7 @@ keep
 start_lossy
 kill_bg destination STOP
 start_it
-/usr/bin/python3 "$tmp/guest.py" "$(uri proxy)" < /dev/null \
+"${told_guest[@]}" "$(uri proxy)" 4096 < /dev/null \
   2> "$tmp/guest.log" &
 guest_pid=$!
 crash_bg destination

@@ -10,35 +10,12 @@
 set -euo pipefail
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-.}/tests/functions.sh"
-requires nbdkit jq
-/usr/bin/python3 -c 'import nbd' 2> "$tmp/python.log" ||
-  skip "there is no Python module nbd"
+# shellcheck source=tests/told-guest.sh
+source "$SRCDIR/tests/told-guest.sh"
 
 size=$((1024 * 1024))
-lossy=$BUILD/tests/nbdkit-lossy-plugin.so
 S=$(uri proxy) D=$(uri destination)
 when=$tmp/when
-failed="Input/output error"
-
-# The guest: it does what it is told, a word a line, and answers in a line each.
-cat > "$tmp/guest.py" <<'END'
-import os, sys
-import nbd
-
-h = nbd.NBD ()
-h.connect_uri (sys.argv[1])
-for word in sys.stdin:
-    try:
-        if word == "write\n":
-            h.pwrite (b"x" * 65536, 131072)
-        elif word == "fua\n":
-            h.pwrite (b"y" * 65536, 262144, nbd.CMD_FLAG_FUA)
-        else:
-            h.flush ()
-        print ("ok", flush=True)
-    except nbd.Error as e:
-        print (os.strerror (e.errnum), flush=True)
-END
 
 start_source ()
 {
@@ -55,7 +32,7 @@ start_sides ()
   start_nbdkit destination file "$tmp/destination"
   rm -f "$tmp/to" "$tmp/from"
   mkfifo "$tmp/to" "$tmp/from"
-  /usr/bin/python3 "$tmp/guest.py" "$S" < "$tmp/to" > "$tmp/from" &
+  "${told_guest[@]}" "$S" < "$tmp/to" > "$tmp/from" &
   guest=$!
   exec {to}> "$tmp/to" {from}< "$tmp/from"
 }
