@@ -324,6 +324,26 @@ answers='B True' guest read
 end_bg proxy
 end_bg moved
 
+echo "-- they were sent, and the file cannot be removed: nobody is served, and it is said"
+begin
+keep
+start_lossy
+touch "$tmp/arm"
+LD_PRELOAD=${LD_PRELOAD:-}:$BUILD/tests/crash-preload.so CRASH_DIR=$dir \
+  CRASH_FILES=kept CRASH_ARM=$tmp/arm CRASH_HOW=fail CRASH_AT=1 \
+  CRASH_TO=100000 start_it 2s
+answers=$failed guest read
+says 'is back and has what was kept' "(removing $dir/kept" 'before that file is gone' \
+  'not in use again after 2000 ms'
+[ "$(grep -c 'is back and has' "$tmp/proxy.log")" -eq 1 ] || fail "said twice"
+[ -e "$dir/kept" ]
+rm "$tmp/arm"
+wait_for is_up
+answers='B True,ok' guest read flush
+[ ! -e "$dir/kept" ] || fail "it is still kept"
+crash_bg destination
+end_bg proxy
+
 [ "$(id -u)" -eq 0 ] && unshare -m true 2> "$tmp/unshare.log" || exit 0
 
 echo "-- no room to keep them: they are lost, and a flush says so"

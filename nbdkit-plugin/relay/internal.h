@@ -98,6 +98,7 @@ struct relay {
   int64_t quiet_until_ms; /* constant: nothing is sent again before */
   uint64_t rest_bytes;    /* constant: of the disk, in that rest */
   bool rest_refused;      /* the keeper's: that was said */
+  bool rest_stuck;        /* the same: of what was sent, and is still kept */
   int64_t up_ms;          /* L: since when it is up */
 
   struct mend *mends;  /* L */

@@ -295,8 +295,8 @@ come_back (struct keeper *k)
     if (!said && !r->held && relay_is_over (r, 0)) {
       said = true;
       relay_notice_locked (r,
-                           "still away after %u ms: guest requests fail now "
-                           "(%s)",
+                           "not in use again after %u ms: guest requests fail "
+                           "now (%s)",
                            r->options.reconnect_ms, why ? why : "no memory");
     }
     back_off (k);

@@ -112,12 +112,26 @@ relay_rest_refused (struct relay *r, char **why)
                 *why ? *why : "no memory");
 }
 
+/* It is there, and does not have to be looked for. */
+static void
+say_not_restored (struct relay *r, const char *why)
+{
+  if (!r->rest_stuck)
+    relay_notice (r,
+                  "it is back and has what was kept: nobody is served before "
+                  "that file is gone, which is tried again and again (%s)",
+                  why ? why : "no memory");
+  r->rest_stuck = true;
+}
+
 int
 relay_rest_done (struct relay *r, char **why)
 {
   if (r->options.restored != NULL &&
-      r->options.restored (r->options.opaque, why) == -1)
+      r->options.restored (r->options.opaque, why) == -1) {
+    say_not_restored (r, *why);
     return -1;
+  }
   if (r->rest_bytes > 0)
     relay_good_news (r,
                      "%" PRIu64 " bytes that an earlier proxy had kept were "

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Loaded into a proxy with LD_PRELOAD: stops it at a chosen step of its work on
- * the state file, the history of destinations, or both.
+ * the state file, the history of destinations, the kept writes, or all of them.
  *
  * A step is one call that changes the file or makes it durable: its creation,
  * truncation, write, sync, renaming, removal, and the sync of the directory.
@@ -8,7 +8,7 @@
  *
  *   CRASH_DIR=DIR    migrate-dir, as an absolute path
  *   CRASH_FILES=KIND...
- *                    "state", "history"; only the first one if not set
+ *                    "state", "history", "kept"; only the first one if not set
  *   CRASH_AT=N       the step; none: only count
  *   CRASH_TO=N       the last one, if they are several
  *   CRASH_HOW=before SIGKILL instead of the step
@@ -90,14 +90,14 @@ die_now (void)
 static bool
 is_of_our_kind (const char *name)
 {
-  static const char *const kinds[] = { "state", "history" };
+  static const char *const kinds[] = { "state", "history", "kept" };
   const char *files = getenv ("CRASH_FILES");
 
   if (files == NULL)
     files = kinds[0];
   if (strncmp (name, ".new-", 5) == 0)
     name += 5;
-  for (size_t i = 0; i < 2; i++)
+  for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
     if (strncmp (name, kinds[i], strlen (kinds[i])) == 0)
       return strstr (files, kinds[i]) != NULL;
   return false;
