@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Only the query part of a URI is rewritten, everything else is copied as it
- * is: what is not understood here is for libnbd to judge.
+/* Only paths in the query part of a URI are rewritten, everything else is
+ * copied as it is: what is not understood here is for libnbd to judge.
  */
 
 #include <ctype.h>
@@ -29,6 +29,94 @@ uri_is_nbd (const char *uri)
       return true;
   return false;
 }
+
+/* ---- percent-encoding -------------------------------------------------- */
+
+/* The value of two hexadecimal digits; -1 if they are not there. */
+static int
+hex_byte (const char *p)
+{
+  char digits[3] = { 0 };
+
+  if (!isxdigit ((unsigned char)p[0]) || !isxdigit ((unsigned char)p[1]))
+    return -1;
+  memcpy (digits, p, 2);
+  return (int)strtol (digits, NULL, 16);
+}
+
+/* What a URI cannot have as it is: libnbd says only that it cannot be parsed.
+ */
+static bool
+is_unencoded (const char *p)
+{
+  const unsigned char c = *p;
+
+  return c <= ' ' || c >= 127 || strchr ("\"<>[]\\^`{|}", c) != NULL ||
+         (c == '%' && hex_byte (p + 1) == -1);
+}
+
+/* If [p, end) is a query parameter that holds a path, the path. */
+static const char *
+path_of_parameter (const char *p, const char *end)
+{
+  static const char *const names[] = {
+    "socket=",
+    "tls-certificates=",
+    "tls-psk-file=",
+  };
+
+  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+    const size_t len = strlen (names[i]);
+
+    if ((size_t)(end - p) > len && strncmp (p, names[i], len) == 0)
+      return p + len;
+  }
+  return NULL;
+}
+
+/* Where libnbd ends a parameter: at the next '&', in the last one at a ';'. */
+static const char *
+end_of_parameter (const char *p, const char *end)
+{
+  const size_t len = end - p;
+  const char *found = memchr (p, '&', len);
+
+  if (found == NULL)
+    found = memchr (p, ';', len);
+  return found ? found : end;
+}
+
+static bool
+has_unencoded_part (const char *p, const char *end)
+{
+  for (; p < end; p++)
+    if (is_unencoded (p))
+      return true;
+  return false;
+}
+
+/* But for the paths, which uri_absolute encodes. */
+static bool
+has_unencoded (const char *rest)
+{
+  const char *const query_end = rest + strcspn (rest, "#");
+  const char *p = rest + strcspn (rest, "?#");
+
+  if (has_unencoded_part (rest, p) ||
+      has_unencoded_part (query_end, query_end + strlen (query_end)))
+    return true;
+  while (p < query_end) {
+    const char *stop = end_of_parameter (++p, query_end);
+    const char *path = path_of_parameter (p, stop);
+
+    if (has_unencoded_part (p, path ? path : stop))
+      return true;
+    p = stop;
+  }
+  return false;
+}
+
+/* ---- what is wrong with it --------------------------------------------- */
 
 /* getaddrinfo (3) takes it modulo 65536, so that it leads to somebody else. */
 static bool
@@ -80,21 +168,20 @@ lacks_brackets (const char *authority)
          memchr (colon + 1, ':', (size_t)(end - colon - 1)) != NULL;
 }
 
-/* A blank, or what is not ASCII: libnbd says of it only that it cannot be
- * parsed.
- */
-static bool
-has_unencoded (const char *text)
+/* The brackets of an IPv6 address, which are closed. */
+static const char *
+behind_brackets (const char *authority)
 {
-  for (; *text != '\0'; text++)
-    if ((unsigned char)*text <= ' ' || (unsigned char)*text >= 127)
-      return true;
-  return false;
+  const char *close = memrchr (authority, ']', strcspn (authority, "/?#"));
+
+  return close != NULL ? close + 1 : authority;
 }
 
 const char *
 uri_wrong (const char *uri)
 {
+  static const char unencoded[] =
+    "has a character that must be percent-encoded: a blank is %20";
   const char *rest = strstr (uri, "://");
   const int scheme = rest != NULL ? (int)(rest - uri) : 0;
 
@@ -106,9 +193,10 @@ uri_wrong (const char *uri)
   if (strcspn (uri, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") < (size_t)scheme)
     return "must be in small letters before the '://'";
   if (scheme >= 5 && strncmp (rest - 5, "+unix", 5) == 0)
-    return names_socket (uri) ? NULL
-                              : "names no socket; write for example "
-                                "'nbd+unix:///?socket=/run/vm1.sock'";
+    return !names_socket (uri)        ? "names no socket; write for example "
+                                        "'nbd+unix:///?socket=/run/vm1.sock'"
+           : has_unencoded (rest + 3) ? unencoded
+                                      : NULL;
   if (memchr (uri, '+', scheme) != NULL)
     return NULL;
   if (lacks_brackets (rest + 3))
@@ -116,28 +204,7 @@ uri_wrong (const char *uri)
            "'nbd://[::1]:10809/'";
   if (has_wrong_port (rest + 3))
     return "has no port from 1 to 65535";
-  if (has_unencoded (rest + 3))
-    return "has a character that must be percent-encoded: a blank is %20";
-  return NULL;
-}
-
-/* If [p, end) is a query parameter that holds a path, the path. */
-static const char *
-path_of_parameter (const char *p, const char *end)
-{
-  static const char *const names[] = {
-    "socket=",
-    "tls-certificates=",
-    "tls-psk-file=",
-  };
-
-  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-    const size_t len = strlen (names[i]);
-
-    if ((size_t)(end - p) > len && strncmp (p, names[i], len) == 0)
-      return p + len;
-  }
-  return NULL;
+  return has_unencoded (behind_brackets (rest + 3)) ? unencoded : NULL;
 }
 
 static bool
@@ -175,31 +242,32 @@ write_current_directory (FILE *fp)
   return 0;
 }
 
+/* A path as users write it may be encoded in part. */
+static void
+write_path (FILE *fp, const char *p, const char *end)
+{
+  for (; p < end; p++) {
+    if (is_unencoded (p))
+      fprintf (fp, "%%%02X", (unsigned char)*p);
+    else
+      fputc (*p, fp);
+  }
+}
+
 static int
 write_parameter (FILE *fp, const char *p, const char *end)
 {
   const char *path = path_of_parameter (p, end);
 
-  if (path && !is_absolute (path)) {
-    fwrite (p, 1, path - p, fp);
-    if (write_current_directory (fp) == -1)
-      return -1;
-    p = path;
+  if (path == NULL) {
+    fwrite (p, 1, end - p, fp);
+    return 0;
   }
-  fwrite (p, 1, end - p, fp);
+  fwrite (p, 1, path - p, fp);
+  if (!is_absolute (path) && write_current_directory (fp) == -1)
+    return -1;
+  write_path (fp, path, end);
   return 0;
-}
-
-/* Where libnbd ends a parameter: at the next '&', in the last one at a ';'. */
-static const char *
-end_of_parameter (const char *p, const char *end)
-{
-  const size_t len = end - p;
-  const char *found = memchr (p, '&', len);
-
-  if (found == NULL)
-    found = memchr (p, ';', len);
-  return found ? found : end;
 }
 
 static int
@@ -256,18 +324,6 @@ uri_absolute (const char *uri)
   free (result);
   errno = err;
   return NULL;
-}
-
-/* The value of two hexadecimal digits; -1 if they are not there. */
-static int
-hex_byte (const char *p)
-{
-  char digits[3] = { 0 };
-
-  if (!isxdigit ((unsigned char)p[0]) || !isxdigit ((unsigned char)p[1]))
-    return -1;
-  memcpy (digits, p, 2);
-  return (int)strtol (digits, NULL, 16);
 }
 
 static void

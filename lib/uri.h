@@ -20,10 +20,10 @@ extern bool uri_is_nbd (const char *uri);
  */
 extern const char *uri_wrong (const char *uri);
 
-/* The URI with the relative paths of its query parameters (socket,
- * tls-certificates, tls-psk-file) made absolute against the current
- * directory, so that another process can use it.  The caller frees it.
- * NULL with errno set on error.
+/* The URI with the paths of its query parameters (socket, tls-certificates,
+ * tls-psk-file) made absolute against the current directory, so that another
+ * process can use it, and with what a URI cannot have in them, such as a blank,
+ * percent-encoded.  The caller frees it.  NULL with errno set on error.
  */
 extern char *uri_absolute (const char *uri);
 

@@ -79,6 +79,8 @@ test_wrong (void)
     "nbd+vsock://2:99999/",
     "nbd://user:x@[fe80::1]:10809/",
     "nbd://localhost/%20%C3%A4::",
+    "nbd+unix:///?socket=/a b&tls-psk-file=\xc3\xa4",
+    "nbds://[::1]/?tls-certificates=/a{b}%",
     "http://localhost:0/",
     NULL,
   };
@@ -102,6 +104,13 @@ test_wrong (void)
     "nbd://[::1/",
     "nbd://localhost/a b",
     "nbd://localhost/\xc3\xa4",
+    "nbd://local host/",
+    "nbd://[::1]/a[b]",
+    "nbd://localhost/100%",
+    "nbd://localhost/?x=a b",
+    "nbd+unix:///a b?socket=x",
+    "nbd+unix:///?socket=x&y=a b",
+    "nbd+unix:///?socket=x#a b",
     NULL,
   };
 
@@ -169,6 +178,24 @@ test_absolute (void)
   assert_absolute ("nbds+unix://u@/?a=b&socket=s&tls-psk-file=/k&socket=t?",
                    "nbds+unix://u@/?a=b&socket=/usr/s&tls-psk-file=/k"
                    "&socket=/usr/t?");
+  CU_ASSERT_EQUAL (leave_directory (), 0);
+}
+
+/* As it would be written on a command line. */
+static void
+test_unencoded (void)
+{
+  assert_absolute ("nbd+unix:///?socket=/a b", "nbd+unix:///?socket=/a%20b");
+  assert_absolute ("nbd+unix:///?socket=/a%20b c%",
+                   "nbd+unix:///?socket=/a%20b%20c%25");
+  assert_absolute ("nbd+unix:///?socket=/%4&x=%4",
+                   "nbd+unix:///?socket=/%254&x=%4");
+  assert_absolute ("nbds+unix://u@/?socket=/\xc3\xa4&tls-psk-file=/[k]",
+                   "nbds+unix://u@/?socket=/%C3%A4&tls-psk-file=/%5Bk%5D");
+  CU_ASSERT_EQUAL_FATAL (chdir ("/usr"), 0);
+  assert_absolute ("nbds://h/?tls-certificates={a}|b^\\<\">`",
+                   "nbds://h/?tls-certificates=/usr/"
+                   "%7Ba%7D%7Cb%5E%5C%3C%22%3E%60");
   CU_ASSERT_EQUAL (leave_directory (), 0);
 }
 
@@ -314,6 +341,7 @@ main (void)
     { "schemes", test_wrong },
     { "nothing to change", test_unchanged },
     { "relative paths", test_absolute },
+    { "what is not encoded", test_unencoded },
     { "semicolons", test_semicolon },
     { "in the root directory", test_root_directory },
     { "in a directory with an odd name, and gone", test_odd_directory },
