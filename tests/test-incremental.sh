@@ -125,10 +125,16 @@ echo "-- another destination, and back"
 start_nbdkit another --filter=noextents memory $size
 must_migrate --finish=detach --incremental "$S" "$(uri another)"
 expect_full
-grep -qF "last detached to $D, not to $(uri another): full copy" \
-  "$tmp/migrate.log" || fail "where it was detached to is not said"
+# says TEXT: why nothing is gone on from.
+says ()
+{
+  grep -qF "$1" "$tmp/migrate.log" || fail "not said: $1 in $(cat "$tmp/migrate.log")"
+}
+says "last detached to $D, not to $(uri another): full copy (a disk has one chain"
+says "make a second copy from the first one"
 run --incremental
 expect_full
+says "last detached to $(uri another), not to $D"
 
 echo "-- a run to another one that was interrupted"
 start_migrate --rate=64K "$S" "$(uri another)"
@@ -137,14 +143,22 @@ kill_bg migrator INT
 expect_status 3 wait_bg migrator
 run --incremental
 expect_full
-grep -q "(another migration of it has begun since, or there" "$tmp/migrate.log"
+says "(another migration of it has begun since, or there was no detach; its latest"
+says "went to $(uri another)): full copy (a disk has one chain"
 
 echo "-- moved there, and back"
 must_migrate "$S" "$(uri another)"
 must_migrate "$S" local:
 run --incremental
 expect_full
-grep -q "(another migration has moved it since, or there" "$tmp/migrate.log"
+says "(another migration has moved it since, or there"
+
+echo "-- handed over, and taken back"
+must_migrate --finish=handover "$S" "$(uri another)"
+"$nbdmigrate" reopen "$S" owner=source
+run --incremental
+expect_full
+says "(it was handed over and taken back by 'reopen' since, or"
 
 echo "-- a run that was refused ends nothing"
 start_nbdkit small memory $((size / 2))
@@ -157,7 +171,7 @@ echo "-- after a cancellation nobody tracks"
 guest -c "write -P 5 5M 512"
 run --incremental
 expect_full
-grep -q "has no detach to go on from ('cancel' has dropped" "$tmp/migrate.log"
+says "has no detach to go on from ('cancel' has dropped"
 
 echo "-- the destination server may have been started again meanwhile"
 end_bg destination

@@ -251,6 +251,6 @@ disk_close (struct disk *d)
   free (d->owner);
   free (d->place);
   free (d->place_id);
-  free (d->detached_to);
+  free (d->latest);
   free (d->not_shared);
 }

@@ -674,20 +674,26 @@ make_copier (struct disk *d)
   return d->copier ? 0 : -1;
 }
 
-/* Why there is nothing to go on from, by how the latest migration ended. */
+/* Why there is nothing to go on from, by how the latest migration ended, and
+ * whether it had the same destination.
+ */
 static const char *
-why_no_detach (const char *last_end)
+why_no_detach (const char *last_end, bool same)
 {
   if (strcmp (last_end, "detached") == 0)
     return "its proxy was started again since the detach";
   if (strcmp (last_end, "aborted") == 0)
     return "'cancel' has dropped what was tracked";
+  if (strcmp (last_end, "interrupted") == 0 && same)
+    return "the run before was interrupted, and it had other options or its "
+           "proxy was started again since";
   if (strcmp (last_end, "interrupted") == 0)
     return "another migration of it has begun since, or there was no detach";
   if (strcmp (last_end, "pivoted") == 0 ||
       strcmp (last_end, "handed-over") == 0)
     return "another migration has moved it since, or there was no detach";
-  return "it was not detached before";
+  return "it was handed over and taken back by 'reopen' since, or has another "
+         "size now, or there was no detach";
 }
 
 /* --incremental: 'begin' makes the filter forget it. */
@@ -700,13 +706,14 @@ note_detach (struct disk *d)
   control_wait (d->control, "status", CONTROL_NO_ARGUMENTS, 5000, &a);
   end = json_string_value (json_object_get (a.value, "last_end"));
   to = json_string_value (json_object_get (a.value, "destination"));
-  if (end == NULL || to == NULL)
-    end = "none";
-  if (strcmp (end, "detached") == 0 &&
-      json_is_true (json_object_get (a.value, "tracking")))
-    d->detached_to = strdup (to);
-  else
-    d->no_detach = why_no_detach (end);
+  if (end == NULL || to == NULL) {
+    d->no_detach = "it was not detached before";
+    return;
+  }
+  d->latest = strdup (to);
+  if (strcmp (end, "detached") != 0 ||
+      !json_is_true (json_object_get (a.value, "tracking")))
+    d->no_detach = why_no_detach (end, strcmp (to, d->pair->destination) == 0);
 }
 
 /* The proxy offers to read into shared memory to a process that has a control

@@ -110,8 +110,10 @@ struct disk {
    * image; and what that server calls itself if it is a proxy, or NULL.
    */
   char *place, *place_id;
-  /* --incremental: where to before us, or NULL and why not (static). */
-  char *detached_to;
+  /* --incremental: where the migration before us went, or NULL; and why there
+   * is no detach to go on from (static), NULL: it ended in one.
+   */
+  char *latest;
   const char *no_detach;
   uint64_t settle_ms;   /* for which 'begin' waits at least */
   bool attached;        /* the filter told about it */

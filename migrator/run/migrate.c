@@ -536,14 +536,22 @@ digest_all (struct migration *m)
 static void
 say_not_incremental (const struct disk *d)
 {
-  if (d->detached_to == NULL)
+  /* Another destination has ended it, and the next copy there ends that one. */
+  static const char one_chain[] =
+    "a disk has one chain of incremental copies, and any other migration ends "
+    "it; make a second copy from the first one";
+  const char *const latest = d->latest ? d->latest : "no memory";
+
+  if (d->no_detach == NULL)
+    say_info ("%s was last detached to %s, not to %s: full copy (%s)",
+              d->pair->source, latest, d->pair->destination, one_chain);
+  else if (d->latest == NULL || strcmp (latest, d->pair->destination) == 0)
     say_info ("%s has no detach to go on from (%s): full copy", d->pair->source,
-              d->no_detach ? d->no_detach : "no memory");
+              d->no_detach);
   else
-    say_info (
-      "%s was last detached to %s, not to %s: full copy (a disk has one "
-      "chain of incremental copies, and any other migration ends it)",
-      d->pair->source, d->detached_to, d->pair->destination);
+    say_info ("%s has no detach to go on from (%s; its latest migration went "
+              "to %s): full copy (%s)",
+              d->pair->source, d->no_detach, latest, one_chain);
 }
 
 /* R18: the user's word would not do. */
