@@ -25,6 +25,7 @@
 #define PROTOCOL_LINE_MAX (1024 * 1024) /* bytes, with the newline */
 #define PROTOCOL_FDS_MAX 64             /* descriptors with one line */
 #define PROTOCOL_EXTENTS_MAX 8192       /* ranges in one line */
+#define PROTOCOL_LATELY_MAX 32          /* places that 'begin' tells */
 
 /* Disks of one migration.  Before the first 'begin' it has a connection for
  * each, maybe all to one proxy, which must bear as many that are idle.

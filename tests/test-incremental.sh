@@ -179,3 +179,35 @@ start_destination
 guest -c "write -P 6 6M 512"
 run --incremental
 expect true $chunk
+
+# Of such a copy the few places that are looked at anywhere would hardly find it.
+echo "-- two copies that take turns at one address: the other one is refused"
+cp "$tmp/destination" "$tmp/other"
+guest -c "write -P 7 7M 512" -c "write -P 7 10M 512"
+run --incremental
+expect true $((2 * chunk))
+guest -c "write -P 8 9M 512"
+end_bg destination
+mv "$tmp/destination" "$tmp/first"
+mv "$tmp/other" "$tmp/destination"
+cp "$tmp/destination" "$tmp/before"
+start_destination
+expect_status 1 migrate --finish=detach --incremental "$S" "$D"
+says "the chunk at offset $((7 * 1024 * 1024)) "
+says "or is it one of several copies that take turns?"
+cmp "$tmp/before" "$tmp/destination" || fail "it was written to"
+
+echo "-- also when it is tried again; the first one is gone on with, and the other anew"
+expect_status 1 migrate --finish=detach --incremental "$S" "$D"
+cmp "$tmp/before" "$tmp/destination" || fail "it was written to"
+end_bg destination
+mv "$tmp/destination" "$tmp/other"
+mv "$tmp/first" "$tmp/destination"
+start_destination
+run --incremental
+[ "$(completed resumed)" = true ] || fail "$(cat "$tmp/migrate.log")"
+end_bg destination
+mv "$tmp/other" "$tmp/destination"
+start_destination
+run --restart
+expect_full

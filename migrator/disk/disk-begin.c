@@ -51,6 +51,21 @@ has_chunks (struct disk *d, const json_t *answer)
 }
 
 static void
+note_lately (struct disk *d, const json_t *places)
+{
+  const json_t *place;
+  size_t i;
+
+  json_array_foreach (places, i, place) {
+    const json_int_t offset = json_integer_value (place);
+
+    if (d->nr_lately < PROTOCOL_LATELY_MAX && offset >= 0 &&
+        (uint64_t)offset < d->disk_bytes)
+      d->lately[d->nr_lately++] = (uint64_t)offset;
+  }
+}
+
+static void
 begun (void *opaque, const struct control_answer *a)
 {
   struct disk *d = opaque;
@@ -72,6 +87,7 @@ begun (void *opaque, const struct control_answer *a)
   d->past_unknown = past != NULL && strcmp (past, "unknown") == 0;
   protocol_get_u64 (a->value, "epoch", &d->epoch);
   protocol_get_u64 (a->value, "remaining_bytes", &d->remaining_bytes);
+  note_lately (d, json_object_get (a->value, "lately"));
   note_sharing (d, a->value);
 }
 

@@ -222,6 +222,9 @@ struct disk {
     uint64_t hash, offset;
   } kept[DISK_KEPT];
   unsigned nr_kept;
+  /* Where the run before has copied something, if this one goes on from it. */
+  uint64_t lately[PROTOCOL_LATELY_MAX];
+  unsigned nr_lately;
   uint64_t map_questions;  /* that were asked (trust/map.c) */
   uint64_t marked_bytes;   /* written by trust/canary.c, besides the copy */
   unsigned sampled_places; /* the last time */

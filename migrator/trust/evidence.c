@@ -2,7 +2,8 @@
 /* What the destination is believed, and how that is looked into.
  *
  *   before anything is left out     --destination-is-zero is somebody's word
- *   before a run goes on            what an earlier one copied may be gone
+ *   before a run goes on            what an earlier one copied may be gone, or
+ *                                   be in another copy that takes turns with it
  *   before the commit               it may not hold what it was given
  *   when it was lost and is back    it may be another disk, or an older one
  *
@@ -25,6 +26,7 @@
 #define ZERO_DATA 192    /* where the destination says that there is data */
 #define EARLIER_ANYWHERE 64
 #define EARLIER_DATA 192 /* where the source says so */
+#define LATELY_PLACES 16 /* of each chunk that it copied lately */
 #define BACK_ANYWHERE 96
 #define BACK_SILENT_MAX_US (INT64_C (10) * 1000000)
 #define COPIED_ANYWHERE 32 /* and DISK_KEPT of what was copied as data */
@@ -98,6 +100,27 @@ check_zero (struct disk *d)
 
 /* ---- what an earlier run copied ---------------------------------------- */
 
+/* R20: all of these chunks, or as much of each: what a guest has written there
+ * may be short.
+ */
+static void
+add_lately (struct sample *s, struct disk *d)
+{
+  const uint64_t step = d->chunk_bytes > LATELY_PLACES * SAMPLE_BYTES
+                          ? d->chunk_bytes / LATELY_PLACES
+                          : SAMPLE_BYTES;
+  unsigned i;
+
+  for (i = 0; i < d->nr_lately; ++i) {
+    uint64_t at = d->lately[i];
+    const uint64_t rest = d->disk_bytes - at;
+    const uint64_t end = at + (rest < d->chunk_bytes ? rest : d->chunk_bytes);
+
+    for (; at < end; at += step)
+      sample_add (s, d, at, true);
+  }
+}
+
 static int
 check_earlier (struct disk *d)
 {
@@ -107,6 +130,7 @@ check_earlier (struct disk *d)
   struct disk *wrong_disk = NULL;
   int result;
 
+  add_lately (&s, d);
   add_anywhere (&s, d, EARLIER_ANYWHERE);
   map_source (d, &data);
   add_data (&s, d, &data, EARLIER_DATA);
@@ -122,9 +146,10 @@ check_earlier (struct disk *d)
     "the destination %s does not hold what an earlier run copied: in "
     "the chunk at offset %" PRIu64 " (%" PRIu64 " bytes), which would "
     "not be copied again, it differs from the source %s, where nobody "
-    "has written since.  Was it replaced, emptied or written to?  If "
-    "it is the wrong one, name the right one; otherwise run it again "
-    "with --restart, which copies everything",
+    "has written since.  Was it replaced, emptied or written to, or is it "
+    "one of several copies that take turns?  If it is the wrong one, name "
+    "the right one; otherwise run it again with --restart, which copies "
+    "everything",
     d->pair->destination, wrong.v[0].offset, wrong.v[0].length,
     d->pair->source);
   return -1;

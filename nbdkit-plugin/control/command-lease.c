@@ -100,6 +100,8 @@ command_done (struct call *call)
     return NULL;
   r = skipped ? tracker_skipped (t, &extents, epoch)
               : tracker_done (t, &extents, epoch);
+  if (r == 0 && !skipped)
+    lately_add (&call->export->session.lately, &extents);
   return r == -1 ? fail_extents (call) : json_object ();
 }
 

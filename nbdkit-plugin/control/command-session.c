@@ -361,6 +361,17 @@ past_name (enum history_past past)
   return names[past];
 }
 
+/* Where another copy would lack something (R20). */
+static json_t *
+lately_places (const struct lately *l)
+{
+  json_t *places = json_array ();
+
+  for (size_t i = 0; i < l->n; i++)
+    json_array_append_new (places, json_integer ((json_int_t)l->offsets[i]));
+  return places;
+}
+
 json_t *
 command_begin (struct call *call)
 {
@@ -371,12 +382,14 @@ command_begin (struct call *call)
   if (begin_session (call, &begun) == -1 || !wait_settled (call))
     return NULL;
   tracker_get_status (e->tracker, &s);
-  return json_pack (
-    "{s:b, s:s, s:I, s:I, s:I, s:I, s:b, s:s?}", "resumed", (int)begun.resumed,
-    "past", past_name (e->session.past), "epoch", (json_int_t)s.epoch,
-    "chunk_bytes", (json_int_t)s.chunk_bytes, "dirty_bytes",
-    (json_int_t)s.dirty_bytes, "remaining_bytes", (json_int_t)s.remaining_bytes,
-    "shared_memory", (int)begun.shared, "shared_memory_why", begun.shared_why);
+  return json_pack ("{s:b, s:s, s:I, s:I, s:I, s:I, s:b, s:s?, s:o}", "resumed",
+                    (int)begun.resumed, "past", past_name (e->session.past),
+                    "epoch", (json_int_t)s.epoch, "chunk_bytes",
+                    (json_int_t)s.chunk_bytes, "dirty_bytes",
+                    (json_int_t)s.dirty_bytes, "remaining_bytes",
+                    (json_int_t)s.remaining_bytes, "shared_memory",
+                    (int)begun.shared, "shared_memory_why", begun.shared_why,
+                    "lately", lately_places (&e->session.lately));
 }
 
 /* The new sockets, and nothing of the old ones is sent any more. */

@@ -236,6 +236,7 @@ session_begin (struct export *e, struct client *client,
   note_destination (e);
   *resumed = tracker_begin (e->tracker, resume, same); /* R1 */
   durable_map_begin (e, *resumed);                     /* R14 */
+  lately_begin (&s->lately, *resumed);                 /* R20 */
   session_sockets_look (e);
   nbdkit_debug ("migrate: export \"%s\": session begins, to %s%s", e->name,
                 destination, *resumed ? ", resumed" : "");

@@ -13,6 +13,7 @@
 
 #include <jansson.h>
 
+#include "lately.h"
 #include "ledger.h"
 #include "old-connections.h"
 #include "protocol.h"
@@ -67,8 +68,9 @@ struct session {
   struct history history; /* of all of them, for R18 */
   enum history_past past; /* of the present session's */
   struct session_before before;
-  char *promise;      /* what 'begin' was told to be there already, or NULL */
-  bool latest_in_use; /* the latest one was detached: others write there */
+  char *promise;        /* what 'begin' was told to be there already, or NULL */
+  bool latest_in_use;   /* the latest one was detached: others write there */
+  struct lately lately; /* of what was copied to the destination */
 
   bool reopening; /* command_reopen connects, and has dropped the lock */
 
