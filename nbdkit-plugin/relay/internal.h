@@ -175,7 +175,7 @@ extern void relay_want_witnesses (struct relay *r);
  * other one keeps its range until then, and then leaves it.
  */
 extern int request_repeat (struct request *q, try_fn *try);
-extern int request_go_on (struct request *q, try_fn *try, int result);
+extern int request_go_on (struct request *q, try_fn *try);
 
 /* Write, zero or trim one aligned range, with its record in the log. */
 extern int relay_write_range (struct request *q, const struct view *v,

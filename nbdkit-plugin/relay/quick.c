@@ -62,7 +62,7 @@ settle (struct quick *k)
   }
   if (r->room != NULL)
     relay_want_flush (r);
-  if (k->result == REMOTE_LOST || q->unknown)
+  if (k->result == REMOTE_LOST)
     return; /* its range stays its own */
   range_lock_leave (&r->ranges, &q->node);
   if (r->range_waiters > 0)
@@ -202,8 +202,8 @@ quick_write (struct request *q, int *result)
   if (begun) {
     carry_write (&k);
     *result = k.result;
-    if (k.result == REMOTE_LOST || q->unknown)
-      *result = request_go_on (q, try_write, k.result);
+    if (k.result == REMOTE_LOST)
+      *result = request_go_on (q, try_write);
   }
   batch_destroy (&k.batch);
   return begun;

@@ -258,10 +258,10 @@ request_repeat (struct request *q, try_fn *try)
 }
 
 int
-request_go_on (struct request *q, try_fn *try, int result)
+request_go_on (struct request *q, try_fn *try)
 {
-  if (result == REMOTE_LOST)
-    result = request_repeat (q, try);
+  const int result = request_repeat (q, try);
+
   unlock_range (q, try, result);
   return result;
 }
