@@ -84,13 +84,15 @@ $(bin_units): $(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(obj_lib) \
 	  $(call pkg_libs,$(PKGS_TESTS)) -lm
 
 # Calls that fail in it when it wants that (tests/unit/failing-calls.h).
-failing_calls := malloc calloc reallocarray strdup strndup asprintf vasprintf \
-                 open_memstream open openat pwrite pread fsync ftruncate rename \
-                 unlink unlinkat mkdir fstat stat lstat fstatat faccessat fchmod \
-                 fchown fchownat flock fdopendir readdir fdopen getline \
-                 __getdelim fflush fclose socket bind listen gnutls_hash_fast \
-                 gnutls_hash_init gnutls_hash
-$(B)/tests/unit/test-state-calls: WRAPS = \
+failing_calls := malloc calloc realloc reallocarray aligned_alloc mmap strdup \
+                 strndup asprintf vasprintf open_memstream open openat pwrite \
+                 pread fsync fdatasync posix_fallocate ftruncate rename unlink \
+                 unlinkat mkdir fstat stat lstat fstatat faccessat fchmod fchown \
+                 fchownat flock fdopendir readdir fdopen getline __getdelim \
+                 fflush fclose socket bind listen fcntl pthread_create \
+                 gnutls_hash_fast gnutls_hash_init gnutls_hash
+$(B)/tests/unit/test-dirty-map-calls $(B)/tests/unit/test-relay-calls \
+  $(B)/tests/unit/test-state-calls $(B)/tests/unit/test-tracker-calls: WRAPS = \
   $(addprefix -Wl$(comma)--wrap=,$(failing_calls))
 
 .SECONDEXPANSION:

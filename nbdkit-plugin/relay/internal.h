@@ -94,6 +94,7 @@ struct relay {
                                  since it was lost, or was back */
   unsigned range_waiters;     /* L */
   struct unknown_records unknown_records; /* the keeper's */
+  bool left_unknown;      /* L: and a range without memory for it, at the end */
   bool restoring;         /* L: the rest of an earlier one is in the log */
   int64_t quiet_until_ms; /* constant: nothing is sent again before */
   uint64_t rest_bytes;    /* constant: of the disk, in that rest */

@@ -220,11 +220,20 @@ leave_unknown (struct request *q, struct mend *mend)
     mend_take_over (mend, q);
     return;
   }
-  /* Without memory for the suspect: the range stays locked. */
-  while (range_lock_leave_suspect (
-           &r->ranges, &q->node,
-           r->remote.up ? clock_ms () + relay_grace_ms (r) : RANGE_NEVER) == -1)
+  /* Without memory for the suspect: the range stays locked, or, as no other
+   * request passes at the end, the next relay is told.
+   */
+  while (range_lock_leave_suspect (&r->ranges, &q->node,
+                                   r->remote.up
+                                     ? clock_ms () + relay_grace_ms (r)
+                                     : RANGE_NEVER) == -1) {
+    if (r->remote.stopping) {
+      r->left_unknown = true;
+      range_lock_leave (&r->ranges, &q->node);
+      return;
+    }
     remote_wait_changed (&r->remote);
+  }
 }
 
 static void

@@ -212,7 +212,7 @@ relay_leave_rest (struct relay *r, relay_keep *keep, void *opaque)
     rest.nr_entries = list_rest (r, v, nr_witnesses, entries);
   if (r->restoring && now < r->quiet_until_ms)
     rest.grace_ms = r->quiet_until_ms - now;
-  if (r->unknown_records.all || r->mends != NULL ||
+  if (r->unknown_records.all || r->left_unknown || r->mends != NULL ||
       range_lock_has_suspects (&r->ranges, now))
     rest.grace_ms = relay_grace_ms (r);
 #ifdef PLANT_BUG_relay_keeps_nothing

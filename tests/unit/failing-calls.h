@@ -3,7 +3,8 @@
  * of those that the code makes, once, or from then on all (the linker sends
  * them here, --wrap: tests.mk has the list for each test).
  *
- * For one test program, one thread.
+ * Only those of the thread that has armed it fail, so that it is the same call
+ * each time; or those of all other threads.
  */
 
 #ifndef NBDMIGRATE_FAILING_CALLS_H
@@ -12,12 +13,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -26,39 +29,71 @@
 #include <gnutls/gnutls.h>
 
 static struct {
-  bool armed;
-  unsigned long left; /* calls before the first that fails */
+  pthread_mutex_t lock; /* for what follows, while it is armed */
+  bool armed;           /* atomic */
+  pthread_t thread;     /* whose calls fail ... */
+  bool others;          /* ... or whose do not */
+  const char *only;     /* calls of this name; NULL: all */
+  unsigned long left;   /* calls before the first that fails */
   bool lasts;
-  unsigned long failed;
-  const char *first; /* which it was */
-} failing;
+  unsigned long failed; /* atomic */
+  const char *first;    /* which it was */
+} failing = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-static void
-failing_arm (unsigned long n, bool lasts)
+static inline void
+failing_arm_calls (const char *only, bool others, unsigned long n, bool lasts)
 {
+  failing.thread = pthread_self ();
+  failing.others = others;
+  failing.only = only;
   failing.left = n;
   failing.lasts = lasts;
-  failing.failed = 0;
   failing.first = "none";
-  failing.armed = true;
+  __atomic_store_n (&failing.failed, 0, __ATOMIC_RELEASE);
+  __atomic_store_n (&failing.armed, true, __ATOMIC_RELEASE);
 }
 
-static void
+static inline void
+failing_arm (unsigned long n, bool lasts)
+{
+  failing_arm_calls (NULL, false, n, lasts);
+}
+
+/* None fails from the return on. */
+static inline void
 failing_disarm (void)
 {
-  failing.armed = false;
+  pthread_mutex_lock (&failing.lock);
+  __atomic_store_n (&failing.armed, false, __ATOMIC_RELEASE);
+  pthread_mutex_unlock (&failing.lock);
+}
+
+/* The lock is held. */
+static bool
+is_meant (const char *call)
+{
+  return __atomic_load_n (&failing.armed, __ATOMIC_RELAXED) &&
+         !pthread_equal (pthread_self (), failing.thread) == failing.others &&
+         (failing.only == NULL || strcmp (failing.only, call) == 0) &&
+         (failing.left == 0 || failing.left-- == 0) &&
+         (failing.failed == 0 || failing.lasts);
 }
 
 static bool
 fails (const char *call, int error)
 {
-  if (!failing.armed || (failing.left > 0 && failing.left-- > 0) ||
-      (failing.failed > 0 && !failing.lasts))
+  bool meant;
+
+  if (!__atomic_load_n (&failing.armed, __ATOMIC_ACQUIRE))
     return false;
-  if (failing.failed++ == 0)
+  pthread_mutex_lock (&failing.lock);
+  meant = is_meant (call);
+  if (meant && __atomic_fetch_add (&failing.failed, 1, __ATOMIC_RELEASE) == 0)
     failing.first = call;
-  errno = error;
-  return true;
+  pthread_mutex_unlock (&failing.lock);
+  if (meant)
+    errno = error;
+  return meant;
 }
 
 #define WRAP(type, call, parameters, arguments, bad, error)                    \
@@ -71,6 +106,12 @@ fails (const char *call, int error)
 
 WRAP (void *, malloc, (size_t n), (n), NULL, ENOMEM)
 WRAP (void *, calloc, (size_t n, size_t m), (n, m), NULL, ENOMEM)
+WRAP (void *, realloc, (void *p, size_t n), (p, n), NULL, ENOMEM)
+WRAP (void *, aligned_alloc, (size_t alignment, size_t n), (alignment, n), NULL,
+      ENOMEM)
+WRAP (void *, mmap,
+      (void *at, size_t n, int protection, int flags, int fd, off_t offset),
+      (at, n, protection, flags, fd, offset), MAP_FAILED, ENOMEM)
 WRAP (void *, reallocarray, (void *p, size_t n, size_t m), (p, n, m), NULL,
       ENOMEM)
 WRAP (char *, strdup, (const char *s), (s), NULL, ENOMEM)
@@ -99,6 +140,9 @@ WRAP (ssize_t, pwrite, (int fd, const void *p, size_t n, off_t at),
 WRAP (ssize_t, pread, (int fd, void *p, size_t n, off_t at), (fd, p, n, at), -1,
       EIO)
 WRAP (int, fsync, (int fd), (fd), -1, EIO)
+WRAP (int, fdatasync, (int fd), (fd), -1, EIO)
+WRAP (int, posix_fallocate, (int fd, off_t at, off_t n), (fd, at, n), ENOSPC,
+      ENOSPC)
 WRAP (int, ftruncate, (int fd, off_t n), (fd, n), -1, ENOSPC)
 WRAP (int, rename, (const char *from, const char *to), (from, to), -1, ENOSPC)
 WRAP (int, unlink, (const char *path), (path), -1, EIO)
@@ -141,6 +185,27 @@ WRAP (int, gnutls_hash_init,
       (hash, algorithm), GNUTLS_E_MEMORY_ERROR, ENOMEM)
 WRAP (int, gnutls_hash, (gnutls_hash_hd_t hash, const void *p, size_t n),
       (hash, p, n), GNUTLS_E_MEMORY_ERROR, ENOMEM)
+
+WRAP (int, pthread_create,
+      (pthread_t * thread, const pthread_attr_t *attributes,
+       void *(*run) (void *), void *opaque),
+      (thread, attributes, run, opaque), EAGAIN, EAGAIN)
+
+extern int __real_fcntl (int fd, int command, ...);
+extern int __wrap_fcntl (int fd, int command, ...);
+int
+__wrap_fcntl (int fd, int command, ...)
+{
+  va_list args;
+  long argument;
+
+  if (fails ("fcntl", EMFILE))
+    return -1;
+  va_start (args, command);
+  argument = va_arg (args, long);
+  va_end (args);
+  return __real_fcntl (fd, command, argument);
+}
 
 extern int __real_fclose (FILE *f);
 extern int __wrap_fclose (FILE *f);
