@@ -99,11 +99,21 @@ read_back (const struct mend *m, const struct view *v, bool *equal)
   return result;
 }
 
+/* What is said of it. */
+static const char *
+outcome (const struct mend *m, int result, bool equal)
+{
+  return result > 0           ? "cannot be repeated: "
+         : equal              ? "was found done"
+         : m->try == try_trim ? "is not repeated, as it only discards"
+                              : "was done again";
+}
+
 static int
 repair (struct mend *m)
 {
   struct relay *r = m->request.relay;
-  bool equal = true;
+  bool equal = false; /* not where it was not looked at */
   struct view v;
   int result = 0;
 
@@ -121,8 +131,7 @@ repair (struct mend *m)
                   "be done late: it %s%s",
                   (unsigned long long)m->request.length,
                   (unsigned long long)m->request.offset,
-                  result == 0 ? equal ? "was found done" : "was done again"
-                              : "cannot be repeated: ",
+                  outcome (m, result, equal),
                   result == 0 ? "" : strerror (result));
   return result;
 }
