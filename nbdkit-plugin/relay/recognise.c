@@ -21,7 +21,7 @@ is_current (struct relay *r, const struct witness *p)
   for (size_t i = 0; i < WITNESSES; ++i) {
     const struct witness *const w = &r->witnesses.v[i];
 
-    if (w->length == p->length && w->offset == p->offset &&
+    if (w->length >= p->length && w->offset == p->offset &&
         memcmp (w->data, p->data, p->length) == 0)
       found = true;
   }
@@ -43,18 +43,21 @@ is_equal (const struct piece *p)
 }
 
 /* Ask for whole blocks of this server, which it may have others than were known
- * when the piece was taken.  NULL: it cannot be asked.
+ * when the piece was taken.  A piece that was read across them may need more
+ * than the server gives at once: as much of it must do.  NULL: no memory.
  */
 static const struct command *
 ask (struct batch *b, const struct destination *d, struct piece *p)
 {
-  const struct witness *const w = &p->witness;
+  struct witness *const w = &p->witness;
   const uint64_t mask = d->minimum - 1;
   const uint64_t start = w->offset & ~mask;
-  const uint64_t end = (w->offset + w->length + mask) & ~mask;
+  uint64_t end = (w->offset + w->length + mask) & ~mask;
 
-  if (end > d->bytes || end - start > d->maximum)
-    return NULL;
+  if (end - start > d->maximum) {
+    end = start + d->maximum;
+    w->length = end - w->offset;
+  }
   p->skip = w->offset - start;
   p->blocks = malloc (end - start);
   if (p->blocks == NULL)
@@ -96,7 +99,7 @@ read_pieces (struct relay *r, struct connection *c, struct piece *v, size_t n)
     result = batch_wait (&r->remote, &b);
   }
   for (size_t i = 0; i < n; ++i)
-    v[i].error = asked[i] != NULL ? asked[i]->error : EINVAL;
+    v[i].error = asked[i] != NULL ? asked[i]->error : ENOMEM;
   batch_destroy (&b);
   return result < 0 ? REMOTE_LOST : 0;
 }
