@@ -12,6 +12,10 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include <gnutls/crypto.h>
+#include <gnutls/gnutls.h>
+
+#include "bytes.h"
 #include "state/dirty-map.h"
 #include "unit.h"
 
@@ -208,6 +212,45 @@ test_damaged_header (void)
   CU_ASSERT_EQUAL (lost, 0);
   CU_ASSERT_EQUAL (believed, 0);
   CU_ASSERT_TRUE (is_good (""));
+}
+
+/* Both slots, with digests that are right: 32 bits at this offset, or 64, are
+ * another number.
+ */
+static void
+expect_bad (size_t at, bool wide, uint64_t value)
+{
+  uint8_t slot[DIRTY_MAP_SLOT_BYTES];
+  const size_t digest = sizeof slot - 32;
+
+  make_file (7);
+  for (unsigned s = 0; s < 2; s++) {
+    get_bytes (slot, sizeof slot, s * DIRTY_MAP_SLOT_STRIDE);
+    if (wide)
+      put64 (slot + at, value);
+    else
+      put32 (slot + at, value);
+    assert (gnutls_hash_fast (GNUTLS_DIG_SHA256, slot, digest, slot + digest) ==
+            0);
+    put_bytes (slot, sizeof slot, s * DIRTY_MAP_SLOT_STRIDE);
+  }
+  CU_ASSERT_FALSE (is_good (""));
+}
+
+/* What nobody writes. */
+static void
+test_strange_header (void)
+{
+  expect_bad (16, false, 2); /* the version */
+  expect_bad (20, false, 7); /* the number of the slot */
+  expect_bad (32, true, 0);  /* the id */
+  expect_bad (40, false, 0); /* the state */
+  expect_bad (40, false, DIRTY_MAP_VOID + 1);
+  expect_bad (48, true, UINT64_MAX); /* the size: too many chunks */
+  expect_bad (48, true, 2 * DISK);   /* another one than the file's */
+  expect_bad (56, true, 0);          /* the chunk */
+  expect_bad (56, true, CHUNK + 1);
+  expect_bad (96, false, DIRTY_MAP_PROMISE_MAX + 1);
 }
 
 /* A header that is written over is torn at any byte: it is the old one or the
@@ -463,6 +506,78 @@ test_spans (void)
   clear (&w, CHUNKS - CHUNKS % SPAN_CHUNKS, CHUNKS % SPAN_CHUNKS, false);
   CU_ASSERT_TRUE (CHUNKS % SPAN_CHUNKS == 0 || !is_marked (&w, CHUNKS - 1));
   close_world (&w);
+}
+
+/* Chunks that are longer than a span, or of which a word is shorter. */
+static void
+test_other_chunks (void)
+{
+  static const uint64_t sizes[] = { 512, 4096, 2 * DIRTY_MAP_SPAN };
+
+  for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+    const uint64_t bits[2] = { UINT64_MAX, UINT64_MAX };
+    struct dirty_map_header h = header_of (7);
+    struct world w = { .file = file_of ("") };
+    char *why;
+
+    h.chunk_bytes = sizes[i];
+    h.disk_bytes = 128 * sizes[i];
+    w.map = dirty_map_new (w.file, h.disk_bytes, h.chunk_bytes, failed, &w);
+    assert (w.map != NULL && dirty_map_begin (w.map, &h, &why) == 0);
+    CU_ASSERT_EQUAL (status_of (&w).marked_bytes, h.disk_bytes);
+    assert (dirty_map_clear_begin (w.map, false));
+    dirty_map_clear (w.map, 1, bits, 2); /* there is no third word */
+    dirty_map_clear_end (w.map);
+    CU_ASSERT_EQUAL (status_of (&w).cleared, 64);
+    CU_ASSERT_TRUE (is_marked (&w, 63));
+    CU_ASSERT_FALSE (is_marked (&w, 64));
+    CU_ASSERT_EQUAL (status_of (&w).marked_bytes, h.disk_bytes / 2);
+    close_world (&w);
+  }
+}
+
+/* A span that is cut by the end of the disk is marked as a whole. */
+static void
+test_last_span (void)
+{
+  const uint64_t none = UINT64_MAX;
+  struct dirty_map_header h = header_of (7);
+  struct world w = { .file = file_of ("") };
+  char *why;
+
+  h.disk_bytes = (SPAN_CHUNKS + 2) * CHUNK - 512;
+  w.map = dirty_map_new (w.file, h.disk_bytes, CHUNK, failed, &w);
+  assert (w.map != NULL && dirty_map_begin (w.map, &h, &why) == 0);
+  assert (dirty_map_clear_begin (w.map, true));
+  dirty_map_clear (w.map, 0, &none, 1);
+  dirty_map_clear_end (w.map);
+  CU_ASSERT_EQUAL (status_of (&w).marked_bytes, 0);
+  mark (&w, SPAN_CHUNKS);
+  CU_ASSERT_TRUE (is_marked (&w, SPAN_CHUNKS + 1));
+  CU_ASSERT_EQUAL (status_of (&w).marked_bytes, 2 * CHUNK - 512);
+  close_world (&w);
+}
+
+/* A disk without a byte. */
+static void
+test_no_chunks (void)
+{
+  struct dirty_map_header h = header_of (7);
+  struct world w = { .file = file_of ("") };
+  char *why;
+
+  h.disk_bytes = 0;
+  w.map = dirty_map_new (w.file, 0, CHUNK, failed, &w);
+  assert (w.map != NULL && dirty_map_begin (w.map, &h, &why) == 0);
+  dirty_map_mark (w.map, 0, 0);
+  CU_ASSERT_EQUAL (status_of (&w).marked_bytes, 0);
+  CU_ASSERT_EQUAL (dirty_map_void (w.map), 0);
+  CU_ASSERT_EQUAL (dirty_map_void (w.map), 0); /* it is so already */
+  CU_ASSERT_EQUAL (dirty_map_set (w.map, &h), 0);
+  CU_ASSERT_FALSE (dirty_map_clear_begin (w.map, true));
+  close_world (&w);
+  dirty_map_free (NULL);
+  dirty_map_file_free (NULL);
 }
 
 /* R14: a mark that was read counts only when it is synced. */
@@ -821,11 +936,15 @@ main (void)
   CU_TestInfo tests[] = {
     { "the file", test_file },
     { "damaged header", test_damaged_header },
+    { "a header that nobody writes", test_strange_header },
     { "torn header", test_torn_header },
     { "torn block", test_torn_block },
     { "foreign", test_foreign },
     { "life", test_life },
     { "spans", test_spans },
+    { "chunks of other sizes", test_other_chunks },
+    { "the last span", test_last_span },
+    { "no chunks", test_no_chunks },
     { "loading syncs", test_load_syncs },
     { "one sync for many", test_group },
     { "the same chunk", test_same_chunk },

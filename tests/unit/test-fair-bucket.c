@@ -199,10 +199,27 @@ test_rate_changes (void)
   fair_set_rate (&b, 0, 0);
   CU_ASSERT_EQUAL (fair_wait_ns (&b, &c, 0), 0);
   fair_pass (&b, &c, 0);
+  fair_add (&b, &flow, &a, MiB, 0); /* for nothing */
+  CU_ASSERT_EQUAL (fair_wait_ns (&b, &a, 0), 0);
+  fair_pass (&b, &a, 0);
   fair_set_rate (&b, 1, 0); /* nothing is left of it */
   fair_add (&b, &flow, &a, 1, 0);
   CU_ASSERT_EQUAL (fair_wait_ns (&b, &a, 0), 0);
   fair_remove (&b, &a);
+}
+
+/* Where nothing was owed nothing is. */
+static void
+test_rate_changes_late (void)
+{
+  struct fair_bucket b = bucket (MiB, 0);
+  struct fair_flow flow = { 0 };
+  struct fair_request a;
+
+  fair_set_rate (&b, 2 * MiB, SECOND);
+  fair_add (&b, &flow, &a, 1, SECOND);
+  CU_ASSERT_EQUAL (fair_wait_ns (&b, &a, SECOND), 0);
+  fair_pass (&b, &a, SECOND);
 }
 
 /* After a time without writes no more passes at once than the burst. */
@@ -227,6 +244,7 @@ main (void)
     { "fair between connections", test_fair },
     { "a large one is not starved", test_large },
     { "another rate", test_rate_changes },
+    { "another rate, late", test_rate_changes_late },
     { "the burst is small", test_burst },
     CU_TEST_INFO_NULL,
   };

@@ -213,12 +213,20 @@ static void
 test_no_address (void)
 {
   struct history h = new_history ();
-  const int fd = socket (AF_UNIX, SOCK_STREAM, 0);
+  int fds[2] = { socket (AF_UNIX, SOCK_STREAM, 0) };
 
-  CU_ASSERT_EQUAL (history_meet (&h, "nbd://a", &fd, 1), PAST_UNKNOWN);
-  CU_ASSERT_EQUAL (history_meet (&h, "nbd://a", &fd, 1), PAST_UNKNOWN);
+  CU_ASSERT_EQUAL (history_meet (&h, "nbd://a", fds, 1), PAST_UNKNOWN);
+  CU_ASSERT_EQUAL (history_meet (&h, "nbd://a", fds, 1), PAST_UNKNOWN);
   CU_ASSERT_EQUAL (meet (&h, "nbd://b", B), PAST_UNKNOWN);
-  close (fd);
+  history_destroy (&h);
+
+  /* Nor does another connection help that has one. */
+  h = new_history ();
+  fds[1] = connection_by (A, NULL);
+  CU_ASSERT_EQUAL (history_meet (&h, "nbd://a", fds, 2), PAST_UNKNOWN);
+  CU_ASSERT_FALSE (h.complete);
+  close (fds[0]);
+  close (fds[1]);
   history_destroy (&h);
 }
 
@@ -278,7 +286,7 @@ test_damaged_file (void)
       fwrite (text, 1, cut, file);
     else {
       fwrite (text, 1, cut - length, file);
-      putc ('X', file);
+      putc ("Xx-"[cut % 3], file); /* between the digits, and beside them */
       fwrite (text + (cut - length) + 1, 1, 2 * length - cut - 1, file);
     }
     fclose (file);

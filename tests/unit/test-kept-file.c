@@ -8,6 +8,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include <gnutls/crypto.h>
+#include <gnutls/gnutls.h>
+
+#include "bytes.h"
 #include "state/kept-file.h"
 #include "unit.h"
 
@@ -137,6 +141,65 @@ test_damaged (void)
   CU_ASSERT_EQUAL (kept_file_remove ("./kept"), 0);
 }
 
+/* ---- What nobody writes, with digests that are right --------------------- */
+
+#define HEADER 4096
+#define DIGEST 32
+
+static void
+seal (uint8_t *image, size_t n)
+{
+  assert (gnutls_hash_fast (GNUTLS_DIG_SHA256, image + HEADER, n - HEADER,
+                            image + HEADER - 2 * DIGEST) == 0 &&
+          gnutls_hash_fast (GNUTLS_DIG_SHA256, image, HEADER - DIGEST,
+                            image + HEADER - DIGEST) == 0);
+}
+
+/* 32 bits at this offset of the file, or 64, are another number. */
+static void
+expect_bad (const uint8_t *good, size_t n, size_t at, bool wide, uint64_t value)
+{
+  uint8_t image[FILE_MAX];
+  struct kept_file f;
+
+  memcpy (image, good, n);
+  if (wide)
+    put64 (image + at, value);
+  else
+    put32 (image + at, value);
+  seal (image, n);
+  store (image, n);
+  CU_ASSERT_EQUAL (read_it ("disk", &f), KEPT_BAD);
+}
+
+static void
+test_strange (void)
+{
+  uint8_t image[FILE_MAX];
+  struct kept_file f;
+  size_t n;
+
+  write_it ();
+  n = load (image);
+  seal (image, n);
+  store (image, n);
+  CU_ASSERT_EQUAL (read_it ("disk", &f), KEPT_OK);
+  kept_file_free (&f);
+
+  expect_bad (image, n, 16, false, 2);         /* the version */
+  expect_bad (image, n, 88, false, HEADER);    /* a URI so long */
+  expect_bad (image, n, 40, true, UINT64_MAX); /* so many entries */
+  expect_bad (image, n, 40, true, sample.nr_entries + 1);
+  expect_bad (image, n, 40, true, sample.nr_entries - 1);
+  expect_bad (image, n, 48, true, UINT64_MAX); /* so many bytes */
+  expect_bad (image, n, HEADER, false, 0);     /* no kind */
+  expect_bad (image, n, HEADER, false, KEPT_WITNESS + 1);
+  expect_bad (image, n, HEADER + 8, true, DISK_BYTES + 1); /* its offset */
+  expect_bad (image, n, HEADER + 16, true, DISK_BYTES);    /* its length */
+  expect_bad (image, n, HEADER + 16, true, n); /* more than there is */
+  CU_ASSERT_EQUAL (kept_file_remove ("./kept"), 0);
+}
+
 static void
 test_nothing (void)
 {
@@ -159,9 +222,8 @@ int
 main (void)
 {
   CU_TestInfo tests[] = {
-    { "the same", test_same },
-    { "damaged", test_damaged },
-    { "nothing", test_nothing },
+    { "the same", test_same },   { "damaged", test_damaged },
+    { "strange", test_strange }, { "nothing", test_nothing },
     CU_TEST_INFO_NULL,
   };
   char dir[] = "/tmp/test-kept-file-XXXXXX";

@@ -117,6 +117,40 @@ test_bound (void)
   relay_log_free (log);
 }
 
+/* It takes no write, but what has no data. */
+static void
+test_smallest (void)
+{
+  struct relay_log *log = relay_log_new (0);
+  uint64_t id;
+  uint8_t *data;
+
+  CU_ASSERT_EQUAL (relay_log_largest (log), 16);
+  CU_ASSERT_TRUE (relay_log_reserve (log, LOG_ZERO, 0, 0, 4096, &id, &data));
+  relay_log_cancel (log, id);
+  relay_log_release (log);
+  relay_log_free (log);
+  relay_log_free (NULL);
+}
+
+/* Memory that was given back is there again. */
+static void
+test_release (void)
+{
+  const size_t bytes = 16 << 20;
+  struct relay_log *log = relay_log_new (bytes);
+
+  for (unsigned i = 0; i < 3; ++i) {
+    const uint64_t id = reserve (log, 0, bytes / 4);
+
+    relay_log_acknowledge (log, id);
+    relay_log_flush_end (log, relay_log_flush_begin (log));
+    relay_log_release (log);
+  }
+  CU_ASSERT_TRUE (relay_log_empty (log));
+  relay_log_free (log);
+}
+
 static void
 test_many_records (void)
 {
@@ -256,6 +290,8 @@ main (void)
     { "what a flush covers", test_flush },
     { "the bound", test_bound },
     { "the bound without data", test_many_records },
+    { "the smallest", test_smallest },
+    { "memory is given back", test_release },
     { "against a model", test_random },
     CU_TEST_INFO_NULL,
   };

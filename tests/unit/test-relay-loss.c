@@ -238,6 +238,27 @@ test_large_write (void)
   free (file);
 }
 
+/* It is refused, and what was below it is sent again. */
+static void
+test_large_write_refused (void)
+{
+  struct relay_options o = new_options ();
+  uint8_t *block = malloc (FILE_BYTES / 2);
+  struct server s;
+  struct relay *r;
+
+  server_init (&s, FILE_BYTES, FILL);
+  server_start (&s, "refuse-writes=1");
+  r = open_relay (&s, &o);
+  memset (block, 2, FILE_BYTES / 2);
+  errno = 0;
+  CU_ASSERT_EQUAL (relay_write (r, block, FILE_BYTES / 2, 0, 0, NULL), -1);
+  CU_ASSERT_EQUAL (errno, ENOSPC);
+  relay_close (r);
+  server_destroy (&s);
+  free (block);
+}
+
 /* Destination durability as the guest asked for it: FUA, and a FUA write over
  * an older one that is not flushed.
  */
@@ -669,6 +690,40 @@ test_large_blocks (void)
   server_destroy (&s);
 }
 
+/* And where a piece was read across the blocks, and the server gives one at a
+ * time.
+ */
+static void
+test_across_blocks (void)
+{
+  static const char args[] = "minimum=4096 maximum=4096";
+  struct relay_options o = new_options ();
+  bool is_stranger = false;
+  uint8_t piece[512], *image;
+  struct server s;
+  struct relay *r;
+
+  o.notice = note_stranger;
+  o.opaque = &is_stranger;
+  server_init (&s, FILE_BYTES, FILL);
+  server_start (&s, args);
+  r = open_relay (&s, &o);
+  CU_ASSERT_EQUAL (relay_read (r, piece, sizeof piece, 4000, NULL), 0);
+  server_stop (&s, SIGKILL);
+  wait_until_lost (r, 1);
+  image = take_away (&s);
+
+  server_start (&s, args);
+  wait_until_set (&is_stranger);
+  CU_ASSERT_FALSE (status_of (r).up);
+  server_stop (&s, SIGKILL);
+  bring_back (&s, image);
+  server_start (&s, args);
+  wait_until_up (r, true);
+  relay_close (r);
+  server_destroy (&s);
+}
+
 static void
 count_strangers (void *opaque, bool good, const char *text)
 {
@@ -738,6 +793,20 @@ test_two_behind_an_address (void)
   server_destroy (&s);
 }
 
+static unsigned
+count_writes (const char *log)
+{
+  char line[512];
+  FILE *file = fopen (log, "r");
+  unsigned n = 0;
+
+  CU_ASSERT_PTR_NOT_NULL_FATAL (file);
+  while (fgets (line, sizeof line, file) != NULL)
+    n += strstr (line, " Write id=") != NULL && strstr (line, "count=") != NULL;
+  fclose (file);
+  return n;
+}
+
 /* ---- A replay that is lost on the way --------------------------------------
  */
 
@@ -751,17 +820,18 @@ struct interrupted {
 };
 
 /* The log's second record was sent again, and the server was gone before it had
- * answered that one.  It takes an hour until that cannot land any more.
+ * answered that one.  It takes an hour, or as long as said, until that cannot
+ * land any more.
  */
 static void
-begin_interrupted (struct interrupted *t, bool newer)
+begin_interrupted (struct interrupted *t, bool newer, unsigned grace_ms)
 {
   struct server *s = &t->server;
   uint8_t block[4096];
   char args[256];
 
   t->options = new_options ();
-  t->options.grace_ms = HOUR_MS;
+  t->options.grace_ms = grace_ms;
   server_init (s, FILE_BYTES, FILL);
   snprintf (t->log, sizeof t->log, "%.40s/log", s->dir);
   snprintf (t->cue, sizeof t->cue, "%.40s/cue", s->dir);
@@ -814,7 +884,7 @@ test_interrupted_replay (void)
   uint8_t block[4096];
   uint64_t bytes = 0;
 
-  begin_interrupted (&t, false);
+  begin_interrupted (&t, false, HOUR_MS);
   server_start (&t.server, NULL);
   wait_until_up (t.relay, true);
   expect_byte (t.relay, 'S');
@@ -834,14 +904,183 @@ test_interrupted_and_newer (void)
   struct interrupted t;
   char args[160];
 
-  begin_interrupted (&t, true);
+  begin_interrupted (&t, true, HOUR_MS);
   snprintf (args, sizeof args, "--filter=log logfile=%s", t.log);
-  server_start (&t.server, args);
-  wait_until_logged (t.log, "Flush");
-  CU_ASSERT_FALSE (status_of (t.relay).up);
-  snprintf (args, sizeof args, "test $(grep -c ' Write id=' %s) -eq 2", t.log);
-  CU_ASSERT_EQUAL (system (args), 0);
+  for (unsigned i = 0; i < 2; ++i) { /* lost again while that is waited for */
+    server_start (&t.server, args);
+    wait_until_logged (t.log, "Flush");
+    CU_ASSERT_FALSE (status_of (t.relay).up);
+    CU_ASSERT_EQUAL (count_writes (t.log), 2);
+    if (i == 0)
+      server_stop (&t.server, SIGKILL);
+    unlink (t.log);
+  }
   end_interrupted (&t);
+
+  begin_interrupted (&t, true, 300);
+  server_start (&t.server, NULL);
+  wait_until_up (t.relay, true);
+  expect_byte (t.relay, 'T');
+  expect_flush (t.relay, NULL, 0);
+  server_stop (&t.server, SIGKILL);
+  server_start (&t.server, NULL);
+  expect_byte (t.relay, 'T');
+  end_interrupted (&t);
+}
+
+/* ---- Records that need several commands ---------------------------------- */
+
+struct alone {
+  struct server server;
+  struct relay *relay;
+};
+
+/* One record in the log, and the destination is away. */
+static void
+begin_alone (struct alone *t, void (*act) (struct relay *r))
+{
+  struct relay_options o = new_options ();
+
+  server_init (&t->server, FILE_BYTES, FILL);
+  server_start (&t->server, NULL);
+  t->relay = open_relay (&t->server, &o);
+  act (t->relay);
+  server_stop (&t->server, SIGKILL);
+  wait_until_lost (t->relay, 1);
+}
+
+static void
+end_alone (struct alone *t)
+{
+  relay_close (t->relay);
+  server_destroy (&t->server);
+}
+
+static void
+write_slow (struct relay *r)
+{
+  uint8_t block[16384];
+
+  memset (block, 'S', sizeof block);
+  CU_ASSERT_EQUAL (relay_write (r, block, sizeof block, 0, 0, NULL), 0);
+}
+
+static void
+zero_some (struct relay *r)
+{
+  CU_ASSERT_EQUAL (relay_zero (r, 16384, 0, RELAY_NO_HOLE, NULL), 0);
+}
+
+static void
+trim_some (struct relay *r)
+{
+  CU_ASSERT_EQUAL (relay_trim (r, 16384, 0, 0, NULL), 0);
+}
+
+/* It is lost in the midst of one, and it goes on from the beginning. */
+static void
+test_alone_lost (void)
+{
+  char args[256], cue[64], log[64];
+  struct alone t;
+
+  begin_alone (&t, write_slow);
+  snprintf (cue, sizeof cue, "%.40s/cue", t.server.dir);
+  snprintf (log, sizeof log, "%.40s/log", t.server.dir);
+  snprintf (args, sizeof args, "--filter=log logfile=%s dawdle=%s maximum=4096",
+            log, cue);
+  server_start (&t.server, args);
+  wait_until_logged (log, "Write id=1");
+  server_stop (&t.server, SIGKILL);
+  server_start (&t.server, "maximum=4096");
+  wait_until_up (t.relay, true);
+  expect_byte (t.relay, 'S');
+  expect_flush (t.relay, NULL, 0);
+  unlink (log);
+  end_alone (&t);
+}
+
+static void
+write_slow_and_more (struct relay *r)
+{
+  uint8_t block[16384];
+
+  memset (block, 'S', sizeof block);
+  CU_ASSERT_EQUAL (relay_write (r, block, 4096, 0, 0, NULL), 0);
+  CU_ASSERT_EQUAL (relay_write (r, block, sizeof block, 65536, 0, NULL), 0);
+}
+
+/* What goes before it is lost. */
+static void
+test_alone_after_lost (void)
+{
+  char args[256], cue[64], log[64];
+  struct alone t;
+
+  begin_alone (&t, write_slow_and_more);
+  snprintf (cue, sizeof cue, "%.40s/cue", t.server.dir);
+  snprintf (log, sizeof log, "%.40s/log", t.server.dir);
+  snprintf (args, sizeof args, "--filter=log logfile=%s dawdle=%s maximum=4096",
+            log, cue);
+  server_start (&t.server, args);
+  wait_until_logged (log, "Write id=1");
+  CU_ASSERT_EQUAL (count_writes (log), 1);
+  server_stop (&t.server, SIGKILL);
+  server_start (&t.server, "maximum=4096");
+  wait_until_up (t.relay, true);
+  expect_byte (t.relay, 'S');
+  expect_flush (t.relay, NULL, 0);
+  unlink (log);
+  end_alone (&t);
+}
+
+static void
+zero_and_trim_much (struct relay *r)
+{
+  CU_ASSERT_EQUAL (relay_zero (r, 524288, 0, 0, NULL), 0);
+  CU_ASSERT_EQUAL (relay_trim (r, 262144, 524288, 0, NULL), 0);
+}
+
+/* Zeroes and trims go in pieces, as they went before. */
+static void
+test_alone_pieces (void)
+{
+  struct alone t;
+
+  begin_alone (&t, zero_and_trim_much);
+  server_start (&t.server, NULL);
+  wait_until_up (t.relay, true);
+  CU_ASSERT_EQUAL (status_of (t.relay).errors, 0);
+  expect_byte (t.relay, 0);
+  expect_flush (t.relay, NULL, 0);
+  end_alone (&t);
+}
+
+/* What comes back has no zeroes, and takes none; or does not trim. */
+static void
+test_alone_refused (void)
+{
+  struct alone t;
+
+  begin_alone (&t, zero_some);
+  server_start (&t.server, "--filter=nozero refuse-writes=1");
+  wait_until_up (t.relay, true);
+  CU_ASSERT_EQUAL (status_of (t.relay).errors, 1);
+  end_alone (&t);
+
+  begin_alone (&t, zero_some);
+  server_start (&t.server, "--filter=nozero");
+  wait_until_up (t.relay, true);
+  CU_ASSERT_EQUAL (status_of (t.relay).errors, 0);
+  expect_byte (t.relay, 0);
+  end_alone (&t);
+
+  begin_alone (&t, trim_some);
+  server_start (&t.server, "trim=0");
+  wait_until_up (t.relay, true);
+  CU_ASSERT_EQUAL (status_of (t.relay).errors, 0);
+  expect_flush (t.relay, NULL, 0);
+  end_alone (&t);
 }
 
 /* ---- Away for too long ------------------------------------------------- */
@@ -1018,6 +1257,63 @@ run_slow_write (const char *more_args)
 }
 
 static void *
+write_durably (void *opaque)
+{
+  struct one_write *one = opaque;
+  uint8_t block[4096];
+
+  memset (block, one->first, sizeof block);
+  one->result =
+    relay_write (one->relay, block, sizeof block, 0, RELAY_FUA, NULL);
+  return NULL;
+}
+
+/* Nothing is waited for where the operator wants that; and where a request was
+ * lost that had been lost before, no longer than since then.
+ */
+static void
+run_lost_twice (unsigned reconnect_ms, bool fua, int result)
+{
+  struct relay_options o = new_options ();
+  char args[128], permission[64];
+  struct one_write one;
+  pthread_t thread;
+  struct server s;
+
+  o.reconnect_ms = reconnect_ms;
+  server_init (&s, FILE_BYTES, FILL);
+  snprintf (permission, sizeof permission, "%.40s/go", s.dir);
+  snprintf (args, sizeof args, "dawdle=%s fua=0", permission);
+  server_start (&s, args);
+  one = (struct one_write){ open_relay (&s, &o), 'S', -2 };
+  pthread_create (&thread, NULL, fua ? write_durably : write_one, &one);
+  wait_until_late (one.relay, 1);
+  server_stop (&s, SIGKILL);
+  if (reconnect_ms > 0) {
+    wait_until_lost (one.relay, 1);
+    server_start (&s, args);
+    wait_until_up (one.relay, true);
+    wait_until_late (one.relay, 1);
+    server_stop (&s, SIGKILL);
+    wait_until_lost (one.relay, 2);
+    server_start (&s, NULL);
+  }
+  pthread_join (thread, NULL);
+  CU_ASSERT_EQUAL (one.result, result);
+  relay_close (one.relay);
+  server_destroy (&s);
+}
+
+static void
+test_lost_twice (void)
+{
+  for (int fua = 0; fua < 2; ++fua) {
+    run_lost_twice (0, fua, -1);
+    run_lost_twice (600000, fua, 0);
+  }
+}
+
+static void *
 write_elsewhere (void *opaque)
 {
   struct one_write *one = opaque;
@@ -1095,6 +1391,62 @@ test_slow_write (void)
   run_slow_write ("multi-conn=0");
 }
 
+struct expected_words {
+  const char *words;
+  bool said;
+};
+
+static void
+listen_for (void *opaque, bool good, const char *text)
+{
+  struct expected_words *e = opaque;
+
+  (void)good;
+  if (strstr (text, e->words) != NULL)
+    __atomic_store_n (&e->said, true, __ATOMIC_SEQ_CST);
+}
+
+/* The same, and the answer does not come: that is said after seconds, and a
+ * proxy that is stopped does not wait for it.
+ */
+static void
+test_cut_and_stopped (void)
+{
+  struct expected_words expected = { "has not answered all writes", false };
+  struct relay_options o = new_options ();
+  char args[128], permission[64];
+  struct one_write one;
+  pthread_t thread;
+  struct server s;
+  int fds[2];
+
+  o.connections = 2;
+  o.notice = listen_for;
+  o.opaque = &expected;
+  server_init (&s, FILE_BYTES, FILL);
+  snprintf (permission, sizeof permission, "%.40s/go", s.dir);
+  snprintf (args, sizeof args, "dawdle=%s", permission);
+  server_start (&s, args);
+  one = (struct one_write){ open_relay (&s, &o), 'S', -2 };
+  wait_until_connections (one.relay, 2);
+  CU_ASSERT_EQUAL_FATAL (relay_sockets (one.relay, fds, 2), 2);
+  pthread_create (&thread, NULL, write_one, &one);
+  wait_until_late (one.relay, 1);
+  /* It went to the first one; the other one has nothing to lose alone. */
+  CU_ASSERT_EQUAL (relay_write (one.relay, "x", 1, 65536, 0, NULL), 0);
+  shutdown (fds[1], SHUT_RDWR);
+  wait_until_lost (one.relay, 1);
+  wait_until_set (&expected.said);
+  wait_until_late (one.relay, status_of (one.relay).oldest_request_ms + 300);
+  relay_stop (one.relay);
+  pthread_join (thread, NULL);
+  CU_ASSERT_EQUAL (one.result, -1);
+  relay_close (one.relay);
+  for (unsigned i = 0; i < 2; ++i)
+    close (fds[i]);
+  server_destroy (&s);
+}
+
 struct many_writes {
   struct relay *relay;
   unsigned failed;
@@ -1155,6 +1507,252 @@ test_no_flush_storm (void)
   relay_close (one.relay);
   unlink (permission);
   unlink (done);
+  server_destroy (&s);
+}
+
+/* ---- Room in the log ---------------------------------------------------- */
+
+struct room_writer {
+  struct relay *relay;
+  pthread_t thread;
+  uint64_t offset;
+  unsigned flags;
+  uint8_t first;  /* byte */
+  unsigned asked; /* atomic: how often, while it waits */
+  bool leaves;    /* atomic */
+  int result, error;
+};
+
+static bool
+stays (void *opaque)
+{
+  struct room_writer *w = opaque;
+
+  __atomic_fetch_add (&w->asked, 1, __ATOMIC_SEQ_CST);
+  return !__atomic_load_n (&w->leaves, __ATOMIC_SEQ_CST);
+}
+
+static void *
+write_for_room (void *opaque)
+{
+  struct room_writer *w = opaque;
+  const struct relay_waiter waiter = { stays, w };
+  uint8_t block[16384];
+
+  memset (block, w->first, sizeof block);
+  w->result =
+    relay_write (w->relay, block, sizeof block, w->offset, w->flags, &waiter);
+  w->error = errno;
+  return NULL;
+}
+
+static void
+start_writer (struct room_writer *w, struct relay *r, uint8_t first,
+              unsigned nr, unsigned flags)
+{
+  *w = (struct room_writer){
+    .relay = r,
+    .first = first,
+    .offset = nr * 16384,
+    .flags = flags,
+  };
+  pthread_create (&w->thread, NULL, write_for_room, w);
+}
+
+static void
+wait_until_asked (struct room_writer *w)
+{
+  unsigned tries = SERVER_TRIES;
+
+  while (__atomic_load_n (&w->asked, __ATOMIC_SEQ_CST) == 0 && --tries > 0)
+    server_pause ();
+  CU_ASSERT_NOT_EQUAL (tries, 0);
+}
+
+static void
+end_writer (struct room_writer *w, int result)
+{
+  pthread_join (w->thread, NULL);
+  CU_ASSERT_EQUAL (w->result, result);
+}
+
+/* The server answers no flush, and a write only on a cue. */
+struct no_room {
+  struct server server;
+  struct relay *relay;
+  char cue[64], hold[64];
+};
+
+static void
+begin_no_room (struct no_room *t)
+{
+  struct relay_options o = new_options ();
+  char args[256];
+
+  o.log_bytes = 65536; /* four of these writes */
+  o.connections = 1;
+  server_init (&t->server, FILE_BYTES, FILL);
+  snprintf (t->cue, sizeof t->cue, "%.40s/cue", t->server.dir);
+  snprintf (t->hold, sizeof t->hold, "%.40s/hold", t->server.dir);
+  snprintf (args, sizeof args, "dawdle=%s hold-flush=%s fua=0", t->cue,
+            t->hold);
+  close (open (t->hold, O_WRONLY | O_CREAT, 0600));
+  server_start (&t->server, args);
+  t->relay = open_relay (&t->server, &o);
+}
+
+static void
+write_block (struct relay *r, unsigned nr)
+{
+  uint8_t block[16384];
+
+  memset (block, 'w', sizeof block);
+  CU_ASSERT_EQUAL (
+    relay_write (r, block, sizeof block, nr * sizeof block, 0, NULL), 0);
+}
+
+static void
+end_no_room (struct no_room *t)
+{
+  char path[80];
+
+  relay_close (t->relay);
+  snprintf (path, sizeof path, "%s.done", t->cue);
+  unlink (path);
+  snprintf (path, sizeof path, "%s.begun", t->hold);
+  unlink (path);
+  snprintf (path, sizeof path, "%s.written", t->hold);
+  unlink (path);
+  unlink (t->cue);
+  unlink (t->hold);
+  server_destroy (&t->server);
+}
+
+static void
+expect_first (struct relay *r, unsigned nr, uint8_t byte)
+{
+  uint8_t found = 0;
+
+  CU_ASSERT_EQUAL (relay_read (r, &found, 1, nr * 16384, NULL), 0);
+  CU_ASSERT_EQUAL (found, byte);
+}
+
+/* Who waits for room goes on when a flush has made some; who is gone meanwhile
+ * leaves the others in their places.
+ */
+static void
+test_room (void)
+{
+  struct room_writer slow, one, two, three;
+  struct no_room t;
+
+  begin_no_room (&t);
+  start_writer (&slow, t.relay, 'S', 0, RELAY_FUA);
+  wait_until_late (t.relay, 1);
+  for (unsigned nr = 1; nr < 4; ++nr)
+    write_block (t.relay, nr);
+  start_writer (&one, t.relay, '1', 4, 0);
+  wait_until_asked (&one);
+  start_writer (&two, t.relay, '2', 5, 0);
+  wait_until_asked (&two);
+  start_writer (&three, t.relay, '3', 6, 0);
+  wait_until_asked (&three);
+  __atomic_store_n (&two.leaves, true, __ATOMIC_SEQ_CST);
+  end_writer (&two, -1);
+  CU_ASSERT_EQUAL (two.error, ESHUTDOWN);
+
+  /* The oldest one is answered: there is something to flush. */
+  close (open (t.cue, O_WRONLY | O_CREAT, 0600));
+  unlink (t.hold);
+  end_writer (&slow, 0);
+  end_writer (&one, 0);
+  end_writer (&three, 0);
+  expect_first (t.relay, 0, 'S');
+  expect_first (t.relay, 4, '1');
+  expect_first (t.relay, 5, FILL);
+  expect_first (t.relay, 6, '3');
+  end_no_room (&t);
+}
+
+/* It is lost meanwhile: they go on in the next generation. */
+static void
+test_room_lost (void)
+{
+  struct room_writer one, two;
+  struct no_room t;
+
+  begin_no_room (&t);
+  for (unsigned nr = 0; nr < 4; ++nr)
+    write_block (t.relay, nr);
+  start_writer (&one, t.relay, '1', 4, 0);
+  wait_until_asked (&one);
+  start_writer (&two, t.relay, '2', 5, 0);
+  wait_until_asked (&two);
+  server_stop (&t.server, SIGKILL);
+  server_start (&t.server, NULL);
+  end_writer (&one, 0);
+  end_writer (&two, 0);
+  expect_first (t.relay, 3, 'w');
+  expect_first (t.relay, 4, '1');
+  expect_first (t.relay, 5, '2');
+  end_no_room (&t);
+}
+
+/* ---- Flushes that are under way together -------------------------------- */
+
+static void *
+flush_one (void *opaque)
+{
+  struct one_write *one = opaque;
+
+  one->result = relay_flush (one->relay, NULL, NULL);
+  return NULL;
+}
+
+/* The server tells one of them alone that it has lost something, and the other
+ * one, which was answered sooner, fails as well (R13).
+ */
+static void
+test_flushes (void)
+{
+  struct relay_options o = new_options ();
+  char args[256], when[64], late[80], answer[80], log[64], grep[128];
+  uint8_t block[4096] = { 'f' };
+  unsigned tries = SERVER_TRIES;
+  struct one_write one, two;
+  pthread_t first, second;
+  struct server s;
+
+  o.connections = 1;
+  server_init (&s, FILE_BYTES, FILL);
+  snprintf (when, sizeof when, "%.40s/when", s.dir);
+  snprintf (late, sizeof late, "%s.late", when);
+  snprintf (answer, sizeof answer, "%s.answer", when);
+  snprintf (log, sizeof log, "%.40s/log", s.dir);
+  snprintf (grep, sizeof grep, "grep -q 'Flush id=[0-9]* return=0' %s", log);
+  snprintf (args, sizeof args, "--filter=log logfile=%s fail-flush-when=%s",
+            log, when);
+  server_start (&s, args);
+  one = two = (struct one_write){ open_relay (&s, &o), 0, -2 };
+  CU_ASSERT_EQUAL (relay_write (one.relay, block, sizeof block, 0, 0, NULL), 0);
+  close (open (late, O_WRONLY | O_CREAT, 0600));
+  close (open (when, O_WRONLY | O_CREAT, 0600));
+  pthread_create (&first, NULL, flush_one, &one);
+  while (access (late, F_OK) == 0 && --tries > 0)
+    server_pause ();
+  pthread_create (&second, NULL, flush_one, &two);
+  while (system (grep) != 0 && --tries > 0)
+    server_pause ();
+  CU_ASSERT_NOT_EQUAL (tries, 0);
+  close (open (answer, O_WRONLY | O_CREAT, 0600));
+  pthread_join (first, NULL);
+  pthread_join (second, NULL);
+  CU_ASSERT_EQUAL (one.result, -1);
+  CU_ASSERT_EQUAL (two.result, -1);
+  CU_ASSERT_EQUAL (status_of (one.relay).errors, 1);
+  relay_close (one.relay);
+  unlink (answer);
+  unlink (log);
   server_destroy (&s);
 }
 
@@ -1329,6 +1927,8 @@ test_unknown (void)
   CU_ASSERT (relay_late_ms (one.relay) > 0);
   read_one (&reader);
   CU_ASSERT_EQUAL (reader.result, -1);
+  write_one (&reader); /* its range is locked */
+  CU_ASSERT_EQUAL (reader.result, -1);
 
   server_start (&s, NULL);
   wait_until_up (one.relay, true);
@@ -1350,6 +1950,180 @@ test_unknown (void)
   CU_ASSERT_EQUAL (reader.first, 'S');
   relay_close (one.relay);
   server_destroy (&s);
+}
+
+/* The destination is away, and it is not known whether it has done a write. */
+struct unknown {
+  struct server server;
+  struct relay *relay;
+  struct expected_words expected;
+};
+
+static void
+begin_unknown (struct unknown *t, const char *words, unsigned grace_ms)
+{
+  struct relay_options o = new_options ();
+  char args[128], permission[64];
+  struct one_write one;
+  pthread_t thread;
+
+  t->expected = (struct expected_words){ words, false };
+  o.connections = 1;
+  o.reconnect_ms = 100;
+  o.silent_ms = 50;
+  o.grace_ms = grace_ms;
+  o.notice = listen_for;
+  o.opaque = &t->expected;
+  server_init (&t->server, FILE_BYTES, FILL);
+  snprintf (permission, sizeof permission, "%.40s/go", t->server.dir);
+  snprintf (args, sizeof args, "dawdle=%s", permission);
+  server_start (&t->server, args);
+  t->relay = open_relay (&t->server, &o);
+  one = (struct one_write){ t->relay, 'S', 0 };
+  pthread_create (&thread, NULL, write_one, &one);
+  wait_until_late (t->relay, 1);
+  server_stop (&t->server, SIGKILL);
+  pthread_join (thread, NULL);
+  CU_ASSERT_EQUAL (one.result, -1);
+}
+
+static void
+end_unknown (struct unknown *t)
+{
+  relay_close (t->relay);
+  server_destroy (&t->server);
+}
+
+/* It has landed. */
+static void
+test_unknown_landed (void)
+{
+  uint8_t block[4096];
+  struct unknown t;
+  int fd;
+
+  begin_unknown (&t, "was found done", NO_GRACE_MS);
+  memset (block, 'S', sizeof block);
+  fd = open (t.server.file, O_WRONLY | O_CLOEXEC);
+  CU_ASSERT_EQUAL (write (fd, block, sizeof block), sizeof block);
+  close (fd);
+  server_start (&t.server, NULL);
+  wait_until_set (&t.expected.said);
+  wait_until_not_late (t.relay);
+  expect_byte (t.relay, 'S');
+  end_unknown (&t);
+}
+
+/* It cannot be repeated: whoever reads sees what is there. */
+static void
+test_unknown_refused (void)
+{
+  struct unknown t;
+
+  begin_unknown (&t, "cannot be repeated", NO_GRACE_MS);
+  server_start (&t.server, "refuse-writes=1");
+  wait_until_set (&t.expected.said);
+  wait_until_not_late (t.relay);
+  expect_byte (t.relay, FILL);
+  end_unknown (&t);
+}
+
+/* It is lost again while it is looked at, and looked at once more. */
+static void
+test_unknown_lost (void)
+{
+  char args[160], log[64];
+  struct unknown t;
+
+  begin_unknown (&t, "was done again", NO_GRACE_MS);
+  snprintf (log, sizeof log, "%.40s/log", t.server.dir);
+  snprintf (args, sizeof args,
+            "--filter=log logfile=%s --filter=delay rdelay=3600", log);
+  server_start (&t.server, args);
+  wait_until_logged (log, "Read");
+  server_stop (&t.server, SIGKILL);
+  CU_ASSERT_EQUAL (unknown_ranges (t.relay), 1);
+  server_start (&t.server, NULL);
+  wait_until_set (&t.expected.said);
+  wait_until_not_late (t.relay);
+  expect_byte (t.relay, 'S');
+  unlink (log);
+  end_unknown (&t);
+}
+
+/* How long it may land is known while it is back. */
+static void
+test_unknown_for_long (void)
+{
+  struct unknown t;
+
+  begin_unknown (&t, "", 60000);
+  server_start (&t.server, NULL);
+  wait_until_up (t.relay, true);
+  CU_ASSERT (relay_late_ms (t.relay) > 1000);
+  CU_ASSERT (relay_late_ms (t.relay) <= 60000);
+  end_unknown (&t);
+}
+
+struct slow_request {
+  struct relay *relay;
+  bool trims;
+  int result;
+};
+
+static void *
+zero_or_trim (void *opaque)
+{
+  struct slow_request *q = opaque;
+
+  q->result = q->trims ? relay_trim (q->relay, 4096, 0, 0, NULL)
+                       : relay_zero (q->relay, 4096, 0, 0, NULL);
+  return NULL;
+}
+
+/* The same of a zero, which is done again; and of a trim, which is not: what it
+ * leaves is for the server to choose.
+ */
+static void
+run_unknown (bool trims, const char *words)
+{
+  struct expected_words expected = { words, false };
+  struct relay_options o = new_options ();
+  struct slow_request q = { .trims = trims };
+  struct one_write reader;
+  pthread_t thread;
+  struct server s;
+
+  o.reconnect_ms = 100;
+  o.silent_ms = 50;
+  o.notice = listen_for;
+  o.opaque = &expected;
+  server_init (&s, FILE_BYTES, FILL);
+  server_start (&s, "zero-ms-per-mib=1000000000"); /* it is killed before */
+  q.relay = open_relay (&s, &o);
+  pthread_create (&thread, NULL, zero_or_trim, &q);
+  wait_until_late (q.relay, 3 * o.silent_ms);
+  server_stop (&s, SIGKILL);
+  pthread_join (thread, NULL);
+  CU_ASSERT_EQUAL (q.result, -1);
+  CU_ASSERT_EQUAL (unknown_ranges (q.relay), 1);
+
+  server_start (&s, NULL);
+  wait_until_set (&expected.said);
+  wait_until_not_late (q.relay);
+  reader = (struct one_write){ .relay = q.relay };
+  read_one (&reader);
+  CU_ASSERT_EQUAL (reader.result, 0);
+  CU_ASSERT_EQUAL (reader.first, trims ? FILL : 0);
+  relay_close (q.relay);
+  server_destroy (&s);
+}
+
+static void
+test_unknown_zero (void)
+{
+  run_unknown (false, "was done again");
+  run_unknown (true, "is not repeated");
 }
 
 /* What is unflushed while it is away will be sent again; and what another
@@ -1394,6 +2168,7 @@ test_late (void)
 
 struct late_restoring {
   unsigned refusals;
+  bool asked_before; /* it was not noted then */
   bool restored, told, told_early;
 };
 
@@ -1419,6 +2194,10 @@ note_told (void *opaque, uint64_t ms)
   CU_ASSERT (ms > 0);
   if (!__atomic_load_n (&t->restored, __ATOMIC_SEQ_CST))
     t->told_early = true;
+  if (!t->asked_before) {
+    t->asked_before = true;
+    return false;
+  }
   __atomic_store_n (&t->told, true, __ATOMIC_SEQ_CST);
   return true;
 }
@@ -1532,6 +2311,34 @@ stop_while (int sig)
   server_destroy (&s);
 }
 
+/* A request that comes after that, to a range that another one has. */
+static void
+stop_beside_slow_write (void)
+{
+  struct relay_options o = new_options ();
+  char args[128], permission[64];
+  struct one_write one, two;
+  pthread_t thread;
+  struct server s;
+
+  server_init (&s, FILE_BYTES, FILL);
+  snprintf (permission, sizeof permission, "%.40s/go", s.dir);
+  snprintf (args, sizeof args, "dawdle=%s", permission);
+  server_start (&s, args);
+  one = (struct one_write){ open_relay (&s, &o), 'S', 0 };
+  two = (struct one_write){ one.relay, 'T', 0 };
+  pthread_create (&thread, NULL, write_one, &one);
+  wait_until_late (one.relay, 1);
+  relay_stop (one.relay);
+  write_one (&two);
+  CU_ASSERT_EQUAL (two.result, -1);
+  CU_ASSERT_EQUAL (errno, ESHUTDOWN);
+  pthread_join (thread, NULL);
+  CU_ASSERT_EQUAL (one.result, -1);
+  relay_close (one.relay);
+  server_destroy (&s);
+}
+
 /* While further connections are made. */
 static void
 stop_early (void)
@@ -1560,6 +2367,7 @@ test_stop (void)
   stop_early ();
   stop_while (SIGKILL);
   stop_while (SIGSTOP);
+  stop_beside_slow_write ();
 }
 
 /* ---- Another server ---------------------------------------------------- */
@@ -1660,6 +2468,7 @@ main (void)
     { "terminated under load", test_terminated },
     { "its own flushes", test_own_flush },
     { "a write larger than the log", test_large_write },
+    { "it is refused", test_large_write_refused },
     { "FUA", test_fua },
     { "a flush at close", test_flush_at_close },
     { "the replay is refused", test_replay_refused },
@@ -1669,18 +2478,33 @@ main (void)
     { "read after a takeover", test_read_after_takeover },
     { "cannot be recognised", test_not_read },
     { "recognised in large blocks", test_large_blocks },
+    { "recognised across blocks", test_across_blocks },
     { "two disks behind an address", test_two_behind_an_address },
     { "a replay that is interrupted", test_interrupted_replay },
     { "and something newer in the log", test_interrupted_and_newer },
+    { "a large record, and it is lost", test_alone_lost },
+    { "what goes before it is lost", test_alone_after_lost },
+    { "a record in pieces", test_alone_pieces },
+    { "a record that is refused", test_alone_refused },
     { "away for too long", test_away },
     { "became unfit", test_unfit },
     { "a slow write is waited for", test_slow_write },
+    { "a slow write is lost", test_lost_twice },
     { "a cut beside a slow write", test_cut_beside_slow_write },
+    { "a cut beside one that is not answered", test_cut_and_stopped },
     { "no flush storm", test_no_flush_storm },
+    { "room in the log", test_room },
+    { "room in the log, and a loss", test_room_lost },
+    { "flushes together", test_flushes },
     { "idle", test_idle },
     { "no connection goes alone", test_not_alone },
     { "a limit for requests", test_limit },
     { "a write of unknown outcome", test_unknown },
+    { "it has landed", test_unknown_landed },
+    { "it is refused", test_unknown_refused },
+    { "it is lost again", test_unknown_lost },
+    { "it may land for long", test_unknown_for_long },
+    { "a zero or trim of unknown outcome", test_unknown_zero },
     { "what may land late", test_late },
     { "a slow server, and something kept", test_slow_restoring },
     { "the waiter is gone", test_waiter_gone },

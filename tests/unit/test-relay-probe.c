@@ -4,6 +4,8 @@
  * and keeps nobody waiting for longer than asked.
  */
 
+#include <pthread.h>
+
 #include "relay/owed-error.h"
 #include "relay/relay.h"
 #include "server.h"
@@ -144,6 +146,62 @@ test_away (void)
   server_destroy (&s);
 }
 
+struct prober {
+  struct relay *relay;
+  enum relay_probe found;
+  bool begun;
+};
+
+static void *
+probe_for_long (void *opaque)
+{
+  struct prober *p = opaque;
+  int64_t silent_ms;
+
+  p->found = relay_probe (p->relay, 3600000, NULL, &p->begun, &silent_ms);
+  return NULL;
+}
+
+/* Who comes while another one waits is told how it stands; and one that is
+ * stopped asks nobody.
+ */
+static void
+test_two (void)
+{
+  struct prober one;
+  pthread_t thread;
+  struct relay_status st;
+  int64_t silent_ms;
+  bool begun;
+  struct server s;
+
+  server_init (&s, BYTES, 0);
+  server_start (&s, NULL);
+  one = (struct prober){ .relay = open_relay (&s, 1) };
+  server_signal (&s, SIGSTOP);
+  pthread_create (&thread, NULL, probe_for_long, &one);
+  do {
+    server_pause ();
+    relay_get_status (one.relay, &st);
+  } while (st.requests_in_flight == 0);
+  CU_ASSERT_EQUAL (relay_probe (one.relay, 3600000, NULL, &begun, &silent_ms),
+                   RELAY_SILENT);
+  CU_ASSERT_FALSE (begun);
+  server_signal (&s, SIGCONT);
+  pthread_join (thread, NULL);
+  CU_ASSERT_EQUAL (one.found, RELAY_ANSWERS);
+  CU_ASSERT_TRUE (one.begun);
+  relay_close (one.relay);
+
+  one.relay = open_relay (&s, 1);
+  relay_stop (one.relay);
+  CU_ASSERT_EQUAL (relay_probe (one.relay, 3600000, NULL, &begun, &silent_ms),
+                   RELAY_AWAY);
+  CU_ASSERT_FALSE (begun);
+  relay_close (one.relay);
+  server_destroy (&s);
+}
+
 int
 main (void)
 {
@@ -151,6 +209,7 @@ main (void)
     { "one that answers", test_answers },
     { "one that is stopped", test_silent },
     { "one that has gone", test_away },
+    { "two who ask", test_two },
     CU_TEST_INFO_NULL,
   };
 

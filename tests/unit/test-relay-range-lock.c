@@ -49,16 +49,26 @@ test_fair (void)
 }
 
 static void
+count (void *opaque, uint64_t offset, uint64_t length, int64_t until)
+{
+  CU_ASSERT (offset == 0 && length == 512 && until == RANGE_NEVER);
+  ++*(unsigned *)opaque;
+}
+
+static void
 test_suspects (void)
 {
   struct range_lock l;
   struct range_node a, b, c;
+  unsigned n = 0;
 
   range_lock_init (&l, 512);
   range_lock_enter (&l, &a, 0, 512);
   range_lock_enter (&l, &c, 512, 512);
   CU_ASSERT_EQUAL (range_lock_leave_suspect (&l, &a, RANGE_NEVER), 0);
   CU_ASSERT_EQUAL (range_lock_leave_suspect (&l, &c, 50), 0);
+  range_lock_each_suspect (&l, 50, count, &n); /* the other one is over */
+  CU_ASSERT_EQUAL (n, 1);
 
   range_lock_enter (&l, &b, 0, 1);
   CU_ASSERT_EQUAL (range_lock_ask (&l, &b, 1000), RANGE_SUSPECT);

@@ -79,6 +79,107 @@ test_nothing_offered_in_blocks (void)
   run_against ("--filter=nozero fua=0 trim=0 minimum=512 maximum=65536");
 }
 
+/* ---- At the edges -------------------------------------------------------- */
+
+static int
+refuse_extent (void *opaque, uint64_t offset, uint64_t length, uint32_t flags)
+{
+  (void)offset;
+  (void)length;
+  (void)flags;
+  ++*(unsigned *)opaque;
+  return ENOSPC;
+}
+
+static struct relay *
+open_against (struct server *s, const char *args, uint8_t fill)
+{
+  struct relay_options o = new_options ();
+  struct relay *r;
+  char *why;
+
+  server_init (s, FILE_BYTES, fill);
+  server_start (s, args);
+  o.disk_bytes = DISK_BYTES;
+  r = relay_open (s->uri, &o, NULL, &why);
+  CU_ASSERT_PTR_NOT_NULL_FATAL (r);
+  return r;
+}
+
+static void
+test_nothing (void)
+{
+  struct server s;
+  struct relay *r = open_against (&s, NULL, FILL);
+  unsigned calls = 0;
+  uint8_t byte = 0;
+
+  CU_ASSERT_EQUAL (relay_read (r, &byte, 0, 0, NULL), 0);
+  CU_ASSERT_EQUAL (relay_write (r, &byte, 0, 0, 0, NULL), 0);
+  CU_ASSERT_EQUAL (relay_zero (r, 0, 0, 0, NULL), 0);
+  CU_ASSERT_EQUAL (relay_trim (r, 0, 0, 0, NULL), 0);
+  CU_ASSERT_EQUAL (relay_cache (r, 0, 0, NULL), 0);
+  CU_ASSERT_EQUAL (relay_block_status (r, 0, 0, refuse_extent, &calls, NULL),
+                   0);
+  CU_ASSERT_EQUAL (calls, 0);
+  CU_ASSERT_EQUAL (relay_read (r, &byte, 1, 0, NULL), 0);
+  CU_ASSERT_EQUAL (byte, FILL);
+  relay_close (r);
+  server_destroy (&s);
+}
+
+/* What the destination answers, or who asks, is what is heard. */
+static void
+test_errors (void)
+{
+  struct server s;
+  struct relay *r = open_against (&s,
+                                  "refuse-writes=1 --filter=error error=EPERM "
+                                  "error-extents-rate=1 error-zero-rate=1",
+                                  FILL);
+  uint8_t block[4096] = { 1 };
+  unsigned calls = 0;
+
+  CU_ASSERT_EQUAL (relay_write (r, block, sizeof block, 0, 0, NULL), -1);
+  CU_ASSERT_EQUAL (errno, ENOSPC);
+  CU_ASSERT_EQUAL (relay_write (r, block, 1, 1, 0, NULL), -1);
+  CU_ASSERT_EQUAL (errno, ENOSPC);
+  CU_ASSERT_EQUAL (relay_zero (r, 4096, 0, 0, NULL), -1);
+  CU_ASSERT_EQUAL (errno, EPERM);
+  CU_ASSERT_EQUAL (relay_block_status (r, 4096, 0, refuse_extent, &calls, NULL),
+                   -1);
+  CU_ASSERT_EQUAL (errno, EPERM);
+  CU_ASSERT_EQUAL (calls, 0);
+  CU_ASSERT_EQUAL (relay_flush (r, NULL, NULL), 0);
+  relay_close (r);
+  server_destroy (&s);
+
+  r = open_against (&s, NULL, FILL);
+  CU_ASSERT_EQUAL (relay_block_status (r, 4096, 0, refuse_extent, &calls, NULL),
+                   -1);
+  CU_ASSERT_EQUAL (errno, ENOSPC);
+  CU_ASSERT_EQUAL (calls, 1);
+  relay_close (r);
+  server_destroy (&s);
+}
+
+/* Nothing of what is zero proves whose disk it is; and it is not looked at for
+ * ever.
+ */
+static void
+test_zero_disk (void)
+{
+  struct server s;
+  struct relay *r = open_against (&s, NULL, 0);
+  uint8_t block[512];
+
+  for (unsigned i = 0; i < 5000; ++i)
+    CU_ASSERT_EQUAL (
+      relay_read (r, block, sizeof block, i % 2000 * sizeof block, NULL), 0);
+  relay_close (r);
+  server_destroy (&s);
+}
+
 /* ---- Several requests, several connections ----------------------------- */
 
 static void
@@ -274,6 +375,9 @@ main (void)
     { "large blocks", test_large_blocks },
     { "nothing offered", test_nothing_offered },
     { "nothing offered, in blocks", test_nothing_offered_in_blocks },
+    { "nothing is asked for", test_nothing },
+    { "errors", test_errors },
+    { "a disk of zeroes", test_zero_disk },
     { "connections", test_connections },
     { "zeroes in pieces", test_pieces },
     { "refusals", test_refusals },

@@ -215,6 +215,7 @@ test_inherited (void)
   start ();
   witness_inherit (&w);
   witness_flush_begin (&w, 1, true);
+  CU_ASSERT_FALSE (witness_flush_end (&w, 1));
   witness_flush_begin (&w, 2, false);
   CU_ASSERT_FALSE (witness_flush_end (&w, 1));
   CU_ASSERT_FALSE (witness_wants_reads (&w));
@@ -226,6 +227,21 @@ test_inherited (void)
   witness_read (&w, data, 0, 512);
   CU_ASSERT_EQUAL (witness_list (&w, list), 1);
   CU_ASSERT_FALSE (witness_flush_end (&w, 2));
+}
+
+/* A piece that is longer than any is none, nor is one without a place. */
+static void
+test_restored (void)
+{
+  start ();
+  witness_restore (&w, data, 0, WITNESS_BYTES + 1);
+  CU_ASSERT_EQUAL (witness_list (&w, list), 0);
+  for (unsigned i = 0; i < WITNESSES + 1; ++i)
+    witness_restore (&w, data, i * 4096, 512);
+  CU_ASSERT_EQUAL (witness_list (&w, list), WITNESSES);
+  CU_ASSERT_EQUAL (list[WITNESSES - 1].offset, (WITNESSES - 1) * 4096);
+  witness_written (&w, data, 0, 0); /* nothing was written */
+  CU_ASSERT_EQUAL (witness_list (&w, list), WITNESSES);
 }
 
 int
@@ -244,6 +260,7 @@ main (void)
     { "what was read after a failure", test_reads_after_a_failure },
     { "others write there", test_not_ours },
     { "another process was here", test_inherited },
+    { "what an earlier one has left", test_restored },
     CU_TEST_INFO_NULL,
   };
 

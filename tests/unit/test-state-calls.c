@@ -465,6 +465,70 @@ somebodys_judge (bool good)
   fclose (file);
 }
 
+/* What each says, and whose it is. */
+static void
+test_marks (void)
+{
+  struct mark m = { .place = "nbd://a", .dir = "/d", .origin = 5 };
+  const struct mark none = { .dir = "/d", .origin = 5 };
+  FILE *file;
+
+  unlink ("mark");
+  CU_ASSERT_EQUAL (mark_file_set ("./mark", &none, false, &why), 0);
+  CU_ASSERT_EQUAL (mark_file_set ("./mark", &m, false, &why), 1);
+  m.handed_over = true;
+  CU_ASSERT_EQUAL (mark_file_set ("./mark", &m, false, &why), 1);
+  CU_ASSERT_EQUAL (mark_file_set ("./mark", &m, true, &why), 0);
+  m.origin = 6; /* that of another one */
+  CU_ASSERT_EQUAL (mark_file_set ("./mark", &m, true, &why), -1);
+  CU_ASSERT_PTR_NOT_NULL (strstr (why, "another migrate-dir"));
+  free (why);
+  CU_ASSERT_EQUAL (mark_file_set ("./mark", &none, false, &why), 1);
+  CU_ASSERT_FALSE (is_there ("mark"));
+
+  /* A long one, and one that is none. */
+  CU_ASSERT_EQUAL (mark_file_set ("./mark", &m, true, &why), 1);
+  file = fopen ("mark", "a");
+  for (unsigned i = 0; i < 5000; i++)
+    fputs ("and more\n", file);
+  fclose (file);
+  CU_ASSERT_EQUAL (mark_file_check ("./mark", &why), 0);
+  CU_ASSERT_EQUAL (mark_file_set ("./mark", &m, true, &why), 1);
+  put_text ("mark", "short");
+  CU_ASSERT_EQUAL (mark_file_check ("./mark", &why), -1);
+  free (why);
+  CU_ASSERT_EQUAL (mark_file_set ("./mark", &none, true, &why), 0);
+  free (why);
+  why = NULL;
+  unlink ("mark");
+}
+
+/* That of another directory stays. */
+static void
+foreign_before (void)
+{
+  const struct mark m = { .place = "nbd://a", .dir = "/other" };
+
+  unlink ("mark");
+  assert (mark_file_set ("./mark", &m, true, &why) == 1);
+}
+
+static bool
+foreign_act (void)
+{
+  return set_mark ("nbd://b") == -1;
+}
+
+static void
+foreign_judge (bool good)
+{
+  (void)good;
+  check_mark ();
+  CU_ASSERT_EQUAL (set_mark ("nbd://b"), -1);
+  free (why);
+  why = NULL;
+}
+
 static void
 test_mark (void)
 {
@@ -473,6 +537,7 @@ test_mark (void)
     &(struct scenario){ mark_before, mark_remove_act, mark_remove_judge });
   try_all (
     &(struct scenario){ somebodys_before, mark_check_act, somebodys_judge });
+  try_all (&(struct scenario){ foreign_before, foreign_act, foreign_judge });
   unlink ("mark");
 }
 
@@ -481,8 +546,9 @@ test_mark (void)
 static void
 empty_directory (void)
 {
-  static const char *const names[] = { "d/lock",  "d/control", "d/link",
-                                       "d/state", "d/state.x", "d/other" };
+  static const char *const names[] = { "d/lock",       "d/control",   "d/link",
+                                       "d/state",      "d/state.x",   "d/other",
+                                       "d/statements", "d/.new-state" };
 
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
     unlink (names[i]);
@@ -527,6 +593,14 @@ static void
 clean_before (void)
 {
   leave_directory ("");
+}
+
+/* More than anybody writes there. */
+static void
+long_before (void)
+{
+  leave_directory ("late state\n");
+  assert (truncate ("d/lock", 2 << 20) == 0);
 }
 
 static bool
@@ -617,8 +691,68 @@ test_directory (void)
   try_all (&(struct scenario){ killed_before, claim_act, unclean_judge });
   try_all (&(struct scenario){ late_before, claim_act, late_judge });
   try_all (&(struct scenario){ torn_before, claim_act, unclean_judge });
+  try_all (&(struct scenario){ long_before, claim_act, unclean_judge });
   try_all (&(struct scenario){ clean_before, claim_act, clean_judge });
   try_all (&(struct scenario){ claimed_before, release_act, release_judge });
+  empty_directory ();
+}
+
+/* Who has it is not known where its file cannot be read. */
+static bool
+in_use_act (void)
+{
+  return directory_claim () == -1;
+}
+
+static int locked_fd;
+
+static void
+in_use_before (void)
+{
+  clean_before ();
+  locked_fd = open ("d/lock", O_RDWR);
+  assert (pwrite (locked_fd, "4711\n", 5, 0) == 5 &&
+          flock (locked_fd, LOCK_EX) == 0);
+}
+
+static void
+in_use_judge (bool good)
+{
+  CU_ASSERT_TRUE (good);
+  CU_ASSERT_STRING_NOT_EQUAL (said, "");
+  close (locked_fd);
+  directory_release (is_late); /* it was never claimed */
+}
+
+/* Without syncs; and what has not ended says so, whatever is asked. */
+static void
+test_directory_without_sync (void)
+{
+  config.state_sync = false;
+  try_all (&(struct scenario){ killed_before, claim_act, unclean_judge });
+  config.state_sync = true;
+  clean_before ();
+  CU_ASSERT_TRUE (claim_act ());
+  CU_ASSERT_EQUAL (directory_unclean_ms (NULL), 0);
+  directory_release (NULL);
+  CU_ASSERT_TRUE (claim_act ());
+  CU_ASSERT_NOT_EQUAL (directory_unclean_ms ("state"), 0);
+  directory_release (NULL);
+  try_all (&(struct scenario){ in_use_before, in_use_act, in_use_judge });
+  empty_directory ();
+}
+
+/* A name of a record that cannot be looked for is late. */
+static void
+test_late_names (void)
+{
+  late_before ();
+  CU_ASSERT_TRUE (claim_act ());
+  CU_ASSERT_EQUAL (directory_unclean_ms ("state.x"), 0);
+  failing_arm (0, true);
+  CU_ASSERT_NOT_EQUAL (directory_unclean_ms ("state.x"), 0);
+  failing_disarm ();
+  directory_release (NULL);
   empty_directory ();
 }
 
@@ -649,6 +783,22 @@ strange_before (void)
   put_text ("d/other", "");
 }
 
+/* Of what begins like one of ours nothing is known. */
+static void
+similar_before (void)
+{
+  clean_before ();
+  put_text ("d/statements", "");
+}
+
+/* What is being written is ours. */
+static void
+new_before (void)
+{
+  clean_before ();
+  put_text ("d/.new-state", "");
+}
+
 static void
 not_given_judge (bool good)
 {
@@ -668,7 +818,9 @@ test_given_away (void)
   }
   run_as = 65534;
   try_all (&(struct scenario){ clean_before, claim_act, given_judge });
+  try_all (&(struct scenario){ new_before, claim_act, given_judge });
   try_all (&(struct scenario){ strange_before, claim_act, not_given_judge });
+  try_all (&(struct scenario){ similar_before, claim_act, not_given_judge });
   run_as = geteuid ();
   empty_directory ();
 }
@@ -721,8 +873,11 @@ main (void)
     { "the history", test_history },
     { "kept writes", test_kept },
     { "what is owed", test_owed },
+    { "marks", test_marks },
     { "the mark", test_mark },
     { "the directory", test_directory },
+    { "the directory, without syncs", test_directory_without_sync },
+    { "what is late, without memory", test_late_names },
     { "what is given away", test_given_away },
     { "what is refused", test_refused },
     CU_TEST_INFO_NULL,

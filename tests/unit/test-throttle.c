@@ -172,6 +172,28 @@ test_let_pass (void)
   throttle_destroy (&t);
 }
 
+/* A wait that is shorter than a slice. */
+static void
+test_short (void)
+{
+  struct throttle t;
+  struct throttle_status s;
+  struct fair_flow flow = { 0 };
+
+  throttle_init (&t);
+  throttle_set (&t, 256 << 20, FOR_EVER);
+  do {
+    struct throttle_request r = THROTTLE_REQUEST_INIT;
+
+    throttle_give_up (&t, &r); /* it did not come */
+    while (!throttle_enter (&t, &flow, &r, 4 << 20))
+      ;
+    throttle_get_status (&t, &s);
+  } while (s.delayed_requests < 3);
+  CU_ASSERT_PTR_NULL (t.bucket.first);
+  throttle_destroy (&t);
+}
+
 int
 main (void)
 {
@@ -180,6 +202,7 @@ main (void)
     { "not renewed", test_lapse },
     { "clients that are gone", test_give_up },
     { "a shut gate, and the end of the server", test_let_pass },
+    { "a short wait", test_short },
     CU_TEST_INFO_NULL,
   };
 

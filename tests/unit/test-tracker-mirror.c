@@ -461,6 +461,66 @@ test_commit (void)
   tracker_free (t);
 }
 
+/* Nor is what goes to the destination alone. */
+static void
+test_pivot (void)
+{
+  struct tracker *t = new_mirror ();
+  const uint64_t token = tracker_hold (t, 600000);
+  uint64_t pause_us;
+
+  CU_ASSERT_EQUAL (tracker_wait_drained (t, token, 0), DRAIN_DONE);
+  CU_ASSERT_EQUAL (tracker_commit_begin (t, token, 0), 0);
+  tracker_commit_end (t, true, OWNER_DESTINATION);
+  CU_ASSERT_EQUAL (tracker_release (t, token, &pause_us), 0);
+  tracker_mirror (t, BLOCK);
+  CU_ASSERT_FALSE (goes_to_both (t, 0, 2));
+  tracker_stop (t);
+  tracker_free (t);
+}
+
+/* A migration that is given up has mirrored nothing, whatever the destination
+ * answers after that.
+ */
+static void
+test_given_up (void)
+{
+  struct tracker *t = new_mirror ();
+  struct tracker_request req;
+
+  enter (t, &req, 0, 2);
+  CU_ASSERT_TRUE (req.mirrored);
+  tracker_stop (t);
+  leave (t, &req, BOTH_WRITTEN);
+  CU_ASSERT_EQUAL (status (t).mirrored, 0);
+  CU_ASSERT_EQUAL (status (t).not_mirrored, 1);
+  tracker_free (t);
+}
+
+/* The same of one from a place to that the disk had moved before. */
+static void
+test_demoted (void)
+{
+  struct tracker *t = new_tracker ();
+  struct tracker_request req;
+
+  tracker_set_owner (t, OWNER_DESTINATION, true);
+  tracker_promote (t);
+  CU_ASSERT_FALSE (tracker_begin (t, false, true));
+  CU_ASSERT (tracker_wait_settled (t, 0));
+  copy_all (t);
+  tracker_mirror (t, BLOCK);
+  enter (t, &req, 0, 2);
+  CU_ASSERT_TRUE (req.mirrored);
+  tracker_demote (t, 0);
+  leave (t, &req, BOTH_WRITTEN);
+  CU_ASSERT_EQUAL (status (t).owner, OWNER_DESTINATION);
+  CU_ASSERT_EQUAL (status (t).mirrored, 0);
+  CU_ASSERT_EQUAL (status (t).not_mirrored, 1);
+  tracker_stop (t);
+  tracker_free (t);
+}
+
 /* It does not wait for the destination on top of the pause. */
 static void
 test_held (void)
@@ -523,6 +583,9 @@ main (void)
     { "flushes", test_flush },
     { "the session ends", test_session_ends },
     { "a commit ends it", test_commit },
+    { "a pivot ends it", test_pivot },
+    { "given up in between", test_given_up },
+    { "demoted in between", test_demoted },
     { "a request that the pause has held", test_held },
     { "the pause waits for both sides", test_drain },
     CU_TEST_INFO_NULL,

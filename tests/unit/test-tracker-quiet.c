@@ -74,6 +74,17 @@ write_to (uint64_t chunk)
 }
 
 static void
+count_words (void *opaque, uint64_t word, const uint64_t *bits, size_t n)
+{
+  size_t *words = opaque;
+
+  CU_ASSERT_EQUAL (word, *words);
+  for (size_t i = 0; i < n; i++)
+    CU_ASSERT_EQUAL (bits[i], UINT64_MAX);
+  *words += n;
+}
+
+static void
 take (void *opaque, uint64_t word, const uint64_t *bits, size_t n)
 {
   uint64_t *to = opaque;
@@ -263,6 +274,45 @@ test_restore (void)
   }
 }
 
+/* No bit is past the last chunk. */
+static void
+test_whole_words (void)
+{
+  tracker = tracker_new (64 * WORDS * CHUNK, CHUNK, OWNER_SOURCE);
+  assert (tracker != NULL && !tracker_begin (tracker, false, false));
+  assert (tracker_wait_settled (tracker, 0));
+  CU_ASSERT_TRUE (tracker_note_quiet (tracker, true));
+  CU_ASSERT_FALSE (is_quiet (64 * WORDS - 1));
+  copy (true);
+  CU_ASSERT_TRUE (tracker_note_quiet (tracker, true));
+  CU_ASSERT_TRUE (is_quiet (64 * WORDS - 1));
+  end ();
+}
+
+/* So many that they are given in several pieces. */
+static void
+test_pieces (void)
+{
+  const uint64_t chunks = 200000;
+  size_t words = 0;
+
+  tracker = tracker_new (chunks * CHUNK, CHUNK, OWNER_SOURCE);
+  assert (tracker != NULL && !tracker_begin (tracker, false, false));
+  assert (tracker_wait_settled (tracker, 0));
+  {
+    CLEANUP_EXTENTS struct extents e = EXTENTS_EMPTY;
+    uint64_t next;
+
+    assert (tracker_take (tracker, 0, chunks * CHUNK, 100, &e, &next) == 0 &&
+            tracker_done (tracker, &e, tracker_epoch (tracker)) == 0);
+  }
+  flush ();
+  CU_ASSERT_TRUE (tracker_note_quiet (tracker, true));
+  tracker_give_quiet (tracker, CHUNK, count_words, &words);
+  CU_ASSERT_EQUAL (words, (chunks + 63) / 64);
+  end ();
+}
+
 int
 main (void)
 {
@@ -274,6 +324,8 @@ main (void)
     { "not known", test_unknown },
     { "resized", test_resized },
     { "restored", test_restore },
+    { "whole words", test_whole_words },
+    { "pieces", test_pieces },
     CU_TEST_INFO_NULL,
   };
 

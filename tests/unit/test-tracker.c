@@ -1618,6 +1618,30 @@ test_session_end_in_commit (void)
   finish (t);
 }
 
+/* The deadline passes as well, and it is not the gate's that counts. */
+static void
+test_session_end_in_late_commit (void)
+{
+  struct tracker *t = new_clean_session ();
+  struct guest g = { .t = t };
+  pthread_t thread;
+  uint64_t expired;
+
+  begin_commit (t, 20);
+  expired = status (t).gates_expired;
+  tracker_end_session (t);
+  start_guest (&g, &thread);
+  while (g.waits == 0)
+    ; /* it was held for longer than the deadline */
+  CU_ASSERT_EQUAL (status (t).gate, GATE_COMMITTING);
+  tracker_commit_end (t, false, OWNER_DESTINATION);
+  CU_ASSERT_EQUAL (status (t).gate, GATE_OPEN);
+  CU_ASSERT_EQUAL (status (t).gates_expired, expired);
+  pthread_join (thread, NULL);
+  CU_ASSERT_EQUAL (g.owner, OWNER_SOURCE);
+  finish (t);
+}
+
 /* With tracking off, requests would pass a shut gate. */
 static void
 test_stop_in_commit (void)
@@ -1844,6 +1868,7 @@ main (void)
     { "such waiting comes to an end", test_patience_ends },
     { "end of the session in such waiting", test_session_end_in_patience },
     { "end of the session in a commit (R10)", test_session_end_in_commit },
+    { "the session ends in a late commit", test_session_end_in_late_commit },
     { "stop in a commit", test_stop_in_commit },
     { "begin in a commit", test_begin_in_commit },
     { "a disk of 0 bytes", test_empty_disk },
