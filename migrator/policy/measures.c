@@ -565,6 +565,23 @@ consider_throttle (struct policy *p, const struct policy_snapshot *s)
       may_throttle (s) && !waits_for_mirror && calls_for_more (p, s);
 }
 
+static void
+tell_hot (struct policy *p, const struct policy_snapshot *s,
+          struct policy_decision *d)
+{
+  const uint64_t said = p->hot_said;
+
+  if (said != 0 && (s->now_us - p->hot_said_us < MEASURES_TELL_HOT_US ||
+                    (s->hot_bytes < 2 * said && s->hot_bytes > said / 2)))
+    return;
+  p->hot_said = s->hot_bytes;
+  p->hot_said_us = s->now_us;
+  tell (s, d, "hot-last",
+        "%s were written in each of the last rounds: they "
+        "wait for the pause",
+        BYTES (s->hot_bytes));
+}
+
 /* What is mirrored is not dirtied again, so nothing is hot then. */
 static void
 consider_hot (struct policy *p, const struct policy_snapshot *s,
@@ -578,10 +595,7 @@ consider_hot (struct policy *p, const struct policy_snapshot *s,
                          (!fits || s->wait) && s->hot_bytes > 0 &&
                          s->hot_bytes <= room;
   if (p->measures.hot_last && !before)
-    tell (s, d, "hot-last",
-          "%s were written in each of the last rounds: they "
-          "wait for the pause",
-          BYTES (s->hot_bytes));
+    tell_hot (p, s, d);
 }
 
 /* ---- a pause that fits ------------------------------------------------- */

@@ -93,6 +93,11 @@
 /* The throttle is spoken of when it has changed by so much, in hundredths. */
 #define MEASURES_TELL_PERCENT 25
 
+/* Of what is hot more is said only when it is twice as much, or half, and not
+ * sooner: in sync it comes and goes with each round.
+ */
+#define MEASURES_TELL_HOT_US (INT64_C (60) * 1000000)
+
 /* What is so at any moment: demotions, the throttle's loop, patience. */
 extern void measures_beat (struct policy *p, const struct policy_snapshot *s,
                            struct policy_decision *d, bool round_end);

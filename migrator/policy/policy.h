@@ -227,6 +227,8 @@ struct policy {
   struct throttle throttle;
   bool throttle_needed;
   uint64_t throttle_said;
+  uint64_t hot_said; /* bytes, or 0 */
+  int64_t hot_said_us;
   int64_t diverges_since_us; /* the outlook is bad since, or 0 */
   bool late_said;
   int64_t asked_since_us; /* the bulk is over and nobody waits, or 0 */

@@ -1007,6 +1007,43 @@ test_hot_last (void)
   }
 }
 
+/* In sync, with what is hot coming and going: how often that is said. */
+static unsigned
+times_hot_is_said (struct policy *p, struct policy_snapshot *s, uint64_t mib,
+                   unsigned rounds)
+{
+  unsigned said = 0;
+
+  for (; rounds > 0; --rounds) {
+    struct policy_decision d;
+
+    s->hot_bytes = rounds % 2 == 0 ? mib * MiB : 0;
+    s->now_us += 200000;
+    d = policy_step (p, s);
+    for (size_t i = 0; i < d.nr_changes; ++i)
+      said += strcmp (d.changes[i].what, "hot-last") == 0;
+  }
+  return said;
+}
+
+static void
+test_hot_is_said (void)
+{
+  struct policy_snapshot s = automatic;
+  struct policy p;
+
+  s.predicted_ms = 100;
+  s.remaining_bytes = 100 * MiB;
+  s.wait = s.ready = true;
+  s.converge = CONVERGE_THROTTLE;
+  policy_init (&p);
+  CU_ASSERT_EQUAL (times_hot_is_said (&p, &s, 8, 100), 1);
+  CU_ASSERT_EQUAL (times_hot_is_said (&p, &s, 30, 50), 0); /* 30 s in all */
+  CU_ASSERT_EQUAL (times_hot_is_said (&p, &s, 12, 1000), 0);
+  CU_ASSERT_EQUAL (times_hot_is_said (&p, &s, 30, 100), 1);
+  CU_ASSERT_EQUAL (times_hot_is_said (&p, &s, 8, 1000), 1);
+}
+
 /* The rate slows the rounds; zeroes, which it does not count, go beside. */
 static void
 test_copy_rate (void)
@@ -1273,6 +1310,7 @@ main (void)
     { "throttle: what is touched", test_throttle_sees_through },
     { "throttle: in vain", test_throttle_in_vain },
     { "hot chunks last", test_hot_last },
+    { "hot chunks are spoken of seldom", test_hot_is_said },
     { "the copy's speed", test_copy_rate },
     { "patience", test_patience },
     { "what is allowed changes", test_converge_changes },
