@@ -1,412 +1,22 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Who clears marks is a thread of its own, the keeper.  After a flush of the
- * destination it notes what is quiet (tracker/quiet.c), flushes the source, and
- * clears the marks of what has been quiet since.  Without the flush of the
- * source a power cut could take from it what the destination has, of a chunk
- * that nobody would copy again: a guest would then see bytes come back that it
- * had seen vanish.  Where the keeper has no way to flush it, it waits for a
- * flush of a guest's.
- *
- * A map that is stuck holds by the file, and is not kept up to date.  Its id is
- * in no record that is written from now on; the keeper tries to have one
- * written, and to make the file void.
- */
 
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
 #include <nbdkit-filter.h>
 
-#include "base/clock.h"
-#include "base/config.h"
-#include "base/nbdkit-version.h"
-#include "cleanup.h"
 #include "audit.h"
-#include "durable-map.h"
+#include "base/config.h"
+#include "cleanup.h"
+#include "durable-map-internal.h"
 #include "export.h"
 #include "owner.h"
-#include "place.h"
-#include "relay/relay.h"
 #include "state-file.h"
-
-/* The source is flushed for it, which its guests may feel: at most so often,
- * and for at most one part in so many of the time.
- */
-#define CLEAR_MS 5000
-#define CLEAR_SHARE 20
-
-#define VOID_AGAIN_MS 5000
-#define PAUSE_MS 100 /* when to look again whether it is over */
-
-struct old_map {
-  struct dirty_map *map;
-  struct old_map *next;
-};
-
-struct durable_map {
-  struct export *export;
-  struct dirty_map_file *file;
-
-  /* Written under the session lock.  A request may hold on to one that was
-   * exchanged, so those are kept; that is rare.
-   */
-  struct dirty_map *_Atomic map;
-  struct old_map *old;
-  struct dirty_map_header header; /* of a live one; session lock */
-  _Atomic uint64_t id;            /* the same */
-
-  pthread_mutex_t lock; /* for all that follows */
-  pthread_cond_t changed;
-  pthread_t keeper;
-  bool started, stopping;
-  bool wanted, soon;    /* clear what can be cleared */
-  bool stuck;           /* the file has to be made void */
-  int64_t not_until_ms; /* of clock_ms: the next clearing */
-  uint64_t flush_begun; /* of guests' flushes the number of the latest */
-  uint64_t flush_done;  /* the latest begun of those that have succeeded */
-};
-
-/* Of the present one. */
-static enum dirty_map_life
-life_of (const struct durable_map *d)
-{
-  struct dirty_map *m = atomic_load (&d->map);
-
-  return m == NULL ? DIRTY_MAP_NONE : dirty_map_life (m);
-}
-
-/* ---- Messages ----------------------------------------------------------- */
-
-static void
-say_stuck (const struct export *e, int error)
-{
-  nbdkit_error ("migrate: export \"%s\": the dirty map %s holds no more, and "
-                "could not be made void: %s: this is tried again, but if "
-                "nbdkit ends before it says that it has succeeded, remove "
-                "that file before the next start, or a migration could go on "
-                "without what guests have written",
-                e->name, e->durable->file->path, strerror (error));
-}
-
-static void
-say_none (const struct export *e, const char *doing, const char *why)
-{
-  nbdkit_error ("migrate: export \"%s\": %s the dirty map %s: %s; the guest "
-                "and the migration go on, and a restart of nbdkit would mean a "
-                "full copy",
-                e->name, doing, e->durable->file->path, why);
-}
-
-/* ---- The keeper's work: clearing ---------------------------------------- */
-
-static nbdkit_next *
-open_context (struct export *e)
-{
-  nbdkit_next *next =
-    nbdkit_next_context_open (e->backend, e->readonly, e->name, true);
-
-  if (next == NULL)
-    return NULL;
-  if (next->prepare (next) == 0 && next->get_size (next) != -1 &&
-      next->can_flush (next) != -1)
-    return next;
-  next->finalize (next);
-  nbdkit_next_context_close (next);
-  return NULL;
-}
-
-static int
-flush_shared (struct export *e)
-{
-  struct local *l = &e->local;
-  nbdkit_next *next = local_begin (l, NULL);
-  const bool unflushed = local_flush_begin (l);
-  struct flush_entry entry;
-  int err;
-  const int r = local_flush_own (e, next, &entry, &err);
-
-  if (r == -1)
-    local_flush_failed (l, unflushed);
-  local_end (l, NULL, next);
-  return flushes_leave (&l->flushes, &entry, r);
-}
-
-/* As all connections have multi-conn, that of one is that of all (local.h). */
-static int
-wait_for_flush (struct durable_map *d)
-{
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&d->lock);
-  const uint64_t before = d->flush_begun;
-
-  while (d->flush_done <= before && d->started && !d->stopping && !d->stuck)
-    pthread_cond_wait (&d->changed, &d->lock);
-  return d->flush_done > before ? 0 : -1;
-}
-
-static int
-flush_local (struct export *e)
-{
-  struct flush_entry entry;
-  nbdkit_next *next;
-  int r, err;
-
-  if (local_is_shared (&e->local))
-    return flush_shared (e);
-  if (e->backend == NULL || (*e->name != '\0' && !NBDKIT_HAS_SHARED_NAMES))
-    return wait_for_flush (e->durable);
-  next = open_context (e);
-  if (next == NULL)
-    return -1;
-  r = local_flush_own (e, next, &entry, &err);
-  next->finalize (next);
-  nbdkit_next_context_close (next);
-  return flushes_leave (&e->local.flushes, &entry, r);
-}
-
-static int
-flush_remote (struct export *e, unsigned place)
-{
-  int r;
-
-  if (!place_enter (e, place))
-    return -1;
-  r = relay_flush (e->places[place].relay, NULL, NULL);
-  place_leave (e, place);
-  return r;
-}
-
-static int
-flush_source (struct export *e)
-{
-  const unsigned place = tracker_place (e->tracker, OWNER_SOURCE);
-
-  if (!config.state_sync)
-    return 0;
-#ifdef PLANT_BUG_clear_unflushed
-  return 0;
-#endif
-  return place == PLACE_LOCAL ? flush_local (e) : flush_remote (e, place);
-}
-
-/* For tracker_give_quiet. */
-static void
-clear (void *opaque, uint64_t word, const uint64_t *bits, size_t n)
-{
-  dirty_map_clear (opaque, word, bits, n);
-}
-
-static uint64_t
-tracked_chunk (struct export *e)
-{
-  struct tracker_status s;
-
-  tracker_get_status (e->tracker, &s);
-  return s.chunk_bytes;
-}
-
-/* Once a flush of the source has failed, whoever has asked for it, nothing
- * tells what it has lost: a later one may succeed, of what is left.
- */
-static bool
-may_be_lost (struct export *e)
-{
-  return flushes_have_failed (&e->local.flushes) ||
-         owed_error_count (&e->owed) > 0;
-}
-
-/* R14, in this order: quiet, flushed, cleared. */
-static void
-clear_quiet (struct export *e, bool touched_too, bool exact)
-{
-  struct dirty_map *m = atomic_load (&e->durable->map);
-  const uint64_t chunk_bytes = tracked_chunk (e);
-
-  if (m == NULL || !dirty_map_fits (m, chunk_bytes) || may_be_lost (e) ||
-      !tracker_note_quiet (e->tracker, touched_too))
-    return;
-  if (flush_source (e) == -1 || may_be_lost (e)) {
-    nbdkit_debug ("migrate: export \"%s\": the source could not be flushed: "
-                  "no mark is cleared",
-                  e->name);
-    return;
-  }
-  if (!dirty_map_clear_begin (m, exact))
-    return;
-  tracker_give_quiet (e->tracker, chunk_bytes, clear, m);
-  dirty_map_clear_end (m);
-}
-
-/* ---- The keeper's work: what is stuck ----------------------------------- */
-
-/* Nobody but who has the session lock uses the file of a map that is not live.
- */
-static int
-void_file (struct durable_map *d)
-{
-  return life_of (d) == DIRTY_MAP_NONE ? dirty_map_file_void (d->file)
-                                       : dirty_map_void (atomic_load (&d->map));
-}
-
-static bool
-is_stuck (struct durable_map *d)
-{
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&d->lock);
-  return d->stuck;
-}
-
-static void
-set_stuck (struct durable_map *d, bool stuck)
-{
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&d->lock);
-  d->stuck = stuck;
-  pthread_cond_broadcast (&d->changed);
-}
-
-/* The session lock must be held.  -1 with errno. */
-static int
-unstick (struct export *e)
-{
-  struct durable_map *d = e->durable;
-
-  if (void_file (d) == -1 && !owner_record_again (e))
-    return -1;
-  set_stuck (d, false);
-  audit_map_void (e, d->file->path);
-  return 0;
-}
-
-static void
-try_unstick (struct export *e)
-{
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->session.lock);
-
-  if (is_stuck (e->durable))
-    unstick (e);
-}
-
-/* Of a guest's write. */
-static void
-map_failed (void *opaque, int error, bool voided)
-{
-  struct durable_map *d = opaque;
-
-  say_none (d->export, "writing", strerror (error));
-  if (voided)
-    return;
-  say_stuck (d->export, error);
-  set_stuck (d, true);
-}
-
-/* ---- The keeper --------------------------------------------------------- */
-
-/* A flush beside the pause would make it longer; after it there may be no map.
- */
-static bool
-is_in_pause (struct export *e)
-{
-  struct tracker_status s;
-
-  tracker_get_status (e->tracker, &s);
-  return s.gate != GATE_OPEN;
-}
-
-/* The lock must be held, and is dropped meanwhile. */
-static void
-do_clear (struct durable_map *d)
-{
-  const bool soon = d->soon;
-  int64_t begun_ms;
-
-  d->soon = false;
-  if (is_in_pause (d->export)) {
-    d->not_until_ms = clock_ms () + PAUSE_MS;
-    return;
-  }
-  d->wanted = false;
-  pthread_mutex_unlock (&d->lock);
-  begun_ms = clock_ms ();
-  clear_quiet (d->export, soon, false);
-  pthread_mutex_lock (&d->lock);
-  d->not_until_ms =
-    clock_ms () + CLEAR_MS + CLEAR_SHARE * (clock_ms () - begun_ms);
-}
-
-static void
-do_unstick (struct durable_map *d)
-{
-  pthread_mutex_unlock (&d->lock);
-  try_unstick (d->export);
-  pthread_mutex_lock (&d->lock);
-}
-
-static void
-wait_until (struct durable_map *d, int64_t ms)
-{
-  const struct timespec ts = { ms / 1000, ms % 1000 * 1000000 };
-
-  pthread_cond_clockwait (&d->changed, &d->lock, CLOCK_MONOTONIC, &ts);
-}
-
-static void *
-keeper_loop (void *opaque)
-{
-  struct durable_map *d = opaque;
-  int64_t unstick_ms = 0;
-
-  pthread_mutex_lock (&d->lock);
-  while (!d->stopping) {
-    const int64_t now = clock_ms ();
-
-    if (d->stuck && now >= unstick_ms) {
-      do_unstick (d);
-      unstick_ms = clock_ms () + VOID_AGAIN_MS;
-    }
-    else if (d->wanted && (d->soon || now >= d->not_until_ms))
-      do_clear (d);
-    else if (d->stuck)
-      wait_until (d, unstick_ms);
-    else if (d->wanted)
-      wait_until (d, d->not_until_ms);
-    else
-      pthread_cond_wait (&d->changed, &d->lock);
-  }
-  pthread_mutex_unlock (&d->lock);
-  return NULL;
-}
-
-/* Signals are for nbdkit's own threads.  Without it nothing is cleared. */
-static void
-start_keeper (struct durable_map *d)
-{
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&d->lock);
-  sigset_t all, old;
-
-  if (d->started)
-    return;
-  sigfillset (&all);
-  pthread_sigmask (SIG_SETMASK, &all, &old);
-  d->started = pthread_create (&d->keeper, NULL, keeper_loop, d) == 0;
-  pthread_sigmask (SIG_SETMASK, &old, NULL);
-}
-
-static void
-stop_keeper (struct durable_map *d)
-{
-  pthread_mutex_lock (&d->lock);
-  d->stopping = true;
-  pthread_cond_broadcast (&d->changed);
-  pthread_mutex_unlock (&d->lock);
-  if (d->started)
-    pthread_join (d->keeper, NULL);
-  d->started = false;
-}
 
 /* ---- Life --------------------------------------------------------------- */
 
@@ -435,7 +45,7 @@ durable_map_free (struct durable_map *d)
 
   if (d == NULL)
     return;
-  stop_keeper (d);
+  map_keeper_stop (d);
   dirty_map_free (atomic_load (&d->map));
   while ((o = d->old) != NULL) {
     d->old = o->next;
@@ -550,12 +160,12 @@ refuse (struct export *e, const char *why)
 {
   const int error = errno;
 
-  say_none (e, "reading", why != NULL ? why : strerror (error));
-  if (void_file (e->durable) == 0 || owner_record_again (e))
+  map_say_none (e, "reading", why != NULL ? why : strerror (error));
+  if (map_void_file (e->durable) == 0 || owner_record_again (e))
     return;
-  say_stuck (e, errno);
-  set_stuck (e->durable, true);
-  start_keeper (e->durable);
+  map_say_stuck (e, errno);
+  map_set_stuck (e->durable, true);
+  map_keeper_start (e->durable);
 }
 
 void
@@ -576,7 +186,7 @@ durable_map_load (struct export *e)
     refuse (e, why);
     return;
   }
-  start_keeper (d);
+  map_keeper_start (d);
   dirty_map_get_status (atomic_load (&d->map), &s);
   audit_map_loaded (e, s.marked_bytes);
 }
@@ -620,7 +230,7 @@ durable_map_flush_succeeds (struct export *e, uint64_t number)
 uint64_t
 durable_map_id (const struct export *e)
 {
-  return e->durable != NULL && life_of (e->durable) == DIRTY_MAP_LIVE
+  return e->durable != NULL && map_life (e->durable) == DIRTY_MAP_LIVE
            ? atomic_load (&e->durable->id)
            : 0;
 }
@@ -630,7 +240,7 @@ durable_map_flushed (struct export *e, bool soon)
 {
   struct durable_map *d = e->durable;
 
-  if (life_of (d) != DIRTY_MAP_LIVE)
+  if (map_life (d) != DIRTY_MAP_LIVE)
     return;
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&d->lock);
   d->wanted = true;
@@ -647,7 +257,7 @@ durable_map_get_status (const struct export *e, struct dirty_map_status *s)
   if (m != NULL)
     dirty_map_get_status (m, s);
   if (s->life != DIRTY_MAP_LIVE)
-    s->life = is_stuck (e->durable) ? DIRTY_MAP_STUCK : DIRTY_MAP_NONE;
+    s->life = map_is_stuck (e->durable) ? DIRTY_MAP_STUCK : DIRTY_MAP_NONE;
 }
 
 /* ---- Sessions; the session lock must be held ---------------------------- */
@@ -662,7 +272,7 @@ set_header (struct export *e, const struct dirty_map_header *h)
 
   d->header = *h;
   if (dirty_map_set (atomic_load (&d->map), h) == -1)
-    map_failed (d, errno, life_of (d) != DIRTY_MAP_STUCK);
+    map_failed (d, errno, map_life (d) != DIRTY_MAP_STUCK);
 }
 
 void
@@ -670,10 +280,10 @@ durable_map_void (struct export *e)
 {
   struct durable_map *d = e->durable;
 
-  if (life_of (d) == DIRTY_MAP_NONE || void_file (d) == 0)
+  if (map_life (d) == DIRTY_MAP_NONE || map_void_file (d) == 0)
     return;
-  say_stuck (e, errno);
-  set_stuck (d, true);
+  map_say_stuck (e, errno);
+  map_set_stuck (d, true);
 }
 
 /* False: it does not fit into the file. */
@@ -702,13 +312,13 @@ begin_anew (struct export *e, struct dirty_map_header *h)
   if (getrandom (&h->id, sizeof h->id, 0) != sizeof h->id || h->id == 0 ||
       have_map (e, h->chunk_bytes) == -1 ||
       dirty_map_begin (atomic_load (&d->map), h, &why) == -1) {
-    say_none (e, "making", why != NULL ? why : strerror (errno));
+    map_say_none (e, "making", why != NULL ? why : strerror (errno));
     return;
   }
   d->header = *h;
   atomic_store (&d->id, h->id);
-  set_stuck (d, false); /* what was there is gone */
-  start_keeper (d);
+  map_set_stuck (d, false); /* what was there is gone */
+  map_keeper_start (d);
 }
 
 void
@@ -718,9 +328,9 @@ durable_map_begin (struct export *e, bool resumed)
   struct dirty_map *m = atomic_load (&d->map);
   struct dirty_map_header h = {
     .disk_bytes = e->disk_bytes,
-    .chunk_bytes = tracked_chunk (e),
+    .chunk_bytes = map_tracked_chunk (e),
   };
-  const bool goes_on = resumed && life_of (d) == DIRTY_MAP_LIVE &&
+  const bool goes_on = resumed && map_life (d) == DIRTY_MAP_LIVE &&
                        dirty_map_fits (m, h.chunk_bytes);
 
   if (goes_on)
@@ -729,9 +339,10 @@ durable_map_begin (struct export *e, bool resumed)
     durable_map_void (e);
   if (!describe (e, &h)) {
     durable_map_void (e);
-    say_none (e, "making",
-              "what is promised of the destination is longer than 2048 bytes, "
-              "or the disk has 2^31 chunks or more");
+    map_say_none (
+      e, "making",
+      "what is promised of the destination is longer than 2048 bytes, "
+      "or the disk has 2^31 chunks or more");
   }
   else if (goes_on)
     set_header (e, &h);
@@ -745,7 +356,7 @@ set_detached (struct export *e, bool detached)
   struct durable_map *d = e->durable;
   struct dirty_map_header h;
 
-  if (life_of (d) != DIRTY_MAP_LIVE || d->header.detached == detached)
+  if (map_life (d) != DIRTY_MAP_LIVE || d->header.detached == detached)
     return;
   h = d->header;
   h.detached = detached;
@@ -774,8 +385,8 @@ close_map (struct export *e)
   struct durable_map *d = e->durable;
   struct dirty_map_header h;
 
-  clear_quiet (e, true, true);
-  if (life_of (d) != DIRTY_MAP_LIVE)
+  map_clear_quiet (e, true, true);
+  if (map_life (d) != DIRTY_MAP_LIVE)
     return;
   h = d->header;
   h.state = DIRTY_MAP_CLOSED;
@@ -791,10 +402,10 @@ durable_map_end (struct export *e)
 {
   struct durable_map *d = e->durable;
 
-  stop_keeper (d);
-  if (life_of (d) == DIRTY_MAP_LIVE)
+  map_keeper_stop (d);
+  if (map_life (d) == DIRTY_MAP_LIVE)
     close_map (e);
-  try_unstick (e);
-  if (is_stuck (d))
-    say_stuck (e, EIO);
+  map_try_unstick (e);
+  if (map_is_stuck (d))
+    map_say_stuck (e, EIO);
 }

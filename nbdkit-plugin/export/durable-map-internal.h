@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The durable map's own: its life is in durable-map.c, which uses the keeper
+ * (map-keeper.c), which uses what flushes the source (source-flush.c).
+ */
+
+#ifndef NBDMIGRATE_DURABLE_MAP_INTERNAL_H
+#define NBDMIGRATE_DURABLE_MAP_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "durable-map.h"
+
+struct old_map {
+  struct dirty_map *map;
+  struct old_map *next;
+};
+
+struct durable_map {
+  struct export *export;
+  struct dirty_map_file *file;
+
+  /* Written under the session lock.  A request may hold on to one that was
+   * exchanged, so those are kept; that is rare.
+   */
+  struct dirty_map *_Atomic map;
+  struct old_map *old;
+  struct dirty_map_header header; /* of a live one; session lock */
+  _Atomic uint64_t id;            /* the same */
+
+  pthread_mutex_t lock; /* for all that follows */
+  pthread_cond_t changed;
+  pthread_t keeper;
+  bool started, stopping;
+  bool wanted, soon;    /* clear what can be cleared */
+  bool stuck;           /* the file has to be made void */
+  int64_t not_until_ms; /* of clock_ms: the next clearing */
+  uint64_t flush_begun; /* of guests' flushes the number of the latest */
+  uint64_t flush_done;  /* the latest begun of those that have succeeded */
+};
+
+/* ---- source-flush.c ----------------------------------------------------- */
+
+/* Flush the source; 0: what guests had written to it is durable.  It may take
+ * long.
+ */
+extern int source_flush (struct export *e);
+
+/* ---- map-keeper.c ------------------------------------------------------- */
+
+/* Of the present one. */
+extern enum dirty_map_life map_life (const struct durable_map *d);
+
+extern uint64_t map_tracked_chunk (struct export *e);
+
+/* Messages: there is none, or it is stuck. */
+extern void map_say_none (const struct export *e, const char *doing,
+                          const char *why);
+extern void map_say_stuck (const struct export *e, int error);
+
+/* Make the file void.  Nobody but who has the session lock uses the file of a
+ * map that is not live.  -1 with errno.
+ */
+extern int map_void_file (struct durable_map *d);
+
+/* For dirty_map_new, and whoever else finds out. */
+extern void map_failed (void *opaque, int error, bool voided);
+
+extern bool map_is_stuck (struct durable_map *d);
+extern void map_set_stuck (struct durable_map *d, bool stuck);
+extern void map_try_unstick (struct export *e);
+
+/* R14, in this order: quiet, flushed, cleared. */
+extern void map_clear_quiet (struct export *e, bool touched_too, bool exact);
+
+/* Without it nothing is cleared. */
+extern void map_keeper_start (struct durable_map *d);
+extern void map_keeper_stop (struct durable_map *d);
+
+#endif /* NBDMIGRATE_DURABLE_MAP_INTERNAL_H */
