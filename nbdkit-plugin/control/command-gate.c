@@ -19,6 +19,7 @@
 #include "uri.h"
 
 #define SLICE_MS 50 /* of a wait: how often the peer is looked at */
+#define LOOK_MS 100 /* other disks may be held already */
 
 /* The error of a tracker function that got a token. */
 static json_t *
@@ -65,6 +66,23 @@ wait_drained (struct call *call, uint64_t token)
   return false;
 }
 
+/* R14: what the source has lost, the destination must not bring back.  It is
+ * looked at before the gate is shut, since that may take a round trip.  The
+ * session lock is dropped meanwhile; false if nobody is there.
+ */
+static bool
+look_at_source (struct call *call)
+{
+  struct export *e = call->export;
+
+  durable_map_look (e);
+  pthread_mutex_unlock (&e->session.lock);
+  durable_map_wait_looked (e, LOOK_MS);
+  call->gone = client_is_gone (call->client);
+  pthread_mutex_lock (&e->session.lock);
+  return !call->gone && call_is_session (call);
+}
+
 json_t *
 command_hold (struct call *call)
 {
@@ -80,6 +98,8 @@ command_hold (struct call *call)
                       "\"deadline_ms\": %" PRIu64 " must be from 1 to %u "
                       "(migrate-max-gate)",
                       deadline_ms, config.max_gate_ms);
+  if (!look_at_source (call))
+    return NULL;
   token = tracker_hold (t, deadline_ms);
   if (token == 0)
     return call_fail (call, "GateBusy", "the gate is closed already");

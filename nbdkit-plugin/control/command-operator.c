@@ -72,6 +72,7 @@ command_abort (struct call *call)
     client_disconnect (victim);
   durable_map_void (e); /* R14: before a write goes untracked */
   tracker_stop (e->tracker);
+  durable_map_look (e);
   /* Where there was nothing, nothing has been aborted. */
   if ((victim || tracking) && tracker_owner (e->tracker) == OWNER_SOURCE) {
     session_note_end (e, RECORD_END_ABORTED);
@@ -356,6 +357,7 @@ install_relay (struct call *call, enum owner now, enum owner role,
   tracker_set_owner (e->tracker, role, now != role && role == OWNER_SOURCE);
   if (role == OWNER_DESTINATION)
     tracker_stop (e->tracker); /* as after the pivot that this settles */
+  durable_map_look (e);
   relay_unhold (relay, true);
   audit_reopen (e, role);
   return answer (call->export, role, true);

@@ -10,6 +10,7 @@
 #include "call.h"
 #include "cleanup.h"
 #include "export/audit.h"
+#include "export/durable-map.h"
 #include "export/mirroring.h"
 #include "export/owner.h"
 #include "export/place.h"
@@ -20,6 +21,7 @@
 #include "session.h"
 
 #define SLICE_MS 50 /* of a wait: how often the peer is looked at */
+#define LOOK_MS 2000
 
 /* Both are repeated by 'status', which has to fit into a line. */
 #define DESTINATION_MAX 2048 /* bytes */
@@ -372,6 +374,21 @@ lately_places (const struct lately *l)
   return places;
 }
 
+/* R14: from before the first lease.  What comes later costs another copy of
+ * what was copied until then, so nobody has to wait for long.
+ */
+static bool
+wait_for_look (struct call *call)
+{
+  struct export *e = call->export;
+
+  pthread_mutex_unlock (&e->session.lock);
+  durable_map_wait_looked (e, LOOK_MS);
+  call->gone = client_is_gone (call->client);
+  pthread_mutex_lock (&e->session.lock);
+  return !call->gone && call_is_session (call);
+}
+
 json_t *
 command_begin (struct call *call)
 {
@@ -379,7 +396,8 @@ command_begin (struct call *call)
   struct begun begun = { .shared_why = "it was not asked for" };
   struct tracker_status s;
 
-  if (begin_session (call, &begun) == -1 || !wait_settled (call))
+  if (begin_session (call, &begun) == -1 || !wait_settled (call) ||
+      !wait_for_look (call))
     return NULL;
   tracker_get_status (e->tracker, &s);
   return json_pack ("{s:b, s:s, s:I, s:I, s:I, s:I, s:b, s:s?, s:o}", "resumed",

@@ -304,6 +304,7 @@ session_end (struct export *e)
   }
   durable_map_note_end (e);
   settle_places (e);
+  durable_map_look (e);
   /* Wishes were for this migrator: the next one must not be cancelled by
    * what somebody asked of this one.  The progress would be stale.
    */
@@ -345,6 +346,7 @@ take_back (struct export *e)
   else
     tracker_set_place (e->tracker, OWNER_DESTINATION, b->destination_place);
   tracker_stop (e->tracker);
+  durable_map_look (e);
   s->last_end = b->last_end;
   s->untouched = true;
   audit_untouched (e);

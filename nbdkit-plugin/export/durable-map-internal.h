@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <nbdkit-filter.h>
+
 #include "durable-map.h"
 
 struct old_map {
@@ -30,11 +32,19 @@ struct durable_map {
   struct dirty_map_header header; /* of a live one; session lock */
   _Atomic uint64_t id;            /* the same */
 
+  /* The keeper's, and after its end that of who ends the map: see
+   * source-flush.c.  NULL: there is none.
+   */
+  nbdkit_next *kept;
+
   pthread_mutex_t lock; /* for all that follows */
   pthread_cond_t changed;
   pthread_t keeper;
   bool started, stopping;
   bool wanted, soon;    /* clear what can be cleared */
+  bool clearing;        /* it is being done, which flushes the source */
+  uint64_t looks_asked; /* at the source: the number of the latest */
+  uint64_t looks_done;  /* the same, of those that were taken */
   bool stuck;           /* the file has to be made void */
   int64_t not_until_ms; /* of clock_ms: the next clearing */
   uint64_t flush_begun; /* of guests' flushes the number of the latest */
@@ -43,10 +53,26 @@ struct durable_map {
 
 /* ---- source-flush.c ----------------------------------------------------- */
 
-/* Flush the source; 0: what guests had written to it is durable.  It may take
- * long.
+/* For the keeper, and for who ends the map after it.  Each may take long. */
+
+/* Flush the source; 0: what guests had written to it is durable, and what was
+ * read of it before is what it has.
  */
 extern int source_flush (struct export *e);
+
+/* See that there is a context that vouches for what is read from now on, and
+ * that it still does for what was read before; or that there is none where none
+ * is needed.
+ */
+extern void source_look (struct export *e);
+
+/* There is none any more. */
+extern void source_let_go (struct export *e);
+
+/* Whether guests write to the plugin by contexts of their own, and there can be
+ * one more.  For any thread.
+ */
+extern bool source_may_be_kept (struct export *e);
 
 /* ---- map-keeper.c ------------------------------------------------------- */
 

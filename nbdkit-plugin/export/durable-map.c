@@ -7,10 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include <nbdkit-filter.h>
 
 #include "audit.h"
+#include "base/clock.h"
 #include "base/config.h"
 #include "cleanup.h"
 #include "durable-map-internal.h"
@@ -249,6 +251,34 @@ durable_map_flushed (struct export *e, bool soon)
 }
 
 void
+durable_map_look (struct export *e)
+{
+  struct durable_map *d = e->durable;
+
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&d->lock);
+  d->looks_asked++;
+  pthread_cond_broadcast (&d->changed);
+}
+
+void
+durable_map_wait_looked (struct export *e, unsigned ms)
+{
+  struct durable_map *d = e->durable;
+  const int64_t until = clock_ms () + ms;
+  const struct timespec ts = { until / 1000, until % 1000 * 1000000 };
+
+  if (!source_may_be_kept (e))
+    return;
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&d->lock);
+  const uint64_t asked = d->looks_asked;
+
+  while (d->started && !d->clearing && d->looks_done < asked &&
+         pthread_cond_clockwait (&d->changed, &d->lock, CLOCK_MONOTONIC, &ts) ==
+           0)
+    ;
+}
+
+void
 durable_map_get_status (const struct export *e, struct dirty_map_status *s)
 {
   struct dirty_map *m = atomic_load (&e->durable->map);
@@ -318,7 +348,6 @@ begin_anew (struct export *e, struct dirty_map_header *h)
   d->header = *h;
   atomic_store (&d->id, h->id);
   map_set_stuck (d, false); /* what was there is gone */
-  map_keeper_start (d);
 }
 
 void
@@ -348,6 +377,8 @@ durable_map_begin (struct export *e, bool resumed)
     set_header (e, &h);
   else
     begin_anew (e, &h);
+  map_keeper_start (d); /* without a map it looks at the source all the same */
+  durable_map_look (e);
 }
 
 static void
@@ -405,6 +436,7 @@ durable_map_end (struct export *e)
   map_keeper_stop (d);
   if (map_life (d) == DIRTY_MAP_LIVE)
     close_map (e);
+  source_let_go (e);
   map_try_unstick (e);
   if (map_is_stuck (d))
     map_say_stuck (e, EIO);

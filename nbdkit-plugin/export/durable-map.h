@@ -49,6 +49,20 @@ extern uint64_t durable_map_id (const struct export *e);
  */
 extern void durable_map_flushed (struct export *e, bool soon);
 
+/* See whether the source has lost what was copied of it (source-flush.c): what
+ * may be lost is dirty then.  It is asked for here, and any lock may be held;
+ * wait_looked waits, with none held, until all that was asked for by now has
+ * been done, or is being done by a flush, and at most so long.  The first is
+ * also how a connection that is needed no more is let go.
+ */
+extern void durable_map_look (struct export *e);
+extern void durable_map_wait_looked (struct export *e, unsigned ms);
+
+/* The source may have lost what guests had not flushed, as somebody else has
+ * found.  Any lock may be held but those of the tracker and of this.
+ */
+extern void durable_map_source_lost (struct export *e);
+
 /* What a user may see of it. */
 extern void durable_map_get_status (const struct export *e,
                                     struct dirty_map_status *s);

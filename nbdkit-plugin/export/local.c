@@ -11,8 +11,10 @@
 #include "base/config.h"
 #include "base/nbdkit-version.h"
 #include "cleanup.h"
+#include "durable-map.h"
 #include "export.h"
 #include "local.h"
+#include "nbd-limits.h"
 #include "owed.h"
 #include "place.h"
 
@@ -273,6 +275,24 @@ local_flush_own (struct export *e, nbdkit_next *next, struct flush_entry *entry,
   return r;
 }
 
+int
+local_read_some (const struct export *e, nbdkit_next *next)
+{
+  uint32_t minimum, preferred, maximum, count = PROBE_BYTES;
+  char buf[NBD_MINIMUM_MAX]; /* of the stack: a lack of memory is no failure */
+  int err = 0;
+
+  if (next->block_size (next, &minimum, &preferred, &maximum) == -1)
+    return -1;
+  if (count < minimum)
+    count = minimum;
+  if (count > e->disk_bytes)
+    count = e->disk_bytes;
+  if (count > sizeof buf)
+    return -1;
+  return count == 0 ? 0 : next->pread (next, buf, count, 0, 0, &err);
+}
+
 /* ---- Clients that connect while the disk is elsewhere -------------------- */
 
 void
@@ -310,19 +330,8 @@ static bool
 still_works (struct export *e)
 {
   nbdkit_next *next = local_begin (&e->local, NULL);
-  uint32_t minimum, preferred, maximum, count = PROBE_BYTES;
-  CLEANUP_FREE void *buf = NULL;
-  int err = 0, r = -1;
+  const int r = local_read_some (e, next);
 
-  if (next->block_size (next, &minimum, &preferred, &maximum) == 0) {
-    if (count < minimum)
-      count = minimum;
-    if (count > e->disk_bytes)
-      count = e->disk_bytes;
-    buf = malloc (count + 1);
-    if (buf != NULL)
-      r = count == 0 ? 0 : next->pread (next, buf, count, 0, 0, &err);
-  }
   local_end (&e->local, NULL, next);
   return r == 0;
 }
@@ -343,10 +352,12 @@ exchange (struct export *e, nbdkit_next *next)
   l->shared = next;
   __atomic_fetch_add (&l->exchanges, 1, __ATOMIC_SEQ_CST);
   __atomic_store_n (&l->failed, false, __ATOMIC_RELAXED);
-  /* R13: what was written through the old one may be lost. */
+  /* R13, R14: what was written through the old one may be lost. */
   if (__atomic_exchange_n (&l->unflushed, false, __ATOMIC_SEQ_CST) &&
-      !place_has_left_local (e))
+      !place_has_left_local (e)) {
     owed_error_raise (&e->owed, NULL);
+    durable_map_source_lost (e);
+  }
   pthread_rwlock_unlock (&l->lock);
   context_close (old);
   return 0;

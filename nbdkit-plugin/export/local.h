@@ -132,6 +132,11 @@ extern void local_wrote (struct local *l);
 extern bool local_flush_begin (struct local *l);
 extern void local_flush_failed (struct local *l, bool unflushed);
 
+/* Read a block: whether this context works, which the caller has until after
+ * it.  0 or -1.
+ */
+extern int local_read_some (const struct export *e, nbdkit_next *next);
+
 /* A flush that no guest has asked for, with a context that the caller has until
  * after it; what it fails to flush is owed to the guests (R13).  -1 with *err.
  * The caller leaves e->local.flushes, or drops 'entry' from it, when it has let

@@ -34,7 +34,6 @@
 #define CLEAR_SHARE 20
 
 #define VOID_AGAIN_MS 5000
-#define PAUSE_MS 100 /* when to look again whether it is over */
 
 /* Of the present one. */
 enum dirty_map_life
@@ -181,17 +180,6 @@ map_failed (void *opaque, int error, bool voided)
 
 /* ---- The keeper --------------------------------------------------------- */
 
-/* A flush beside the pause would make it longer; after it there may be no map.
- */
-static bool
-is_in_pause (struct export *e)
-{
-  struct tracker_status s;
-
-  tracker_get_status (e->tracker, &s);
-  return s.gate != GATE_OPEN;
-}
-
 /* The lock must be held, and is dropped meanwhile. */
 static void
 do_clear (struct durable_map *d)
@@ -199,18 +187,40 @@ do_clear (struct durable_map *d)
   const bool soon = d->soon;
   int64_t begun_ms;
 
-  d->soon = false;
-  if (is_in_pause (d->export)) {
-    d->not_until_ms = clock_ms () + PAUSE_MS;
-    return;
-  }
-  d->wanted = false;
+  d->wanted = d->soon = false;
+  d->clearing = true;
+  pthread_cond_broadcast (&d->changed);
   pthread_mutex_unlock (&d->lock);
   begun_ms = clock_ms ();
   map_clear_quiet (d->export, soon, false);
   pthread_mutex_lock (&d->lock);
+  d->clearing = false;
   d->not_until_ms =
     clock_ms () + CLEAR_MS + CLEAR_SHARE * (clock_ms () - begun_ms);
+}
+
+/* The same. */
+static void
+do_look (struct durable_map *d)
+{
+  const uint64_t asked = d->looks_asked;
+
+  pthread_mutex_unlock (&d->lock);
+  source_look (d->export);
+  pthread_mutex_lock (&d->lock);
+  d->looks_done = asked;
+  pthread_cond_broadcast (&d->changed);
+}
+
+/* A flush beside the pause would make it longer; after it there may be no map.
+ * Nobody has to end this: what shuts the gate ends before the keeper does.
+ */
+static void
+wait_for_gate (struct durable_map *d)
+{
+  pthread_mutex_unlock (&d->lock);
+  tracker_wait_open (d->export->tracker);
+  pthread_mutex_lock (&d->lock);
 }
 
 static void
@@ -239,12 +249,16 @@ keeper_loop (void *opaque)
   while (!d->stopping) {
     const int64_t now = clock_ms ();
 
-    if (d->stuck && now >= unstick_ms) {
+    if (d->looks_done != d->looks_asked)
+      do_look (d);
+    else if (d->stuck && now >= unstick_ms) {
       do_unstick (d);
       unstick_ms = clock_ms () + VOID_AGAIN_MS;
     }
-    else if (d->wanted && (d->soon || now >= d->not_until_ms))
+    else if (d->wanted && (d->soon || now >= d->not_until_ms)) {
+      wait_for_gate (d);
       do_clear (d);
+    }
     else if (d->stuck)
       wait_until (d, unstick_ms);
     else if (d->wanted)

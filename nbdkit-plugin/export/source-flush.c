@@ -1,5 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* How the source is flushed before marks are cleared (R14). */
+/* How the source is flushed before marks are cleared, and what shows that it
+ * has not lost what was copied of it (R14).
+ *
+ * With multi-conn a flush of one connection is about the writes of all, but of
+ * one server.  The plugin may be a client of another one (nbdkit's nbd plugin),
+ * which crashes, loses what was not flushed, and is there again.  Who connects
+ * then flushes with success and reads what was there before, although the
+ * destination has what was lost.  So one context is kept, from before the first
+ * lease, and flushed each time: as long as it works its server has lived.
+ *
+ * Once it works no more, nothing shows what became of that which was not
+ * flushed by it, and that is what is marked: all of it is dirty again.  So it
+ * is when another is opened, which tells of what is read from then on.
+ *
+ * What connects again without a word, be it a plugin or a filter below this
+ * one, hides a loss from everybody, the guests' flushes included.
+ *
+ * Where there is no multi-conn all use the shared context, which is such a one.
+ */
 
 #include <stdlib.h>
 
@@ -13,6 +31,50 @@
 #include "place.h"
 #include "relay/relay.h"
 
+#define STEP_WORDS 1024 /* of marks; 65536 chunks */
+
+/* ---- What may be lost --------------------------------------------------- */
+
+static void
+dirty_what_is_marked (struct export *e, struct dirty_map *m,
+                      uint64_t chunk_bytes)
+{
+  const uint64_t words = dirty_map_words (e->disk_bytes, chunk_bytes);
+  uint64_t marks[STEP_WORDS];
+
+  for (uint64_t word = 0; word < words; word += STEP_WORDS) {
+    const uint64_t left = words - word;
+    const size_t n = left < STEP_WORDS ? left : STEP_WORDS;
+
+    dirty_map_copy_marks (m, word, n, marks);
+    tracker_source_lost (e->tracker, chunk_bytes, word, marks, n);
+  }
+}
+
+void
+durable_map_source_lost (struct export *e)
+{
+  struct dirty_map *m = atomic_load (&e->durable->map);
+  const uint64_t chunk_bytes = map_tracked_chunk (e);
+
+  if (!tracker_is_tracking (e->tracker))
+    return;
+  if (map_life (e->durable) == DIRTY_MAP_LIVE &&
+      dirty_map_fits (m, chunk_bytes))
+    dirty_what_is_marked (e, m, chunk_bytes);
+  else
+    tracker_distrust (e->tracker); /* nothing tells what was flushed */
+}
+
+/* ---- The context that is kept ------------------------------------------- */
+
+static void
+close_context (nbdkit_next *next)
+{
+  next->finalize (next);
+  nbdkit_next_context_close (next);
+}
+
 static nbdkit_next *
 open_context (struct export *e)
 {
@@ -22,12 +84,85 @@ open_context (struct export *e)
   if (next == NULL)
     return NULL;
   if (next->prepare (next) == 0 && next->get_size (next) != -1 &&
-      next->can_flush (next) != -1)
+      next->can_flush (next) != -1 && local_read_some (e, next) == 0)
     return next;
-  next->finalize (next);
-  nbdkit_next_context_close (next);
+  close_context (next);
   return NULL;
 }
+
+bool
+source_may_be_kept (struct export *e)
+{
+  return tracker_is_tracking (e->tracker) &&
+         tracker_place (e->tracker, OWNER_SOURCE) == PLACE_LOCAL &&
+         !local_is_shared (&e->local) && e->backend != NULL &&
+         (*e->name == '\0' || NBDKIT_HAS_SHARED_NAMES);
+}
+
+static void
+doubt (struct export *e)
+{
+#ifdef PLANT_BUG_vouch_for_earlier
+  (void)e;
+#else
+  durable_map_source_lost (e);
+#endif
+}
+
+/* R14: what was read before it was there it does not vouch for. */
+static void
+keep (struct export *e)
+{
+  e->durable->kept = open_context (e);
+  if (e->durable->kept != NULL)
+    doubt (e);
+}
+
+static void
+note_loss (struct export *e)
+{
+  nbdkit_error ("migrate: export \"%s\": the plugin has failed a connection "
+                "that was open since the migration began, as when the server "
+                "behind it has crashed: what guests wrote and did not flush "
+                "may be lost there, and is copied again as it is then",
+                e->name);
+  doubt (e);
+}
+
+/* It may take long. */
+static void
+exchange (struct export *e)
+{
+  close_context (e->durable->kept);
+  keep (e);
+}
+
+void
+source_let_go (struct export *e)
+{
+  struct durable_map *d = e->durable;
+
+  if (d->kept != NULL)
+    close_context (d->kept);
+  d->kept = NULL;
+}
+
+void
+source_look (struct export *e)
+{
+  struct durable_map *d = e->durable;
+
+  if (!source_may_be_kept (e))
+    source_let_go (e);
+  else if (d->kept == NULL)
+    keep (e);
+  else if (local_read_some (e, d->kept) == -1) {
+    note_loss (e);
+    exchange (e);
+  }
+}
+
+/* ---- Flushes ------------------------------------------------------------ */
 
 static int
 flush_shared (struct export *e)
@@ -45,6 +180,35 @@ flush_shared (struct export *e)
   return flushes_leave (&l->flushes, &entry, r);
 }
 
+/* A plugin that cannot flush was not asked anything, so that it is read.
+ * Guests' flushes wait until this one is left.
+ */
+static int
+flush_kept (struct export *e)
+{
+  struct durable_map *d = e->durable;
+  struct flush_entry entry;
+  bool works;
+  int r, err;
+
+#ifdef PLANT_BUG_vouch_for_earlier
+  source_let_go (e);
+#endif
+  if (d->kept == NULL)
+    keep (e);
+  if (d->kept == NULL)
+    return -1;
+  r = local_flush_own (e, d->kept, &entry, &err);
+  works = r == 0 && (d->kept->can_flush (d->kept) == 1 ||
+                     local_read_some (e, d->kept) == 0);
+  if (!works)
+    note_loss (e);
+  r = flushes_leave (&e->local.flushes, &entry, r);
+  if (!works)
+    exchange (e);
+  return works ? r : -1;
+}
+
 /* As all connections have multi-conn, that of one is that of all (local.h). */
 static int
 wait_for_flush (struct durable_map *d)
@@ -60,21 +224,9 @@ wait_for_flush (struct durable_map *d)
 static int
 flush_local (struct export *e)
 {
-  struct flush_entry entry;
-  nbdkit_next *next;
-  int r, err;
-
-  if (local_is_shared (&e->local))
-    return flush_shared (e);
-  if (e->backend == NULL || (*e->name != '\0' && !NBDKIT_HAS_SHARED_NAMES))
-    return wait_for_flush (e->durable);
-  next = open_context (e);
-  if (next == NULL)
-    return -1;
-  r = local_flush_own (e, next, &entry, &err);
-  next->finalize (next);
-  nbdkit_next_context_close (next);
-  return flushes_leave (&e->local.flushes, &entry, r);
+  return local_is_shared (&e->local) ? flush_shared (e)
+         : source_may_be_kept (e)    ? flush_kept (e)
+                                     : wait_for_flush (e->durable);
 }
 
 static int

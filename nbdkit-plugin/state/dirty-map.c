@@ -477,6 +477,16 @@ dirty_map_marks (const struct dirty_map *m)
   return m->wanted;
 }
 
+void
+dirty_map_copy_marks (struct dirty_map *m, uint64_t word, size_t n,
+                      uint64_t *marks)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&m->lock);
+
+  assert (word + n <= m->words);
+  memcpy (marks, &m->wanted[word], n * sizeof *marks);
+}
+
 int
 dirty_map_set (struct dirty_map *m, const struct dirty_map_header *header)
 {

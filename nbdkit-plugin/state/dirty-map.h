@@ -84,8 +84,16 @@ extern int dirty_map_load (struct dirty_map *m,
                            const struct dirty_map_header *header,
                            uint64_t *damaged);
 
-/* The marks, in dirty_map_words words; bits past the last chunk are 0. */
+/* The marks, in dirty_map_words words; bits past the last chunk are 0.  As long
+ * as no other thread uses it.
+ */
 extern const uint64_t *dirty_map_marks (const struct dirty_map *m);
+
+/* The same of n words, while it is in use.  Of a write that is under way its
+ * mark may be missing.
+ */
+extern void dirty_map_copy_marks (struct dirty_map *m, uint64_t word, size_t n,
+                                  uint64_t *marks);
 
 /* Another state, or promise, of a live one; nothing happens to another.  -1
  * with errno: it had to be made void, or is stuck.

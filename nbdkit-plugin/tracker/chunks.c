@@ -935,6 +935,23 @@ chunks_quiet (const struct chunks *c, const struct inflight *in_flight,
     bits[words - 1] |= UINT64_MAX << c->n % WORD_BITS;
 }
 
+static void
+set_word (struct bitmap *b, uint64_t word, uint64_t bits)
+{
+  b->set += __builtin_popcountll (bits & ~b->words[word]);
+  b->words[word] |= bits;
+}
+
+void
+chunks_mark_words (struct chunks *c, uint64_t word, const uint64_t *bits,
+                   size_t words)
+{
+  for (uint64_t w = word; w < word + words && w < words_of (c); w++) {
+    set_word (&c->dirty, w, bits[w - word]);
+    set_word (&c->touched, w, bits[w - word]);
+  }
+}
+
 void
 chunks_forget_quiet (struct chunks *c)
 {

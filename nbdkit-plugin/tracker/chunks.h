@@ -183,6 +183,13 @@ extern void chunks_quiet (const struct chunks *c,
                           const struct inflight *in_flight, uint64_t word,
                           size_t words, uint64_t *bits);
 
+/* These words of chunks, which the source may have lost, become dirty, and are
+ * not quiet any more.  W stays: nothing was written (R18).  Bits past the last
+ * chunk are 0.
+ */
+extern void chunks_mark_words (struct chunks *c, uint64_t word,
+                               const uint64_t *bits, size_t words);
+
 /* Nothing is quiet. */
 extern void chunks_forget_quiet (struct chunks *c);
 

@@ -31,6 +31,16 @@ token_is_valid (struct tracker *t, uint64_t token)
   return gate_valid (&t->gate, token);
 }
 
+void
+tracker_wait_open (struct tracker *t)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+
+  while (!tracker_gate_is_open (t))
+    tracker_wait_until (t, &t->gate_changed,
+                        tracker_until_deadline (t, INT64_MAX));
+}
+
 static int
 fail (int err)
 {

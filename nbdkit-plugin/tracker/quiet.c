@@ -74,6 +74,20 @@ tracker_give_quiet (struct tracker *t, uint64_t chunk_bytes,
 }
 
 void
+tracker_source_lost (struct tracker *t, uint64_t chunk_bytes, uint64_t word,
+                     const uint64_t *bits, size_t n)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);
+
+  if (!t->tracking || tracker_owner (t) != OWNER_SOURCE)
+    return;
+  if (chunk_bytes == UINT64_C (1) << t->chunks.shift)
+    chunks_mark_words (&t->chunks, word, bits, n);
+  else
+    chunks_mark_all (&t->chunks);
+}
+
+void
 tracker_restore (struct tracker *t, const uint64_t *dirty, bool quarantined)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&t->lock);

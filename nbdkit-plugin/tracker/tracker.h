@@ -371,6 +371,13 @@ typedef void tracker_quiet_taker (void *opaque, uint64_t word,
 extern void tracker_give_quiet (struct tracker *t, uint64_t chunk_bytes,
                                 tracker_quiet_taker *take, void *opaque);
 
+/* The source may hold something else there than what was read: these chunks, n
+ * words of them, are dirty, those that are leased as well; bits past the last
+ * chunk are 0.  All are, if chunks have another size than that.
+ */
+extern void tracker_source_lost (struct tracker *t, uint64_t chunk_bytes,
+                                 uint64_t word, const uint64_t *bits, size_t n);
+
 /* Before the first request: tracking is on, these chunks are dirty, in words as
  * above, and only they may be in Q; W is set everywhere (R18).
  */
@@ -391,6 +398,9 @@ extern void tracker_distrust (struct tracker *t);
  * first, so that no chain of holds can keep one for longer than a deadline.
  */
 extern uint64_t tracker_hold (struct tracker *t, unsigned deadline_ms);
+
+/* Wait until the gate is open. */
+extern void tracker_wait_open (struct tracker *t);
 
 enum tracker_drain { DRAIN_DONE, DRAIN_WAIT, DRAIN_EXPIRED };
 

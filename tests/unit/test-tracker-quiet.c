@@ -4,6 +4,7 @@
  */
 
 #include <assert.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "tracker/tracker.h"
@@ -313,6 +314,91 @@ test_pieces (void)
   end ();
 }
 
+static uint64_t
+dirty_bytes (void)
+{
+  struct tracker_status s;
+
+  tracker_get_status (tracker, &s);
+  return s.dirty_bytes;
+}
+
+static void
+lose (uint64_t chunk_bytes)
+{
+  const uint64_t lost[WORDS] = { UINT64_C (1) << 5, UINT64_C (1)
+                                                      << (CHUNKS - 1 - 64) };
+
+  tracker_source_lost (tracker, chunk_bytes, 0, lost, WORDS);
+}
+
+/* What the source has lost is dirty, whatever it was, and not quiet. */
+static void
+test_source_lost (void)
+{
+  CLEANUP_EXTENTS struct extents e = EXTENTS_EMPTY;
+  uint64_t next, epoch;
+
+  begin ();
+  lose (CHUNK);
+  assert (tracker_take (tracker, 0, 2 * DISK, 100, &e, &next) == 0);
+  CU_ASSERT_EQUAL (e.n, 1);
+  CU_ASSERT_FALSE (e.v[0].touched); /* R18: by nobody */
+  assert (tracker_failed (tracker, &e, false) == 0);
+  extents_clear (&e);
+  copy (true);
+  tracker_note_quiet (tracker, true);
+  lose (CHUNK);
+  CU_ASSERT_EQUAL (dirty_bytes (), 2 * CHUNK - 1000);
+  lose (CHUNK);
+  CU_ASSERT_EQUAL (dirty_bytes (), 2 * CHUNK - 1000);
+  copy (true);
+  CU_ASSERT_FALSE (is_quiet (5)); /* it was read after the source was flushed */
+  CU_ASSERT_TRUE (is_quiet (6));
+  lose (CHUNK);
+  assert (tracker_take (tracker, 0, 2 * DISK, 100, &e, &next) == 0);
+  lose (CHUNK); /* L */
+  assert (tracker_done (tracker, &e, tracker_epoch (tracker)) == 0);
+  CU_ASSERT_EQUAL (dirty_bytes (), 2 * CHUNK - 1000);
+  copy (false);
+  assert (tracker_flush_begin (tracker, &epoch) == 0);
+  lose (CHUNK); /* F */
+  assert (tracker_flush_end (tracker, true, epoch) == 0);
+  CU_ASSERT_EQUAL (dirty_bytes (), 2 * CHUNK - 1000);
+  lose (2 * CHUNK); /* words of other chunks */
+  CU_ASSERT_EQUAL (dirty_bytes (), DISK);
+  tracker_stop (tracker);
+  CU_ASSERT_EQUAL (dirty_bytes (), 0);
+  lose (CHUNK);
+  CU_ASSERT_EQUAL (dirty_bytes (), 0); /* nothing is tracked */
+  end ();
+}
+
+static void *
+wait_open (void *opaque)
+{
+  tracker_wait_open (tracker);
+  return opaque;
+}
+
+/* It ends by the release, and by the deadline. */
+static void
+test_wait_open (void)
+{
+  pthread_t thread;
+  uint64_t token, pause_us;
+
+  begin ();
+  tracker_wait_open (tracker);
+  token = tracker_hold (tracker, 60000);
+  assert (token != 0 && pthread_create (&thread, NULL, wait_open, NULL) == 0 &&
+          tracker_release (tracker, token, &pause_us) == 0);
+  pthread_join (thread, NULL);
+  assert (tracker_hold (tracker, 1) != 0);
+  tracker_wait_open (tracker);
+  end ();
+}
+
 int
 main (void)
 {
@@ -326,6 +412,8 @@ main (void)
     { "restored", test_restore },
     { "whole words", test_whole_words },
     { "pieces", test_pieces },
+    { "lost by the source", test_source_lost },
+    { "the gate opens", test_wait_open },
     CU_TEST_INFO_NULL,
   };
 
