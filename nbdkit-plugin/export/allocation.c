@@ -176,7 +176,7 @@ flush_once (struct allocation *a, nbdkit_next *next, const struct job *q,
   if (a->flushed_for == q->session)
     return 0;
   r = local_flush_own (a->export, next, &entry, err);
-  flushes_drop (&a->export->local.flushes, &entry, r);
+  flushes_drop (&a->export->local.flushes, &entry);
   if (r == 0)
     a->flushed_for = q->session;
   return r;

@@ -3,6 +3,13 @@
  * either, and each guest hears what its own connection is told.
  *
  * Nobody waits for one that waits itself, so nobody waits for ever.
+ *
+ * Why no loss is missed.  'unflushed' is set before a write begins and when it
+ * is done; who begins a flush takes it along, and a guest's that fails puts it
+ * back.  When a flush of the filter's has failed, a write that it may have lost
+ * had begun before, so 'unflushed' is set, or a flush has taken it since that
+ * is still there, itself or one that waits for it; or one of the filter's has
+ * failed and taken it, and the guests are owed the error already.
  */
 
 #include "cleanup.h"
@@ -23,8 +30,23 @@ flushes_destroy (struct flushes *f)
   pthread_mutex_destroy (&f->lock);
 }
 
+/* The usual write finds it set, and leaves the cache line to all. */
 void
-flushes_enter (struct flushes *f, struct flush_entry *entry, bool own)
+flushes_wrote (struct flushes *f)
+{
+  if (!__atomic_load_n (&f->unflushed, __ATOMIC_SEQ_CST))
+    __atomic_store_n (&f->unflushed, true, __ATOMIC_SEQ_CST);
+}
+
+static bool
+take_unflushed (struct flushes *f)
+{
+  return __atomic_exchange_n (&f->unflushed, false, __ATOMIC_SEQ_CST);
+}
+
+void
+flushes_enter (struct flushes *f, struct flush_entry *entry,
+               enum flush_kind kind)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&f->lock);
 
@@ -32,7 +54,8 @@ flushes_enter (struct flushes *f, struct flush_entry *entry, bool own)
     .next = f->under_way,
     .number = ++f->begun,
     .own_failed = f->own_failed,
-    .own = own,
+    .kind = kind,
+    .unflushed = kind != FLUSH_FUA && take_unflushed (f),
   };
   f->under_way = entry;
 }
@@ -44,7 +67,8 @@ has_others (const struct flushes *f, const struct flush_entry *entry,
             uint64_t last)
 {
   for (const struct flush_entry *o = f->under_way; o != NULL; o = o->next)
-    if (!o->answered && o->number <= last && (o->own || entry->own))
+    if (!o->waits && o->number <= last &&
+        (o->kind == FLUSH_OWN || entry->kind == FLUSH_OWN))
       return true;
   return false;
 }
@@ -54,17 +78,20 @@ wait_for_others (struct flushes *f, struct flush_entry *entry)
 {
   const uint64_t last = f->begun;
 
-  entry->answered = true;
+  entry->waits = true;
   pthread_cond_broadcast (&f->changed);
   while (has_others (f, entry, last))
     pthread_cond_wait (&f->changed, &f->lock);
 }
 
-static void
-note_failure (struct flushes *f, const struct flush_entry *entry)
+/* Whether this one, which has failed, may have lost something of anybody's. */
+static bool
+has_lost (const struct flushes *f)
 {
-  f->failed = true;
-  f->own_failed += entry->own;
+  for (const struct flush_entry *o = f->under_way; o != NULL; o = o->next)
+    if (o->unflushed || o->kind == FLUSH_FUA)
+      return true;
+  return __atomic_load_n (&f->unflushed, __ATOMIC_SEQ_CST);
 }
 
 static void
@@ -80,27 +107,58 @@ remove_entry (struct flushes *f, const struct flush_entry *entry)
 
 /* ------------------------------------------------------------------------- */
 
+/* A guest's that fails tells that guest; whether it has lost something is then
+ * not asked, since with multi-conn another one's may have succeeded, at another
+ * server.
+ */
+bool
+flushes_answered (struct flushes *f, struct flush_entry *entry, int r)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&f->lock);
+  const bool own = entry->kind == FLUSH_OWN;
+  const bool lost = r == -1 && (!own || has_lost (f));
+
+  entry->answered = true;
+  entry->answer = r;
+  if (r == -1 && own)
+    f->own_failed++;
+  if (r == -1 && !own && entry->unflushed)
+    flushes_wrote (f);
+  f->failed |= lost;
+  return own && lost;
+}
+
 int
-flushes_leave (struct flushes *f, struct flush_entry *entry, int r)
+flushes_leave (struct flushes *f, struct flush_entry *entry)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&f->lock);
 
-  if (r == -1)
-    note_failure (f, entry);
-  else
+#ifdef PLANT_BUG_flush_waits_for_none
+  if (false)
+#else
+  if (entry->answer == 0)
+#endif
     wait_for_others (f, entry);
   remove_entry (f, entry);
-  return f->own_failed == entry->own_failed ? r : -1;
+  return f->own_failed == entry->own_failed ? entry->answer : -1;
 }
 
 void
-flushes_drop (struct flushes *f, struct flush_entry *entry, int r)
+flushes_drop (struct flushes *f, struct flush_entry *entry)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&f->lock);
-
-  if (r == -1)
-    note_failure (f, entry);
   remove_entry (f, entry);
+}
+
+bool
+flushes_lose (struct flushes *f)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&f->lock);
+  bool lost = take_unflushed (f);
+
+  for (const struct flush_entry *o = f->under_way; o != NULL; o = o->next)
+    lost |= o->unflushed && !o->answered;
+  return lost;
 }
 
 bool

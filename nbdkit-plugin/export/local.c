@@ -235,27 +235,6 @@ local_failed (struct local *l)
     __atomic_store_n (&l->failed, true, __ATOMIC_RELAXED);
 }
 
-void
-local_wrote (struct local *l)
-{
-  if (local_has_shared (l))
-    __atomic_store_n (&l->unflushed, true, __ATOMIC_RELAXED);
-}
-
-bool
-local_flush_begin (struct local *l)
-{
-  return local_has_shared (l) &&
-         __atomic_exchange_n (&l->unflushed, false, __ATOMIC_SEQ_CST);
-}
-
-void
-local_flush_failed (struct local *l, bool unflushed)
-{
-  if (unflushed)
-    local_wrote (l);
-}
-
 /* The error is told once by what is below, and not to the guest. */
 int
 local_flush_own (struct export *e, nbdkit_next *next, struct flush_entry *entry,
@@ -265,13 +244,13 @@ local_flush_own (struct export *e, nbdkit_next *next, struct flush_entry *entry,
   int r = 0;
 
   *err = EIO;
-  flushes_enter (&l->flushes, entry, true);
+  flushes_enter (&l->flushes, entry, FLUSH_OWN);
   if (next->can_flush (next) == 1)
     r = next->flush (next, 0, err);
-  if (r == -1) {
+  if (r == -1)
     local_failed (l);
+  if (flushes_answered (&l->flushes, entry, r))
     owed_error_raise (&e->owed, NULL); /* before it is left */
-  }
   return r;
 }
 
@@ -353,8 +332,7 @@ exchange (struct export *e, nbdkit_next *next)
   __atomic_fetch_add (&l->exchanges, 1, __ATOMIC_SEQ_CST);
   __atomic_store_n (&l->failed, false, __ATOMIC_RELAXED);
   /* R13, R14: what was written through the old one may be lost. */
-  if (__atomic_exchange_n (&l->unflushed, false, __ATOMIC_SEQ_CST) &&
-      !place_has_left_local (e)) {
+  if (flushes_lose (&l->flushes) && !place_has_left_local (e)) {
     owed_error_raise (&e->owed, NULL);
     durable_map_source_lost (e);
   }

@@ -45,7 +45,6 @@ struct local {
                       could not be told the plugin's block size */
   int64_t writer;  /* atomic: the process that may write to it (view.h), or 0 */
   bool failed;     /* atomic: a call has, since it was known to work */
-  bool unflushed;  /* atomic: what guests wrote since the last flush */
   unsigned returns;   /* atomic: how often a way back was prepared */
   unsigned exchanges; /* atomic, set under the lock: of the shared context */
   bool has_extents;   /* atomic: a context has said that it can tell them */
@@ -122,15 +121,8 @@ extern void local_connected_elsewhere (struct local *l);
 extern int local_block_size_elsewhere (struct local *l, uint32_t *minimum,
                                        uint32_t *preferred, uint32_t *maximum);
 
-/* What became of a call; of a guest's. */
+/* A call has failed. */
 extern void local_failed (struct local *l);
-extern void local_wrote (struct local *l);
-
-/* Around a flush: whether there was something to flush, to be told when it has
- * failed.
- */
-extern bool local_flush_begin (struct local *l);
-extern void local_flush_failed (struct local *l, bool unflushed);
 
 /* Read a block: whether this context works, which the caller has until after
  * it.  0 or -1.
@@ -138,7 +130,7 @@ extern void local_flush_failed (struct local *l, bool unflushed);
 extern int local_read_some (const struct export *e, nbdkit_next *next);
 
 /* A flush that no guest has asked for, with a context that the caller has until
- * after it; what it fails to flush is owed to the guests (R13).  -1 with *err.
+ * after it; what it may have lost is owed to the guests (R13).  -1 with *err.
  * The caller leaves e->local.flushes, or drops 'entry' from it, when it has let
  * go of the context.  A plugin that cannot flush has nothing to flush.
  */

@@ -169,15 +169,12 @@ flush_shared (struct export *e)
 {
   struct local *l = &e->local;
   nbdkit_next *next = local_begin (l, NULL);
-  const bool unflushed = local_flush_begin (l);
   struct flush_entry entry;
   int err;
-  const int r = local_flush_own (e, next, &entry, &err);
 
-  if (r == -1)
-    local_flush_failed (l, unflushed);
+  local_flush_own (e, next, &entry, &err);
   local_end (l, NULL, next);
-  return flushes_leave (&l->flushes, &entry, r);
+  return flushes_leave (&l->flushes, &entry);
 }
 
 /* A plugin that cannot flush was not asked anything, so that it is read.
@@ -203,7 +200,7 @@ flush_kept (struct export *e)
                      local_read_some (e, d->kept) == 0);
   if (!works)
     note_loss (e);
-  r = flushes_leave (&e->local.flushes, &entry, r);
+  r = flushes_leave (&e->local.flushes, &entry);
   if (!works)
     exchange (e);
   return works ? r : -1;

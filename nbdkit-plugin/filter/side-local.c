@@ -44,40 +44,57 @@ end (const struct io *io, nbdkit_next *next, int r)
   return r;
 }
 
-/* For what writes (R13): it is not flushed by a flush that began before it was
- * done, and it was done with this context.  A view's is no guest's business.
+typedef int change_function (const struct io *io, nbdkit_next *next);
+
+/* R13: it is not flushed by a flush that began before it was done, and it was
+ * done with this context.  A view's is no guest's business.
  */
 static int
-end_change (const struct io *io, nbdkit_next *next, int r)
+change_unflushed (const struct io *io, change_function *f)
 {
-  if (!io->handle->view)
-    local_wrote (&io->handle->export->local);
+  struct flushes *flushes = &io->handle->export->local.flushes;
+  const bool counts = !io->handle->view;
+  nbdkit_next *next = begin (io);
+  int r;
+
+  if (counts)
+    flushes_wrote (flushes);
+  r = f (io, next);
+  if (counts)
+    flushes_wrote (flushes);
   return end (io, next, r);
 }
 
-typedef int change_function (const struct io *io, nbdkit_next *next);
-
-/* R13: with FUA it is a flush, too, and what another one has heard of it may be
- * this one's loss.
+/* R13: it is a flush, too, and what another one has heard of it may be this
+ * one's loss.
  */
 static int
-change (const struct io *io, change_function *f)
+change_flushed (const struct io *io, change_function *f)
 {
   struct flushes *flushes = &io->handle->export->local.flushes;
-  const bool fua = (io->flags & NBDKIT_FLAG_FUA) != 0;
   struct flush_entry entry;
   nbdkit_next *next;
   int r;
 
-  if (fua)
-    flushes_enter (flushes, &entry, false);
+  flushes_enter (flushes, &entry, FLUSH_FUA);
   next = begin (io);
-  r = end_change (io, next, f (io, next));
-  if (fua && flushes_leave (flushes, &entry, r) == -1 && r == 0) {
+  r = f (io, next);
+  if (r == -1 && !io->handle->view) /* it may be there in part */
+    flushes_wrote (flushes);
+  flushes_answered (flushes, &entry, r);
+  end (io, next, r);
+  if (flushes_leave (flushes, &entry) == -1 && r == 0) {
     *io->err = EIO;
     r = -1;
   }
   return r;
+}
+
+static int
+change (const struct io *io, change_function *f)
+{
+  return (io->flags & NBDKIT_FLAG_FUA) != 0 ? change_flushed (io, f)
+                                            : change_unflushed (io, f);
 }
 
 /* ---- Reads and writes --------------------------------------------------- */
@@ -267,20 +284,17 @@ local_trim (const struct io *io)
 static int
 local_flush (const struct io *io)
 {
-  struct local *l = &io->handle->export->local;
+  struct flushes *flushes = &io->handle->export->local.flushes;
   struct flush_entry entry;
   nbdkit_next *next;
-  bool unflushed;
   int r;
 
-  flushes_enter (&l->flushes, &entry, false);
+  flushes_enter (flushes, &entry, FLUSH_GUEST);
   next = begin (io);
-  unflushed = local_flush_begin (l);
   r = flush_if_possible (next, io->flags, io->err);
-  if (r == -1)
-    local_flush_failed (l, unflushed);
+  flushes_answered (flushes, &entry, r);
   r = end (io, next, r);
-  flushes_leave (&l->flushes, &entry, r);
+  flushes_leave (flushes, &entry);
   return r;
 }
 
