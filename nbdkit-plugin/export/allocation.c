@@ -53,7 +53,7 @@ struct allocation {
   pthread_mutex_t lock; /* for all that follows, up to the thread's own */
   pthread_cond_t changed;
   pthread_t thread;
-  bool started, stopping;
+  bool started, stopping, ended;
   bool holds_cache; /* constant */
   enum state state;
   struct job job;
@@ -373,6 +373,10 @@ allocation_loop (void *opaque)
   }
   pthread_mutex_unlock (&a->lock);
   close_context (a);
+  pthread_mutex_lock (&a->lock);
+  a->ended = true;
+  pthread_cond_broadcast (&a->changed);
+  pthread_mutex_unlock (&a->lock);
   return NULL;
 }
 
@@ -410,14 +414,35 @@ allocation_new (struct export *e)
   return a;
 }
 
+/* The lock must be held. */
+static void
+stop (struct allocation *a)
+{
+  a->stopping = true;
+  pthread_cond_broadcast (&a->changed);
+}
+
+bool
+allocation_end (struct allocation *a, int64_t until_ms)
+{
+  const struct timespec ts = { until_ms / 1000, until_ms % 1000 * 1000000 };
+
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&a->lock);
+  stop (a);
+  while (a->started && !a->ended &&
+         pthread_cond_clockwait (&a->changed, &a->lock, CLOCK_MONOTONIC, &ts) ==
+           0)
+    ;
+  return !a->started || a->ended;
+}
+
 void
 allocation_free (struct allocation *a)
 {
   if (a == NULL)
     return;
   pthread_mutex_lock (&a->lock);
-  a->stopping = true;
-  pthread_cond_broadcast (&a->changed);
+  stop (a);
   pthread_mutex_unlock (&a->lock);
   if (a->started)
     pthread_join (a->thread, NULL);

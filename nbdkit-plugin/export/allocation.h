@@ -55,7 +55,12 @@ enum allocation_result {
 /* NULL: no memory. */
 extern struct allocation *allocation_new (struct export *e);
 
-/* Ends the thread, and waits for it. */
+/* Ends the thread, and waits for it until then (of clock_ms).  False: it is in
+ * the plugin still, and must not be freed.
+ */
+extern bool allocation_end (struct allocation *a, int64_t until_ms);
+
+/* The same without a limit; it is freed. */
 extern void allocation_free (struct allocation *a);
 
 /* Ask about a range of the disk, waiting for at most 'ms'.  The answer is the

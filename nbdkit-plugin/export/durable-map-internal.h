@@ -41,6 +41,8 @@ struct durable_map {
   pthread_cond_t changed;
   pthread_t keeper;
   bool started, stopping;
+  bool last;            /* what can be cleared is, before it stops */
+  bool ended;           /* it is about to return */
   bool wanted, soon;    /* clear what can be cleared */
   bool clearing;        /* it is being done, which flushes the source */
   uint64_t looks_asked; /* at the source: the number of the latest */
@@ -104,5 +106,11 @@ extern void map_clear_quiet (struct export *e, bool touched_too, bool exact);
 /* Without it nothing is cleared. */
 extern void map_keeper_start (struct durable_map *d);
 extern void map_keeper_stop (struct durable_map *d);
+
+/* The same in two steps: it clears what it can, exactly, and lets the source
+ * go; whether it has come to an end by then (of clock_ms).
+ */
+extern void map_keeper_finish (struct durable_map *d);
+extern bool map_keeper_has_ended (struct durable_map *d, int64_t until_ms);
 
 #endif /* NBDMIGRATE_DURABLE_MAP_INTERNAL_H */

@@ -409,17 +409,12 @@ durable_map_note_end (struct export *e)
 
 /* ---- At the end --------------------------------------------------------- */
 
-/* Without a flush of the source there are marks too many, that is all. */
 static void
 close_map (struct export *e)
 {
   struct durable_map *d = e->durable;
-  struct dirty_map_header h;
+  struct dirty_map_header h = d->header;
 
-  map_clear_quiet (e, true, true);
-  if (map_life (d) != DIRTY_MAP_LIVE)
-    return;
-  h = d->header;
   h.state = DIRTY_MAP_CLOSED;
   if (dirty_map_file_sync (d->file) == -1)
     nbdkit_debug ("migrate: export \"%s\": syncing %s: %m", e->name,
@@ -428,16 +423,33 @@ close_map (struct export *e)
     set_header (e, &h);
 }
 
+static void
+say_unended (const struct export *e)
+{
+  nbdkit_error ("migrate: export \"%s\": the plugin has not answered a flush "
+                "or a read for so long that nbdkit ends without it: after the "
+                "next start more may be copied than would have to be",
+                e->name);
+}
+
 void
-durable_map_end (struct export *e)
+durable_map_finish (struct export *e)
+{
+  map_keeper_finish (e->durable);
+}
+
+bool
+durable_map_end (struct export *e, int64_t until_ms)
 {
   struct durable_map *d = e->durable;
+  const bool ended = map_keeper_has_ended (d, until_ms);
 
-  map_keeper_stop (d);
-  if (map_life (d) == DIRTY_MAP_LIVE)
+  if (!ended)
+    say_unended (e);
+  else if (map_life (d) == DIRTY_MAP_LIVE)
     close_map (e);
-  source_let_go (e);
   map_try_unstick (e);
   if (map_is_stuck (d))
     map_say_stuck (e, EIO);
+  return ended;
 }

@@ -89,7 +89,11 @@ extern void durable_map_void (struct export *e);
 
 /* ---- At the end --------------------------------------------------------- */
 
-/* No client is connected any more: make it exact, and close it. */
-extern void durable_map_end (struct export *e);
+/* No client is connected any more: make it exact; that is begun here, and the
+ * other function waits for it until then (of clock_ms), and closes the map.
+ * False: the plugin has not answered (reported), and a thread is in it still.
+ */
+extern void durable_map_finish (struct export *e);
+extern bool durable_map_end (struct export *e, int64_t until_ms);
 
 #endif /* NBDMIGRATE_DURABLE_MAP_H */

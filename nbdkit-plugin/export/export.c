@@ -15,6 +15,7 @@
 #include <jansson.h>
 
 #include "cleanup.h"
+#include "base/clock.h"
 #include "base/config.h"
 #include "allocation.h"
 #include "durable-map.h"
@@ -31,6 +32,7 @@
 #include "uri.h"
 
 #define EXPORTS_MAX 1024
+#define PLUGIN_MS 10000 /* for the last of what it was asked */
 
 /* Held while a new export is made, which may call the plugin. */
 static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -366,17 +368,25 @@ leaves_late_writes (struct export *e)
          (e->unclean_ms != 0 && is_out_of_reach (e));
 }
 
-void
+bool
 exports_end (void)
 {
+  const int64_t until_ms = clock_ms () + PLUGIN_MS;
+  bool ended = true;
+
+  for (struct export *e = list; e != NULL; e = e->next)
+    durable_map_finish (e);
   for (struct export *e = list; e != NULL; e = e->next) {
     e->leaves_late = leaves_late_writes (e);
     if (e->leaves_late)
       owner_record_delay (e);
-    durable_map_end (e);
+    ended &= durable_map_end (e, until_ms);
     place_end (e);
     e->leaves_late |= e->not_kept;
+    owed_error_settle (&e->owed);
+    ended &= allocation_end (e->allocation, until_ms);
   }
+  return ended;
 }
 
 /* What a process before this one may have left, an export that nobody has asked

@@ -154,9 +154,10 @@ extern void export_foreach (void (*f) (struct export *e, void *opaque),
 
 /* Close what is shared.  No client may be connected, on either side.  Then
  * export_is_late is right (for directory_release), and exports_free forgets
- * all.
+ * all.  False: the plugin does not answer, a thread is in it still, and neither
+ * may be freed.
  */
-extern void exports_end (void);
+extern bool exports_end (void);
 extern bool export_is_late (const char *record_name);
 extern void exports_free (void);
 

@@ -231,12 +231,25 @@ do_unstick (struct durable_map *d)
   pthread_mutex_lock (&d->lock);
 }
 
+/* Without a flush of the source there are marks too many, that is all. */
 static void
+do_last (struct durable_map *d)
+{
+  pthread_mutex_unlock (&d->lock);
+  if (map_life (d) == DIRTY_MAP_LIVE)
+    map_clear_quiet (d->export, true, true);
+  source_let_go (d->export);
+  pthread_mutex_lock (&d->lock);
+}
+
+/* False: the time has come. */
+static bool
 wait_until (struct durable_map *d, int64_t ms)
 {
   const struct timespec ts = { ms / 1000, ms % 1000 * 1000000 };
 
-  pthread_cond_clockwait (&d->changed, &d->lock, CLOCK_MONOTONIC, &ts);
+  return pthread_cond_clockwait (&d->changed, &d->lock, CLOCK_MONOTONIC, &ts) !=
+         ETIMEDOUT;
 }
 
 static void *
@@ -266,6 +279,10 @@ keeper_loop (void *opaque)
     else
       pthread_cond_wait (&d->changed, &d->lock);
   }
+  if (d->last)
+    do_last (d);
+  d->ended = true;
+  pthread_cond_broadcast (&d->changed);
   pthread_mutex_unlock (&d->lock);
   return NULL;
 }
@@ -285,14 +302,48 @@ map_keeper_start (struct durable_map *d)
   pthread_sigmask (SIG_SETMASK, &old, NULL);
 }
 
-void
-map_keeper_stop (struct durable_map *d)
+static void
+stop (struct durable_map *d, bool last)
 {
-  pthread_mutex_lock (&d->lock);
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&d->lock);
+
   d->stopping = true;
+  d->last = last;
   pthread_cond_broadcast (&d->changed);
-  pthread_mutex_unlock (&d->lock);
+}
+
+static void
+join (struct durable_map *d)
+{
   if (d->started)
     pthread_join (d->keeper, NULL);
   d->started = false;
+}
+
+void
+map_keeper_stop (struct durable_map *d)
+{
+  stop (d, false);
+  join (d);
+}
+
+void
+map_keeper_finish (struct durable_map *d)
+{
+  stop (d, true);
+}
+
+bool
+map_keeper_has_ended (struct durable_map *d, int64_t until_ms)
+{
+  bool ended;
+
+  pthread_mutex_lock (&d->lock);
+  while (d->started && !d->ended && wait_until (d, until_ms))
+    ;
+  ended = !d->started || d->ended;
+  pthread_mutex_unlock (&d->lock);
+  if (ended)
+    join (d);
+  return ended;
 }

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <nbdkit-filter.h>
 
@@ -109,12 +110,16 @@ migrate_after_fork (nbdkit_backend *backend)
 static void
 migrate_cleanup (nbdkit_backend *backend)
 {
+  bool ended;
+
   (void)backend;
   control_stop ();
   linger_stop ();
   quit_watch_join ();
-  exports_end ();
+  ended = exports_end ();
   directory_release (export_is_late);
+  if (!ended) /* nbdkit would take away the plugin from under a thread */
+    _exit (EXIT_SUCCESS);
   exports_free ();
 }
 
