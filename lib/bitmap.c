@@ -31,13 +31,7 @@ nr_set (uint64_t word)
 static uint64_t
 mask_of (uint64_t w, uint64_t first, uint64_t last)
 {
-  uint64_t mask = ALL_SET;
-
-  if (w == first / WORD_BITS)
-    mask &= ALL_SET << first % WORD_BITS;
-  if (w == last / WORD_BITS)
-    mask &= ALL_SET >> (WORD_BITS - 1 - last % WORD_BITS);
-  return mask;
+  return bitmap_mask (w, first, last + 1);
 }
 
 static void

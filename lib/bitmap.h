@@ -52,6 +52,23 @@ extern void bitmap_or_range (struct bitmap *dst, const struct bitmap *src,
 extern void bitmap_and_range (struct bitmap *dst, const struct bitmap *src,
                               uint64_t first, uint64_t count);
 
+/* The bits of word 'w', which has bits 64 w to 64 w + 63, that are in [first,
+ * end).  The word is one of those that the range begins in, ends in, or lies
+ * between.
+ */
+static inline uint64_t
+bitmap_mask (uint64_t w, uint64_t first, uint64_t end)
+{
+  const uint64_t begin = w * 64;
+  uint64_t mask = UINT64_MAX;
+
+  if (first > begin)
+    mask &= UINT64_MAX << (first - begin);
+  if (end - begin < 64)
+    mask &= ~(UINT64_MAX << (end - begin));
+  return mask;
+}
+
 /* Exchange the contents of two bitmaps, in constant time. */
 extern void bitmap_swap (struct bitmap *a, struct bitmap *b);
 

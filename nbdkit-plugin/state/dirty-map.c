@@ -33,6 +33,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bitmap.h"
 #include "cleanup.h"
 #include "dirty-map.h"
 
@@ -65,25 +66,11 @@ struct dirty_map {
 
 /* ---- Words and chunks --------------------------------------------------- */
 
-/* The bits of word w that are in [first, end). */
-static uint64_t
-range_mask (uint64_t w, uint64_t first, uint64_t end)
-{
-  const uint64_t begin = w * WORD_BITS;
-  uint64_t mask = ONES;
-
-  if (first > begin)
-    mask &= ONES << (first - begin);
-  if (end < begin + WORD_BITS)
-    mask &= ~(ONES << (end - begin));
-  return mask;
-}
-
 /* The bits of word w that are chunks. */
 static uint64_t
 real_mask (const struct dirty_map *m, uint64_t w)
 {
-  return range_mask (w, 0, m->chunks);
+  return bitmap_mask (w, 0, m->chunks);
 }
 
 /* The chunks that a write touches. */
@@ -118,7 +105,7 @@ static bool
 is_durable (const struct dirty_map *m, struct touched t)
 {
   for (uint64_t w = t.first / WORD_BITS; w * WORD_BITS < t.end; w++) {
-    const uint64_t mask = range_mask (w, t.first, t.end);
+    const uint64_t mask = bitmap_mask (w, t.first, t.end);
 
     if ((atomic_load_explicit (&m->durable[w], memory_order_acquire) & mask) !=
         mask)
@@ -349,7 +336,7 @@ want (struct dirty_map *m, struct touched t)
   uint64_t round = m->started;
 
   for (uint64_t w = t.first / WORD_BITS; w * WORD_BITS < t.end; w++) {
-    const uint64_t mask = range_mask (w, t.first, t.end);
+    const uint64_t mask = bitmap_mask (w, t.first, t.end);
 
     m->wanted[w] |= mask;
     if ((m->written[w] & mask) == mask)

@@ -188,20 +188,6 @@ count_bits (const struct chunks *c, struct count *count, uint64_t w,
     count->with_last = true;
 }
 
-/* The bits of word 'w' that are in [first, first + n). */
-static uint64_t
-range_mask (uint64_t w, uint64_t first, uint64_t n)
-{
-  const uint64_t begin = w * WORD_BITS, end = first + n;
-  uint64_t mask = UINT64_MAX;
-
-  if (first > begin)
-    mask &= UINT64_MAX << (first - begin);
-  if (end < begin + WORD_BITS)
-    mask &= ~(UINT64_MAX << (end - begin));
-  return mask;
-}
-
 /* The chunks that a request touches (R2, R12). */
 struct span {
   uint64_t first, count;
@@ -228,7 +214,8 @@ weigh (const struct chunks *c, struct span s)
   if (s.count == 0)
     return (struct dirt){ .changed = 0 };
   for (uint64_t w = s.first / WORD_BITS; w * WORD_BITS < end; w++) {
-    const uint64_t bits = range_mask (w, s.first, s.count) & ~c->dirty.words[w];
+    const uint64_t bits =
+      bitmap_mask (w, s.first, s.first + s.count) & ~c->dirty.words[w];
 
     count_bits (c, &fresh, w, bits);
     count_bits (c, &again, w, bits & c->guest.words[w]);
@@ -900,7 +887,7 @@ without_in_flight (const struct chunks *c, const struct inflight *in_flight,
     uint64_t w = s.first / WORD_BITS;
 
     for (w = w > word ? w : word; w < word + words && w * WORD_BITS < end; w++)
-      bits[w - word] &= ~range_mask (w, s.first, s.count);
+      bits[w - word] &= ~bitmap_mask (w, s.first, s.first + s.count);
   }
 }
 
