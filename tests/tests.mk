@@ -154,7 +154,7 @@ fuzzers := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz-*.c))
 bin_fuzz := $(fuzzers:%=$(B)/tests/%)
 obj_fuzz := $(fuzzers:%=$(B)/obj/tests/fuzz/%.o) $(B)/obj/tests/fuzz/replay.o
 obj_files := $(patsubst %,$(B)/obj/nbdkit-plugin/state/%.o,\
-               history history-file kept-file owed-file)
+               history history-file kept-file owed-file dirty-map dirty-map-file)
 $(obj_fuzz): PKG_CFLAGS = $(call pkg_cflags,jansson gnutls nbdkit) -Inbdkit-plugin
 bin_readers := $(filter-out %/fuzz-commands,$(bin_fuzz))
 $(bin_readers): $(B)/tests/%: $(B)/obj/tests/fuzz/%.o $(obj_files) \
@@ -269,6 +269,9 @@ fuzz-build:
 	$(Q)$(MAKE) --no-print-directory CC=clang FUZZ=1 BUG=kept_length \
 	  SANITIZE=address,undefined B=$(B)/bug-kept_length \
 	  $(B)/bug-kept_length/tests/fuzz-kept
+	$(Q)$(MAKE) --no-print-directory CC=clang FUZZ=1 BUG=map_promise \
+	  SANITIZE=address,undefined B=$(B)/bug-map_promise \
+	  $(B)/bug-map_promise/tests/fuzz-dirty-map
 	$(Q)$(MAKE) --no-print-directory CC=clang FUZZ=1 BUG=anybody_commands \
 	  SANITIZE=address,undefined B=$(B)/bug-anybody_commands PLAIN=$(B)/fuzz \
 	  $(B)/bug-anybody_commands/tests/fuzz-commands

@@ -4,7 +4,7 @@
 # Usage: BUILD=DIR [SECONDS_EACH=N] tests/fuzz/run.sh
 #
 # Each target of libFuzzer for so long (10 s), with its corpus in the tree as the
-# beginning; then two with a bug planted, which have to be found.
+# beginning; then some with a bug planted, which have to be found.
 # Prints executions and hours.  KEEP=DIR: what it found interesting stays there
 # for the next time.  An input that breaks something is left in the current
 # directory, crash-*.
@@ -63,6 +63,7 @@ plant ()
        "$(sed -n 's/^stat::number_of_executed_units: *//p' "$tmp/log") executions"
 }
 plant kept_length kept
+plant map_promise dirty-map
 plant anybody_commands commands
 printf 'fuzz: %d executions in %d.%02d hours\n' "$executions" \
   $((spent / 3600)) $((spent % 3600 / 36))
