@@ -109,6 +109,12 @@ read_file (const struct record_file *f, int fd, uint64_t disk_bytes,
   return RECORD_OK;
 }
 
+static bool
+is_lack (int error)
+{
+  return error == EMFILE || error == ENFILE || error == ENOMEM;
+}
+
 /* RECORD_OK: opened, *fd is the caller's. */
 static enum record_status
 open_file (const struct record_file *f, int flags, int *fd, char **why)
@@ -120,6 +126,10 @@ open_file (const struct record_file *f, int flags, int *fd, char **why)
     return RECORD_OK;
   if (errno == ENOENT)
     return RECORD_NONE;
+  if (is_lack (errno)) {
+    record_explain (why, f, "opening the owner record: %s", strerror (errno));
+    return RECORD_LACKING;
+  }
   record_explain (why, f, "opening the owner record: %s" SETTLE,
                   refused ? refused : strerror (errno));
   return RECORD_UNREADABLE;

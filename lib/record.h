@@ -65,6 +65,8 @@ enum record_status {
   RECORD_NONE,       /* there is no file: a fresh disk, the source owns it */
   RECORD_OK,         /* *rec is the truth */
   RECORD_UNREADABLE, /* there is a file, but the owner cannot be told */
+  RECORD_LACKING,    /* nor whether there is one, for lack of descriptors or
+                        memory: it can be tried again */
 };
 
 enum record_outcome {
@@ -97,9 +99,9 @@ extern void record_free (struct record_file *f);
 
 /* What the file says.  'disk_bytes' is the present size of the disk, which the
  * record must agree with; 0: do not compare.  For RECORD_UNREADABLE *why says
- * what is wrong and how to settle it; for RECORD_OK it may be a warning (one
- * of the slots was bad and could not be mended); otherwise it is NULL.  The
- * caller frees *why.
+ * what is wrong and how to settle it, for RECORD_LACKING what is wrong; for
+ * RECORD_OK it may be a warning (one of the slots was bad and could not be
+ * mended); otherwise it is NULL.  The caller frees *why.
  *
  * record_open is for the owner of the directory: a slot that a crash left
  * behind is brought up to date before it returns, so that the first request

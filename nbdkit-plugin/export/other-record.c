@@ -10,14 +10,14 @@
 #include "other-record.h"
 #include "record.h"
 
-/* -1: no memory. */
+/* -1: no memory, or descriptors. */
 static int
 is_at_its_source (const char *dir, const char *name)
 {
   CLEANUP_FREE char *why = NULL;
   struct record_file *f = record_new (dir, name, false);
   struct record rec;
-  bool r;
+  int r;
 
   if (f == NULL)
     return -1;
@@ -27,6 +27,9 @@ is_at_its_source (const char *dir, const char *name)
     break;
   case RECORD_OK:
     r = rec.owner == OWNER_SOURCE && rec.source[0] == '\0';
+    break;
+  case RECORD_LACKING:
+    r = -1;
     break;
   default:
     r = false;

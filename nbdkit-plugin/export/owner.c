@@ -165,6 +165,11 @@ owner_load (struct export *e, enum owner *owner)
     if (why != NULL)
       nbdkit_error ("migrate: export \"%s\": %s", e->name, why);
     return adopt (e, &rec);
+  case RECORD_LACKING: /* nothing is settled by that */
+    nbdkit_error ("migrate: export \"%s\" is refused for now: %s; when there "
+                  "is enough of it again, clients can connect",
+                  e->name, why ? why : "no memory");
+    return -1;
   case RECORD_UNREADABLE:
     break;
   }

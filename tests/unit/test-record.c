@@ -9,9 +9,11 @@
  * once more with each slot rotten.
  */
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -623,6 +625,28 @@ test_unreadable (void)
   free (other);
 }
 
+/* A lack of descriptors settles nothing. */
+static void
+test_lack (void)
+{
+  struct record_file *f = fresh_file (OWNER_DESTINATION);
+  struct rlimit limit, none;
+  struct record rec;
+  char *why;
+
+  record_free (f);
+  assert (getrlimit (RLIMIT_NOFILE, &limit) == 0);
+  none = (struct rlimit){ .rlim_cur = 0, .rlim_max = limit.rlim_max };
+  for (int mend = 0; mend < 2; mend++) {
+    assert (setrlimit (RLIMIT_NOFILE, &none) == 0);
+    CU_ASSERT_EQUAL (look ("", DISK_BYTES, mend, &rec, &why), RECORD_LACKING);
+    assert (setrlimit (RLIMIT_NOFILE, &limit) == 0);
+    CU_ASSERT_PTR_NOT_NULL (why);
+    free (why);
+    CU_ASSERT_EQUAL (owner_in_file (mend), OWNER_DESTINATION);
+  }
+}
+
 /* 'reopen' settles an unreadable file by writing a new one. */
 static void
 test_settle (void)
@@ -713,6 +737,7 @@ main (void)
     { "a crash while mending", test_crash_in_mending },
     { "rot that cannot be mended", test_rot_that_stays },
     { "unreadable files", test_unreadable },
+    { "a lack of descriptors", test_lack },
     { "an unreadable file is settled", test_settle },
     { "making the file fails", test_create_failures },
     { "without sync", test_without_sync },
