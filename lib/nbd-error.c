@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -16,6 +17,17 @@ skip_function (const char *text)
   return text + n + 2;
 }
 
+/* What nbd_poll makes of a server that is gone before it has said a word
+ * (libnbd 1.14): "external event 0 is invalid in state CONNECT.START: Invalid
+ * argument".
+ */
+static bool
+is_hung_up (const char *error)
+{
+  return strncmp (error, "external event ", 15) == 0 &&
+         strstr (error, "is invalid in state CONNECT.") != NULL;
+}
+
 const char *
 nbd_error_text (const char *error)
 {
@@ -26,5 +38,5 @@ nbd_error_text (const char *error)
   error = skip_function (error);
   if (strncmp (error, state, strlen (state)) == 0)
     error += strlen (state);
-  return error;
+  return is_hung_up (error) ? "the server closed the connection" : error;
 }

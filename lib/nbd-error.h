@@ -6,7 +6,7 @@
 
 /* libnbd's errors begin with the names of its functions and states
  * ("nbd_aio_notify_read: handshake: server has no export named 'a'"), which
- * tell a user nothing: the part behind them.  NULL for NULL.
+ * tell a user nothing: the part behind them, or what is meant.  NULL for NULL.
  */
 extern const char *nbd_error_text (const char *error);
 

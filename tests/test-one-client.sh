@@ -4,7 +4,8 @@
 # A destination that admits one client only, as qemu-nbd does without -e: a
 # pivot, for which the proxy needs a connection of its own, is refused before
 # anything is written, and the message says what to change.  Detach and handover
-# work over the one connection.
+# work over the one connection.  So with one that hangs up on the second client, as
+# nbdkit's limit filter does, with multi-conn and without.
 #
 # timeout: 90
 
@@ -59,3 +60,21 @@ wait_bg migrator || fail "the migrator ended with exit status $?"
 [ "$(completed finish)" = handover ]
 wait_bg guest || fail "the guest ended with exit status $?"
 verify_final guest "$(uri destination)"
+end_bg proxy
+end_bg destination
+
+for mode in auto disable; do
+  echo "-- a server that hangs up, with multi-conn-mode=$mode"
+  rm -rf "$tmp/proxy.dir"
+  start_proxy proxy file "$tmp/source"
+  start_nbdkit destination --filter=multi-conn --filter=limit file "$tmp/destination" \
+    limit=1 multi-conn-mode=$mode
+  expect_status 1 migrate "$(uri proxy)" "$(uri destination)"
+  grep 'preparing the cut-over' "$tmp/migrate.log" | grep -q 'let it admit more' ||
+    fail "the remedy is not named: $(cat "$tmp/migrate.log")"
+  grep 'preparing the cut-over' "$tmp/migrate.log" | grep -v 'external event' |
+    grep -q -e 'closed the connection' -e 'disconnected' ||
+    fail "the reason is not told: $(cat "$tmp/migrate.log")"
+  end_bg proxy
+  end_bg destination
+done

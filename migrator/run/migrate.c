@@ -154,8 +154,16 @@ end_output (const struct options *options)
 
 /* ---- start and end ----------------------------------------------------- */
 
-/* The filter's answer says what a server of one client needs.  One that admits
- * more may have given all its places to us.
+/* The server has hung up on the proxy. */
+static bool
+was_turned_away (const struct disk *d)
+{
+  return strstr (d->answer.desc, "disconnected unexpectedly") != NULL ||
+         strstr (d->answer.desc, "closed the connection") != NULL;
+}
+
+/* The filter's answer says what a server needs that lets another client wait.
+ * One that admits more may have given all its places to us.
  */
 static void
 prepare_failed (struct migration *m)
@@ -170,6 +178,14 @@ prepare_failed (struct migration *m)
       "connections to that server itself: if it admits no more, let "
       "it, or use --connections=%u",
       d->pair->source, d->answer.desc, n, n / 2);
+  else if (n == 1 && was_turned_away (d))
+    failure_note (
+      &m->disks.failure,
+      "preparing the cut-over of %s: %s; after a pivot the proxy needs a "
+      "connection to that server, besides the one that nbdmigrate holds now: "
+      "if it admits one client only, let it admit more; --finish=detach and "
+      "--finish=handover do with one",
+      d->pair->source, d->answer.desc);
   else
     drive_fail_refused (&m->disks, "preparing the cut-over of");
 }

@@ -16,6 +16,9 @@ test_stripped (void)
       "server has no export named 'a'" },
     { "nbd_aio_notify_read: disconnected", "disconnected" },
     { "handshake: no", "no" },
+    { "nbd_poll: external event 0 is invalid in state CONNECT.START: Invalid "
+      "argument",
+      "the server closed the connection" },
   };
   size_t i;
 
@@ -34,6 +37,7 @@ test_kept (void)
     "nbd_x",
     "nbd_x:y",
     "the server says nbd_pread: no",
+    "external event 0 is invalid in state READY",
   };
   size_t i;
 
