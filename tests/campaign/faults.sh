@@ -201,7 +201,7 @@ destination_kill ()
   pick how now later afterwards
   case $how:$phase in
   later:relay) wait_for any_disk '.relay.up == false' ;;
-  later:*) for_a_while ;;
+  later:*) ! migrates || for_a_while ;; # else the guest waits for it
   esac
   if [ "$how:$reconnect" = afterwards:0 ] && [ "$phase" != relay ]; then
     afterwards+=(restart_destination)
