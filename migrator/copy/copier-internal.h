@@ -75,6 +75,8 @@ struct copier {
   uint64_t tickets;   /* of questions so far */
   bool flush_first;   /* the source, before it is asked by block status */
   bool distrusted;    /* the source was wrong about a zero: ask no more */
+  bool asks;          /* the source what is zero: some was read as data */
+  bool data_read;     /* that is not */
   uint64_t data_begin, data_end; /* this is data, as the source said */
   uint64_t random;               /* for samples */
   /* These wait for a connection. */

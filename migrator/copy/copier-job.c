@@ -100,16 +100,20 @@ op_words (enum op_kind kind)
  * minutes would look like a server that has gone, and every flush would wait
  * for it.  However many of one length are answered late, the next ones are half
  * as long as they were.  Where they come soon again, they become longer again.
+ * Of zeroes that were found in data, some at the edge of each hole that nobody
+ * was asked about yet, the requests are short anyway.
  */
 static void
 note_zero_time (struct copier *c, const struct op *op)
 {
   const int64_t us = loop_now_us () - op->begin_us;
 
+  if (op->job->kind == SEGMENT_DATA)
+    return;
   if (us < 500000 && op->length == c->zero_bytes_max &&
       c->zero_bytes_max * 2 <= c->destination->zero_maximum_bytes)
     c->zero_bytes_max *= 2;
-  while (us > 2000000 && c->zero_bytes_max > op->length / 2 &&
+  while (us > 2000000 && c->zero_bytes_max / 2 >= op->length / 2 &&
          c->zero_bytes_max / 2 >= c->copy_bytes)
     c->zero_bytes_max /= 2;
 }
@@ -477,9 +481,10 @@ static void
 start_writing (struct job *job)
 {
   const uint64_t length = job->length + job->pad;
-  const uint64_t unit = job->c->zero_unit;
+  struct copier *c = job->c;
+  const uint64_t unit = c->zero_unit;
   uint64_t begin = 0, at, n;
-  bool zero = false;
+  bool zero = false, data = false;
 
   job->stage = STAGE_WRITE;
   if (job->buf == NULL) {
@@ -499,8 +504,11 @@ start_writing (struct job *job)
         write_data (job, begin, at);
       begin = at;
     }
+    data |= !last && !this_zero;
     zero = this_zero;
   }
+  c->asks |= !data;
+  c->data_read |= data;
 }
 
 /* Put what the destination has behind the disk's end into the buffer. */

@@ -253,6 +253,24 @@ endpoint_free_connection (const struct endpoint *e)
   return conn;
 }
 
+/* What is known gets old: so far ahead of the copying. */
+static uint64_t
+ready_bytes_max (const struct copier *c)
+{
+  return 16 * c->copy_bytes;
+}
+
+/* As long as there was nothing but data: some of what comes next.  One job, if
+ * it is the first.
+ */
+static uint64_t
+unasked_now (const struct copier *c)
+{
+  if (!c->data_read)
+    return c->ready.bytes == 0 && c->jobs == 0 ? c->copy_bytes : 0;
+  return c->ready.bytes <= ready_bytes_max (c) ? ready_bytes_max (c) : 0;
+}
+
 /* How much of the first unknown segment nobody is to be asked about any more:
  * all, or what the latest answer has told beyond its question.
  */
@@ -260,10 +278,23 @@ static uint64_t
 data_now (const struct copier *c)
 {
   const struct segment *s = c->unknown.first;
+  uint64_t known;
 
   if (lookup_endpoint (c, s->touched) == c->options.base)
     return 0;
-  return c->distrusted ? s->length : copier_known_data (c, s->offset);
+  if (c->distrusted)
+    return s->length;
+  known = copier_known_data (c, s->offset);
+  return known > 0 || c->asks ? known : unasked_now (c);
+}
+
+static bool
+may_ask (const struct copier *c)
+{
+  return c->error == NULL && lookup_may_start (c) &&
+         c->ready.bytes <= ready_bytes_max (c) &&
+         (c->asks ||
+          lookup_endpoint (c, c->unknown.first->touched) == c->options.base);
 }
 
 static bool
@@ -282,8 +313,7 @@ feed_lookups (struct copier *c)
   }
 
   /* Stay ahead of the copying, but not far: what is known gets old. */
-  while (c->unknown.first != NULL && c->error == NULL && lookup_may_start (c) &&
-         c->ready.bytes <= 16 * c->copy_bytes) {
+  while (c->unknown.first != NULL && may_ask (c)) {
     lookup_start (c);
     progress = true;
   }
