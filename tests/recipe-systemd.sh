@@ -12,28 +12,14 @@
 set -euo pipefail
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-.}/tests/functions.sh"
-PATH=$PATH:/usr/sbin:/sbin
-requires nbdkit qemu-nbd qemu-img qemu-io jq unshare nsenter ip
-requires_root
-[ -x /lib/systemd/systemd ] || skip "there is no systemd"
-use_disk
+requires nbdkit qemu-nbd qemu-img qemu-io jq
+# shellcheck source=tests/systemd.sh
+source "$SRCDIR/tests/systemd.sh"
 
 # ---- the machine -----------------------------------------------------------
 
-machine=$on_disk/machine
-units=$machine/etc/systemd/system
-mkdir -p "$tmp/shared/guest" "$machine"/{bin,filter,srv/nbd,var} \
-  "$units" "$machine"/etc/{nbdkit-migrate,qemu-nbd,sysusers.d}
-ln -s "$tmp/shared" "$machine/shared"
-ln -s shared/guest.log "$tmp/guest.log"
-chmod 755 "$tmp" # the guest is another user
-chmod 777 "$tmp/shared/guest"
-cp "$filter" "$machine/filter/"
-cp "$nbdmigrate" "$referee" "$machine/bin/"
-cp "$SRCDIR"/examples/systemd/*.service "$units/"
-cp "$SRCDIR/examples/systemd/sysusers.conf" "$machine/etc/sysusers.d/nbdkit-migrate.conf"
-echo 'u testguest - "a guest"' > "$machine/etc/sysusers.d/testguest.conf"
-cp "$SRCDIR/examples/systemd/example.conf" "$machine/etc/nbdkit-migrate/vm1.conf"
+make_machine
+ln -s "$tmp/shared/guest.log" "$tmp/guest.log"
 cp "$SRCDIR/examples/systemd/qemu-nbd.example.conf" "$machine/etc/qemu-nbd/vm2.conf"
 sed -i 's/vm1/vm2/' "$machine/etc/qemu-nbd/vm2.conf"
 printf 'DISK=nbd socket=/run/qemu-nbd/vm2/nbd.sock\nOPTIONS=\n' \
@@ -42,26 +28,10 @@ truncate -s 8M "$machine/srv/nbd/vm1.img" "$machine/srv/nbd/destination.img"
 qemu-img create -q -f qcow2 "$machine/srv/nbd/vm2.qcow2" 8M
 chmod 777 "$machine/srv/nbd"
 chmod 666 "$machine/srv/nbd/"*
-
-# Of a whole system no more than this.
-for unit in /lib/systemd/system/sysinit.target.wants/*; do
-  case ${unit##*/} in
-  systemd-journald.service | systemd-sysusers.service | systemd-tmpfiles-setup.service) ;;
-  *) ln -s /dev/null "$units/${unit##*/}" ;;
-  esac
-done
-for unit in systemd-tmpfiles-setup-dev.service systemd-udevd.service systemd-udevd-{control,kernel}.socket; do
-  ln -sf /dev/null "$units/$unit"
-done
-mkdir "$units/test.target.wants"
-for unit in nbdkit-migrate@vm1 nbdkit-migrate@vm2 destination guest libvirt-guests; do
-  ln -s "../$unit.service" "$units/test.target.wants/$unit.service"
-done
-ln -sf nbdkit-migrate@.service "$units/nbdkit-migrate@vm1.service"
+wants nbdkit-migrate@vm1 nbdkit-migrate@vm2 destination guest libvirt-guests
 ln -sf nbdkit-migrate@.service "$units/nbdkit-migrate@vm2.service"
 mkdir "$units/nbdkit-migrate@vm2.service.requires"
 ln -s ../qemu-nbd@.service "$units/nbdkit-migrate@vm2.service.requires/qemu-nbd@vm2.service"
-echo -e '[Unit]\nDescription=Test' > "$units/test.target"
 cat > "$units/destination.service" <<'END'
 [Unit]
 Before=nbdkit-migrate@vm1.service
@@ -89,56 +59,6 @@ ExecStart=/bin/true
 ExecStop=/bin/sh -c 'qemu-io -f raw -c "write -P 9 0 64k" -c flush \
   "nbd+unix:///?socket=/run/nbdkit-migrate/vm2/nbd.sock" > /shared/last-words 2>&1'
 END
-
-# ---- from outside ----------------------------------------------------------
-
-child_of ()
-{
-  local pid
-
-  # There is no end of the line.
-  read -r pid _ < "/proc/$1/task/$1/children" || [ -n "$pid" ] && echo "$pid"
-} 2> /dev/null
-
-is_booted ()
-{
-  local unshare
-
-  is_running "${pids[machine]}" || fail "the machine does not boot"
-  unshare=$(child_of "${pids[machine]}") && init=$(child_of "$unshare") &&
-    [ "$(cat "/proc/$init/comm" 2> /dev/null)" = systemd ] &&
-    inside systemctl is-active -q test.target 2> /dev/null
-}
-
-boot ()
-{
-  start_bg machine "$SRCDIR/tests/systemd-machine.sh" "$machine"
-  WAIT_SECONDS=90 wait_for is_booted
-}
-
-# inside COMMAND...: as its root.
-inside ()
-{
-  nsenter --target "$init" --mount --pid --uts --ipc --net --cgroup --root --wd \
-    env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C "$@" < /dev/null
-}
-
-# is UNIT STATE
-is ()
-{
-  [ "$(inside systemctl is-active "$1")" = "$2" ]
-}
-
-property ()
-{
-  inside systemctl show --value -p "$2" "$1"
-}
-
-pull_the_plug ()
-{
-  kill_bg machine TERM
-  wait_bg machine || :
-}
 
 newest_record ()
 {
