@@ -933,7 +933,8 @@ void
 chunks_mark_words (struct chunks *c, uint64_t word, const uint64_t *bits,
                    size_t words)
 {
-  for (uint64_t w = word; w < word + words && w < words_of (c); w++) {
+  assert (word + words <= words_of (c));
+  for (uint64_t w = word; w < word + words; w++) {
     set_word (&c->dirty, w, bits[w - word]);
     set_word (&c->touched, w, bits[w - word]);
   }

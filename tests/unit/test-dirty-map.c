@@ -412,7 +412,11 @@ status_of (struct world *w)
 static bool
 is_marked (const struct world *w, uint64_t chunk)
 {
-  return (dirty_map_marks (w->map)[chunk / 64] >> chunk % 64 & 1) != 0;
+  uint64_t word;
+
+  dirty_map_copy_marks (w->map, chunk / 64, 1, &word);
+  CU_ASSERT_EQUAL (word, dirty_map_marks (w->map)[chunk / 64]);
+  return (word >> chunk % 64 & 1) != 0;
 }
 
 /* Clear chunks [first, first + n), as the tracker would have it. */

@@ -367,6 +367,13 @@ test_source_lost (void)
   CU_ASSERT_EQUAL (dirty_bytes (), 2 * CHUNK - 1000);
   lose (2 * CHUNK); /* words of other chunks */
   CU_ASSERT_EQUAL (dirty_bytes (), DISK);
+  copy (true);
+  tracker_set_owner (tracker, OWNER_FENCED, false);
+  lose (CHUNK);
+  CU_ASSERT_EQUAL (dirty_bytes (), 0); /* it is not the source any more */
+  tracker_set_owner (tracker, OWNER_SOURCE, false);
+  lose (CHUNK);
+  CU_ASSERT_EQUAL (dirty_bytes (), 2 * CHUNK - 1000);
   tracker_stop (tracker);
   CU_ASSERT_EQUAL (dirty_bytes (), 0);
   lose (CHUNK);
