@@ -27,11 +27,13 @@ guest_make_agent
 home=$tmp/home
 as_user=()
 chmod 755 "$tmp"
-install -d -m 700 "$home"
+install -d -m 700 "$home" "$home/libvirt"
+# Or virtlogd, where it is installed, is started to write logs, and outlives libvirtd.
+echo 'stdio_handler = "file"' > "$home/libvirt/qemu.conf"
 if [ "$(id -u)" -eq 0 ]; then
   # One whom the system knows: libvirt 11.3 ends by a signal where it does not.
   as_user=(setpriv --reuid=nobody --regid=nogroup --clear-groups)
-  chown nobody:nogroup "$home"
+  chown -R nobody:nogroup "$home"
 fi
 export XDG_RUNTIME_DIR=$home
 export LIBVIRT_DEFAULT_URI="qemu:///session?socket=$home/libvirt/libvirt-sock"
@@ -142,6 +144,8 @@ unset "pids[guest]"
 guest_is_well guest
 grep '^UNMOUNTED' "$tmp/guest.line.out" || fail "it did not unmount its disk"
 end_bg libvirtd
+left=$(find "$home/libvirt" -name 'virtlogd*')
+[ -z "$left" ] || fail "virtlogd was started: $left"
 end_bg proxy
 end_bg destination
 guest_check_disk "$tmp/destination" guest
