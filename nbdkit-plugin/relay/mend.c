@@ -248,6 +248,7 @@ relay_unknown (struct relay *r, relay_unknown_cb *cb, void *opaque)
   }
 }
 
+/* While it is up there is an end to each. */
 static void
 find_longest (void *opaque, uint64_t offset, uint64_t length, int64_t until)
 {
@@ -255,7 +256,7 @@ find_longest (void *opaque, uint64_t offset, uint64_t length, int64_t until)
 
   (void)offset;
   (void)length;
-  if (until != RANGE_NEVER && until > *longest)
+  if (until > *longest)
     *longest = until;
 }
 

@@ -772,8 +772,9 @@ test_rest_refused (void)
  * land: nothing is sent again before it cannot.
  */
 static void
-test_replay (void)
+run_replay (bool closes)
 {
+  struct rest_left left = { .called = false };
   struct relay_options o = new_options ();
   char args[256];
 
@@ -792,12 +793,26 @@ test_replay (void)
   server_stop (&server, SIGKILL);
   wait_until (has_failed);
   failing_disarm ();
-  server_start (&server, NULL);
-  wait_until (is_up);
-  CU_ASSERT_EQUAL (unknown_ranges (), 0);
-  expect_byte (0, 'S');
+  if (closes) { /* so does the next relay */
+    relay_close_keeping (relay, note_rest, &left);
+    CU_ASSERT (left.called && left.nr_entries == 1 && left.grace_ms > 0);
+    relay = NULL;
+  }
+  else {
+    server_start (&server, NULL);
+    wait_until (is_up);
+    CU_ASSERT_EQUAL (unknown_ranges (), 0);
+    expect_byte (0, 'S');
+  }
   unlink (log_path);
   end ();
+}
+
+static void
+test_replay (void)
+{
+  run_replay (false);
+  run_replay (true);
 }
 
 /* ---- The relay's own threads -------------------------------------------- */
@@ -822,8 +837,8 @@ has_failed_thrice (void)
 static void
 test_back_at_last (void)
 {
-  static const char *const calls[] = { "malloc", "calloc", "asprintf",
-                                       "vasprintf" };
+  static const char *const calls[] = { "malloc", "calloc",   "pthread_create",
+                                       "strdup", "asprintf", "vasprintf" };
   struct relay_options o = new_options ();
 
   o.reconnect_ms = 100;
@@ -839,11 +854,32 @@ test_back_at_last (void)
     if (i != 0)
       wait_until (is_failing);
     server_start (&server, NULL);
-    wait_until (i < 2 ? has_failed_thrice : has_failed);
+    wait_until (i < 3 ? has_failed_thrice : has_failed);
     failing_disarm ();
     wait_until (is_up);
     expect_byte (0, 'a' + i);
   }
+  end ();
+}
+
+static bool
+are_two (void)
+{
+  return status ().connections == 2;
+}
+
+/* A further connection is made when there is memory for it. */
+static void
+test_further_at_last (void)
+{
+  struct relay_options o = new_options ();
+
+  o.connections = 2;
+  failing_arm_calls ("strdup", true, 0, true);
+  begin (NULL, &o);
+  wait_until (has_failed);
+  failing_disarm ();
+  wait_until (are_two);
   end ();
 }
 
@@ -962,6 +998,43 @@ test_move (void)
   end ();
 }
 
+static bool
+is_silent (void)
+{
+  return status ().silent_ms >= 300;
+}
+
+static void *
+write_slowly (void *opaque)
+{
+  *(int *)opaque = write_byte ('h', 0);
+  return NULL;
+}
+
+/* One that is connected and silent can be held, and goes on where it is. */
+static void
+test_hold_silent (void)
+{
+  struct relay_options o = new_options ();
+  pthread_t thread;
+  int result = -2;
+
+  o.silent_ms = 100;
+  begin (NULL, &o);
+  server_signal (&server, SIGSTOP);
+  pthread_create (&thread, NULL, write_slowly, &result);
+  wait_until (is_silent);
+  CU_ASSERT_EQUAL (relay_hold (relay), 0);
+  CU_ASSERT_TRUE (status ().held);
+  server_signal (&server, SIGCONT);
+  relay_unhold (relay, false);
+  pthread_join (thread, NULL);
+  CU_ASSERT_EQUAL (result, 0);
+  expect_byte (0, 'h');
+  CU_ASSERT_EQUAL (status ().losses, 0);
+  end ();
+}
+
 /* It can be closed while it is held. */
 static void
 test_close_held (void)
@@ -971,6 +1044,7 @@ test_close_held (void)
   begin (NULL, &o);
   server_stop (&server, SIGKILL);
   wait_until (is_down);
+  CU_ASSERT_EQUAL (relay_late_ms (relay), 0); /* nothing was written */
   CU_ASSERT_EQUAL (relay_hold (relay), 0);
   start_other ("t", NULL);
   CU_ASSERT_EQUAL (act_move (), 0);
@@ -1009,6 +1083,9 @@ test_read_back (void)
   server_stop (&server, SIGKILL);
   CU_ASSERT_EQUAL (relay_read_back (relay, 0, &byte, 1, 7), -1);
   CU_ASSERT_EQUAL (errno, ENOTCONN);
+  wait_until (is_down);
+  CU_ASSERT_EQUAL (relay_read_back (relay, 0, &byte, 1, 7), -1);
+  CU_ASSERT_EQUAL (errno, ENOTCONN);
   end ();
 
   /* It is lost meanwhile. */
@@ -1043,7 +1120,9 @@ main (void)
     { "a replay", test_replay },
     { "coming back", test_back },
     { "coming back at last", test_back_at_last },
+    { "a further connection at last", test_further_at_last },
     { "another address", test_move },
+    { "held while it is silent", test_hold_silent },
     { "closed while it is held", test_close_held },
     { "a look over one connection", test_read_back },
     CU_TEST_INFO_NULL,

@@ -905,6 +905,13 @@ test_interrupted_and_newer (void)
   char args[160];
 
   begin_interrupted (&t, true, HOUR_MS);
+  /* Lost again, before that is waited for. */
+  snprintf (args, sizeof args, "--filter=log logfile=%s dawdle=%s", t.log,
+            t.cue);
+  server_start (&t.server, args);
+  wait_until_logged (t.log, "Write id=2");
+  server_stop (&t.server, SIGKILL);
+  unlink (t.log);
   snprintf (args, sizeof args, "--filter=log logfile=%s", t.log);
   for (unsigned i = 0; i < 2; ++i) { /* lost again while that is waited for */
     server_start (&t.server, args);
@@ -2028,19 +2035,23 @@ test_unknown_refused (void)
   end_unknown (&t);
 }
 
-/* It is lost again while it is looked at, and looked at once more. */
+/* It is lost again while it is looked at, or repeated, and then repeated. */
 static void
-test_unknown_lost (void)
+run_unknown_lost (const char *what)
 {
   char args[160], log[64];
   struct unknown t;
 
   begin_unknown (&t, "was done again", NO_GRACE_MS);
   snprintf (log, sizeof log, "%.40s/log", t.server.dir);
-  snprintf (args, sizeof args,
-            "--filter=log logfile=%s --filter=delay rdelay=3600", log);
+  if (strcmp (what, "Read") == 0)
+    snprintf (args, sizeof args,
+              "--filter=log logfile=%s --filter=delay rdelay=3600", log);
+  else
+    snprintf (args, sizeof args, "--filter=log logfile=%s dawdle=%.40s/no", log,
+              t.server.dir);
   server_start (&t.server, args);
-  wait_until_logged (log, "Read");
+  wait_until_logged (log, what);
   server_stop (&t.server, SIGKILL);
   CU_ASSERT_EQUAL (unknown_ranges (t.relay), 1);
   server_start (&t.server, NULL);
@@ -2049,6 +2060,13 @@ test_unknown_lost (void)
   expect_byte (t.relay, 'S');
   unlink (log);
   end_unknown (&t);
+}
+
+static void
+test_unknown_lost (void)
+{
+  run_unknown_lost ("Read");
+  run_unknown_lost ("Write");
 }
 
 /* How long it may land is known while it is back. */

@@ -776,11 +776,40 @@ given_judge (bool good)
   claim_judge (good);
 }
 
+/* One that was made just now. */
+static void
+made_judge (bool good)
+{
+  if (good) {
+    CU_ASSERT_EQUAL (owner_of ("d/lock"), run_as);
+    CU_ASSERT_EQUAL (owner_of ("d"), run_as);
+  }
+  claim_judge (good);
+}
+
+/* If nobody can see whose it is it is left alone; directory_check says so. */
+static void
+theirs_judge (bool good)
+{
+  if (good && failing.failed == 0)
+    given_judge (true);
+  else
+    claim_judge (good);
+}
+
 static void
 strange_before (void)
 {
   clean_before ();
   put_text ("d/other", "");
+}
+
+/* A directory that is that user's already. */
+static void
+theirs_before (void)
+{
+  strange_before ();
+  assert (chown ("d", run_as, (gid_t)-1) == 0);
 }
 
 /* Of what begins like one of ours nothing is known. */
@@ -818,7 +847,9 @@ test_given_away (void)
   }
   run_as = 65534;
   try_all (&(struct scenario){ clean_before, claim_act, given_judge });
+  try_all (&(struct scenario){ empty_directory, claim_act, made_judge });
   try_all (&(struct scenario){ new_before, claim_act, given_judge });
+  try_all (&(struct scenario){ theirs_before, claim_act, theirs_judge });
   try_all (&(struct scenario){ strange_before, claim_act, not_given_judge });
   try_all (&(struct scenario){ similar_before, claim_act, not_given_judge });
   run_as = geteuid ();

@@ -1458,9 +1458,13 @@ test_rollback (void)
 {
   struct tracker *t = new_clean_session ();
   const uint64_t token = begin_commit (t, LONG_MS);
+  struct route back;
   uint64_t pause_us;
 
+  CU_ASSERT_TRUE (tracker_fallback (t, &back));
   tracker_commit_end (t, true, OWNER_DESTINATION);
+  CU_ASSERT_TRUE (tracker_fallback (t, &back));
+  CU_ASSERT_EQUAL (back.owner, OWNER_SOURCE);
   CU_ASSERT_EQUAL (tracker_rollback_begin (t, token), 0);
   CU_ASSERT_EQUAL (status (t).gate, GATE_COMMITTING);
   CU_ASSERT_EQUAL (tracker_rollback_begin (t, token), -1);
@@ -1478,6 +1482,7 @@ test_rollback (void)
   CU_ASSERT_EQUAL (tracker_release (t, token, &pause_us), 0);
   CU_ASSERT_EQUAL (tracker_rollback_begin (t, token), -1);
   CU_ASSERT_EQUAL (errno, ETIMEDOUT);
+  CU_ASSERT_FALSE (tracker_fallback (t, &back));
   finish (t);
 }
 
