@@ -186,6 +186,7 @@ test_strange (void)
   CU_ASSERT_EQUAL (read_it ("disk", &f), KEPT_OK);
   kept_file_free (&f);
 
+  expect_bad (image, n, 0, false, 0);          /* the magic */
   expect_bad (image, n, 16, false, 2);         /* the version */
   expect_bad (image, n, 88, false, HEADER);    /* a URI so long */
   expect_bad (image, n, 40, true, UINT64_MAX); /* so many entries */
