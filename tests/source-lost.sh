@@ -73,14 +73,20 @@ in_sync_and_lost ()
 }
 
 # judge RESULT: of the migration, if it was 0, or of the next one.  1: the sides
-# differ.
+# differ, or that one has found them to.
 judge ()
 {
-  [ "$1" -eq 0 ] || must_migrate --finish=detach "$S" "$D"
+  local result=$1
+
+  if [ "$result" -ne 0 ]; then
+    result=0
+    migrate --finish=detach "$S" "$D" || result=$?
+  fi
   end_bg proxy
   end_bg remote
   end_bg destination
-  cmp "$tmp/source" "$tmp/destination"
+  [ "$result" -eq 0 ] || cat "$tmp/migrate.log"
+  [ "$result" -eq 0 ] && cmp "$tmp/source" "$tmp/destination"
 }
 
 # The migration that was there ends.

@@ -936,7 +936,7 @@ chunks_mark_words (struct chunks *c, uint64_t word, const uint64_t *bits,
   assert (word + words <= words_of (c));
   for (uint64_t w = word; w < word + words; w++) {
     set_word (&c->dirty, w, bits[w - word]);
-    set_word (&c->touched, w, bits[w - word]);
+    c->quiet[w] &= ~bits[w - word];
   }
 }
 
