@@ -155,8 +155,9 @@ echo "---- a process that is killed while the plugin reads for it"
 kill_bg proxy TERM
 wait_bg proxy
 start_proxy proxy eval get_size='echo 65536' can_multi_conn='exit 0' \
-  thread_model='echo parallel' pread="echo > $tmp/reading
-    until [ -e $tmp/go ]; do sleep 0.02; done
+  thread_model='echo parallel' pread="[ \$3 -lt 65536 ] || # the filter looks, too
+      echo > $tmp/reading
+    until [ \$3 -lt 65536 ] || [ -e $tmp/go ]; do sleep 0.02; done
     head -c \$3 /dev/zero"
 start_reader
 echo 'read 0 65536' >&"$to_reader"
@@ -175,7 +176,8 @@ kill_bg proxy TERM
 wait_bg proxy
 start_proxy proxy eval get_size='echo 65536' can_multi_conn='exit 0' \
   can_cache='echo emulate' thread_model='echo parallel' \
-  pread="if mkdir $tmp/failed 2> /dev/null; then echo EIO bad >&2; exit 1; fi
+  pread="if [ \$3 -ge 4096 ] && mkdir $tmp/failed 2> /dev/null; then
+      echo EIO bad >&2; exit 1; fi
     head -c \$3 /dev/zero"
 start_reader
 said 'post 0 4096' posted
