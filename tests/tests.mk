@@ -85,7 +85,8 @@ $(bin_units): $(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(obj_lib) \
 
 # Calls that fail in it when it wants that (tests/unit/failing-calls.h).
 failing_calls := malloc calloc realloc reallocarray aligned_alloc mmap strdup \
-                 strndup asprintf vasprintf open_memstream open openat pwrite \
+                 strndup asprintf vasprintf __asprintf_chk __vasprintf_chk \
+                 open_memstream open openat pwrite \
                  pread fsync fdatasync posix_fallocate ftruncate rename unlink \
                  unlinkat mkdir fstat stat lstat fstatat faccessat fchmod fchown \
                  fchownat flock fdopendir readdir fdopen getline __getdelim \

@@ -135,6 +135,32 @@ __wrap_asprintf (char **s, const char *format, ...)
   return n;
 }
 
+/* What the two are with _FORTIFY_SOURCE, as in the packages. */
+extern int __wrap___vasprintf_chk (char **s, int flag, const char *format,
+                                   va_list args);
+int
+__wrap___vasprintf_chk (char **s, int flag, const char *format, va_list args)
+{
+  (void)flag;
+  return fails ("vasprintf", ENOMEM) ? -1 : __real_vasprintf (s, format, args);
+}
+
+extern int __wrap___asprintf_chk (char **s, int flag, const char *format, ...);
+int
+__wrap___asprintf_chk (char **s, int flag, const char *format, ...)
+{
+  va_list args;
+  int n;
+
+  (void)flag;
+  if (fails ("asprintf", ENOMEM))
+    return -1;
+  va_start (args, format);
+  n = __real_vasprintf (s, format, args);
+  va_end (args);
+  return n;
+}
+
 WRAP (ssize_t, pwrite, (int fd, const void *p, size_t n, off_t at),
       (fd, p, n, at), -1, ENOSPC)
 WRAP (ssize_t, pread, (int fd, void *p, size_t n, off_t at), (fd, p, n, at), -1,
