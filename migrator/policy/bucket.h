@@ -31,10 +31,12 @@ extern void bucket_set_rate (struct bucket *b, uint64_t rate, int64_t now_us);
 
 extern void bucket_set_ceiling (struct bucket *b, uint64_t ceiling,
                                 int64_t now_us);
+
 /* Below a ceiling nothing is saved up while it is held: what guests were spared
  * in that time is not caught up with beside them.
  */
 extern void bucket_hold (struct bucket *b, bool hold, int64_t now_us);
+
 extern void bucket_pause (struct bucket *b, bool pause);
 
 /* What counts: the lower of rate and ceiling, 0: unlimited. */
