@@ -30,8 +30,10 @@ ended (void *opaque, const struct control_answer *a)
     failure_note (d->settings->failure,
                   "ending a flush of the destination of %s: %s",
                   d->pair->source, a->desc);
-  else if (!copier_flushing (d->copier, &ok) && ok)
+  else if (!copier_flushing (d->copier, &ok) && ok) {
+    latest_end_flush (&d->latest_places);
     reconnect_note_flush (d);
+  }
 }
 
 static void
@@ -65,6 +67,7 @@ checkpoint_begin (struct disk *d)
 {
   assert (d->checkpoint == CHECKPOINT_NO);
   d->checkpoint = CHECKPOINT_BEGIN;
+  latest_begin_flush (&d->latest_places);
   control_send (d->control, "flush-begin", CONTROL_NO_ARGUMENTS, NULL, 0, begun,
                 d);
 }

@@ -59,9 +59,8 @@ note_lately (struct disk *d, const json_t *places)
   json_array_foreach (places, i, place) {
     const json_int_t offset = json_integer_value (place);
 
-    if (d->nr_lately < PROTOCOL_LATELY_MAX && offset >= 0 &&
-        (uint64_t)offset < d->disk_bytes)
-      d->lately[d->nr_lately++] = (uint64_t)offset;
+    if (offset >= 0 && (uint64_t)offset < d->disk_bytes)
+      latest_told (&d->latest_places, (uint64_t)offset);
   }
 }
 

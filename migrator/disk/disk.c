@@ -492,6 +492,8 @@ disk_report (struct disk *d)
     return;
   d->next_report_us = now + REPORT_US;
   d->reported_bytes = d->copied_bytes;
+  extents_normalise (&d->done);
+  latest_copied (&d->latest_places, &d->done);
   report (d, &d->skipped, "done", "skipped", true);
   report (d, &d->done, "done", NULL, false);
   report (d, &d->failed, "failed", "unknown", false);

@@ -6,6 +6,7 @@
  *   disk.c          leases: taking, copying, reporting
  *   disk-extents.c  what of them reads as zeroes
  *   disk-kept.c     some of what was copied, to be looked at in the end
+ *   latest.c        what was copied last, to be looked at after a loss
  *   checkpoint.c    flushes while a pass goes on
  *   renew.c         connections that were closed
  *   reconnect.c     a destination that was lost
@@ -27,6 +28,7 @@
 #include "base/options.h"
 #include "bitmap.h"
 #include "copy/copier.h"
+#include "disk/latest.h"
 #include "disk/reconnect.h"
 #include "disk/renew.h"
 #include "disk/widen.h"
@@ -222,12 +224,10 @@ struct disk {
     uint64_t hash, offset;
   } kept[DISK_KEPT];
   unsigned nr_kept;
-  /* Where the run before has copied something, if this one goes on from it. */
-  uint64_t lately[PROTOCOL_LATELY_MAX];
-  unsigned nr_lately;
-  uint64_t map_questions;  /* that were asked (trust/map.c) */
-  uint64_t marked_bytes;   /* written by trust/canary.c, besides the copy */
-  unsigned sampled_places; /* the last time */
+  struct latest latest_places; /* that were copied, by the run before, too */
+  uint64_t map_questions;      /* that were asked (trust/map.c) */
+  uint64_t marked_bytes;       /* written by trust/canary.c, besides the copy */
+  unsigned sampled_places;     /* the last time */
   uint64_t sampled_bytes;
   const char *sampled_over; /* NULL: nothing was; static */
 

@@ -26,7 +26,7 @@
 #define ZERO_DATA 192    /* where the destination says that there is data */
 #define EARLIER_ANYWHERE 64
 #define EARLIER_DATA 192 /* where the source says so */
-#define LATELY_PLACES 16 /* of each chunk that it copied lately */
+#define LATEST_PLACES 16 /* of each chunk that was copied last */
 #define BACK_ANYWHERE 96
 #define BACK_SILENT_MAX_US (INT64_C (10) * 1000000)
 #define COPIED_ANYWHERE 32 /* and DISK_KEPT of what was copied as data */
@@ -98,21 +98,20 @@ check_zero (struct disk *d)
   return sample_give_back (&s, NULL, NULL, NULL) == -1 ? -1 : result;
 }
 
-/* ---- what an earlier run copied ---------------------------------------- */
-
-/* R20: all of these chunks, or as much of each: what a guest has written there
- * may be short.
+/* R6a, R20: all of the chunks that were copied last, or as much of each: what a
+ * guest has written there may be short.
  */
 static void
-add_lately (struct sample *s, struct disk *d)
+add_latest (struct sample *s, struct disk *d)
 {
-  const uint64_t step = d->chunk_bytes > LATELY_PLACES * SAMPLE_BYTES
-                          ? d->chunk_bytes / LATELY_PLACES
+  const struct latest_places *p = &d->latest_places.flushed;
+  const uint64_t step = d->chunk_bytes > LATEST_PLACES * SAMPLE_BYTES
+                          ? d->chunk_bytes / LATEST_PLACES
                           : SAMPLE_BYTES;
   unsigned i;
 
-  for (i = 0; i < d->nr_lately; ++i) {
-    uint64_t at = d->lately[i];
+  for (i = 0; i < p->n; ++i) {
+    uint64_t at = p->offsets[i];
     const uint64_t rest = d->disk_bytes - at;
     const uint64_t end = at + (rest < d->chunk_bytes ? rest : d->chunk_bytes);
 
@@ -120,6 +119,8 @@ add_lately (struct sample *s, struct disk *d)
       sample_add (s, d, at, true);
   }
 }
+
+/* ---- what an earlier run copied ---------------------------------------- */
 
 static int
 check_earlier (struct disk *d)
@@ -130,7 +131,7 @@ check_earlier (struct disk *d)
   struct disk *wrong_disk = NULL;
   int result;
 
-  add_lately (&s, d);
+  add_latest (&s, d);
   add_anywhere (&s, d, EARLIER_ANYWHERE);
   map_source (d, &data);
   add_data (&s, d, &data, EARLIER_DATA);
@@ -279,8 +280,9 @@ fail_back (struct disk *d, const struct extents *wrong)
     "the destination %s has come back, and does not hold what was flushed "
     "there: the chunk at offset %" PRIu64 " (%" PRIu64 " bytes) is not as at "
     "the source %s, where nobody has written since; nothing was written there "
-    "since it is back.  Is it another disk, an empty one, or does its server "
-    "not keep what it was asked to flush?  The next run copies everything",
+    "since it is back.  Is it another disk, an empty one, an older state or "
+    "copy of it, or does its server not keep what it was asked to flush?  The "
+    "next run copies everything",
     d->pair->destination, wrong->v[0].offset, wrong->v[0].length,
     d->pair->source);
   return -1;
@@ -312,6 +314,7 @@ evidence_back (struct disk *d)
 
   if (d->disk_bytes == 0)
     return 0;
+  add_latest (&s, d);
   for (i = 0; i < d->nr_kept; ++i)
     sample_add (&s, d, d->kept[i].offset, true);
   add_anywhere (&s, d, BACK_ANYWHERE);
