@@ -104,6 +104,24 @@ checked ".copy_bytes == $left"
 must_migrate --finish=detach "$S" "$D"
 [ "$(event 'map(select(.event == "started")) | .[0].disks[0].resumed')" = true ]
 
+echo "-- of what a run with another promise has copied nothing is left for this one"
+truncate -s 0 "$tmp/empty"
+truncate -s $size "$tmp/empty"
+start_nbdkit empty file "$tmp/empty"
+start_migrate --destination-is-zero --rate=64K "$S" "$(uri empty)"
+wait_for has_status "$S" '.progress.copied_bytes > 0'
+kill_bg migrator TERM
+expect_status 3 wait_bg migrator
+rm "$tmp/events"
+check --destination-is-zero "$S" "$(uri empty)"
+checked '.disks[0].goes_on == "interrupted"'
+check "$S" "$(uri empty)"
+checked '.disks[0].goes_on == null'
+grep -q 'of which about ' "$tmp/migrate.log"
+must_migrate --finish=detach "$S" "$(uri empty)"
+[ "$(event 'map(select(.event == "started")) | .[0].disks[0].resumed')" = false ]
+must_migrate --finish=detach "$S" "$D"
+
 echo "-- since a detach"
 start_guest guest "$S" --kinds w
 stop_guest guest

@@ -100,9 +100,8 @@ verify_all_if_resumed (struct disk *d)
     bitmap_set (&d->unverified, 0, d->unverified.bits);
 }
 
-/* On what ranges may be left out; the caller frees it. */
-static char *
-promise (const struct disk *d)
+char *
+disk_promise (const struct disk *d)
 {
   const struct options *o = d->settings->options;
   const char *base = d->base_uri;
@@ -175,7 +174,7 @@ void
 disk_begin (struct disk *d)
 {
   const struct options *o = d->settings->options;
-  CLEANUP_FREE char *promised = promise (d);
+  CLEANUP_FREE char *promised = disk_promise (d);
   int fds[DESCRIPTORS_MAX], ledger_fd, sources;
   int n = prepare_sockets (d, fds, &ledger_fd);
   bool shared;

@@ -278,6 +278,11 @@ extern int disk_widen_reader (struct disk *d);
 extern void disk_begin (struct disk *d);
 extern int disk_check_begun (struct disk *d);
 
+/* What it says then of the destination, for which ranges may be left out; the
+ * caller frees it.
+ */
+extern char *disk_promise (const struct disk *d);
+
 /* failure_note: the destination is where the disk is.  -1. */
 extern int disk_fail_is_there (struct disk *d);
 extern void disk_close (struct disk *d);

@@ -38,6 +38,16 @@ member (const json_t *o, const char *name)
   return json_object_get (o, name);
 }
 
+/* What the run before left out it may have left out for this one. */
+static bool
+is_promise_kept (const struct disk *d, const json_t *status)
+{
+  const char *before = json_string_value (member (status, "promise"));
+  CLEANUP_FREE char *now = disk_promise (d);
+
+  return before == NULL || *before == '\0' || strcmp (before, now) == 0;
+}
+
 /* The earlier work that this run would go on with, as the filter decides at
  * 'begin'; NULL: none.
  */
@@ -52,7 +62,7 @@ earlier_work (const struct disk *d, const json_t *status)
       !json_is_true (member (status, "tracking")))
     return NULL;
   if (strcmp (end, "interrupted") == 0 && !o->restart)
-    return "interrupted";
+    return is_promise_kept (d, status) ? "interrupted" : NULL;
   return strcmp (end, "detached") == 0 && o->incremental ? "detached" : NULL;
 }
 

@@ -166,13 +166,13 @@ session_status (struct export *e)
 
   session_sockets_look (e);
   return json_pack (
-    "{s:s, s:s, s:b, s:s?, s:s?, s:s?, s:s, s:b, s:i, s:I, s:I, s:I, s:I, s:o, "
-    "s:o}",
+    "{s:s, s:s, s:b, s:s?, s:s?, s:s?, s:s?, s:s, s:b, s:i, s:I, s:I, s:I, "
+    "s:I, s:o, s:o}",
     "export", e->name, "id", e->id, "session", s->client != NULL, "place",
     place_is_remote (e) ? place_uri (e) : NULL, "source", s->source,
-    "destination", s->destination, "last_end", record_end_name (s->last_end),
-    "untouched", (int)s->untouched, "old_connections",
-    (int)session_sockets_late (e), "unanswered_ms",
+    "destination", s->destination, "promise", s->promise, "last_end",
+    record_end_name (s->last_end), "untouched", (int)s->untouched,
+    "old_connections", (int)session_sockets_late (e), "unanswered_ms",
     (json_int_t)session_sockets_late_ms (e), "source_late_ms",
     (json_int_t)place_late_ms (e), "quiet_ms", (json_int_t)owner_quiet_ms (e),
     "record_us", (json_int_t)e->record_us, "progress",
