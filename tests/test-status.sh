@@ -59,14 +59,16 @@ is_copying ()
 }
 
 echo "-- during"
-start_migrate --finish=detach --rate=256K --progress=9 \
+start_migrate --finish=detach --rate=256K --progress=9 --policy=explain \
   "$(uri proxy)" "$(uri destination)" 9> "$tmp/progress"
 wait_for is_copying
 status_is ".session == true and .tracking == true and
            .destination == \"$(uri destination)\" and
            .progress.phase == \"bulk\" and .progress.percent < 100 and
-           .progress.rate == 262144 and .remaining_bytes > 0"
-status_says bulk "256.0 KiB/s" '%' '^dirty rate' '^gate  *open' '^left' '^place .*local image'
+           .progress.rate == 262144 and .remaining_bytes > 0 and
+           .progress.explained_only"
+status_says bulk "256.0 KiB/s" '%' '^dirty rate' '^gate  *open' '^left' '^place .*local image' \
+  '^converge  *auto, only explained$'
 [ "$(grep '^requests' "$tmp/status.text" | wc -L)" -le 60 ] ||
   fail "a line is too long"
 

@@ -62,7 +62,7 @@ has_status "$S2" ".progress.rate == $crawl and .progress.max_pause_ms == 300"
 "$nbdmigrate" status "$S2" > "$tmp/status"
 grep -q '^rate  *64.0 KiB/s' "$tmp/status"
 grep -q '^finish  *detach$' "$tmp/status"
-grep -q '^background  *50$' "$tmp/status"
+grep -qE '^background +50(,|$)' "$tmp/status"
 grep -q '^converge  *auto$' "$tmp/status"
 grep -q '^progress  *2 disks: bulk' "$tmp/status"
 "$nbdmigrate" set "$S2" rate=128K max-pause=100ms

@@ -151,22 +151,36 @@ print_in_flight (FILE *fp, const json_t *progress, const char *what)
              number (l, "connections"));
 }
 
-/* What may be done to guests for the copy's sake, and what is; the other way
- * round 'background'.
- */
+/* What is done for guests' sake. */
+static void
+print_background (FILE *fp, const json_t *progress)
+{
+  const uint64_t rate = number (progress, "background_rate");
+  char text[UNITS_TEXT_MAX];
+
+  if (!json_is_integer (json_object_get (progress, "background")))
+    return;
+  fprintf (fp, LABEL "%" PRIu64, "background", number (progress, "background"));
+  if (rate > 0)
+    fprintf (fp, ", no more than %s/s are copied for now",
+             units_format_bytes (text, rate));
+  fprintf (fp, "\n");
+}
+
+/* What may be done to guests for the copy's sake, and what is. */
 static void
 print_guests (FILE *fp, const json_t *progress)
 {
   const char *mirror = string (progress, "mirror", "off");
   const uint64_t throttle = number (progress, "throttle");
+  const bool only = json_is_true (json_object_get (progress, "explained_only"));
   char text[UNITS_TEXT_MAX];
 
-  if (json_is_integer (json_object_get (progress, "background")))
-    fprintf (fp, LABEL "%" PRIu64 "\n", "background",
-             number (progress, "background"));
+  print_background (fp, progress);
   if (!json_is_string (json_object_get (progress, "converge")))
     return;
-  fprintf (fp, LABEL "%s%s", "converge", string (progress, "converge", "?"),
+  fprintf (fp, LABEL "%s%s%s", "converge", string (progress, "converge", "?"),
+           only ? ", only explained" : "",
            strcmp (mirror, "on") == 0 ? ", mirroring" : "");
   if (throttle > 0)
     fprintf (fp, ", guests limited to %s/s",

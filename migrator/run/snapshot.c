@@ -238,6 +238,18 @@ finish_in_force (const struct migration *m)
   return m->finish_wished ? m->finish_wish : m->disks.finish;
 }
 
+static uint64_t
+most_pause_ms (const struct migration *m)
+{
+  uint64_t ms = UINT64_MAX;
+  size_t i;
+
+  for (i = 0; i < m->disks.n; ++i)
+    if (m->disks.v[i].max_gate_ms < ms)
+      ms = m->disks.v[i].max_gate_ms;
+  return m->disks.n > 0 ? ms : 0;
+}
+
 /* All of the disks, or why one is not. */
 static void
 note_shared_memory (struct snapshot *s, const struct migration *m)
@@ -256,6 +268,13 @@ note_shared_memory (struct snapshot *s, const struct migration *m)
   }
 }
 
+/* It counts where it is lower than the rate. */
+static uint64_t
+background_rate (const struct bucket *b)
+{
+  return b->ceiling != 0 && bucket_limit (b) == b->ceiling ? b->ceiling : 0;
+}
+
 static void
 note_guests (struct snapshot *s, const struct migration *m)
 {
@@ -272,6 +291,8 @@ note_guests (struct snapshot *s, const struct migration *m)
   const struct policy_snapshot p = converge_measured (m);
 
   s->background = m->background.wished;
+  s->background_rate = background_rate (&m->disks.bucket);
+  s->explained_only = p.explain;
   s->converge = policy_converge_name (p.converge);
   s->mirror = states[p.mirror];
   s->throttle = p.throttle;
@@ -339,6 +360,7 @@ snapshot_of (struct migration *m)
     .wait = m->wait && !m->finish_wished,
     .paused = m->paused,
     .max_pause_ms = m->disks.max_pause_ms,
+    .most_pause_ms = most_pause_ms (m),
     .rate = m->disks.bucket.rate,
     .nr_disks = m->disks.n,
     .silent = silence.side,

@@ -101,7 +101,11 @@ add_guests (json_t *progress, const struct snapshot *s)
 {
   json_object_set_new (progress, "background",
                        json_integer ((json_int_t)s->background));
+  json_object_set_new (progress, "background_rate",
+                       json_integer ((json_int_t)s->background_rate));
   json_object_set_new (progress, "converge", json_string (s->converge));
+  json_object_set_new (progress, "explained_only",
+                       json_boolean (s->explained_only));
   json_object_set_new (progress, "mirror", json_string (s->mirror));
   json_object_set_new (progress, "throttle",
                        json_integer ((json_int_t)s->throttle));

@@ -58,7 +58,8 @@ struct snapshot {
   int64_t finish_at; /* seconds since the epoch, not before; 0: no such time */
   bool paused;       /* nothing is copied, as somebody wished */
   uint64_t max_pause_ms;
-  uint64_t rate; /* bytes per second, 0: unlimited */
+  uint64_t most_pause_ms; /* that all proxies allow it to be */
+  uint64_t rate;          /* bytes per second, 0: unlimited */
   size_t nr_disks;
   /* Of all disks together; depth and bytes are the largest. */
   struct snapshot_limits reads, writes;
@@ -67,12 +68,15 @@ struct snapshot {
   const char *not_shared_memory; /* if not: why, or NULL: not known yet */
 
   unsigned background; /* 0 to 100: how much guests come first */
+  /* Bytes per second of the bulk for that now, 0: no limit below the rate. */
+  uint64_t background_rate;
   /* Against guests that write faster than is copied: what may be done, and what
    * is: "off", "starting" or "on"; bytes per second of all disks, 0: no limit.
    * And what the load of late comes to: "unknown", "converges" or "diverges".
    */
   const char *converge, *mirror, *outlook;
   uint64_t throttle;
+  bool explained_only; /* --policy=explain: nothing is done */
 
   struct snapshot_latency guest_reads, guest_writes; /* of all disks */
 
