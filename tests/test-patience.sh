@@ -34,3 +34,15 @@ late=$(event 'map(select(.event == "policy" and .decision == "max-pause").time)[
 all pause ".time > $late and .predicted_pause_ms > 300 and .max_pause_ms == 30000"
 all round "(.time < $late) == (.max_pause_ms == 300)"
 must_have_status "$(uri proxy)" '.last_pause_us > 0'
+
+echo "-- a shorter pause that is asked for then does not count, which is said"
+start_migrate --finish=detach --converge=off "${outrun_copy[@]}" \
+  --max-pause-late=301ms --patience=2s "$(uri proxy)" "$(uri destination)"
+wait_for has_event started
+wait_for has_told max-pause 'did not fit for 2.0 s: it may be 301 ms long now'
+"$nbdmigrate" set "$(uri proxy)" max-pause=200ms
+wait_for grep -q -- '--max-pause is now 200 ms, but the pause may still be 301 ms long' \
+  "$tmp/migrator.log"
+must_have_status "$(uri proxy)" '.progress.max_pause_ms == 301'
+kill_bg migrator TERM
+expect_status 3 wait_bg migrator

@@ -132,24 +132,53 @@ add_setting (json_t *wishes, const char *setting, uint64_t *max_pause_ms)
   return -1;
 }
 
+/* What the proxies of all disks of its migration allow a pause to be. */
+static uint64_t
+most_pause_ms (struct proxy *p)
+{
+  CLEANUP_ANSWER struct control_answer a = { 0 };
+  json_int_t ms = -1;
+
+  control_wait (p->control, "status", CONTROL_NO_ARGUMENTS, ANSWER_MS, &a);
+  json_unpack (a.value, "{s:{s:I}}", "progress", "most_pause_ms", &ms);
+  return ms >= 0 && (uint64_t)ms < p->max_gate_ms ? (uint64_t)ms
+                                                  : p->max_gate_ms;
+}
+
+/* -1 after saying that the pause is longer than it may be. */
+static int
+check_max_pause (struct proxy *p, uint64_t max_pause_ms)
+{
+  char asked[UNITS_TEXT_MAX], allowed[UNITS_TEXT_MAX];
+  const uint64_t most_ms = max_pause_ms > 0 ? most_pause_ms (p) : 0;
+
+  if (max_pause_ms <= most_ms)
+    return 0;
+  units_format_ms (asked, max_pause_ms);
+  units_format_ms (allowed, most_ms);
+  if (most_ms < p->max_gate_ms)
+    say_error ("max-pause of %s is above what the proxy of another disk of "
+               "this migration allows: %s (migrate-max-gate); nothing is "
+               "changed",
+               asked, allowed);
+  else
+    say_error ("max-pause of %s is above what the proxy of %s allows: %s "
+               "(migrate-max-gate); nothing is changed",
+               asked, p->uri, allowed);
+  return -1;
+}
+
 static int
 set (const struct request *r, const json_t *wishes, uint64_t max_pause_ms)
 {
-  char asked[UNITS_TEXT_MAX], allowed[UNITS_TEXT_MAX];
   struct proxy p;
   int status;
 
   status = proxy_open (&p, r->source, r->control, r->export);
-  if (status == EXIT_DONE) {
-    status = EXIT_FAILED;
-    if (max_pause_ms > p.max_gate_ms)
-      say_error ("max-pause of %s is above what the proxy of %s allows: %s "
-                 "(migrate-max-gate)",
-                 units_format_ms (asked, max_pause_ms), p.uri,
-                 units_format_ms (allowed, p.max_gate_ms));
-    else
-      status = wish_or_refuse (&p, json_deep_copy (wishes));
-  }
+  if (status == EXIT_DONE)
+    status = check_max_pause (&p, max_pause_ms) == -1
+               ? EXIT_FAILED
+               : wish_or_refuse (&p, json_deep_copy (wishes));
   proxy_close (&p);
   return status;
 }

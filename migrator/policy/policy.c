@@ -371,6 +371,12 @@ policy_beat (struct policy *p, const struct policy_snapshot *s)
   return d;
 }
 
+uint64_t
+policy_max_pause_ms (const struct policy *p, const struct policy_snapshot *s)
+{
+  return measures_max_pause_ms (p, s);
+}
+
 /* ---- outlook ----------------------------------------------------------- */
 
 struct forecast_outlook

@@ -264,6 +264,10 @@ extern struct policy_decision policy_step (struct policy *p,
 extern struct policy_decision policy_beat (struct policy *p,
                                            const struct policy_snapshot *s);
 
+/* How long the pause may be now, by --max-pause or --max-pause-late. */
+extern uint64_t policy_max_pause_ms (const struct policy *p,
+                                     const struct policy_snapshot *s);
+
 /* What the load of late comes to, for progress, status and events. */
 extern struct forecast_outlook policy_outlook (const struct policy_snapshot *s);
 

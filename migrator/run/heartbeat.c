@@ -34,26 +34,42 @@ wish_finish (struct migration *m, const char *mode)
   say_info ("asked to finish by %s", finish_name (finish));
 }
 
-/* 'set' knows the limit of one proxy only. */
+/* --max-pause-late may hold already, and still be longer. */
 static void
 wish_max_pause (struct migration *m, uint64_t max_pause_ms)
+{
+  char text[UNITS_TEXT_MAX], late[UNITS_TEXT_MAX];
+  struct policy_snapshot s;
+
+  m->max_pause_ms = max_pause_ms;
+  policy_forget_misses (&m->policy);
+  s = converge_measured (m);
+  m->disks.max_pause_ms = policy_max_pause_ms (&m->policy, &s);
+  units_format_ms (text, max_pause_ms);
+  if (m->disks.max_pause_ms == max_pause_ms)
+    say_info ("the pause may now be %s long", text);
+  else
+    say_info ("--max-pause is now %s, but the pause may still be %s long: "
+              "--max-pause-late holds already",
+              text, units_format_ms (late, m->disks.max_pause_ms));
+}
+
+/* 'set' has looked before; who else leaves a wish may not have. */
+static bool
+may_be_paused_for (const struct migration *m, uint64_t max_pause_ms)
 {
   char text[UNITS_TEXT_MAX];
   size_t i;
 
-  units_format_ms (text, max_pause_ms);
   for (i = 0; i < m->disks.n; ++i)
     if (max_pause_ms > m->disks.v[i].max_gate_ms) {
       say_error ("a pause of %s is above what the proxy of %s allows, so it "
                  "stays as it was",
-                 text, m->disks.v[i].pair->source);
-      return;
+                 units_format_ms (text, max_pause_ms),
+                 m->disks.v[i].pair->source);
+      return false;
     }
-  if (max_pause_ms == 0)
-    return;
-  m->max_pause_ms = m->disks.max_pause_ms = max_pause_ms;
-  policy_forget_misses (&m->policy);
-  say_info ("the pause may now be %s long", text);
+  return max_pause_ms > 0;
 }
 
 static void
@@ -105,7 +121,8 @@ take_wishes (struct migration *m, json_t *wishes)
     wish_rate (m, value);
   if (protocol_get_u64 (wishes, "background", &value) == 1)
     wish_background (m, value);
-  if (protocol_get_u64 (wishes, "max_pause_ms", &value) == 1)
+  if (protocol_get_u64 (wishes, "max_pause_ms", &value) == 1 &&
+      may_be_paused_for (m, value))
     wish_max_pause (m, value);
   if (json_is_boolean (json_object_get (wishes, "pause")))
     paused_wish (m, json_is_true (json_object_get (wishes, "pause")));

@@ -117,6 +117,8 @@ add_guests (json_t *progress, const struct snapshot *s)
                        s->finish_at ? json_integer (s->finish_at)
                                     : json_null ());
   json_object_set_new (progress, "paused", json_boolean (s->paused));
+  json_object_set_new (progress, "most_pause_ms",
+                       json_integer ((json_int_t)s->most_pause_ms));
   return progress;
 }
 
