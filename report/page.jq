@@ -85,6 +85,14 @@ def head: "
 <p class=\"soft\">Began \(.begin_time | date | esc)</p>
 </header>";
 
+# What may have been changed on the way.
+def limit(f; show):
+  [.begin, .ending | objects | f | number | if . == null then null else show end]
+  | . as [$first, $last]
+  | if $last == null or $last == $first then $first
+    elif $first == null then $last
+    else "\($first), in the end \($last)" end;
+
 def facts: "
 <dl class=\"facts\" id=\"facts\">
 \([ (.seconds | duration | fact("took")),
@@ -99,9 +107,8 @@ def facts: "
     (.ending.passes? | number | fact("passes")),
     (if .ending.event? == "completed" then .ending.pause_ms | number | ms else null end
      | fact("pause")),
-    (.begin.max_pause_ms? | number | if . then ms else null end | fact("pause allowed")),
-    (.begin.rate? | number | if . == null then null elif . == 0 then "unlimited"
-                    else "\(bytes)/s" end | fact("rate limit")),
+    (limit(.max_pause_ms?; ms) | fact("pause allowed")),
+    (limit(.rate?; if . == 0 then "unlimited" else "\(bytes)/s" end) | fact("rate limit")),
     (.ending.losses? | number | if . != null and . > 0 then . else null end
      | fact("destination lost")) ] | join("\n"))
 </dl>";

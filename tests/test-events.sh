@@ -51,7 +51,8 @@ has ()
 
 common=(disks:array disk_bytes:number copied_bytes:number zeroed_bytes:number
         skipped_bytes:number passes:number pause_ms:number duration_ms:number
-        finish:string resumed:boolean dropped_events:number)
+        finish:string max_pause_ms:number rate:number resumed:boolean
+        dropped_events:number)
 
 echo "-- a migration that works"
 must_migrate --finish=detach --rate=3M "$(uri proxy)" "$(uri destination)"

@@ -95,6 +95,18 @@ for n in {1..8}; do
   ((${longest:-0} >= 2)) || fail "plot $n: nothing is drawn"
 done
 
+echo "-- limits that were changed on the way"
+start_bg migrator "$nbdmigrate" --finish=detach --rate=64K --max-pause=300ms \
+  --events="$file.changed" "$(uri proxy)" "$(uri destination)"
+wait_for grep -q '"event":"started"' "$file.changed"
+"$nbdmigrate" set "$(uri proxy)" rate=0 max-pause=2s
+wait_bg migrator || fail "the migrator ended with exit status $?"
+make_page "$file.changed"
+must_be 'string(//*[@id="facts"]/div[dt="pause allowed"]/dd)' '300 ms, in the end 2000 ms'
+must_be 'string(//*[@id="facts"]/div[dt="rate limit"]/dd)' '64.0 KiB/s, in the end unlimited'
+make_page "$file"
+must_be 'string(//*[@id="facts"]/div[dt="rate limit"]/dd)' '2.00 MiB/s'
+
 if [ -n "${LOOK:-}" ]; then
   echo "-- looked at"
   requires chromium python3

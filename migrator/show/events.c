@@ -370,8 +370,8 @@ static json_t *
 summary (const struct account *a)
 {
   return json_pack (
-    "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:f, s:I, s:s, s:b, "
-    "s:I, s:i, s:i}",
+    "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:f, s:I, s:s, s:I, "
+    "s:I, s:b, s:I, s:i, s:i}",
     "disks", disks_json (a), "disk_bytes", (json_int_t)a->disk_bytes,
     "copied_bytes", (json_int_t)a->copied_bytes, "zeroed_bytes",
     (json_int_t)a->zeroed_bytes, "skipped_bytes", (json_int_t)a->skipped_bytes,
@@ -379,7 +379,8 @@ summary (const struct account *a)
     (json_int_t)a->sampled_bytes, "sample_seed", (json_int_t)a->sample_seed,
     "marked_bytes", (json_int_t)a->marked_bytes, "passes", (int)a->passes,
     "pause_ms", a->pause_ms, "duration_ms", (json_int_t)a->duration_ms,
-    "finish", a->finish, "resumed", a->resumed, DROPPED, (json_int_t)0,
+    "finish", a->finish, "max_pause_ms", (json_int_t)a->max_pause_ms, "rate",
+    (json_int_t)a->rate, "resumed", a->resumed, DROPPED, (json_int_t)0,
     "losses", (int)a->losses, "reconnects", (int)a->reconnects);
 }
 
