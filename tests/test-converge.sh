@@ -47,6 +47,12 @@ must_have_status "$(uri proxy)" '.throttle.bytes_per_second == 0 and
   .throttle.delayed_requests == 0'
 guest_goes_on guest
 
+echo "-- the throttle, and a floor above what is copied"
+expect_status 4 migrate --converge=throttle --throttle-floor=100M "${common[@]}"
+grep -q 'guests may always write 100.0 MiB/s (--throttle-floor), which is too much here' \
+  "$tmp/migrate.log"
+guest_goes_on guest
+
 echo "-- no mirror without multi-conn"
 start_nbdkit alone --filter=rate --filter=multi-conn memory $size rate=64M \
   burstiness=0.05 multi-conn-mode=disable

@@ -311,11 +311,28 @@ mirror_hint (const struct migration *m)
   return "";
 }
 
+/* Nothing else would tell why they are not slowed down any further. */
+static const char *
+floor_hint (const struct migration *m, char hint[POLICY_REASON_MAX])
+{
+  const uint64_t floor = m->disks.options->throttle_floor;
+  char text[UNITS_TEXT_MAX];
+
+  if (m->measures.throttle == 0 || m->measures.throttle > floor)
+    return "";
+  snprintf (hint, POLICY_REASON_MAX,
+            "; guests may always write %s/s (--throttle-floor), which is too "
+            "much here",
+            units_format_bytes (text, floor));
+  return hint;
+}
+
 static void
 say_not_converged (struct migration *m, const struct policy_snapshot *s,
                    const char *what)
 {
   char needed[POLICY_REASON_MAX], flush[UNITS_TEXT_MAX], record[UNITS_TEXT_MAX];
+  char hint[POLICY_REASON_MAX];
   CLEANUP_FREE char *reason = NULL;
 
   if (asprintf (
@@ -326,8 +343,8 @@ say_not_converged (struct migration *m, const struct policy_snapshot *s,
         units_format_ms (record, gates_commit_us (&m->disks) / 1000)) == -1)
     reason = NULL;
   event_policy ("give-up", reason ? reason : what);
-  failure_note (&m->disks.failure, "it does not converge; %s%s",
-                reason ? reason : what, mirror_hint (m));
+  failure_note (&m->disks.failure, "it does not converge; %s%s%s",
+                reason ? reason : what, mirror_hint (m), floor_hint (m, hint));
 }
 
 /* Before the pause, which has no time for it; once, as long as nobody waits
