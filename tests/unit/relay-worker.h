@@ -12,9 +12,7 @@
 #include <errno.h>
 #include <pthread.h>
 
-#include "relay/relay.h"
-#include "server.h"
-#include "unit.h"
+#include "relay-unit.h"
 
 #define FILE_BYTES 1048576
 #define DISK_BYTES (FILE_BYTES - 77)

@@ -12,17 +12,13 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "relay/owed-error.h"
-#include "relay/relay.h"
 #include "failing-calls.h"
-#include "server.h"
-#include "unit.h"
+#include "relay-unit.h"
 
 #define BYTES 1048576
 #define FILL 0xee
 #define BLOCK 4096
 
-static struct owed_error owed;
 static struct server server;
 static struct relay *relay;
 static char *why;
@@ -30,11 +26,8 @@ static char *why;
 static struct relay_options
 new_options (void)
 {
-  struct relay_options o = RELAY_OPTIONS_DEFAULT;
+  struct relay_options o = default_options (BYTES);
 
-  owed_error_init (&owed, false, NULL, NULL);
-  o.owed = &owed;
-  o.disk_bytes = BYTES;
   o.connections = 1;
   o.log_bytes = BYTES;
   o.grace_ms = 10;
@@ -69,10 +62,7 @@ end (void)
 static struct relay_status
 status (void)
 {
-  struct relay_status st;
-
-  relay_get_status (relay, &st);
-  return st;
+  return status_of (relay);
 }
 
 /* An upper bound for what takes no certain time. */
@@ -742,16 +732,7 @@ static char log_path[64];
 static bool
 is_write_logged (void)
 {
-  FILE *file = fopen (log_path, "r");
-  char line[512];
-  bool found = false;
-
-  if (file == NULL)
-    return false;
-  while (fgets (line, sizeof line, file) != NULL)
-    found |= strstr (line, " Write id=") != NULL;
-  fclose (file);
-  return found;
+  return logged (log_path, " Write id=") > 0;
 }
 
 /* What the destination refuses is refused, whether that can be said or not. */

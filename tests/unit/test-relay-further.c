@@ -6,72 +6,18 @@
  * is not used, and the first one goes on.
  */
 
-#include "relay/owed-error.h"
-#include "relay/relay.h"
-#include "server.h"
-#include "unit.h"
+#include "relay-unit.h"
 
 #define BYTES 1048576
 #define BLOCK 4096
 
-static struct owed_error owed;
-
 static struct relay_options
 new_options (void)
 {
-  struct relay_options o = RELAY_OPTIONS_DEFAULT;
+  struct relay_options o = default_options (BYTES);
 
-  owed_error_init (&owed, false, NULL, NULL);
-  o.owed = &owed;
-  o.disk_bytes = BYTES;
   o.connections = 2;
   return o;
-}
-
-static struct relay_status
-status_of (struct relay *r)
-{
-  struct relay_status st;
-
-  relay_get_status (r, &st);
-  return st;
-}
-
-/* An upper bound for what takes no certain time. */
-static void
-wait_until_connections (struct relay *r, unsigned n)
-{
-  unsigned tries = SERVER_TRIES;
-
-  while (status_of (r).connections != n && --tries > 0)
-    server_pause ();
-  CU_ASSERT_NOT_EQUAL (tries, 0);
-}
-
-/* How often that stands in a log. */
-static unsigned
-logged (const char *path, const char *text)
-{
-  FILE *file = fopen (path, "r");
-  char line[512];
-  unsigned n = 0;
-
-  if (file == NULL)
-    return 0;
-  while (fgets (line, sizeof line, file) != NULL)
-    n += strstr (line, text) != NULL;
-  fclose (file);
-  return n;
-}
-
-static void
-wait_until_logged (const char *path, const char *text, unsigned n)
-{
-  unsigned tries = SERVER_TRIES;
-
-  while (logged (path, text) < n && --tries > 0)
-    server_pause ();
-  CU_ASSERT_NOT_EQUAL (tries, 0);
 }
 
 /* ---- What differs ------------------------------------------------------- */

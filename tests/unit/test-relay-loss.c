@@ -15,16 +15,11 @@
 /* Kills leave nothing that could land late: no need to wait for it. */
 #define NO_GRACE_MS 10
 
-static struct owed_error owed;
-
 static struct relay_options
 new_options (void)
 {
-  struct relay_options o = RELAY_OPTIONS_DEFAULT;
+  struct relay_options o = default_options (DISK_BYTES);
 
-  owed_error_init (&owed, false, NULL, NULL);
-  o.owed = &owed;
-  o.disk_bytes = DISK_BYTES;
   o.log_bytes = 1024 * 1024;
   o.grace_ms = NO_GRACE_MS;
   return o;
@@ -40,15 +35,6 @@ open_relay (const struct server *s, const struct relay_options *o)
     printf ("(%s) ", why);
   CU_ASSERT_PTR_NOT_NULL_FATAL (r);
   return r;
-}
-
-static struct relay_status
-status_of (struct relay *r)
-{
-  struct relay_status st;
-
-  relay_get_status (r, &st);
-  return st;
 }
 
 static void
@@ -591,18 +577,6 @@ bring_back (const struct server *s, uint8_t *image)
   free (image);
 }
 
-static void
-wait_until_logged (const char *log, const char *what)
-{
-  char command[160];
-  unsigned tries = SERVER_TRIES;
-
-  snprintf (command, sizeof command, "grep -q ' %s ' %s", what, log);
-  while (system (command) != 0 && --tries > 0)
-    server_pause ();
-  CU_ASSERT_NOT_EQUAL (tries, 0);
-}
-
 /* An empty disk in its place whose reads fail, and that is gone in the midst of
  * them: neither is taken for the disk.  Nor is the disk itself before it can be
  * read.
@@ -641,7 +615,7 @@ test_not_read (void)
   CU_ASSERT (file_is_zero (&s));
 
   server_start (&s, hangs);
-  wait_until_logged (log, "Read");
+  wait_until_logged (log, " Read ", 1);
   server_stop (&s, SIGKILL);
   CU_ASSERT (file_is_zero (&s));
 
@@ -739,16 +713,6 @@ wait_until_said (const unsigned *count, unsigned n)
   while (__atomic_load_n (count, __ATOMIC_SEQ_CST) < n && --tries > 0)
     server_pause ();
   CU_ASSERT_EQUAL (__atomic_load_n (count, __ATOMIC_SEQ_CST), n);
-}
-
-static void
-wait_until_connections (struct relay *r, unsigned n)
-{
-  unsigned tries = SERVER_TRIES;
-
-  while (status_of (r).connections != n && --tries > 0)
-    server_pause ();
-  CU_ASSERT_NOT_EQUAL (tries, 0);
 }
 
 /* Another disk is behind the address while connections to the right one live:
@@ -852,7 +816,7 @@ begin_interrupted (struct interrupted *t, bool newer, unsigned grace_ms)
   server_stop (s, SIGKILL);
   wait_until_lost (t->relay, 1);
   server_start (s, args);
-  wait_until_logged (t->log, "Write id=2");
+  wait_until_logged (t->log, " Write id=2 ", 1);
   server_stop (s, SIGKILL);
   unlink (t->log);
 }
@@ -909,13 +873,13 @@ test_interrupted_and_newer (void)
   snprintf (args, sizeof args, "--filter=log logfile=%s dawdle=%s", t.log,
             t.cue);
   server_start (&t.server, args);
-  wait_until_logged (t.log, "Write id=2");
+  wait_until_logged (t.log, " Write id=2 ", 1);
   server_stop (&t.server, SIGKILL);
   unlink (t.log);
   snprintf (args, sizeof args, "--filter=log logfile=%s", t.log);
   for (unsigned i = 0; i < 2; ++i) { /* lost again while that is waited for */
     server_start (&t.server, args);
-    wait_until_logged (t.log, "Flush");
+    wait_until_logged (t.log, " Flush ", 1);
     CU_ASSERT_FALSE (status_of (t.relay).up);
     CU_ASSERT_EQUAL (count_writes (t.log), 2);
     if (i == 0)
@@ -997,7 +961,7 @@ test_alone_lost (void)
   snprintf (args, sizeof args, "--filter=log logfile=%s dawdle=%s maximum=4096",
             log, cue);
   server_start (&t.server, args);
-  wait_until_logged (log, "Write id=1");
+  wait_until_logged (log, " Write id=1 ", 1);
   server_stop (&t.server, SIGKILL);
   server_start (&t.server, "maximum=4096");
   wait_until_up (t.relay, true);
@@ -1030,7 +994,7 @@ test_alone_after_lost (void)
   snprintf (args, sizeof args, "--filter=log logfile=%s dawdle=%s maximum=4096",
             log, cue);
   server_start (&t.server, args);
-  wait_until_logged (log, "Write id=1");
+  wait_until_logged (log, " Write id=1 ", 1);
   CU_ASSERT_EQUAL (count_writes (log), 1);
   server_stop (&t.server, SIGKILL);
   server_start (&t.server, "maximum=4096");
@@ -2039,10 +2003,11 @@ test_unknown_refused (void)
 static void
 run_unknown_lost (const char *what)
 {
-  char args[160], log[64];
+  char args[160], log[64], request[16];
   struct unknown t;
 
   begin_unknown (&t, "was done again", NO_GRACE_MS);
+  snprintf (request, sizeof request, " %s ", what);
   snprintf (log, sizeof log, "%.40s/log", t.server.dir);
   if (strcmp (what, "Read") == 0)
     snprintf (args, sizeof args,
@@ -2051,7 +2016,7 @@ run_unknown_lost (const char *what)
     snprintf (args, sizeof args, "--filter=log logfile=%s dawdle=%.40s/no", log,
               t.server.dir);
   server_start (&t.server, args);
-  wait_until_logged (log, what);
+  wait_until_logged (log, request, 1);
   server_stop (&t.server, SIGKILL);
   CU_ASSERT_EQUAL (unknown_ranges (t.relay), 1);
   server_start (&t.server, NULL);
@@ -2253,7 +2218,7 @@ test_slow_restoring (void)
             permission);
   server_start (&s, args);
   r = open_relay (&s, &o);
-  wait_until_logged (log, "Write id=1");
+  wait_until_logged (log, " Write id=1 ", 1);
   server_pause ();
   close (open (permission, O_WRONLY | O_CREAT, 0600));
   wait_until_set (&t.told);

@@ -10,22 +10,10 @@
 
 #define STEPS 400
 
-static struct owed_error owed;
-
-static struct relay_options
-new_options (void)
-{
-  struct relay_options o = RELAY_OPTIONS_DEFAULT;
-
-  owed_error_init (&owed, false, NULL, NULL);
-  o.owed = &owed;
-  return o;
-}
-
 static void
 run_against (const char *args)
 {
-  struct relay_options o = new_options ();
+  struct relay_options o = default_options (DISK_BYTES);
   struct workers w;
   struct server s;
   struct relay *r;
@@ -34,7 +22,6 @@ run_against (const char *args)
   workers_init (&w);
   server_init (&s, FILE_BYTES, FILL);
   server_start (&s, args);
-  o.disk_bytes = DISK_BYTES;
   o.log_bytes = 1024 * 1024;
   r = relay_open (s.uri, &o, NULL, &why);
   CU_ASSERT_PTR_NOT_NULL_FATAL (r);
@@ -94,13 +81,12 @@ refuse_extent (void *opaque, uint64_t offset, uint64_t length, uint32_t flags)
 static struct relay *
 open_against (struct server *s, const char *args, uint8_t fill)
 {
-  struct relay_options o = new_options ();
+  const struct relay_options o = default_options (DISK_BYTES);
   struct relay *r;
   char *why;
 
   server_init (s, FILE_BYTES, fill);
   server_start (s, args);
-  o.disk_bytes = DISK_BYTES;
   r = relay_open (s->uri, &o, NULL, &why);
   CU_ASSERT_PTR_NOT_NULL_FATAL (r);
   return r;
@@ -183,22 +169,9 @@ test_zero_disk (void)
 /* ---- Several requests, several connections ----------------------------- */
 
 static void
-wait_for_connections (struct relay *r, unsigned n)
-{
-  struct relay_status st;
-  unsigned tries = SERVER_TRIES;
-
-  do {
-    server_pause ();
-    relay_get_status (r, &st);
-  } while (st.connections != n && --tries > 0);
-  CU_ASSERT_EQUAL (st.connections, n);
-}
-
-static void
 test_connections (void)
 {
-  struct relay_options o = new_options ();
+  struct relay_options o = default_options (FILE_BYTES);
   struct relay_status st;
   struct server s;
   struct relay *r;
@@ -207,11 +180,10 @@ test_connections (void)
 
   server_init (&s, FILE_BYTES, 0);
   server_start (&s, NULL);
-  o.disk_bytes = FILE_BYTES;
   o.connections = 3;
   r = relay_open (s.uri, &o, NULL, &why);
   CU_ASSERT_PTR_NOT_NULL_FATAL (r);
-  wait_for_connections (r, 3);
+  wait_until_connections (r, 3);
   CU_ASSERT_EQUAL (relay_sockets (r, fds, 8), 3);
 
   /* One that was idle breaks: no loss, and a new one comes. */
@@ -222,7 +194,7 @@ test_connections (void)
       break;
     server_pause ();
   }
-  wait_for_connections (r, 3);
+  wait_until_connections (r, 3);
   relay_get_status (r, &st);
   CU_ASSERT_EQUAL (st.losses, 0);
   for (unsigned i = 0; i < 3; ++i)
@@ -276,7 +248,7 @@ static void
 zero_all (uint64_t bytes, unsigned ms_per_mib, uint64_t *longest,
           uint64_t *other)
 {
-  struct relay_options o = RELAY_OPTIONS_DEFAULT;
+  const struct relay_options o = default_options (bytes);
   uint8_t *back = malloc (bytes);
   char args[256], log[64];
   struct server s;
@@ -288,8 +260,6 @@ zero_all (uint64_t bytes, unsigned ms_per_mib, uint64_t *longest,
   snprintf (args, sizeof args, "--filter=log logfile=%s zero-ms-per-mib=%u",
             log, ms_per_mib);
   server_start (&s, args);
-  o.disk_bytes = bytes;
-  o.owed = &owed;
   r = relay_open (s.uri, &o, NULL, &why);
   CU_ASSERT_PTR_NOT_NULL_FATAL (r);
   CU_ASSERT_EQUAL (relay_zero (r, bytes, 0, 0, NULL), 0);
@@ -327,10 +297,9 @@ test_pieces (void)
 static void
 expect_refusal (const char *uri, const char *part)
 {
-  struct relay_options o = new_options ();
+  struct relay_options o = default_options (FILE_BYTES);
   char *why;
 
-  o.disk_bytes = FILE_BYTES;
   o.connect_ms = 500;
   CU_ASSERT_PTR_NULL (relay_open (uri, &o, NULL, &why));
   CU_ASSERT_PTR_NOT_NULL_FATAL (why);
