@@ -7,14 +7,10 @@
  * be had that is said (DIRTY_MAP_STUCK).
  */
 
-#include <assert.h>
 #include <stdbool.h>
 
-#include "state/dirty-map.h"
+#include "dirty-map-unit.h"
 #include "failing-calls.h"
-#include "unit.h"
-
-#define CHUNK UINT64_C (65536)
 
 /* Two blocks, the second one short. */
 #define CHUNKS (DIRTY_MAP_BLOCK_WORDS * 64 + 100)
@@ -33,12 +29,7 @@ static bool sync_wanted;
 static struct dirty_map_header
 header_of (uint64_t id)
 {
-  return (struct dirty_map_header){
-    .id = id,
-    .state = DIRTY_MAP_IN_USE,
-    .disk_bytes = DISK,
-    .chunk_bytes = CHUNK,
-  };
+  return header_of_disk (id, DISK);
 }
 
 static void
@@ -398,14 +389,9 @@ main (void)
     { "clearing", test_clear },       { "its header", test_header },
     { "what is none", test_strange }, CU_TEST_INFO_NULL,
   };
-  char dir[] = "/tmp/test-dirty-map-calls-XXXXXX";
-  int result;
+  const int result =
+    main_in_directory ("dirty map whose calls fail", tests, path);
 
-  umask (077);
-  assert (mkdtemp (dir) != NULL && chdir (dir) == 0);
-  result = unit_main ("dirty map whose calls fail", tests);
   printf ("%lu calls failed\n", failures);
-  unlink (path);
-  rmdir (dir);
   return result;
 }

@@ -16,10 +16,8 @@
 #include <gnutls/gnutls.h>
 
 #include "bytes.h"
-#include "state/dirty-map.h"
-#include "unit.h"
+#include "dirty-map-unit.h"
 
-#define CHUNK UINT64_C (65536)
 #define SPAN_CHUNKS (DIRTY_MAP_SPAN / CHUNK)
 
 /* Three blocks, the last of them short, and the last chunk cut. */
@@ -88,13 +86,10 @@ wait_for_held_sync (void)
 static struct dirty_map_header
 header_of (uint64_t id)
 {
-  return (struct dirty_map_header){
-    .id = id,
-    .state = DIRTY_MAP_IN_USE,
-    .disk_bytes = DISK,
-    .chunk_bytes = CHUNK,
-    .promise = "zero ",
-  };
+  struct dirty_map_header h = header_of_disk (id, DISK);
+
+  strcpy (h.promise, "zero ");
+  return h;
 }
 
 static struct dirty_map_file *
@@ -961,12 +956,6 @@ main (void)
     { "random", test_random },
     CU_TEST_INFO_NULL,
   };
-  char dir[] = "/tmp/test-dirty-map-XXXXXX";
-  int result;
 
-  assert (mkdtemp (dir) != NULL && chdir (dir) == 0);
-  result = unit_main ("dirty-map", tests);
-  unlink (path);
-  rmdir (dir);
-  return result;
+  return main_in_directory ("dirty-map", tests, path);
 }
