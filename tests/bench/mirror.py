@@ -13,10 +13,10 @@ import time
 
 
 def command(name, **arguments):
-    f.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
-    f.flush()
+    requests.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
+    requests.flush()
     while True:
-        answer = json.loads(f.readline())
+        answer = json.loads(answers.readline())
         if "error" in answer:
             sys.exit(str(answer))
         if "return" in answer:
@@ -32,7 +32,7 @@ def note(answer):
 
 def wait_for(event):
     while event not in events:
-        note(json.loads(f.readline()))
+        note(json.loads(answers.readline()))
 
 
 def wait_until_ready(limit):
@@ -47,8 +47,9 @@ def wait_until_ready(limit):
 events = []
 s = socket.socket(socket.AF_UNIX)
 s.connect(sys.argv[1])
-f = s.makefile("rw")
-f.readline()
+# Not one file for both: a write to it drops what was read ahead, an event perhaps.
+answers, requests = s.makefile("r"), s.makefile("w")
+answers.readline()
 command("qmp_capabilities")
 command("blockdev-mirror", **{"job-id": "j", "device": "source",
                               "target": "copy", "sync": "full",
