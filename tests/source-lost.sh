@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=bash
 #
-# A source whose plugin is a client of another server (nbdkit's nbd plugin), with
-# multi-conn: that server crashes and loses what a guest had not flushed, when the
-# destination has it already.  Sourced after functions.sh, which sets what is used
-# here.
+# A source whose plugin is a client of another server (nbdkit's nbd plugin): that
+# server crashes and loses what a guest had not flushed, when the destination has it
+# already.  Sourced after functions.sh, which sets what is used here.
 # shellcheck disable=SC2154
 
 S=$(uri proxy) D=$(uri destination)
 size=$((4 * 1024 * 1024))
+multi_conn=1 # 0: all connections share one context
 
 start_remote ()
 {
-  start_nbdkit remote "$BUILD/tests/nbdkit-lossy-plugin.so" file="$tmp/source"
+  start_nbdkit remote "$BUILD/tests/nbdkit-lossy-plugin.so" file="$tmp/source" \
+    multi-conn=$multi_conn
 }
 
 start_middle ()
@@ -111,4 +112,12 @@ restart_proxy ()
   end_bg proxy
   start_middle
   judge 1
+}
+
+# It ends, and the next one, with another context, where all share one.
+share_one ()
+{
+  local multi_conn=0
+
+  finish_it
 }

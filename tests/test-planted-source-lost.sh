@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # timeout: 120
 #
-# A filter that takes a flush by a new connection for one of what was copied before
-# (R14) leaves the sides different when the server behind the source has lost
-# something; the filter as it is does not.
+# A filter that takes a flush by a new connection for one of what was copied before,
+# or that keeps what was copied when it exchanges the context that all share (R14),
+# leaves the sides different when the server behind the source has lost something;
+# the filter as it is does not.
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
@@ -14,13 +15,20 @@ source "$SRCDIR/tests/source-lost.sh"
 requires nbdkit jq nbdcopy
 nbdkit nbd --dump-plugin > "$tmp/dump" 2>&1 || skip "nbdkit has no nbd plugin"
 sound=$filter
-with_bug=$BUILD/bug-vouch_for_earlier/nbdkit-migrate-filter.so
-[ -e "$with_bug" ] || skip "vouch_for_earlier was not built: make planted-bugs"
 
-for way in finish_it restart_proxy; do
+# caught BUG WAY
+caught ()
+{
+  local with_bug=$BUILD/bug-$1/nbdkit-migrate-filter.so
+
+  [ -e "$with_bug" ] || skip "$1 was not built: make planted-bugs"
   filter=$with_bug
-  ! "$way" || fail "$way: nobody has noticed"
+  ! "$2" || fail "$2: nobody has noticed"
   filter=$sound
-  "$way" || fail "$way: it is not right"
-  echo "$way: caught"
-done
+  "$2" || fail "$2: it is not right"
+  echo "$2: $1 is caught"
+}
+
+caught vouch_for_earlier finish_it
+caught vouch_for_earlier restart_proxy
+caught exchange_keeps_clean share_one

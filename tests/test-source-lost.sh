@@ -14,7 +14,7 @@ source "$SRCDIR/tests/source-lost.sh"
 requires nbdkit jq nbdcopy
 nbdkit nbd --dump-plugin > "$tmp/dump" 2>&1 || skip "nbdkit has no nbd plugin"
 
-for way in finish_it restart_proxy; do
+for way in finish_it restart_proxy share_one; do
   echo "-- $way"
   "$way" || fail "the sides differ"
 done

@@ -315,6 +315,25 @@ still_works (struct export *e)
   return r == 0;
 }
 
+/* R13, R14: what was written through the old context may be lost.  If a flush
+ * of the filter's has found that out guests are owed the error already, but
+ * what was copied is not dirty again yet.
+ */
+static void
+note_exchange (struct export *e)
+{
+  const bool lost = flushes_lose (&e->local.flushes);
+
+  if (place_has_left_local (e))
+    return;
+  if (lost)
+    owed_error_raise (&e->owed, NULL);
+#ifndef PLANT_BUG_exchange_keeps_clean
+  if (lost || flushes_have_failed (&e->local.flushes))
+    durable_map_source_lost (e);
+#endif
+}
+
 /* The connections go on with this one.  -1: something still uses the other. */
 static int
 exchange (struct export *e, nbdkit_next *next)
@@ -331,11 +350,7 @@ exchange (struct export *e, nbdkit_next *next)
   l->shared = next;
   __atomic_fetch_add (&l->exchanges, 1, __ATOMIC_SEQ_CST);
   __atomic_store_n (&l->failed, false, __ATOMIC_RELAXED);
-  /* R13, R14: what was written through the old one may be lost. */
-  if (flushes_lose (&l->flushes) && !place_has_left_local (e)) {
-    owed_error_raise (&e->owed, NULL);
-    durable_map_source_lost (e);
-  }
+  note_exchange (e);
   pthread_rwlock_unlock (&l->lock);
   context_close (old);
   return 0;
