@@ -29,8 +29,7 @@ ln -s "$there/line.in" "$tmp/guest.line.in"
 ln -s "$there/console" "$tmp/guest.console.log"
 chmod 666 "$there"/*
 guest_make_disk "$machine/srv/nbd/vm1.img"
-chmod 777 "$machine/srv/nbd"
-chmod 666 "$machine/srv/nbd/vm1.img"
+open_images
 
 # The disk is the README's -blockdev; the rest is as in tests/guest/guest.sh.
 cat > "$there/start" <<END
@@ -53,12 +52,7 @@ while kill -0 "$MAINPID"; do
 done 2> /dev/null
 END
 chmod 755 "$there"/{start,stop}
-cat > "$units/guest.service" <<'END'
-[Unit]
-After=nbdkit-migrate@vm1.service
-[Service]
-User=testguest
-SupplementaryGroups=nbdkit-migrate
+make_guest_unit <<'END'
 ExecStart=/shared/guest/start
 ExecStop=/shared/guest/stop
 TimeoutStopSec=60
@@ -76,8 +70,7 @@ inside systemctl kill -s KILL nbdkit-migrate@vm1
 guest_works guest
 
 echo "-- shut down"
-inside systemctl --no-block exit 0
-WAIT_SECONDS=90 wait_bg machine || fail "the machine ended with exit status $?"
+shut_down 90
 guest_is_well guest
 grep '^UNMOUNTED' "$there/line.out" || fail "the guest did not unmount its disk"
 grep -q '^POWEROFF' "$there/line.out" || fail "the guest did not power off"

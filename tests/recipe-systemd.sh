@@ -26,8 +26,7 @@ printf 'DISK=nbd socket=/run/qemu-nbd/vm2/nbd.sock\nOPTIONS=\n' \
   > "$machine/etc/nbdkit-migrate/vm2.conf"
 truncate -s 8M "$machine/srv/nbd/vm1.img" "$machine/srv/nbd/destination.img"
 qemu-img create -q -f qcow2 "$machine/srv/nbd/vm2.qcow2" 8M
-chmod 777 "$machine/srv/nbd"
-chmod 666 "$machine/srv/nbd/"*
+open_images
 wants nbdkit-migrate@vm1 nbdkit-migrate@vm2 destination guest libvirt-guests
 ln -sf nbdkit-migrate@.service "$units/nbdkit-migrate@vm2.service"
 mkdir "$units/nbdkit-migrate@vm2.service.requires"
@@ -38,13 +37,7 @@ Before=nbdkit-migrate@vm1.service
 [Service]
 ExecStart=/usr/bin/nbdkit -f -i 127.0.0.1 file /srv/nbd/destination.img
 END
-# What the README says of guests that something else starts.
-cat > "$units/guest.service" <<'END'
-[Unit]
-After=nbdkit-migrate@vm1.service
-[Service]
-User=testguest
-SupplementaryGroups=nbdkit-migrate
+make_guest_unit <<'END'
 StandardError=append:/shared/guest.log
 ExecStart=/bin/sh -c 'exec referee run --initial any --rate 200K --seed 1 \
   --uri "nbd+unix:///?socket=/run/nbdkit-migrate/vm1/nbd.sock" \
@@ -138,8 +131,7 @@ chmod +x "$machine/bin/referee"
 inside cp /shared/referee /usr/local/bin/referee
 inside systemctl restart guest
 wait_for guest_is_at_work
-inside systemctl --no-block exit 0
-WAIT_SECONDS=60 wait_bg machine || fail "the machine ended with exit status $?"
+shut_down 60
 grep -q 'wrote 65536/65536' "$machine/shared/last-words" ||
   fail "no disk at the end: $(cat "$machine/shared/last-words")"
 cp "$(newest_record)" "$tmp/guest.record"

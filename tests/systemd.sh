@@ -61,6 +61,27 @@ wants ()
   done
 }
 
+# What anybody may write to, as the guest, and who serves a destination, are other users.
+open_images ()
+{
+  chmod 777 "$machine/srv/nbd"
+  chmod 666 "$machine/srv/nbd/"*
+}
+
+# What the README says of guests that something else starts; more of the service comes
+# from standard input.
+make_guest_unit ()
+{
+  cat > "$units/guest.service" << END
+[Unit]
+After=nbdkit-migrate@vm1.service
+[Service]
+User=testguest
+SupplementaryGroups=nbdkit-migrate
+$(cat)
+END
+}
+
 # ---- from outside ----------------------------------------------------------
 
 child_of ()
@@ -103,6 +124,13 @@ is ()
 property ()
 {
   inside systemctl show --value -p "$2" "$1"
+}
+
+# shut_down SECONDS: it has so long for that.
+shut_down ()
+{
+  inside systemctl --no-block exit 0
+  WAIT_SECONDS=$1 wait_bg machine || fail "the machine ended with exit status $?"
 }
 
 pull_the_plug ()
