@@ -48,7 +48,8 @@ forecast_note (struct forecast *f, uint64_t predicted_ms, uint64_t limit_ms)
 
   if (predicted_ms < f->best_ms)
     f->best_ms = predicted_ms;
-  if (excess_ms <= f->excess_ms - f->excess_ms / 3) {
+  if (excess_ms < f->excess_ms &&
+      excess_ms <= f->excess_ms - f->excess_ms / 3) {
     f->excess_ms = excess_ms;
     f->stale_passes = 0;
     return true;

@@ -105,6 +105,21 @@ test_crawling (void)
   CU_ASSERT (sum < ROUNDS * 2 * FORECAST_PASSES);
 }
 
+static uint64_t
+stay (uint64_t ms, uint64_t *seed)
+{
+  (void)seed;
+  return ms;
+}
+
+/* Of a millisecond, or two, too, a third has to go. */
+static void
+test_nearly_fits (void)
+{
+  for (uint64_t ms = LIMIT + 1; ms < LIMIT + 10; ++ms)
+    CU_ASSERT_EQUAL (passes_of (stay, ms, NULL), 1 + FORECAST_PASSES);
+}
+
 static void
 test_not_converging (void)
 {
@@ -344,6 +359,7 @@ main (void)
     { "it converges", test_converging },
     { "it converges slowly", test_converging_slowly },
     { "it hardly gets nearer", test_crawling },
+    { "it nearly fits", test_nearly_fits },
     { "it does not converge", test_not_converging },
     { "bandwidth, throughput and pace", test_bandwidth },
     { "recent bytes weigh more", test_recent },
