@@ -69,6 +69,16 @@ measures_max_pause_ms (const struct policy *p, const struct policy_snapshot *s)
            : s->max_pause_ms;
 }
 
+/* Where nothing is done it would change nothing. */
+uint64_t
+measures_expected (const struct policy *p, const struct policy_snapshot *s,
+                   uint64_t predicted)
+{
+  if (predicted == FORECAST_NEVER || s->converge == CONVERGE_OFF || s->explain)
+    return predicted;
+  return predicted + predicted * p->missed / POLICY_MISSED_DIVISOR;
+}
+
 uint64_t
 measures_copy_rate (const struct policy_snapshot *s)
 {
@@ -495,6 +505,19 @@ is_hopeless (const struct policy *p, const struct policy_snapshot *s)
   return s->overhead_us >= measures_max_pause_ms (p, s) * 1000;
 }
 
+/* As it is predicted it fits; but not as pauses that missed show it to be, nor
+ * if next to nothing were copied in it.
+ */
+static bool
+is_only_missed (const struct policy *p, const struct policy_snapshot *s)
+{
+  const uint64_t limit_ms = measures_max_pause_ms (p, s);
+
+  return s->predicted_ms <= limit_ms &&
+         measures_expected (p, s, s->overhead_us + POLICY_SHORT_US) >=
+           limit_ms * 1000;
+}
+
 static bool
 is_mirror_vain (const struct policy *p, const struct policy_snapshot *s)
 {
@@ -735,7 +758,8 @@ measures_round (struct policy *p, const struct policy_snapshot *s,
     consider_mirror (p, s, d, true);
     consider_hot (p, s, d, false);
     p->left_bytes = s->remaining_bytes;
-    more = !is_mirror_spent (p, s) || !is_throttle_spent (p, s);
+    more = !is_only_missed (p, s) &&
+           (!is_mirror_spent (p, s) || !is_throttle_spent (p, s));
   }
   p->measures.mirror = p->mirror.wanted;
   return more || late;

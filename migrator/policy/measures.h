@@ -127,6 +127,13 @@ extern bool measures_missed (struct policy *p, const struct policy_snapshot *s,
 extern uint64_t measures_max_pause_ms (const struct policy *p,
                                        const struct policy_snapshot *s);
 
+/* A time that was predicted of the pause, as those that missed their deadline
+ * show it to be: longer than it was thought to.
+ */
+extern uint64_t measures_expected (const struct policy *p,
+                                   const struct policy_snapshot *s,
+                                   uint64_t predicted);
+
 /* How fast the copy goes before the pause. */
 extern uint64_t measures_copy_rate (const struct policy_snapshot *s);
 

@@ -96,13 +96,10 @@ policy_forget_failures (struct policy *p)
   p->slow_rounds = 0;
 }
 
-/* What missed its deadline takes longer than it was thought to. */
 static uint64_t
 expected_ms (const struct policy *p, const struct policy_snapshot *s)
 {
-  if (s->predicted_ms == FORECAST_NEVER || s->converge == CONVERGE_OFF)
-    return s->predicted_ms;
-  return s->predicted_ms + s->predicted_ms * p->missed / POLICY_MISSED_DIVISOR;
+  return measures_expected (p, s, s->predicted_ms);
 }
 
 static bool
@@ -256,7 +253,8 @@ verify (struct policy *p, const struct policy_snapshot *s,
 }
 
 /* It does not fit.  As long as there is something left to try, what was does
- * not count.
+ * not count.  If that is only since pauses before it missed their deadline,
+ * and nothing makes it shorter, it is better to try than to give up.
  */
 static bool
 go_on (struct policy *p, const struct policy_snapshot *s,
@@ -267,9 +265,13 @@ go_on (struct policy *p, const struct policy_snapshot *s,
 
   if (s->wait || more)
     forecast_restart (&p->forecast);
-  if (!s->wait && !forecast_note (&p->forecast, s->predicted_ms, limit_ms))
+  if (s->wait || forecast_note (&p->forecast, expected_ms (p, s), limit_ms))
+    return decide (d, POLICY_ROUND, "the pause would be too long");
+  if (s->predicted_ms > limit_ms)
     return decide (d, POLICY_GIVE_UP, "five passes brought it hardly nearer");
-  return decide (d, POLICY_ROUND, "the pause would be too long");
+  enter (p, POLICY_TRIED);
+  return decide (d, POLICY_PAUSE,
+                 "the pause may fit, and nothing makes it shorter");
 }
 
 /* What was before says nothing of now, once it fits. */
@@ -404,9 +406,8 @@ policy_needed (const struct policy *p, const struct policy_snapshot *s,
   const uint64_t limit_ms = measures_max_pause_ms (p, s);
   char pause[UNITS_TEXT_MAX] = "an unknown time", limit[UNITS_TEXT_MAX];
   char dirty[UNITS_TEXT_MAX], speed[UNITS_TEXT_MAX];
-  const uint64_t best = p->forecast.best_ms < s->predicted_ms
-                          ? p->forecast.best_ms
-                          : s->predicted_ms;
+  const uint64_t now = expected_ms (p, s);
+  const uint64_t best = p->forecast.best_ms < now ? p->forecast.best_ms : now;
 
   if (best != FORECAST_NEVER)
     units_format_ms (pause, best > limit_ms ? best : 2 * limit_ms);

@@ -1250,6 +1250,62 @@ test_missed (void)
   CU_ASSERT_EQUAL (p.stage, POLICY_SETTLES);
 }
 
+/* What came of a migration that remains as it is, and whose pauses miss their
+ * deadline; the last of so many does not.
+ */
+static enum policy_action
+end_of (struct policy_snapshot s, unsigned pauses, unsigned *tried)
+{
+  struct policy p;
+  unsigned n;
+
+  policy_init (&p);
+  *tried = 0;
+  for (n = 0; n < 1000; ++n) {
+    struct policy_decision d;
+
+    s.now_us += 1000000;
+    d = policy_step (&p, &s);
+    *tried += d.action == POLICY_PAUSE;
+    if (d.action == POLICY_GIVE_UP || *tried == pauses)
+      return d.action;
+    s.missed = d.action == POLICY_PAUSE;
+  }
+  CU_FAIL ("it goes on for ever");
+  return POLICY_ROUND;
+}
+
+/* After pauses that missed, the next one has to fit more easily.  Where nothing
+ * makes it shorter it is tried all the same, until ten have missed.
+ */
+static void
+test_missed_and_stuck (void)
+{
+  struct policy_snapshot stuck_with = automatic, idle = automatic;
+  unsigned tried;
+
+  stuck_with.mirror_refused = true;
+  stuck_with.converge = CONVERGE_MIRROR;
+  stuck_with.predicted_ms = 280; /* 315 with an eighth more */
+  stuck_with.remaining_bytes = 70 * MiB;
+  CU_ASSERT_EQUAL (end_of (stuck_with, 100, &tried), POLICY_GIVE_UP);
+  CU_ASSERT_EQUAL (tried, FORECAST_MISSES);
+  CU_ASSERT_EQUAL (end_of (stuck_with, 7, &tried), POLICY_PAUSE);
+  stuck_with.converge = CONVERGE_AUTO;
+  stuck_with.explain = true;
+  CU_ASSERT_EQUAL (end_of (stuck_with, 100, &tried), POLICY_GIVE_UP);
+  CU_ASSERT_EQUAL (tried, FORECAST_MISSES);
+
+  idle.write_rate = 0;
+  for (idle.predicted_ms = 150; idle.predicted_ms <= 300; ++idle.predicted_ms) {
+    idle.remaining_bytes = idle.predicted_ms % 3 * 4096;
+    idle.overhead_us = idle.predicted_ms * 1000 - idle.predicted_ms % 7 * 100;
+    CU_ASSERT_EQUAL (end_of (idle, 100, &tried), POLICY_GIVE_UP);
+    CU_ASSERT (tried >= FORECAST_MISSES);
+    CU_ASSERT_EQUAL (end_of (idle, 8, &tried), POLICY_PAUSE);
+  }
+}
+
 static void
 test_outrun (void)
 {
@@ -1321,6 +1377,7 @@ main (void)
     { "stricter when it has settled", test_stricter_when_settled },
     { "a local minimum", test_local_minimum },
     { "what was missed", test_missed },
+    { "missed, and nothing helps", test_missed_and_stuck },
     { "a guest that is too fast", test_outrun },
     CU_TEST_INFO_NULL,
   };
