@@ -52,7 +52,7 @@ static bool
 is_patient (const struct policy *p, const struct policy_snapshot *s)
 {
   return p->asked_since_us == 0 ||
-         s->now_us - p->asked_since_us < (int64_t)s->patience_ms * 1000;
+         (uint64_t)(s->now_us - p->asked_since_us) / 1000 < s->patience_ms;
 }
 
 static bool

@@ -1083,6 +1083,9 @@ test_patience (void)
   s.now_us += 1;
   CU_ASSERT_EQUAL (measures_max_pause_ms (&p, &s), 900);
   CU_ASSERT_EQUAL (policy_beat (&p, &s).measures.max_pause_ms, 900);
+  s.patience_ms = INT64_MAX; /* for ever */
+  CU_ASSERT_EQUAL (measures_max_pause_ms (&p, &s), MAX_PAUSE_MS);
+  s.patience_ms = 10000;
   s.explain = true;
   CU_ASSERT_EQUAL (measures_max_pause_ms (&p, &s), MAX_PAUSE_MS);
   CU_ASSERT_EQUAL (policy_beat (&p, &s).measures.max_pause_ms, MAX_PAUSE_MS);
