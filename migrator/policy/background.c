@@ -195,8 +195,8 @@ judge (struct background *b, const struct background_sample *s)
   if (b->pace <= 0)
     return; /* nothing was moved that could be moved more slowly */
   limit = next_limit (b);
-  if (b->limit == 0 && b->share >= b->target)
-    return; /* no harm is done */
+  if (b->share >= b->target && (b->limit == 0 || limit < b->limit))
+    return; /* no harm is done; a slower pace was something else's doing */
   if (limit < b->pace / FAR)
     b->busy = (struct background_rate){ 0 };
   if (b->limit > 0 && b->pace * STEP_UP < b->limit && limit > b->limit)
@@ -212,6 +212,8 @@ go_on (struct background *b, enum background_stage stage,
   b->stage = stage;
   b->last = *s;
   b->next_us = s->at_us + us;
+  if (stage == BACKGROUND_COPIES)
+    b->begun_us = s->at_us;
 }
 
 /* Whether nobody is seen, with whom a rest would tell something. */
@@ -226,6 +228,26 @@ static uint64_t
 requests_of (const struct background *b, const struct background_sample *s)
 {
   return s->requests > b->last.requests ? s->requests - b->last.requests : 0;
+}
+
+static void
+note_seen (struct background *b, const struct background_sample *s)
+{
+  if (s->requests >= b->seen.requests + REQUESTS_MIN ||
+      s->requests < b->seen.requests)
+    b->seen = *s;
+}
+
+/* Guests that have left leave no limit behind, and what they did is no measure
+ * for those that come: it is found anew, and soon.
+ */
+static void
+forget_guests (struct background *b)
+{
+  b->quiet = b->busy = (struct background_rate){ 0 };
+  b->limit = 0;
+  b->share = 1;
+  b->judged = b->rests = b->clear = 0;
 }
 
 /* A part of the stretch of copying.  None of what was taken where more was
@@ -271,6 +293,7 @@ note_copied (struct background *b, const struct background_sample *s)
     return;
   }
   b->moved = b->moved_us = 0;
+  b->busy_before = b->busy;
   add_busy (b, BUSY_KEPT, s);
   go_on (b, BACKGROUND_SETTLES, s, SETTLE_US);
 }
@@ -297,16 +320,56 @@ note_settled (struct background *b, const struct background_sample *s)
   go_on (b, BACKGROUND_RESTS, s, REST_US);
 }
 
-/* Guests that have left leave no limit behind. */
+/* Whether guests do much more (1) or much less (-1) in this rest than in those
+ * before, and it is no chance.
+ */
+static int
+compare_rest (const struct background *b, double requests, double us)
+{
+  const double before =
+    b->quiet.us > 0 ? b->quiet.requests / b->quiet.us * us : 0;
+
+  if (before >= REQUESTS_JUDGED && requests * FAR < before)
+    return -1;
+  return before > 0 && requests >= REQUESTS_JUDGED && requests > before * FAR;
+}
+
+/* So twice in a row, guests do something else now: what is forgotten faster
+ * beside the copying than of the rests would look like its doing.
+ */
+static void
+note_change (struct background *b, double requests, double us)
+{
+  const int change = compare_rest (b, requests, us);
+
+  if (change != 0 && change == b->change) {
+    b->quiet = (struct background_rate){ 0 };
+    b->busy.requests -= BUSY_KEPT * b->busy_before.requests;
+    b->busy.us -= BUSY_KEPT * b->busy_before.us;
+  }
+  b->change = change;
+}
+
+/* That nobody was there, neither beside the copying nor in the rest, is none of
+ * the copy's doing: such a look counts for nothing.
+ */
 static void
 note_rested (struct background *b, const struct background_sample *s)
 {
   const uint64_t requests = requests_of (b, s);
+  const int64_t us = s->at_us - b->last.at_us;
 
   b->rests++;
-  add (&b->quiet, QUIET_KEPT, requests, s->at_us - b->last.at_us);
-  if (b->quiet.requests < 1 && b->busy.requests < 1)
-    b->limit = 0;
+  if (s->at_us - b->seen.at_us >= COPY_IDLE_US) {
+    forget_guests (b);
+    return;
+  }
+  if (b->seen.at_us <= b->begun_us) {
+    b->busy = b->busy_before;
+    return;
+  }
+  note_change (b, (double)requests, (double)us);
+  add (&b->quiet, QUIET_KEPT, requests, us);
   judge (b, s);
 }
 
@@ -336,6 +399,7 @@ note_mirror (struct background *b, const struct background_sample *s)
 void
 background_note (struct background *b, const struct background_sample *s)
 {
+  note_seen (b, s);
   if (s->mirrored != b->mirrored) {
     note_mirror (b, s);
     return;

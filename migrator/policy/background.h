@@ -18,8 +18,9 @@
  * ahead of it, the less the more the guest comes first, and the more where it
  * is mirrored: then the end of the bulk is what helps it.
  *
- * A guest that does little, or that does as much beside the copying, limits
- * nothing, and is asked seldom or costs no rest at all.
+ * A guest that does little, or as much beside the copying, limits nothing, and
+ * is asked seldom or costs no rest at all; nor does one that has left, or what
+ * it does not do while it does nothing by itself.
  *
  * Where guests' writes are mirrored they do less in the rests, too: so what
  * they did before the mirror is what all else is compared with, within bounds,
@@ -63,8 +64,11 @@ struct background {
   } stage;
   int64_t next_us; /* when the next sample is wanted */
   struct background_sample last;
+  struct background_sample seen; /* when a guest had done something */
+  int64_t begun_us;              /* the latest stretch of copying */
   struct background_rate quiet, busy;
-  struct background_rate alone; /* 'quiet', before they were mirrored */
+  struct background_rate busy_before; /* 'busy', without the latest stretch */
+  struct background_rate alone;       /* 'quiet', before they were mirrored */
   bool mirrored;
   double moved, moved_us; /* in the stretch of copying until it has settled */
   double pace;    /* of the copying beside which 'busy' was, bytes/second */
@@ -74,6 +78,7 @@ struct background {
   double shares;  /* the mean of the last SHARES, about */
   unsigned judged, rests; /* how often */
   unsigned clear; /* in a row, they kept clearly more than was aimed at */
+  int change;     /* of what guests did in the last rest: 1: more, -1: less */
   unsigned hung;  /* rests in a row that did not come about */
 };
 

@@ -379,6 +379,127 @@ test_leaves (void)
   CU_ASSERT (share_of (&guests[0], &r) >= 0.9);
 }
 
+/* It is given back at once: what was done before the guest left, and is not
+ * done any more, the copy has not taken away.
+ */
+static void
+test_leaves_soon (void)
+{
+  static const struct guest none = { 0, 0, 1, false, 0 };
+  static const unsigned wished[] = { DEFAULT, BACKGROUND_MAX };
+  uint64_t rnd = unit_seed ();
+
+  for (size_t i = 0; i < NR_GUESTS; i++)
+    for (int k = 0; k < 2; k++) {
+      struct background b;
+      struct run total = { 0 }, r;
+      uint64_t before;
+
+      background_init (&b, wished[k]);
+      go (&guests[i], &b, &total, 5, &rnd);
+      before = b.limit;
+      CU_ASSERT (before > 0);
+      go (&none, &b, &total, 1, &rnd);
+      CU_ASSERT (b.limit == 0 || b.limit >= before / 2);
+      go (&none, &b, &total, 1.5, &rnd);
+      r = go (&none, &b, &total, 1, &rnd);
+      CU_ASSERT (r.bytes >= 0.99 * FASTEST);
+    }
+}
+
+/* Nor does it go slower for a guest that rests now and then, shorter or longer
+ * than what it takes to see that it has left; and it keeps its share.
+ */
+static void
+test_rests_itself (void)
+{
+  static const struct guest none = { 0, 0, 1, false, 0 };
+  static const double rests[] = { 0.2, 0.7, 2, 5 };
+  uint64_t rnd = unit_seed ();
+
+  for (size_t i = 0; i < sizeof rests / sizeof rests[0]; i++) {
+    struct background b;
+    struct run total = { 0 }, at_work = { 0 }, at_rest = { 0 };
+    double steady;
+
+    background_init (&b, DEFAULT);
+    go (&guests[0], &b, &total, 5, &rnd);
+    steady = go (&guests[0], &b, &total, 10, &rnd).bytes / 10;
+    for (int k = 0; k < 6; k++) {
+      struct run r;
+
+      r = go (&none, &b, &total, rests[i], &rnd);
+      at_rest.bytes += r.bytes;
+      at_rest.us += r.us;
+      r = go (&guests[0], &b, &total, 4, &rnd);
+      at_work.requests += r.requests;
+      at_work.bytes += r.bytes;
+      at_work.us += r.us;
+    }
+    CU_ASSERT (at_work.bytes / (at_work.us / 1e6) >= 0.7 * steady);
+    CU_ASSERT (at_rest.bytes / (at_rest.us / 1e6) >= 0.7 * steady);
+    CU_ASSERT (share_of (&guests[0], &at_work) >= 0.6);
+  }
+}
+
+/* A guest that does much less from some moment on has not lost the rest to the
+ * copy; and one that does much more is cared for soon.
+ */
+static void
+test_load_changes (void)
+{
+  static const double times[] = { 0.2, 0.1, 0.03, 0.01, 5, 20 };
+  uint64_t rnd = unit_seed ();
+
+  for (size_t i = 0; i < sizeof times / sizeof times[0]; i++) {
+    struct guest then = guests[0];
+    struct background b;
+    struct run total = { 0 }, r;
+    double steady;
+
+    background_init (&b, DEFAULT);
+    go (&guests[0], &b, &total, 5, &rnd);
+    steady = go (&guests[0], &b, &total, 10, &rnd).bytes / 10;
+    then.quiet *= times[i];
+    r = go (&then, &b, &total, 6, &rnd);
+    CU_ASSERT (r.bytes >= 0.7 * steady * 6);
+    r = go (&then, &b, &total, 6, &rnd);
+    CU_ASSERT (share_of (&then, &r) >= 0.6);
+    go (&guests[0], &b, &total, 2, &rnd);
+    r = go (&guests[0], &b, &total, 4, &rnd);
+    CU_ASSERT (share_of (&guests[0], &r) >= 0.6);
+    CU_ASSERT (r.bytes >= 0.7 * steady * 4);
+  }
+}
+
+/* Holes are gone through with hardly a byte moved, and a source may be slow for
+ * a while: while guests lose nothing by that the limit, which was right before,
+ * stays.
+ */
+static void
+test_holes (void)
+{
+  uint64_t rnd = unit_seed ();
+  struct background b;
+  struct run total = { 0 };
+  uint64_t before;
+
+  background_init (&b, DEFAULT);
+  go (&guests[0], &b, &total, 5, &rnd);
+  before = b.limit;
+  for (double end = total.us + 3e6; total.us < end; total.us += TICK_US) {
+    const struct background_sample s = { .at_us = total.us,
+                                         .requests = total.requests,
+                                         .bytes = total.bytes };
+
+    if (total.us >= b.next_us)
+      background_note (&b, &s);
+    total.requests += guests[0].quiet * TICK_US / 1e6;
+    total.bytes += background_rests (&b) ? 0 : 2 * MiB * TICK_US / 1e6;
+  }
+  CU_ASSERT (b.limit >= before);
+}
+
 /* Where copying next to nothing takes all from the guest it goes on slowly. */
 static void
 test_floor (void)
@@ -455,35 +576,50 @@ test_wished_anew (void)
 }
 
 /* A slow disk, which the copy keeps a long queue at: the guest's requests wait
- * behind it, also when nothing is added any more.
+ * behind it, also when nothing is added any more.  For a while it does nothing.
  */
+struct queue {
+  double disk, queue_max, quiet; /* bytes per second, bytes, requests */
+  double kept;                   /* of these, behind the queue */
+  int64_t hangs_us[2];           /* from, to */
+  double queue, requests, bytes; /* by now */
+};
+
+static void
+go_slowly (struct queue *q, struct background *b, struct background_sample *s,
+           int64_t end_us)
+{
+  for (; s->at_us < end_us; s->at_us += TICK_US) {
+    const double most = b->limit > 0 ? b->limit * TICK_US / 1e6 : q->queue_max;
+    const bool hangs = s->at_us >= q->hangs_us[0] && s->at_us < q->hangs_us[1];
+    const double does = hangs ? 0 : q->disk * TICK_US / 1e6;
+    double adds = background_rests (b) ? 0 : q->queue_max - q->queue;
+
+    adds = adds < most ? adds : most;
+    q->queue += adds;
+    q->bytes += adds;
+    q->requests += q->quiet * (q->queue > 0 ? q->kept : 1) * TICK_US / 1e6;
+    q->queue -= q->queue < does ? q->queue : does;
+    s->requests = (uint64_t)q->requests;
+    s->bytes = (uint64_t)q->bytes;
+    s->moving = q->queue > 0;
+    if (s->at_us >= b->next_us)
+      background_note (b, s);
+  }
+}
+
 static void
 test_queue (void)
 {
-  const double disk = 8 * MiB, queue_max = 4 * MiB, quiet = 600;
+  struct queue q = { 8 * MiB, 4 * MiB, 600, 0.3, { 0 }, 0, 0, 0 };
   struct background_sample s = { .at_us = 1 };
   struct background b;
-  double queue = 0, requests = 0, bytes = 0;
 
   background_init (&b, BACKGROUND_MAX);
-  for (; s.at_us < 20000000; s.at_us += TICK_US) {
-    const double most = b.limit > 0 ? b.limit * TICK_US / 1e6 : queue_max;
-    double adds = background_rests (&b) ? 0 : queue_max - queue;
-
-    adds = adds < most ? adds : most;
-    queue += adds;
-    bytes += adds;
-    requests += quiet * (queue > 0 ? 0.3 : 1) * TICK_US / 1e6;
-    queue -= queue < disk * TICK_US / 1e6 ? queue : disk * TICK_US / 1e6;
-    s.requests = (uint64_t)requests;
-    s.bytes = (uint64_t)bytes;
-    s.moving = queue > 0;
-    if (s.at_us >= b.next_us)
-      background_note (&b, &s);
-  }
+  go_slowly (&q, &b, &s, 20000000);
   CU_ASSERT (b.share < 0.95 || b.limit > 0);
-  CU_ASSERT (b.limit > 0 && b.limit < disk);
-  CU_ASSERT (b.pace < 1.1 * disk);
+  CU_ASSERT (b.limit > 0 && b.limit < q.disk);
+  CU_ASSERT (b.pace < 1.1 * q.disk);
 }
 
 /* A guest that writes much keeps no share that makes the copy fall behind it,
@@ -564,6 +700,10 @@ main (void)
     { "mirrored, and the load changes", test_mirrored_changes },
     { "not asked for", test_off },
     { "a guest that leaves", test_leaves },
+    { "it is given back soon", test_leaves_soon },
+    { "a guest that rests itself", test_rests_itself },
+    { "the load changes", test_load_changes },
+    { "holes", test_holes },
     { "the copy goes on", test_floor },
     { "bytes that are given back", test_given_back },
     { "a proxy that counts anew", test_counts_anew },
