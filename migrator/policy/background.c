@@ -17,6 +17,9 @@
 #define SETTLE_US 8000
 #define SETTLE_MOST_US 5000000
 #define REST_US 30000
+#define SLOW_MAX 8         /* times as long, for who does little */
+#define SLOW_ENDS 80       /* requests in the rests that count */
+#define UNTOLD_MAX 6       /* rests in a row that showed too little */
 #define EAGER 4            /* judgements, after which it is looked less often */
 #define EAGER_RESTS 12     /* the same, where too little is seen to judge */
 #define REQUESTS_MIN 4     /* in a stretch of copying: a guest is there */
@@ -51,6 +54,7 @@ background_init (struct background *b, unsigned background)
                 ? 0
                 : SHARE_LOWEST + part * (SHARE_HIGHEST - SHARE_LOWEST),
     .stage = BACKGROUND_BEGINS,
+    .slow = 1,
     .share = 1,
   };
 }
@@ -247,7 +251,29 @@ forget_guests (struct background *b)
   b->quiet = b->busy = (struct background_rate){ 0 };
   b->limit = 0;
   b->share = 1;
-  b->judged = b->rests = b->clear = 0;
+  b->slow = 1;
+  b->judged = b->rests = b->clear = b->untold = 0;
+}
+
+/* Who does little is looked at for longer; but not for ever in vain, and who
+ * cannot be judged limits nothing.
+ */
+static void
+choose_length (struct background *b)
+{
+  if (tells (&b->quiet)) {
+    b->untold = 0;
+    if (b->slow > 1 && b->quiet.requests >= SLOW_ENDS)
+      b->slow /= 2;
+  }
+  else if (++b->untold < UNTOLD_MAX)
+    b->slow = b->slow < SLOW_MAX ? 2 * b->slow : SLOW_MAX;
+  else {
+    b->untold = UNTOLD_MAX;
+    b->slow = 1;
+    b->limit = 0;
+    b->judged = b->clear = 0;
+  }
 }
 
 /* A part of the stretch of copying.  None of what was taken where more was
@@ -317,7 +343,7 @@ note_settled (struct background *b, const struct background_sample *s)
   b->hung = 0;
   b->pace = b->moved_us > 0 ? b->moved * 1e6 / b->moved_us : 0;
   b->best = greater (b->best, b->pace);
-  go_on (b, BACKGROUND_RESTS, s, REST_US);
+  go_on (b, BACKGROUND_RESTS, s, b->slow * REST_US);
 }
 
 /* Whether guests do much more (1) or much less (-1) in this rest than in those
@@ -371,6 +397,7 @@ note_rested (struct background *b, const struct background_sample *s)
   note_change (b, (double)requests, (double)us);
   add (&b->quiet, QUIET_KEPT, requests, us);
   judge (b, s);
+  choose_length (b);
 }
 
 static int64_t
@@ -392,7 +419,7 @@ note_mirror (struct background *b, const struct background_sample *s)
     b->alone = b->quiet;
   b->quiet = b->mirrored ? (struct background_rate){ 0 } : b->alone;
   b->busy = (struct background_rate){ 0 };
-  b->judged = b->rests = 0;
+  b->judged = b->rests = b->untold = 0;
   go_on (b, BACKGROUND_COPIES, s, COPY_FIRST_US);
 }
 
@@ -416,7 +443,7 @@ background_note (struct background *b, const struct background_sample *s)
     break;
   case BACKGROUND_RESTS:
     note_rested (b, s);
-    go_on (b, BACKGROUND_COPIES, s, stretch_us (b));
+    go_on (b, BACKGROUND_COPIES, s, b->slow * stretch_us (b));
     break;
   }
 }

@@ -18,9 +18,10 @@
  * ahead of it, the less the more the guest comes first, and the more where it
  * is mirrored: then the end of the bulk is what helps it.
  *
- * A guest that does little, or as much beside the copying, limits nothing, and
- * is asked seldom or costs no rest at all; nor does one that has left, or what
- * it does not do while it does nothing by itself.
+ * A guest that does little is looked at for longer.  One that does too little,
+ * or as much beside the copying, limits nothing, and is asked seldom or costs
+ * no rest at all; nor does one that has left, or what it does not do while it
+ * does nothing by itself.
  *
  * Where guests' writes are mirrored they do less in the rests, too: so what
  * they did before the mirror is what all else is compared with, within bounds,
@@ -77,9 +78,11 @@ struct background {
   double share;   /* that guests kept last; 1: or nothing is known */
   double shares;  /* the mean of the last SHARES, about */
   unsigned judged, rests; /* how often */
-  unsigned clear; /* in a row, they kept clearly more than was aimed at */
-  int change;     /* of what guests did in the last rest: 1: more, -1: less */
-  unsigned hung;  /* rests in a row that did not come about */
+  unsigned clear;  /* in a row, they kept clearly more than was aimed at */
+  unsigned slow;   /* it is looked for so many times as long as usual */
+  unsigned untold; /* rests in a row that showed too little to judge */
+  int change;      /* of what guests did in the last rest: 1: more, -1: less */
+  unsigned hung;   /* rests in a row that did not come about */
 };
 
 /* 'background': 0, not at all, to BACKGROUND_MAX.  Also on the way: it begins

@@ -125,6 +125,53 @@ test_share (void)
   }
 }
 
+/* A disk that seeks: a guest does some dozens of requests a second, and keeps
+ * its share of these as well.
+ */
+static void
+test_slow_guests (void)
+{
+  static const struct guest slow[] = {
+    { 150, 0.9, 1, false, 0 },
+    { 100, 0.9, 3, false, 0.1 },
+    { 50, 0.8, 1, false, 0.1 },
+  };
+  uint64_t rnd = unit_seed ();
+
+  for (size_t i = 0; i < sizeof slow / sizeof slow[0]; i++)
+    for (int k = 0; k < 2; k++) {
+      struct background b;
+      struct run total = { 0 }, r;
+
+      background_init (&b, k == 0 ? DEFAULT : BACKGROUND_MAX);
+      go (&slow[i], &b, &total, 30, &rnd);
+      r = go (&slow[i], &b, &total, 60, &rnd);
+      if (share_of (&slow[i], &r) < (k == 0 ? 0.6 : 0.85))
+        printf ("guest %zu keeps %.2f ", i, share_of (&slow[i], &r));
+      CU_ASSERT (share_of (&slow[i], &r) >= (k == 0 ? 0.6 : 0.85));
+      CU_ASSERT (r.rested_us <= 0.11 * r.us);
+    }
+}
+
+/* One that does less and less, and too little to be judged at last, is not
+ * limited any more by what it did before.
+ */
+static void
+test_too_little (void)
+{
+  static const struct guest calm = { 12, 0, 1, true, 0 };
+  uint64_t rnd = unit_seed ();
+  struct background b;
+  struct run total = { 0 }, r;
+
+  background_init (&b, DEFAULT);
+  go (&guests[0], &b, &total, 5, &rnd);
+  CU_ASSERT (b.limit > 0);
+  go (&calm, &b, &total, 30, &rnd);
+  r = go (&calm, &b, &total, 10, &rnd);
+  CU_ASSERT (r.bytes >= 0.95 * FASTEST * 10);
+}
+
 /* It does not take long: of the first half second a guest keeps something. */
 static void
 test_soon (void)
@@ -267,7 +314,7 @@ test_no_need (void)
     struct run total = { 0 }, r;
 
     background_init (&b, DEFAULT);
-    go (&unharmed[i], &b, &total, 2, &rnd);
+    go (&unharmed[i], &b, &total, 5, &rnd);
     r = go (&unharmed[i], &b, &total, 20, &rnd);
     CU_ASSERT (r.bytes >= 0.95 * FASTEST * 20);
     if (i == 0)
@@ -689,6 +736,8 @@ main (void)
 {
   CU_TestInfo tests[] = {
     { "guests keep their share", test_share },
+    { "slow guests, too", test_slow_guests },
+    { "guests that do too little", test_too_little },
     { "and soon", test_soon },
     { "what is before the copying", test_begins },
     { "a slow beginning", test_begins_slowly },
