@@ -319,20 +319,32 @@ note_copied (struct background *b, const struct background_sample *s)
     return;
   }
   b->moved = b->moved_us = 0;
+  b->settles_us = s->at_us;
   b->busy_before = b->busy;
   add_busy (b, BUSY_KEPT, s);
   go_on (b, BACKGROUND_SETTLES, s, SETTLE_US);
 }
 
-/* The rest begins.  One that would come too late tells nothing: what hangs must
- * not hold up other disks, so each time it is waited for half as long.
+/* What hangs must not hold up other disks, so each time in a row it is waited
+ * for half as long; but what is only slow ends in twice the time that it has
+ * taken before.
  */
+static bool
+is_worth_waiting (const struct background *b, int64_t settles_us)
+{
+  return b->moved_us < SETTLE_MOST_US / (1 << b->hung) ||
+         (settles_us < 2 * b->settled_us && settles_us < SETTLE_MOST_US);
+}
+
+/* The rest begins.  One that would come too late tells nothing. */
 static void
 note_settled (struct background *b, const struct background_sample *s)
 {
+  const int64_t us = s->at_us - b->settles_us;
+
   if (s->moving) {
     add_busy (b, 1, s);
-    if (b->moved_us < SETTLE_MOST_US / (1 << b->hung)) {
+    if (is_worth_waiting (b, us)) {
       go_on (b, BACKGROUND_SETTLES, s, SETTLE_US);
       return;
     }
@@ -341,6 +353,7 @@ note_settled (struct background *b, const struct background_sample *s)
     return;
   }
   b->hung = 0;
+  b->settled_us = us > b->settled_us ? us : b->settled_us;
   b->pace = b->moved_us > 0 ? b->moved * 1e6 / b->moved_us : 0;
   b->best = greater (b->best, b->pace);
   go_on (b, BACKGROUND_RESTS, s, b->slow * REST_US);

@@ -72,6 +72,8 @@ struct background {
   struct background_rate alone;       /* 'quiet', before they were mirrored */
   bool mirrored;
   double moved, moved_us; /* in the stretch of copying until it has settled */
+  int64_t settles_us;     /* since when it does */
+  int64_t settled_us;     /* the longest time that this took */
   double pace;    /* of the copying beside which 'busy' was, bytes/second */
   double best;    /* pace so far */
   uint64_t limit; /* bytes per second; 0: none */

@@ -669,6 +669,29 @@ test_queue (void)
   CU_ASSERT (b.pace < 1.1 * q.disk);
 }
 
+/* That it did nothing for some seconds once is no reason never to look again
+ * what the copy takes from guests.
+ */
+static void
+test_hung_once (void)
+{
+  static const int64_t hung_us[] = { 3000000, 6000000, 20000000 };
+
+  for (size_t i = 0; i < sizeof hung_us / sizeof hung_us[0]; i++) {
+    struct queue q = { 8 * MiB, 4 * MiB, 600, 1, { 4000000 }, 0, 0, 0 };
+    struct background_sample s = { .at_us = 1 };
+    struct background b;
+
+    q.hangs_us[1] = q.hangs_us[0] + hung_us[i];
+    background_init (&b, DEFAULT);
+    go_slowly (&q, &b, &s, q.hangs_us[1]);
+    CU_ASSERT_EQUAL (b.limit, 0);
+    q.kept = 0.3;
+    go_slowly (&q, &b, &s, q.hangs_us[1] + 15000000);
+    CU_ASSERT (b.limit > 0);
+  }
+}
+
 /* A guest that writes much keeps no share that makes the copy fall behind it,
  * the less so where it is mirrored; but if the guest is all that counts.
  */
@@ -758,6 +781,7 @@ main (void)
     { "a proxy that counts anew", test_counts_anew },
     { "wished anew", test_wished_anew },
     { "a slow disk's queue", test_queue },
+    { "a slow disk that hung once", test_hung_once },
     { "ahead of who writes much", test_ahead },
     { "what hangs", test_hangs },
     CU_TEST_INFO_NULL,
