@@ -171,9 +171,11 @@ is_ahead (const struct copier *c)
 
 /* Zeroes are not counted, but they are copying, too. */
 static bool
-is_paused (const struct copier *c)
+is_stopped (const struct copier *c)
 {
-  return c->obey_rate && c->options.bucket->paused;
+  const struct bucket *b = c->options.bucket;
+
+  return c->obey_rate && (b->paused || b->held);
 }
 
 static bool
@@ -181,7 +183,7 @@ may_begin (struct copier *c)
 {
   const struct segment *s = c->ready.first;
 
-  if (s == NULL || c->error != NULL || is_paused (c) || blank_waits (c))
+  if (s == NULL || c->error != NULL || is_stopped (c) || blank_waits (c))
     return false;
   if (s->kind == SEGMENT_ZERO && can_zero (c))
     return c->nr_destination_ops < 2 * c->destination->nr_connections;
@@ -349,7 +351,7 @@ copier_run (struct copier *c)
     progress = feed_flushes (c);
     progress |= feed_connections (c);
     progress |= feed_lookups (c);
-    progress |= c->error == NULL && !is_paused (c) && blank_run (c);
+    progress |= c->error == NULL && !is_stopped (c) && blank_run (c);
     start_write_back (c);
     if (may_begin (c)) {
       const struct segment s =
