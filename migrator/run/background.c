@@ -90,6 +90,14 @@ take_sample (struct migration *m)
     }
 }
 
+/* Also while a destination that was lost is waited for: others are copied. */
+static bool
+is_bulk (const struct migration *m)
+{
+  return m->phase == PHASE_BULK ||
+         (m->phase == PHASE_RECONNECT && m->bulk_end_us == 0);
+}
+
 /* Nothing is left of it in other phases, the pause least of all. */
 static void
 let_go (struct migration *m, int64_t now_us)
@@ -109,7 +117,7 @@ background_wish (struct migration *m, unsigned background)
 void
 background_run (struct migration *m, int64_t now_us)
 {
-  if (m->phase != PHASE_BULK || m->paused || m->disks.failure.stop != STOP_NO)
+  if (!is_bulk (m) || m->paused || m->disks.failure.stop != STOP_NO)
     let_go (m, now_us);
   else if (m->background.target > 0 && m->sampling == 0 &&
            now_us >= m->background.next_us)

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/say.h"
+#include "run/background.h"
 #include "run/guests.h"
 #include "run/migration.h"
 #include "run/pass.h"
@@ -143,6 +144,7 @@ forget_before (struct migration *m)
   policy_forget_forecast (&m->policy);
   policy_forget_rounds (&m->policy);
   policy_forget_failures (&m->policy);
+  background_wish (m, m->background.wished);
   m->sampled = m->missed = false;
 }
 
