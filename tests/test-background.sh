@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # The guest first: the copy rests now and then to see what it costs the guest,
-# but not where that was not asked for, nor where nobody is.  How much guests
-# keep is the unit test's affair, and the benchmark's.
+# but not where that was not asked for, nor where nobody is, nor any more.  How
+# much guests keep is the unit test's affair, and the benchmark's.
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
@@ -12,12 +12,18 @@ requires nbdkit jq
 
 # A disk that does one request at a time, a millisecond each: what the copy has
 # in its queue goes before the guest's.
+# start_disk PLUGIN...
+start_disk ()
+{
+  rm -rf "$tmp/proxy.dir" "$tmp/guest.record"
+  start_nbdkit disk --filter=noparallel --filter=delay "$@" \
+    serialize=all-requests delay-read=1ms delay-write=1ms
+}
+
 # start SIZE
 start ()
 {
-  rm -rf "$tmp/proxy.dir" "$tmp/guest.record"
-  start_nbdkit disk --filter=noparallel --filter=delay memory "$1" \
-    serialize=all-requests delay-read=1ms delay-write=1ms
+  start_disk memory "$1"
   start_proxy proxy nbd "$(uri disk)"
   start_nbdkit destination memory "$1"
   fill "$(uri proxy)" 100 > "$tmp/fill.out"
@@ -104,3 +110,33 @@ ask_on_the_way ()
 }
 move 48M 0 ask_on_the_way
 grep -q 'background=100$' "$tmp/migrator.log" || fail "not said"
+
+echo "-- a guest that rests now and then: no limit is left, which is said once"
+limit_is ()
+{
+  [ "$(event "map(select(.decision == \"background\")) |
+                last.reason // \"\" | test(\"$1\")")" = true ]
+}
+head -c 192M /dev/urandom > "$tmp/disk.img"
+start_disk file "$tmp/disk.img"
+start_proxy proxy nbd "$(uri disk)"
+start_nbdkit destination memory 192M
+start_guest guest "$(uri proxy)" --depth 1 --kinds rw --initial any
+start_migrate --background=100 --request-size=16K --rate=8M "$(uri proxy)" \
+  "$(uri destination)"
+must_live=(migrator)
+for ((i = 0; i < 2; i++)); do
+  wait_for limit_is 'for its sake'
+  kill_bg guest STOP
+  wait_for limit_is 'without a limit now'
+  kill_bg guest CONT
+done
+wait_for limit_is 'for its sake'
+must_live=()
+"$nbdmigrate" cancel "$(uri proxy)"
+expect_status 3 wait_bg migrator
+stop_guest guest
+for words in 'for its sake' 'without a limit now'; do
+  [ "$(grep -c "$words" "$tmp/migrator.log")" -eq 1 ] ||
+    fail "not once: $words"
+done

@@ -15,9 +15,33 @@
 
 _Static_assert(OPTIONS_BACKGROUND_MAX == BACKGROUND_MAX, "of an option");
 
+/* Beside a guest that rests now and then a limit comes and goes: no more than
+ * one in this time is spoken of.
+ */
+#define TELL_US (INT64_C (60) * 1000000)
+
+/* Whether it is said that a limit is there now, or not any more: its end, if
+ * its begin was.
+ */
+static bool
+is_said (struct migration *m, bool begins, int64_t now_us)
+{
+  if (!begins) {
+    const bool said = m->background_said;
+
+    m->background_said = false;
+    return said;
+  }
+  if (m->background_said_us != 0 && now_us - m->background_said_us < TELL_US)
+    return false;
+  m->background_said_us = now_us;
+  m->background_said = true;
+  return true;
+}
+
 /* Said when it begins and ends; each step is an event. */
 static void
-tell (const struct migration *m, uint64_t before)
+tell (struct migration *m, uint64_t before, int64_t now_us)
 {
   const uint64_t limit = m->background.limit;
   char rate[UNITS_TEXT_MAX], text[200];
@@ -36,7 +60,7 @@ tell (const struct migration *m, uint64_t before)
       "no more than %s/s are copied for now",
       m->background.share * 100, units_format_bytes (rate, limit));
   event_policy ("background", text);
-  if (before == 0 || limit == 0)
+  if ((before == 0 || limit == 0) && is_said (m, before == 0, now_us))
     say_info ("%s", text);
 }
 
@@ -47,7 +71,7 @@ note_sample (struct migration *m, int64_t now_us)
 
   m->sample.bytes = m->disks.bucket.taken;
   background_note (&m->background, &m->sample);
-  tell (m, before);
+  tell (m, before, now_us);
   bucket_hold (&m->disks.bucket, background_rests (&m->background), now_us);
   bucket_set_ceiling (&m->disks.bucket, m->background.limit, now_us);
 }

@@ -104,6 +104,8 @@ struct migration {
   struct background_sample sample; /* as far as it has come */
   size_t sampling;                 /* disks that have not answered yet */
   bool sample_lacks;               /* one is gone: the heartbeat says so */
+  bool background_said;            /* that there is a limit */
+  int64_t background_said_us;      /* when that was; 0: never */
 };
 
 static inline struct migration *
