@@ -101,13 +101,18 @@ rate ()
 
 zeroes ()
 {
-  local charged
+  local charged requests
 
-  echo "-- zeroes and trims cost what they make dirty"
+  echo "-- zeroes and trims cost what they make dirty, and are seen"
   limit $((1 << 30))
   charged=$(throttle charged_bytes)
+  talk status
+  requests=$(answered .return.guest_latency.requests)
   must_io "write -z 0 $size" "discard 0 $size"
   [ $(($(throttle charged_bytes) - charged)) -eq 8192 ] || fail "$answer"
+  talk status
+  [ "$(answered ".return.guest_latency.requests - $requests")" -eq 2 ] ||
+    fail "$answer"
   take_all
   must_io "discard 0 $size"
   [ $(($(throttle charged_bytes) - charged - 8192)) -eq $size ] ||

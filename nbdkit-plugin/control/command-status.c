@@ -259,7 +259,7 @@ latency_status (struct export *e)
   latency_get_status (&e->latency, clock_ms (), &s);
 
   const uint64_t requests =
-    s.kinds[LATENCY_READ].all + s.kinds[LATENCY_WRITE].all;
+    s.kinds[LATENCY_READ].all + s.kinds[LATENCY_WRITE].all + s.others;
 
   return json_pack (
     "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "requests",

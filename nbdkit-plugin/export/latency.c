@@ -89,6 +89,12 @@ latency_add (struct latency *l, enum latency_kind kind, uint64_t us,
     count (&sums->gate_us, delays->gate_us);
 }
 
+void
+latency_count_other (struct latency *l)
+{
+  count (&l->lanes[lane_of_thread ()].sums.others, 1);
+}
+
 /* ---- Looking ------------------------------------------------------------ */
 
 /* Both are nothing but counters of the same size. */
@@ -173,6 +179,7 @@ latency_get_status (struct latency *l, int64_t now_ms, struct latency_status *s)
   subtract (&late, &l->slots[from].sums);
   *s = (struct latency_status){
     .window_ms = now_ms - l->slots[from].at_ms,
+    .others = all.others,
     .throttle_us = late.throttle_us,
     .gate_us = late.gate_us,
   };

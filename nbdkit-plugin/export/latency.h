@@ -31,6 +31,7 @@ struct latency_counts {
 
 struct latency_sums {
   struct latency_counts kinds[LATENCY_KINDS];
+  uint64_t others; /* requests */
   uint64_t throttle_us, gate_us;
 };
 
@@ -60,14 +61,19 @@ extern void latency_destroy (struct latency *l);
 extern void latency_add (struct latency *l, enum latency_kind kind, uint64_t us,
                          const struct delays *delays);
 
+/* One whose time tells nothing, as it may be as long as the disk. */
+extern void latency_count_other (struct latency *l);
+
 struct latency_status {
-  uint64_t window_ms; /* that the others are about, but for the first */
+  uint64_t
+    window_ms; /* that the others are about, but for 'all' and 'others' */
   struct {
     uint64_t all; /* requests ever */
     uint64_t requests;
     uint64_t mean_us;
     uint64_t high_us; /* 99 of 100 took no longer */
   } kinds[LATENCY_KINDS];
+  uint64_t others;               /* ever */
   uint64_t throttle_us, gate_us; /* the sum of the delays */
 };
 

@@ -415,14 +415,26 @@ serve (const struct io *io)
                                 : pass (io);
 }
 
-/* Guests' reads and writes, while somebody is there to look at it. */
+/* Guests' requests, while somebody is there to look at it. */
+static bool
+is_looked_at (const struct io *io)
+{
+  return handle_is_guest (io->handle) &&
+         __atomic_load_n (&io->handle->export->session.client,
+                          __ATOMIC_RELAXED) != NULL;
+}
+
 static bool
 is_timed (const struct io *io)
 {
-  return (io->type == IO_READ || io->type == IO_WRITE) &&
-         handle_is_guest (io->handle) &&
-         __atomic_load_n (&io->handle->export->session.client,
-                          __ATOMIC_RELAXED) != NULL;
+  return (io->type == IO_READ || io->type == IO_WRITE) && is_looked_at (io);
+}
+
+static void
+count_other (const struct io *io)
+{
+  if ((io->type == IO_ZERO || io->type == IO_TRIM) && is_looked_at (io))
+    latency_count_other (&io->handle->export->latency);
 }
 
 static int
@@ -452,6 +464,7 @@ request_serve (const struct io *io)
   if (io->handle->view)
     return view_serve (io);
   r = is_timed (io) ? serve_timed (io) : serve (io);
+  count_other (io);
   if (r == 0)
     count (io);
   return r;
