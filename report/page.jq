@@ -95,7 +95,8 @@ def limit(f; show):
 
 def facts: "
 <dl class=\"facts\" id=\"facts\">
-\([ (.seconds | duration | fact("took")),
+\([ ((.ending.duration_ms? | number | if . then . / 1000 else null end) // .seconds
+     | duration | fact("took")),
     (((.ending.disk_bytes // .begin.disk_bytes) | number) | if . then bytes else null end
      | fact("disk size")),
     (.ending.copy_bytes? | number | if . then bytes else null end | fact("to be copied")),

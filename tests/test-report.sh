@@ -107,6 +107,13 @@ must_be 'string(//*[@id="facts"]/div[dt="rate limit"]/dd)' '64.0 KiB/s, in the e
 make_page "$file"
 must_be 'string(//*[@id="facts"]/div[dt="rate limit"]/dd)' '2.00 MiB/s'
 
+echo "-- it took as long as nbdmigrate says, with all that came before the copying"
+jq -c 'if .event == "completed" then .duration_ms = 54321 else . end' "$file" \
+  > "$tmp/long.json"
+make_page "$tmp/long.json"
+must_be 'string(//*[@id="facts"]/div[dt="took"]/dd)' '54.3 s'
+make_page "$file"
+
 if [ -n "${LOOK:-}" ]; then
   echo "-- looked at"
   requires chromium python3
