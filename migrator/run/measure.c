@@ -23,7 +23,7 @@ measure (struct migration *m)
     meter_busy (&m->meter, s.busy_us - d->busy_us);
     d->busy_us = s.busy_us;
   }
-  if (bucket_limit (&m->disks.bucket) > 0)
+  if (m->disks.bucket.rate > 0)
     meter_hold (&m->meter);
   meter_update (&m->meter, copied, compared, moved, loop_now_us ());
 }
