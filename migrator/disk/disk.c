@@ -15,14 +15,8 @@
 #include "nbd-limits.h"
 #include "protocol.h"
 
-/* One take: enough to keep the copier busy for a while, little enough that a
- * crash quarantines little and that a rewritten chunk is not read twice.
- */
-#define TAKE_BYTES_MIN (UINT64_C (32) * 1024 * 1024)
-#define TAKE_BYTES_MAX (2 * NBD_STATUS_MAX)
-
-/* Of data, in a take of what was thought to be a hole: the rest goes back. */
-#define DATA_BYTES_MAX (2 * TAKE_BYTES_MIN)
+/* To be compared: read only, from both sides. */
+#define COMPARE_BYTES (UINT64_C (32) * 1024 * 1024)
 
 /* While the copying goes on, ended parts are collected for so long: a message
  * costs the proxy as much as a small read.
@@ -49,8 +43,6 @@ disk_start_pass (struct disk *d, enum pass_kind kind, bool checkpoints)
   d->taken_bytes = 0;
   d->new_round = checkpoints;
   d->swept = d->stopped = reconnect_is_away (d);
-  if (d->take_bytes == 0)
-    d->take_bytes = TAKE_BYTES_MIN;
 }
 
 void
@@ -125,25 +117,18 @@ taken (void *opaque, const struct control_answer *a)
                            d->pair->source, strerror (errno));
 }
 
-/* Long holes are gone through in large takes: when the copier asks again soon
- * after a full take, take more.
- */
 static uint64_t
 next_take_bytes (struct disk *d)
 {
   struct copier_stats s;
-  const uint64_t rate = bucket_limit (d->settings->bucket);
 
   copier_get_stats (d->copier, &s);
-  if (s.copied_bytes < s.moved_bytes / 2)
-    d->take_bytes =
-      d->take_bytes < TAKE_BYTES_MAX ? d->take_bytes * 2 : TAKE_BYTES_MAX;
-  else
-    d->take_bytes = TAKE_BYTES_MIN;
-  /* A slow migration would hold a long lease for minutes. */
-  if (rate > 0 && d->take_bytes > rate)
-    return rate;
-  return d->take_bytes;
+  return take_next (&d->take, &(struct take_input){
+                                .copied_bytes = s.copied_bytes,
+                                .moved_bytes = s.moved_bytes,
+                                .busy_us = s.busy_us,
+                                .limit = bucket_limit (d->settings->bucket),
+                              });
 }
 
 /* Where the next compare of a verify pass looks: only what was copied and not
@@ -161,15 +146,15 @@ next_unverified (const struct disk *d, uint64_t *cursor, uint64_t *max_bytes)
   end = bitmap_next_clear (b, first);
   *cursor = first * d->chunk_bytes;
   *max_bytes = (end - first) * d->chunk_bytes;
-  if (*max_bytes > TAKE_BYTES_MIN)
-    *max_bytes = TAKE_BYTES_MIN;
+  if (*max_bytes > COMPARE_BYTES)
+    *max_bytes = COMPARE_BYTES;
   return true;
 }
 
 static void
 compare_more (struct disk *d)
 {
-  uint64_t cursor = d->cursor, max_bytes = TAKE_BYTES_MIN;
+  uint64_t cursor = d->cursor, max_bytes = COMPARE_BYTES;
 
   if (d->pass_kind == PASS_VERIFY &&
       !next_unverified (d, &cursor, &max_bytes)) {
@@ -185,20 +170,35 @@ compare_more (struct disk *d)
                 NULL, 0, taken, d);
 }
 
-/* What was taken as a hole was none: a crash would quarantine all of it. */
+/* What was taken as a hole was none: for a crash, and for the guest, it would
+ * be leased for too long.  A take is of one chunk at least.
+ */
 static void
 give_back_data (struct disk *d)
 {
-  uint64_t from;
+  const uint64_t limit = bucket_limit (d->settings->bucket);
+  const uint64_t least = TAKE_DATA_TIMES * d->chunk_bytes;
+  uint64_t keep = take_data_max (&d->take, limit), from;
 
   if (d->pass_kind != PASS_COPY || d->take_pending || d->stopped)
     return;
-  from = copier_give_back (d->copier, DATA_BYTES_MAX);
+  if (keep < least)
+    keep = least;
+  from = copier_give_back (d->copier, keep);
   if (from >= d->cursor)
     return;
   d->cursor = from;
   d->swept = false;
-  d->take_bytes = TAKE_BYTES_MIN;
+  take_data (&d->take, limit);
+}
+
+static bool
+has_enough (const struct disk *d)
+{
+  const uint64_t bytes =
+    d->pass_kind == PASS_COPY ? d->take.bytes : COMPARE_BYTES;
+
+  return copier_backlog (d->copier) > bytes / 2;
 }
 
 /* What went back is told before more is taken: it is to be taken again. */
@@ -209,7 +209,7 @@ disk_feed (struct disk *d)
     give_back_data (d);
   if (!d->begun || d->swept || d->take_pending ||
       d->settings->failure->stop != STOP_NO || d->failed.n > 0 ||
-      copier_backlog (d->copier) > d->take_bytes / 2)
+      has_enough (d))
     return;
   if (d->pass_kind != PASS_COPY) {
     compare_more (d);

@@ -37,6 +37,7 @@
 #include "nbd/wire.h"
 #include "policy/bucket.h"
 #include "policy/mirror.h"
+#include "policy/take.h"
 #include "proxy/control.h"
 
 struct disks;
@@ -133,7 +134,7 @@ struct disk {
   bool swept;         /* the cursor has reached the end */
   bool stopped;       /* nothing more is to be taken: disk_stop_taking */
   bool take_pending;
-  uint64_t take_bytes;
+  struct take take;
   uint64_t taken_bytes; /* in this pass */
   bool new_round;       /* nothing was taken in it yet */
   bool not_hot;         /* what guests write again and again is left dirty */
