@@ -35,8 +35,9 @@ struct meter {
  */
 extern void meter_busy (struct meter *m, uint64_t busy_us);
 
-/* Also before: a limit of ours (a rate, backing off for guests) has held the
- * copying up since the last time.  It could go faster than it does then.
+/* Also before: a rate has held the copying up since the last time.  It could go
+ * faster than it does then.  (Not for backing off for guests: that ends with
+ * the bulk, and what was held up would count for ever after.)
  */
 extern void meter_hold (struct meter *m);
 extern void meter_update (struct meter *m, uint64_t copied_bytes,

@@ -115,7 +115,7 @@ struct policy_snapshot {
   uint64_t hot_bytes;    /* dirty, and touched in each of the last two rounds */
 
   /* How fast the copy could go: of the time in which something was copied and
-   * neither 'rate' nor backing off for guests held it up (meter_bandwidth).
+   * 'rate' did not hold it up (meter_bandwidth).
    */
   uint64_t copy_rate;
   uint64_t pace;           /* by the clock, zeroes and all (meter_pace) */
