@@ -16,13 +16,17 @@ slay ()
   crash_bg "$1"
 }
 
+tells_of_collapse ()
+{
+  grep -q 'connections\.c:.* raw_send_socket: Assertion' "$tmp/$1.log"
+}
+
 # collapses STATUS NAME: nbdkit before 1.34 may end when a client is killed, or cut
 # off, with answers on their way.
 collapses ()
 {
   [ "$1" -eq 134 ] && [[ $(nbdkit --version) =~ ^nbdkit\ 1\.([0-9]+) ]] &&
-    ((BASH_REMATCH[1] < 34)) &&
-    grep -q 'connections\.c:.* raw_send_socket: Assertion' "$tmp/$2.log"
+    ((BASH_REMATCH[1] < 34)) && tells_of_collapse "$2"
 }
 
 # has_collapsed NAME: nothing else may end by itself.

@@ -118,7 +118,35 @@ resume_guest ()
     "${what[@]}" "${guest[@]}"
   lost_cache=()
   wait_for is_file "$tmp/guest.record"
-  goes_on 20
+  count_acked
+  wait_for goes_on_or_finds_none $((acked + 20))
+  guest_lives || begin_guest_again
+}
+
+# The one before was killed, and so late its proxy ended of it (has_collapsed).
+begin_guest_again ()
+{
+  local i
+
+  wait_bg guest || :
+  for i in $(each_disk); do
+    ! tells_of_collapse "proxy$i" || wait_for is_no_child "${pids[proxy$i]}"
+  done
+  revive
+  resume_guest
+}
+
+goes_on_or_finds_none ()
+{
+  local i
+
+  count_acked
+  ((acked >= $1)) && return
+  ! guest_lives || return 1
+  for i in $(each_disk); do
+    ! tells_of_collapse "proxy$i" || return 0
+  done
+  fail "the guest ended early"
 }
 
 guest_lives ()
