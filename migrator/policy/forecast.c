@@ -5,6 +5,18 @@
 #include "policy/forecast.h"
 
 uint64_t
+forecast_trip (struct forecast_trips *t, uint64_t us)
+{
+  uint64_t shortest = us;
+
+  t->us[t->n++ % FORECAST_TRIPS] = us;
+  for (unsigned i = 0; i < t->n && i < FORECAST_TRIPS; ++i)
+    if (t->us[i] < shortest)
+      shortest = t->us[i];
+  return shortest;
+}
+
+uint64_t
 forecast_pause_ms (const struct forecast_input *in)
 {
   double us = (double)in->flush_us + (double)in->round_trips_us;

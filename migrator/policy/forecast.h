@@ -20,6 +20,19 @@
 /* So much of a disk, in hundredths, must be clean to see what becomes dirty. */
 #define FORECAST_CLEAN_PERCENT 2
 
+/* The shortest of so many questions is what one in the pause takes. */
+#define FORECAST_TRIPS 4
+
+struct forecast_trips { /* all 0 in the beginning */
+  uint64_t us[FORECAST_TRIPS];
+  unsigned n; /* noted so far */
+};
+
+/* Note how long a question to the proxies has taken; what one takes when
+ * nothing is copied beside it.
+ */
+extern uint64_t forecast_trip (struct forecast_trips *t, uint64_t us);
+
 struct forecast_input {
   uint64_t remaining_bytes;  /* D + L + in flight, all disks */
   uint64_t bytes_per_second; /* measured copy bandwidth; 0: not known yet */

@@ -82,14 +82,16 @@ converge_predict (struct migration *m)
 {
   const int64_t begin = loop_now_us ();
   struct forecast_input in;
+  uint64_t trip_us;
 
   if (pass_refresh (m) == -1)
     return -1;
+  trip_us = forecast_trip (&m->trips, (uint64_t)(loop_now_us () - begin));
   in = (struct forecast_input){
     .remaining_bytes = in_the_pause (m),
     .bytes_per_second = bandwidth (m),
     .flush_us = m->flush_us + gates_commit_us (&m->disks),
-    .round_trips_us = (uint64_t)(loop_now_us () - begin) * ROUND_TRIPS,
+    .round_trips_us = trip_us * ROUND_TRIPS,
   };
   m->predicted_ms = forecast_pause_ms (&in);
   m->overhead_us = in.flush_us + in.round_trips_us;

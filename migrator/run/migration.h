@@ -83,6 +83,7 @@ struct migration {
   bool narrow;          /* rounds are written over few connections (copier.h) */
   uint64_t flush_us;    /* the latest flush of all destinations */
   bool long_flush_said; /* since it was ready last */
+  struct forecast_trips trips;
   uint64_t predicted_ms; /* the pause, FORECAST_NEVER if not known */
   uint64_t overhead_us;  /* of it: the flush, and round trips */
   int64_t started_us;    /* monotonic */

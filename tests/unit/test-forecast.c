@@ -351,6 +351,20 @@ test_outrun (void)
   CU_ASSERT_TRUE (forecast_is_outrun (2000, 1000));
 }
 
+/* One that took a turn of somebody else on the processors is not the measure.
+ */
+static void
+test_trips (void)
+{
+  struct forecast_trips t = { .n = 0 };
+
+  CU_ASSERT_EQUAL (forecast_trip (&t, 4000), 4000);
+  CU_ASSERT_EQUAL (forecast_trip (&t, 200), 200);
+  for (unsigned i = 1; i < FORECAST_TRIPS; ++i)
+    CU_ASSERT_EQUAL (forecast_trip (&t, 8000 + i), 200);
+  CU_ASSERT_EQUAL (forecast_trip (&t, 9000), 8001); /* it is slower now */
+}
+
 int
 main (void)
 {
@@ -370,6 +384,7 @@ main (void)
     { "percent", test_percent },
     { "a pass that grows", test_overrun },
     { "a guest that is too fast", test_outrun },
+    { "round trips", test_trips },
     CU_TEST_INFO_NULL,
   };
 
