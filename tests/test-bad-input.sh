@@ -149,6 +149,8 @@ refused 2 --hook=/nowhere 'path of a program' -- --hook=/nowhere "$S" "$D"
 refused 2 --hook=true 'path of a program' -- --hook=true "$S" "$D"
 refused 2 --hook=/ 'path of a program' -- --hook=/ "$S" "$D"
 refused 2 'goes with --hook' -- --hook-timeout=5s "$S" "$D"
+refused 2 --hook-timeout=8785h 'at most a year' -- --hook=/bin/true \
+  --hook-timeout=8785h "$S" "$D"
 refused 2 --hook-timeout=5 'not a duration' -- --hook=/bin/true \
   --hook-timeout=5 "$S" "$D"
 refused 2 SOURCE missing -- wait

@@ -266,23 +266,24 @@ options_rate (const char *name, const char *text, uint64_t *bytes)
   return 0;
 }
 
+/* Longer ones would not be waited for by anybody, and have room in all sums. */
+#define DURATION_MAX_MS (UINT64_C (366) * 24 * 3600 * 1000)
+
 int
 options_pause (const char *name, const char *text, uint64_t *ms)
 {
-  if (units_parse_ms (text, ms) == 0 && *ms > 0)
+  if (units_parse_ms (text, ms) == 0 && *ms > 0 && *ms <= DURATION_MAX_MS)
     return 0;
-  say_usage ("%s=%s: this is not a duration above 0; write for example 300ms, "
-             "2s, 5m or 1h",
+  say_usage ("%s=%s: this is not a duration above 0, and of at most a year; "
+             "write for example 300ms, 2s, 5m or 1h",
              name, text);
   return -1;
 }
 
-#define RECONNECT_MAX_MS (UINT64_C (366) * 24 * 3600 * 1000)
-
 static int
 parse_reconnect (const char *text, uint64_t *ms)
 {
-  if (units_parse_ms (text, ms) == 0 && *ms <= RECONNECT_MAX_MS)
+  if (units_parse_ms (text, ms) == 0 && *ms <= DURATION_MAX_MS)
     return 0;
   say_usage ("--reconnect=%s: this is not a duration of at most a year; write "
              "for example 30s, or 0 to end when the destination is lost",
