@@ -1,24 +1,36 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# timeout: 90
 #
-# No more is leased than is copied in a moment: with --rate from the beginning,
-# without it as soon as it is seen how fast is copied.  What guests write to what is
-# leased is dirty again as soon as it is copied, and is not mirrored.
+# After the bulk no more is leased than is copied in a moment: with --rate, and without
+# it on a slow line as soon as that is seen.  What guests write to what is leased is
+# dirty again as soon as it is copied, and is not mirrored.
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-.}/tests/functions.sh"
 # shellcheck source=tests/late.sh
 source "$SRCDIR/tests/late.sh"
-requires nbdkit jq
+requires nbdkit jq nbdcopy
 
 size=$((128 << 20))
+head -c $size /dev/urandom > "$tmp/data"
 
+# begin OPTION...: an empty disk is in sync, and then written all over.
 begin ()
 {
-  rm -rf "$tmp/proxy.dir"
+  rm -rf "$tmp/proxy.dir" "$tmp/source.img" "$tmp/server.img"
+  truncate -s $size "$tmp/source.img" "$tmp/server.img"
   start_proxy proxy file "$tmp/source.img"
   start_late server
+  start_migrate --finish=detach --converge=off --wait "$@" "$(uri proxy)" \
+    "$(uri server)"
+  wait_for is_ready
+}
+
+write_all_over ()
+{
+  nbdcopy "$tmp/data" "$(uri proxy)"
 }
 
 # Meanwhile no write of the copy is answered.
@@ -41,28 +53,24 @@ end ()
   end_bg server
 }
 
-head -c $size /dev/urandom > "$tmp/source.img"
-truncate -s $size "$tmp/server.img"
-
 echo "-- a limit"
-begin
+begin --rate=4M
 cue server 'write hold until=now least=5000'
-start_migrate --finish=detach --rate=4M "$(uri proxy)" "$(uri server)"
-must_lease_at_most $((2 << 20))
+write_all_over
+must_lease_at_most $((8 << 20))
 go server now
 end
 
 echo "-- a slow destination"
-begin
+begin --connections=1
 cue server 'write late ms=100'
-start_migrate --finish=detach --connections=1 --background=0 "$(uri proxy)" \
-  "$(uri server)"
+write_all_over
 half_is_copied ()
 {
   [ "$(status '.dirty_bytes + .leased_bytes')" -lt $((size / 2)) ]
 }
 wait_for half_is_copied
-cue server 'write hold until=then'
+cue server 'write hold until=later'
 must_lease_at_most $((16 << 20))
-go server then
+go server later
 end

@@ -26,9 +26,12 @@
 /* ---- taking ------------------------------------------------------------ */
 
 void
-disk_start_pass (struct disk *d, enum pass_kind kind, bool checkpoints)
+disk_start_pass (struct disk *d, enum pass_kind kind, bool checkpoints,
+                 bool bulk)
 {
   d->pass_kind = kind;
+  d->bulk = bulk;
+  take_begin_pass (&d->take);
   d->checkpoints = checkpoints;
   /* What is read back of a write that may come late is flushed where it was
    * read (R17).
@@ -117,18 +120,27 @@ taken (void *opaque, const struct control_answer *a)
                            d->pair->source, strerror (errno));
 }
 
-static uint64_t
-next_take_bytes (struct disk *d)
+static struct take_input
+take_input (const struct disk *d)
 {
   struct copier_stats s;
 
   copier_get_stats (d->copier, &s);
-  return take_next (&d->take, &(struct take_input){
-                                .copied_bytes = s.copied_bytes,
-                                .moved_bytes = s.moved_bytes,
-                                .busy_us = s.busy_us,
-                                .limit = bucket_limit (d->settings->bucket),
-                              });
+  return (struct take_input){
+    .copied_bytes = s.copied_bytes,
+    .moved_bytes = s.moved_bytes,
+    .busy_us = s.busy_us,
+    .limit = bucket_limit (d->settings->bucket),
+    .bulk = d->bulk,
+  };
+}
+
+static uint64_t
+next_take_bytes (struct disk *d)
+{
+  const struct take_input in = take_input (d);
+
+  return take_next (&d->take, &in);
 }
 
 /* Where the next compare of a verify pass looks: only what was copied and not
@@ -176,9 +188,9 @@ compare_more (struct disk *d)
 static void
 give_back_data (struct disk *d)
 {
-  const uint64_t limit = bucket_limit (d->settings->bucket);
   const uint64_t least = TAKE_DATA_TIMES * d->chunk_bytes;
-  uint64_t keep = take_data_max (&d->take, limit), from;
+  const struct take_input in = take_input (d);
+  uint64_t keep = take_data_max (&d->take, &in), from;
 
   if (d->pass_kind != PASS_COPY || d->take_pending || d->stopped)
     return;
@@ -189,7 +201,7 @@ give_back_data (struct disk *d)
     return;
   d->cursor = from;
   d->swept = false;
-  take_data (&d->take, limit);
+  take_data (&d->take, &in);
 }
 
 static bool

@@ -138,6 +138,7 @@ struct disk {
   uint64_t taken_bytes; /* in this pass */
   bool new_round;       /* nothing was taken in it yet */
   bool not_hot;         /* what guests write again and again is left dirty */
+  bool bulk;            /* it is the first of this run */
   bool checkpoints;     /* it goes on for long: flushes beside the copying */
 
   struct question {
@@ -331,7 +332,7 @@ extern bool disk_waits_for_late_writes (const struct disk *d);
 extern const char *disk_wrong_hint (const struct disk *d);
 
 extern void disk_start_pass (struct disk *d, enum pass_kind kind,
-                             bool checkpoints);
+                             bool checkpoints, bool bulk);
 extern void disk_stop_taking (struct disk *d);
 
 /* All that was to be taken has been, has ended and is reported: the cursor may

@@ -177,7 +177,7 @@ pass_begin (struct migration *m, enum pass_kind kind, bool checkpoints)
     m->disks.v[i].not_hot = m->measures.hot_last && !m->disks.in_pause;
     if (m->disks.v[i].copier != NULL)
       copier_set_narrow (m->disks.v[i].copier, narrow);
-    disk_start_pass (&m->disks.v[i], kind, checkpoints);
+    disk_start_pass (&m->disks.v[i], kind, checkpoints, m->bulk_end_us == 0);
   }
 }
 

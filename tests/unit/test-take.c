@@ -64,6 +64,7 @@ test_rate (void)
   CU_ASSERT_EQUAL (take_next (&t, &in), 10 * MIB);
   in.busy_us += TAKE_MEASURED_US - 1;
   in.moved_bytes += 1;
+  in.copied_bytes += 1;
   CU_ASSERT_EQUAL (take_next (&t, &in), 10 * MIB);
   in.limit = 20 * MIB;
   CU_ASSERT_EQUAL (take_next (&t, &in), 2 * MIB);
@@ -97,25 +98,50 @@ test_another_copier (void)
 static void
 test_holes (void)
 {
-  struct take_input in = { .moved_bytes = 1000 * MIB, .busy_us = SECOND };
+  struct take_input in = copied (100 * MIB, SECOND);
   struct take t = { 0 };
   uint64_t bytes = take_next (&t, &in);
 
-  CU_ASSERT_EQUAL (bytes, TAKE_BYTES_MAX);
+  CU_ASSERT_EQUAL (bytes, 10 * MIB);
   for (unsigned i = 0; i < 20; ++i) {
-    const uint64_t next = take_next (&t, &in);
+    uint64_t next;
 
+    in.moved_bytes += bytes;
+    next = take_next (&t, &in);
     CU_ASSERT (next == 2 * bytes || next == TAKE_BYTES_HOLES);
     bytes = next;
   }
   CU_ASSERT_EQUAL (bytes, TAKE_BYTES_HOLES);
 
   /* There are data. */
-  take_data (&t, 10 * MIB);
+  in.limit = 10 * MIB;
+  take_data (&t, &in);
   CU_ASSERT_EQUAL (t.bytes, MIB);
-  CU_ASSERT_EQUAL (take_data_max (&t, 10 * MIB), TAKE_DATA_TIMES * MIB);
-  in.copied_bytes = in.moved_bytes;
+  CU_ASSERT_EQUAL (take_data_max (&t, &in), TAKE_DATA_TIMES * MIB);
+  in.limit = 0;
+  CU_ASSERT_EQUAL (take_next (&t, &in), 10 * MIB); /* no more holes since */
+
+  /* What was holes in the pass before says nothing of this one. */
+  in.moved_bytes += 1000 * MIB;
+  take_begin_pass (&t);
+  CU_ASSERT_EQUAL (take_next (&t, &in), 10 * MIB);
+}
+
+static void
+test_bulk (void)
+{
+  struct take_input in = copied (10 * MIB, SECOND);
+  struct take t = { 0 };
+
+  in.bulk = true;
   CU_ASSERT_EQUAL (take_next (&t, &in), TAKE_BYTES_MAX);
+  CU_ASSERT_EQUAL (take_data_max (&t, &in),
+                   TAKE_DATA_TIMES_BULK * TAKE_BYTES_MAX);
+  in.limit = 4 * MIB;
+  CU_ASSERT_EQUAL (take_next (&t, &in), 4 * MIB);
+  in.limit = 0;
+  in.bulk = false; /* what it has shown counts then */
+  CU_ASSERT_EQUAL (take_next (&t, &in), MIB);
 }
 
 int
@@ -127,6 +153,7 @@ main (void)
     { "the rate, and a limit", test_rate },
     { "another copier", test_another_copier },
     { "holes", test_holes },
+    { "the bulk", test_bulk },
     CU_TEST_INFO_NULL,
   };
 
