@@ -568,7 +568,9 @@ consider_mirror (struct policy *p, const struct policy_snapshot *s,
   }
 }
 
-/* Once it is there it does its work until the end, or until a mirror does. */
+/* Once it is there it does its work until the end, or until a mirror does, and
+ * pauses do not miss their deadline all the same.
+ */
 static void
 consider_throttle (struct policy *p, const struct policy_snapshot *s)
 {
@@ -576,7 +578,8 @@ consider_throttle (struct policy *p, const struct policy_snapshot *s)
     !is_mirror_spent (p, s) && p->mirror.failures < MEASURES_FAILURES;
 
   if (p->throttle_needed) {
-    if (is_mirrored (p, s) && p->course.stale == 0)
+    if (is_mirrored (p, s) && p->course.stale == 0 &&
+        p->missed < MEASURES_MISSED)
       p->throttle_needed = false;
     else if (p->course.stale >= MEASURES_STALE_ROUNDS &&
              throttle_is_settled (&p->throttle, s->now_us) &&

@@ -269,6 +269,11 @@ go_on (struct policy *p, const struct policy_snapshot *s,
     return decide (d, POLICY_ROUND, "the pause would be too long");
   if (s->predicted_ms > limit_ms)
     return decide (d, POLICY_GIVE_UP, "five passes brought it hardly nearer");
+  if ((s->late || s->quarantined_bytes > 0) && !p->late_awaited) {
+    p->late_awaited = true;
+    return decide (d, POLICY_LATE,
+                   "what may have been written late is not for such a pause");
+  }
   enter (p, POLICY_TRIED);
   return decide (d, POLICY_PAUSE,
                  "the pause may fit, and nothing makes it shorter");
@@ -299,13 +304,15 @@ tried (struct policy *p, const struct policy_snapshot *s,
   bool more = false;
 
   enter (p, POLICY_MEASURED);
+  p->late_awaited = false;
   if (s->missed) {
     p->missed++;
     more = measures_missed (p, s, d);
   }
-  if (p->missed >= FORECAST_MISSES && !more)
+  if (p->missed >= FORECAST_MISSES && (!more || p->missed >= POLICY_MISSES_MAX))
     return decide (d, POLICY_GIVE_UP,
-                   "ten pauses in a row missed their deadline");
+                   more ? "forty pauses in a row missed their deadline"
+                        : "ten pauses in a row missed their deadline");
   return decide (d, POLICY_ROUND,
                  s->missed ? "the pause missed its deadline"
                            : "the pause was called off");

@@ -53,6 +53,9 @@
  */
 #define POLICY_MISSED_DIVISOR 8
 
+/* So many in a row are the end, whatever there is left to try. */
+#define POLICY_MISSES_MAX 40
+
 /* A guest has to be too fast for so long, which is longer than a burst. */
 #define POLICY_OUTRUN_US (INT64_C (3) * 1000000)
 
@@ -197,6 +200,7 @@ struct policy {
   bool verified; /* --verify: the first reading back was begun */
   struct forecast forecast;
   unsigned missed;                /* pauses in a row */
+  bool late_awaited;              /* before the pause to come */
   uint64_t window[POLICY_WINDOW]; /* the pauses of the last rounds */
   unsigned nr_measured;
 

@@ -1273,6 +1273,7 @@ end_of (struct policy_snapshot s, unsigned pauses, unsigned *tried)
     if (d.action == POLICY_GIVE_UP || *tried == pauses)
       return d.action;
     s.missed = d.action == POLICY_PAUSE;
+    s.mirror = d.measures.mirror ? MIRROR_ON : MIRROR_OFF;
   }
   CU_FAIL ("it goes on for ever");
   return POLICY_ROUND;
@@ -1307,6 +1308,56 @@ test_missed_and_stuck (void)
     CU_ASSERT (tried >= FORECAST_MISSES);
     CU_ASSERT_EQUAL (end_of (idle, 8, &tried), POLICY_PAUSE);
   }
+}
+
+/* Nothing is left at the end of a round, as guests' writes are mirrored: that
+ * is no reason to take back the throttle that the misses have called for, again
+ * and again.
+ */
+static void
+test_missed_and_mirrored (void)
+{
+  struct policy_snapshot s = automatic;
+  unsigned tried;
+
+  s.predicted_ms = 200;
+  s.overhead_us = 200000;
+  s.write_rate = 400 * 1024;
+  s.mirrored_writes = 100;
+  CU_ASSERT_EQUAL (end_of (s, 1000, &tried), POLICY_GIVE_UP);
+  CU_ASSERT (tried >= FORECAST_MISSES);
+  CU_ASSERT (tried <= POLICY_MISSES_MAX);
+}
+
+/* What may have been written late takes of the pause what need not be of it, so
+ * it is waited for first, once for each.
+ */
+static void
+test_missed_and_late (void)
+{
+  struct policy_snapshot s = automatic;
+  unsigned tried = 0, waited = 0;
+  struct policy p;
+
+  policy_init (&p);
+  s.mirror_refused = true;
+  s.write_rate = 0;
+  s.predicted_ms = 200;
+  s.overhead_us = 200000;
+  for (unsigned n = 0; n < 200; ++n) {
+    struct policy_decision d;
+
+    s.now_us += 1000000;
+    d = policy_step (&p, &s);
+    if (d.action == POLICY_GIVE_UP)
+      break;
+    s.quarantined_bytes = tried >= 5 ? 4096 : 0;
+    waited += d.action == POLICY_LATE;
+    if (d.action == POLICY_PAUSE && ++tried > 5)
+      CU_ASSERT_EQUAL (waited, tried - 5);
+    s.missed = d.action == POLICY_PAUSE;
+  }
+  CU_ASSERT_EQUAL (tried, FORECAST_MISSES);
 }
 
 static void
@@ -1381,6 +1432,8 @@ main (void)
     { "a local minimum", test_local_minimum },
     { "what was missed", test_missed },
     { "missed, and nothing helps", test_missed_and_stuck },
+    { "missed, and mirrored", test_missed_and_mirrored },
+    { "missed, and late writes", test_missed_and_late },
     { "a guest that is too fast", test_outrun },
     CU_TEST_INFO_NULL,
   };
