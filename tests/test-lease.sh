@@ -36,9 +36,10 @@ write_all_over ()
 # Meanwhile no write of the copy is answered.
 must_lease_at_most ()
 {
-  local leased
+  local leased seen
 
-  wait_for late_has server ' write .* came$'
+  seen=$(grep -c ' write .* came$' "$tmp/server.cue/log" || :)
+  wait_for late_has server ' write .* came$' $((seen + 1))
   leased=$(status .leased_bytes)
   echo "   $leased bytes are leased"
   [ "$leased" -gt 0 ] || fail "nothing is leased"

@@ -287,6 +287,12 @@ copier_obey_rate (struct copier *c, bool obey)
   c->obey_rate = obey;
 }
 
+bool
+copier_obeys_rate (const struct copier *c)
+{
+  return c->obey_rate;
+}
+
 void
 copier_set_narrow (struct copier *c, bool narrow)
 {

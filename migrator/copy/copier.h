@@ -174,6 +174,7 @@ extern void copier_drop_queue (struct copier *c);
 
 /* With false, the token bucket is not asked: in the final pass. */
 extern void copier_obey_rate (struct copier *c, bool obey);
+extern bool copier_obeys_rate (const struct copier *c);
 
 /* What is written is written over as few connections as can be, so that as few
  * are to be flushed (R6): for a pass in which there is little to write.

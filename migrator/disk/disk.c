@@ -120,6 +120,18 @@ taken (void *opaque, const struct control_answer *a)
                            d->pair->source, strerror (errno));
 }
 
+/* Disks share it; the pause does not obey it. */
+static uint64_t
+take_limit (const struct disk *d)
+{
+  const uint64_t limit = bucket_limit (d->settings->bucket);
+  const size_t n = d->bulk ? 1 : d->settings->nr_disks;
+
+  if (limit == 0 || !copier_obeys_rate (d->copier))
+    return 0;
+  return limit > n ? limit / n : 1;
+}
+
 static struct take_input
 take_input (const struct disk *d)
 {
@@ -130,7 +142,7 @@ take_input (const struct disk *d)
     .copied_bytes = s.copied_bytes,
     .moved_bytes = s.moved_bytes,
     .busy_us = s.busy_us,
-    .limit = bucket_limit (d->settings->bucket),
+    .limit = take_limit (d),
     .bulk = d->bulk,
   };
 }

@@ -9,17 +9,6 @@ _Static_assert(TAKE_BYTES_MIN < TAKE_BYTES_FIRST &&
                "there is something to choose");
 _Static_assert(TAKE_BYTES_MAX < TAKE_BYTES_HOLES, "holes cost next to nothing");
 
-/* Another copier counts from 0. */
-static void
-note_copier (struct take *t, const struct take_input *in)
-{
-  if (in->busy_us >= t->busy_us && in->copied_bytes >= t->copied_bytes &&
-      in->moved_bytes >= t->last.moved_bytes)
-    return;
-  t->busy_us = t->copied_bytes = 0;
-  t->last = (struct take_input){ 0 };
-}
-
 static void
 measure (struct take *t, const struct take_input *in)
 {
@@ -71,7 +60,6 @@ take_begin_pass (struct take *t)
 uint64_t
 take_next (struct take *t, const struct take_input *in)
 {
-  note_copier (t, in);
   measure (t, in);
   if (!is_mostly_holes (t, in))
     t->bytes = data_bytes (t, in);

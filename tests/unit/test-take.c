@@ -83,18 +83,6 @@ test_rate (void)
   CU_ASSERT_EQUAL (take_next (&t, &in), MIB);
 }
 
-/* Whoever copies after a loss counts anew. */
-static void
-test_another_copier (void)
-{
-  const struct take_input before = copied (100 * MIB, 8 * SECOND);
-  const struct take_input after = copied (10 * MIB, SECOND);
-  struct take t = { 0 };
-
-  take_next (&t, &before);
-  CU_ASSERT_EQUAL (take_next (&t, &after), MIB);
-}
-
 static void
 test_holes (void)
 {
@@ -151,7 +139,6 @@ main (void)
     { "nothing is known", test_unknown },
     { "it lasts for a moment", test_lasts },
     { "the rate, and a limit", test_rate },
-    { "another copier", test_another_copier },
     { "holes", test_holes },
     { "the bulk", test_bulk },
     CU_TEST_INFO_NULL,
