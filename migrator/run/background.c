@@ -46,7 +46,9 @@ tell (struct migration *m, uint64_t before, int64_t now_us)
   const uint64_t limit = m->background.limit;
   char rate[UNITS_TEXT_MAX], text[200];
 
-  if (limit == before)
+  const bool begins = limit > 0 && !m->background_said;
+
+  if (limit == before && !begins)
     return;
   if (limit == 0)
     snprintf (
@@ -59,8 +61,9 @@ tell (struct migration *m, uint64_t before, int64_t now_us)
       "the guest does %.0f %% of what it does without the copy: for its sake "
       "no more than %s/s are copied for now",
       m->background.share * 100, units_format_bytes (rate, limit));
-  event_policy ("background", text);
-  if ((before == 0 || limit == 0) && is_said (m, before == 0, now_us))
+  if (limit != before)
+    event_policy ("background", text);
+  if ((begins || limit == 0) && is_said (m, begins, now_us))
     say_info ("%s", text);
 }
 

@@ -98,8 +98,8 @@ check_zero (struct disk *d)
   return sample_give_back (&s, NULL, NULL, NULL) == -1 ? -1 : result;
 }
 
-/* R6a, R20: all of the chunks that were copied last, or as much of each: what a
- * guest has written there may be short.
+/* R6a, R20: of the places that were copied last the first chunk, or as much of
+ * it: what a guest has written there may be short.
  */
 static void
 add_latest (struct sample *s, struct disk *d)
