@@ -63,7 +63,7 @@ go server now
 end
 
 echo "-- a slow destination"
-begin --connections=1
+begin --connections=1 --depth=8 --request-size=256K
 cue server 'write late ms=100'
 write_all_over
 half_is_copied ()
