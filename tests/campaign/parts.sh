@@ -123,15 +123,21 @@ resume_guest ()
   guest_lives || begin_guest_again
 }
 
-# The one before was killed, and so late its proxy ended of it (has_collapsed).
+# The one before was killed, and so late its proxy ended of it (has_collapsed).  Whatever
+# else ends a guest is a failure, as is what it found out.
 begin_guest_again ()
 {
-  local i
+  local i collapsed='' status=0
 
-  wait_bg guest || :
   for i in $(each_disk); do
-    ! tells_of_collapse "proxy$i" || wait_for is_no_child "${pids[proxy$i]}"
+    if tells_of_collapse "proxy$i"; then
+      wait_for is_no_child "${pids[proxy$i]}"
+      collapsed=1
+    fi
   done
+  [ -n "$collapsed" ] || fail "the guest ended early"
+  wait_bg guest || status=$?
+  [ $status -le 1 ] || fail "the guest ended with exit status $status"
   revive
   resume_guest
 }
