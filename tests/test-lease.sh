@@ -33,12 +33,18 @@ write_all_over ()
   nbdcopy "$tmp/data" "$(uri proxy)"
 }
 
+# hold_writes RULE: and note how many have come by now.
+hold_writes ()
+{
+  seen=$(grep -c ' write .* came$' "$tmp/server.cue/log" || :)
+  cue server "$1"
+}
+
 # Meanwhile no write of the copy is answered.
 must_lease_at_most ()
 {
-  local leased seen
+  local leased
 
-  seen=$(grep -c ' write .* came$' "$tmp/server.cue/log" || :)
   wait_for late_has server ' write .* came$' $((seen + 1))
   leased=$(status .leased_bytes)
   echo "   $leased bytes are leased"
@@ -56,7 +62,7 @@ end ()
 
 echo "-- a limit"
 begin --rate=4M
-cue server 'write hold until=now least=5000'
+hold_writes 'write hold until=now least=5000'
 write_all_over
 must_lease_at_most $((8 << 20))
 go server now
@@ -71,7 +77,7 @@ half_is_copied ()
   [ "$(status '.dirty_bytes + .leased_bytes')" -lt $((size / 2)) ]
 }
 wait_for half_is_copied
-cue server 'write hold until=later'
+hold_writes 'write hold until=later'
 must_lease_at_most $((16 << 20))
 go server later
 end
