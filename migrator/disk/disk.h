@@ -138,7 +138,7 @@ struct disk {
   uint64_t taken_bytes; /* in this pass */
   bool new_round;       /* nothing was taken in it yet */
   bool not_hot;         /* what guests write again and again is left dirty */
-  bool bulk;            /* it is the first of this run */
+  bool bulk;            /* no pass of this run has come to its end yet */
   bool checkpoints;     /* it goes on for long: flushes beside the copying */
 
   struct question {

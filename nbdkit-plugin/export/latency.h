@@ -65,8 +65,7 @@ extern void latency_add (struct latency *l, enum latency_kind kind, uint64_t us,
 extern void latency_count_other (struct latency *l);
 
 struct latency_status {
-  uint64_t
-    window_ms; /* that the others are about, but for 'all' and 'others' */
+  uint64_t window_ms; /* what is not "ever" is about this time */
   struct {
     uint64_t all; /* requests ever */
     uint64_t requests;
