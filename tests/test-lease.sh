@@ -60,11 +60,18 @@ end ()
   end_bg server
 }
 
+# is_copied BYTES: of what was written.
+is_copied ()
+{
+  [ "$(status '.dirty_bytes + .leased_bytes')" -lt $((size - $1)) ]
+}
+
 echo "-- a limit"
-begin --rate=4M
-hold_writes 'write hold until=now least=5000'
+begin --rate=4M --connections=1 --depth=4 --request-size=256K
 write_all_over
-must_lease_at_most $((8 << 20))
+wait_for is_copied $((8 << 20))
+hold_writes 'write hold until=now'
+must_lease_at_most $((6 << 20))
 go server now
 end
 
@@ -72,11 +79,7 @@ echo "-- a slow destination"
 begin --connections=1 --depth=8 --request-size=256K
 cue server 'write late ms=100'
 write_all_over
-half_is_copied ()
-{
-  [ "$(status '.dirty_bytes + .leased_bytes')" -lt $((size / 2)) ]
-}
-wait_for half_is_copied
+wait_for is_copied $((size / 2))
 hold_writes 'write hold until=later'
 must_lease_at_most $((16 << 20))
 go server later
