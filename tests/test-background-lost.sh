@@ -13,15 +13,17 @@ source "$SRCDIR/tests/reconnect.sh"
 requires nbdkit jq
 
 # A disk that does one request at a time, a millisecond each: what the copy has
-# in its queue goes before the guest's.
+# in its queue goes before the guest's.  The limit that keeps half of it is far from
+# the least that there is, at which it would not change any more, and the disk is
+# large enough for the other one's copy not to end meanwhile.
 # start N
 start ()
 {
-  start_nbdkit "disk$1" --filter=noparallel --filter=delay memory 64M \
+  start_nbdkit "disk$1" --filter=noparallel --filter=delay memory 256M \
     serialize=all-requests delay-read=1ms delay-write=1ms
   start_proxy "proxy$1" nbd "$(uri "disk$1")"
   fill "$(uri "proxy$1")" 100 > "$tmp/fill.out"
-  truncate -s 64M "$tmp/image$1"
+  truncate -s 256M "$tmp/image$1"
   start_nbdkit "destination$1" file "$tmp/image$1"
 }
 
@@ -36,7 +38,7 @@ backs_off_after ()
 start 1
 start 2
 start_guest guest "$(uri proxy1)" --depth 1 --kinds rw --initial "$pattern"
-start_migrate --background=100 --request-size=16K --wait \
+start_migrate --background=50 --request-size=64K --wait \
   "$(uri proxy1)" "$(uri destination1)" "$(uri proxy2)" "$(uri destination2)"
 must_live=(migrator)
 wait_for backs_off_after started
