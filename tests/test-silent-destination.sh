@@ -52,10 +52,10 @@ start_anew ()
 
 start_anew
 
-# As far as the requests go, all is well.
+# As far as the requests go, all is well.  Options are the migrator's.
 wait_in_sync ()
 {
-  start_migrate --wait "$(uri proxy)" "$(uri destination)"
+  start_migrate --wait "$@" "$(uri proxy)" "$(uri destination)"
   wait_for is_ready
   wait_for has_status "$(uri proxy)" \
     '.remaining_bytes == 0 and .unflushed_bytes == 0'
@@ -75,13 +75,19 @@ not_cut_over ()
                                    .gate == "open" and .gates_expired == 0'
 }
 
-echo "-- it is shown while nothing is asked for"
-wait_in_sync
+# With --verify connections of their own are read back over: it is one server.
+echo "-- it is shown while nothing is asked for, and said once"
+wait_in_sync --verify
 kill_bg destination STOP
 wait_for has_status "$(uri proxy)" '.progress.silent == "destination"'
 "$nbdmigrate" status "$(uri proxy)" | grep 'no answer from the destination'
+wait_for said "has answered nothing for"
 kill_bg destination CONT
+wait_for said "answers again"
 wait_for has_status "$(uri proxy)" '.progress.silent == null'
+for words in "has answered nothing for" "answers again"; do
+  [ "$(grep -cF "$words" "$tmp/migrator.log")" = 1 ] || fail "said twice: $words"
+done
 
 for finish in handover pivot; do
   echo "-- finish $finish"

@@ -93,13 +93,19 @@ wait_ms (struct disks *disks, int timeout_ms, int64_t now)
   return timeout_ms < ROUND_MS ? timeout_ms : ROUND_MS;
 }
 
-/* A server that is slow is waited for; that it is shall be known. */
+/* A server that is slow is waited for; that it is shall be known, and once,
+ * also where further connections to it are an endpoint of their own ('further',
+ * or NULL).
+ */
 static void
-watch_silence (const struct disk *d, struct endpoint *e, const char *what,
-               int64_t now)
+watch_silence (const struct disk *d, struct endpoint *e,
+               const struct endpoint *further, const char *what, int64_t now)
 {
   const char *place = e == d->source ? d->place : NULL;
-  const int64_t us = endpoint_silent_us (e, now);
+  int64_t us = endpoint_silent_us (e, now);
+
+  if (further != NULL && endpoint_silent_us (further, now) > us)
+    us = endpoint_silent_us (further, now);
 
   if (us >= ENDPOINT_SILENT_US && !e->silence_said) {
     e->silence_said = true;
@@ -118,13 +124,12 @@ static void
 check_disk (struct disk *d, int64_t now)
 {
   const struct {
-    struct endpoint *e;
+    struct endpoint *e, *further;
     const char *what;
   } sides[] = {
-    { d->source, "source" },
-    { d->destination, "destination" },
-    { d->reader, "destination" },
-    { d->base, "shared base" },
+    { d->source, NULL, "source" },
+    { d->destination, d->reader, "destination" },
+    { d->base, NULL, "shared base" },
   };
   size_t i;
 
@@ -134,8 +139,10 @@ check_disk (struct disk *d, int64_t now)
   for (i = 0; i < sizeof sides / sizeof sides[0]; ++i)
     if (sides[i].e != NULL) {
       endpoint_check (sides[i].e, now, d->disks->stopped_us);
-      watch_silence (d, sides[i].e, sides[i].what, now);
+      watch_silence (d, sides[i].e, sides[i].further, sides[i].what, now);
     }
+  if (d->reader != NULL)
+    endpoint_check (d->reader, now, d->disks->stopped_us);
 }
 
 /* Only after the sockets were read: an answer that is there has come in time,
