@@ -523,8 +523,12 @@ apply_all (int from)
 
     if (r.kind == WRITE) {
       r.buf = malloc (r.length);
-      if (r.buf == NULL || read (from, r.buf, r.length) != (ssize_t)r.length)
+      if (r.buf == NULL)
         abort ();
+      if (read (from, r.buf, r.length) != (ssize_t)r.length) {
+        free (r.buf);
+        return; /* the server before was killed while it queued this one */
+      }
     }
     land (&r);
     tell (0, &r, "applied");
