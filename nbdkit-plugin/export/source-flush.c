@@ -226,14 +226,18 @@ flush_local (struct export *e)
                                      : wait_for_flush (e->durable);
 }
 
+/* A process that was started again may not have come to where it is yet. */
 static int
 flush_remote (struct export *e, unsigned place)
 {
-  int r;
+  struct relay *relay;
+  int r = -1;
 
   if (!place_enter (e, place))
     return -1;
-  r = relay_flush (e->places[place].relay, NULL, NULL);
+  relay = e->places[place].relay;
+  if (relay != NULL)
+    r = relay_flush (relay, NULL, NULL);
   place_leave (e, place);
   return r;
 }
