@@ -14,6 +14,7 @@
 #define COPY_US 300000
 #define COPY_UNHARMED_US 2000000
 #define COPY_IDLE_US 1000000
+#define COPY_AFTER_VAIN 2 /* times as long as was waited for nothing */
 #define SETTLE_US 8000
 #define SETTLE_MOST_US 5000000
 #define REST_US 30000
@@ -327,7 +328,8 @@ note_copied (struct background *b, const struct background_sample *s)
 
 /* What hangs must not hold up other disks, so each time in a row it is waited
  * for half as long; but what is only slow ends in twice the time that it has
- * taken before.
+ * taken before.  If it was slow, and hangs, what is copied between makes up for
+ * that.
  */
 static bool
 is_worth_waiting (const struct background *b, int64_t settles_us)
@@ -349,7 +351,8 @@ note_settled (struct background *b, const struct background_sample *s)
       return;
     }
     b->hung += b->hung < HUNG_MAX;
-    go_on (b, BACKGROUND_COPIES, s, COPY_UNHARMED_US);
+    go_on (b, BACKGROUND_COPIES, s,
+           (int64_t)greater (COPY_UNHARMED_US, COPY_AFTER_VAIN * (double)us));
     return;
   }
   b->hung = 0;

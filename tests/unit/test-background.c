@@ -754,6 +754,30 @@ test_hangs (void)
   CU_ASSERT_EQUAL (b.judged, 0);
 }
 
+/* So does what took long to end once, and has hung at each look since. */
+static void
+test_hangs_slow (void)
+{
+  struct queue q = { 1 * MiB, 3 * MiB, 600, 1, { 0 }, 0, 0, 0 };
+  struct background_sample s = { .at_us = 1 };
+  struct background b;
+  int64_t end_us, held_us = 0;
+
+  background_init (&b, DEFAULT);
+  while (b.rests == 0)
+    go_slowly (&q, &b, &s, s.at_us + TICK_US);
+  CU_ASSERT (b.settled_us > 2000000);
+  end_us = s.at_us + 200000000;
+  q.hangs_us[0] = s.at_us;
+  q.hangs_us[1] = end_us;
+  while (s.at_us < end_us) {
+    go_slowly (&q, &b, &s, s.at_us + TICK_US);
+    held_us += background_rests (&b) ? TICK_US : 0;
+  }
+  CU_ASSERT (held_us > 0);
+  CU_ASSERT (held_us < 200000000 * 0.35);
+}
+
 int
 main (void)
 {
@@ -784,6 +808,7 @@ main (void)
     { "a slow disk that hung once", test_hung_once },
     { "ahead of who writes much", test_ahead },
     { "what hangs", test_hangs },
+    { "what was slow, and hangs", test_hangs_slow },
     CU_TEST_INFO_NULL,
   };
 
