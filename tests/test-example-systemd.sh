@@ -64,6 +64,26 @@ is_socket ()
   [ -S "$1" ]
 }
 
+# started UNIT PID: what it does when that process has been started, as it says that.
+started ()
+{
+  local command unit=$units/$1
+
+  command=$(value ExecStartPost)
+  MAINPID=$2 timeout 20 sh -c "${command//\$\$/\$}" > "$tmp/said" 2>&1
+}
+
+echo "-- a server that ended at once"
+true &
+ended=$!
+wait "$ended"
+for service in nbdkit-migrate@.service qemu-nbd@.service; do
+  for pid in "$ended" ''; do # systemd has none if it knows of the end
+    expect_status 1 started "$service" "$pid"
+    [ ! -s "$tmp/said" ] || fail "$service says besides: $(cat "$tmp/said")"
+  done
+done
+
 socket=$tmp/run/nbdkit-migrate/vm1/nbd.sock
 source_uri="nbd+unix:///?socket=$socket"
 truncate -s 8M "$tmp/vm1.img" "$tmp/destination"
@@ -71,6 +91,8 @@ truncate -s 8M "$tmp/vm1.img" "$tmp/destination"
 echo "-- the command line"
 start_nbdkit destination file "$tmp/destination"
 start_unit
+started nbdkit-migrate@.service "${pids[proxy]}" || fail "$(cat "$tmp/said")"
+[ "$(stat -c %a "$socket")" = 660 ] || fail "its group cannot connect"
 start_guest guest "$source_uri" --rate 4M --expect-disconnect
 must_migrate "$source_uri" "$(uri destination)"
 guest_goes_on guest
