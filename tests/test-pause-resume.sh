@@ -89,11 +89,12 @@ must_have_status "$S" '.session and .gate == "open"'
 wait_bg migrator || fail "the migrator ended with exit status $?"
 same_content "$S" "$D"
 
-echo "-- finish right after resume"
+echo "-- finish right after pause, and after resume"
 start_migrate --wait --finish=detach --max-pause=4s "$S" "$D"
 wait_for is_ready
 "$nbdmigrate" pause "$S"
-wait_for is_paused
+expect_status 1 "$nbdmigrate" finish --no-wait "$S" 2> "$tmp/said"
+grep -q 'is paused' "$tmp/said"
 "$nbdmigrate" resume "$S"
 "$nbdmigrate" finish "$S"
 wait_bg migrator || fail "the migrator ended with exit status $?"

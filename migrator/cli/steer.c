@@ -20,8 +20,8 @@
 
 #define ANSWER_MS 5000
 
-/* How long what 'resume' has asked for may take to be told, at most. */
-#define RESUME_US (INT64_C (3) * 1000000)
+/* How long the migrator's progress may take to show a wish, at most. */
+#define SHOWN_US (INT64_C (3) * 1000000)
 
 /* How long a migrator may take to cancel by itself. */
 #define CANCEL_US (INT64_C (5) * 1000000)
@@ -201,16 +201,60 @@ set_main (int argc, char *argv[])
 
 /* ---- pause and resume --------------------------------------------------- */
 
+/* The status; the caller frees it.  NULL after saying that it cannot be had. */
+static json_t *
+ask_status (struct proxy *p)
+{
+  CLEANUP_ANSWER struct control_answer a = { 0 };
+
+  control_wait (p->control, "status", CONTROL_NO_ARGUMENTS, ANSWER_MS, &a);
+  if (a.value == NULL)
+    say_error ("asking %s for its status: %s", p->uri, a.desc);
+  return json_incref (a.value);
+}
+
+static bool
+is_paused (const json_t *status)
+{
+  const json_t *progress = json_object_get (status, "progress");
+
+  return json_is_true (json_object_get (progress, "paused"));
+}
+
+/* Until everybody can see it: a 'finish' that comes next is refused after
+ * 'pause', and is not after 'resume'.  By way of the progress, as each of
+ * several disks' proxies has it.
+ */
+static int
+wish_pause (struct proxy *p, bool pause)
+{
+  const int exit_status =
+    wish_or_refuse (p, json_pack ("{s:b}", "pause", pause));
+  const int64_t begin_us = loop_now_us ();
+
+  while (exit_status == EXIT_DONE && loop_now_us () - begin_us < SHOWN_US) {
+    CLEANUP_JSON json_t *status = ask_status (p);
+
+    if (status == NULL)
+      return EXIT_FAILED;
+    if (is_paused (status) == pause ||
+        !json_is_true (json_object_get (status, "session")))
+      break;
+    nanosleep (&(struct timespec){ .tv_nsec = 50 * 1000000 }, NULL);
+  }
+  return exit_status;
+}
+
 static int
 pause_copying (struct proxy *p)
 {
-  return wish_or_refuse (p, json_pack ("{s:b}", "pause", 1));
+  return wish_pause (p, true);
 }
 
 static int
 resume_copying (struct proxy *p)
 {
-  return wish_or_refuse (p, json_pack ("{s:b}", "pause", 0));
+  return wish_pause (p, false);
 }
 
 int
@@ -227,63 +271,15 @@ resume_main (int argc, char *argv[])
 
 /* ---- finish ------------------------------------------------------------ */
 
-/* How often the progress has changed, as it was told. */
-struct told {
-  json_int_t elapsed_ms;
-  unsigned times;
-};
-
-/* What 'resume' has asked for just now shows in the progress after next: when
- * the next one was made the migrator had not read it.
- */
-static bool
-may_be_resumed (const json_t *status, struct told *t, int64_t begin_us)
-{
-  const json_t *progress = json_object_get (status, "progress");
-  const json_int_t elapsed_ms =
-    json_integer_value (json_object_get (progress, "elapsed_ms"));
-
-  if (elapsed_ms != t->elapsed_ms)
-    t->times++;
-  t->elapsed_ms = elapsed_ms;
-  return t->times <= 2 && loop_now_us () - begin_us < RESUME_US;
-}
-
-/* The status, with whether the copying is paused; the caller frees it.  NULL
- * after saying that it cannot be told.
- */
-static json_t *
-look_whether_paused (struct proxy *p, int *paused)
-{
-  const int64_t begin_us = loop_now_us ();
-  struct told told = { .elapsed_ms = -1 };
-
-  for (;;) {
-    CLEANUP_ANSWER struct control_answer a = { 0 };
-
-    control_wait (p->control, "status", CONTROL_NO_ARGUMENTS, ANSWER_MS, &a);
-    if (a.value == NULL) {
-      say_error ("asking %s for its status: %s", p->uri, a.desc);
-      return NULL;
-    }
-    *paused = false;
-    json_unpack (a.value, "{s:{s:b}}", "progress", "paused", paused);
-    if (!*paused || !may_be_resumed (a.value, &told, begin_us))
-      return json_incref (a.value);
-    nanosleep (&(struct timespec){ .tv_nsec = 50 * 1000000 }, NULL);
-  }
-}
-
 /* The mode that the running migration was started with, if none is given. */
 static int
 wish_finish (struct proxy *p, const char *mode)
 {
-  int paused;
-  CLEANUP_JSON json_t *status = look_whether_paused (p, &paused);
+  CLEANUP_JSON json_t *status = ask_status (p);
 
   if (status == NULL)
     return EXIT_FAILED;
-  if (paused) {
+  if (is_paused (status)) {
     say_error ("the copying of %s is paused: 'nbdmigrate resume' comes first",
                p->uri);
     return EXIT_FAILED;
