@@ -8,6 +8,9 @@
  *
  * Nothing ends a write(2) to a terminal that was stopped.  So the thread is
  * waited for within a limit, and is otherwise left to the end of the process.
+ *
+ * Without memory nothing can be queued.  What is to be said then is written by
+ * the caller, but not before what was queued: the last line has to be the last.
  */
 
 #include <errno.h>
@@ -317,6 +320,14 @@ write_now (int fd, const char *text)
   return err == 0 ? 0 : -1;
 }
 
+/* Keeps errno. */
+static void
+note_dropped (struct output *o)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&o->queue->lock);
+  o->dropped++;
+}
+
 int
 output_put (int fd, enum output_kind kind, char *given)
 {
@@ -329,13 +340,23 @@ output_put (int fd, enum output_kind kind, char *given)
   if (o == NULL)
     return write_now (fd, text);
   item = malloc (sizeof *item);
-  if (item == NULL) /* rather wait for the reader than lose a message */
-    return kind == OUTPUT_LINE ? write_now (fd, text) : 0;
+  if (item == NULL)
+    return kind == OUTPUT_LINE ? output_put_now (fd, text) : 0;
   *item = (struct item){
     .output = o, .kind = kind, .bytes = strlen (text), .text = text
   };
   text = NULL;
   return enqueue (item);
+}
+
+/* Rather wait for the reader than lose a message. */
+int
+output_put_now (int fd, const char *text)
+{
+  if (output_wait (fd, OUTPUT_STILL_MS, OUTPUT_END_MS) == 0)
+    return write_now (fd, text);
+  note_dropped (find (fd));
+  return -1;
 }
 
 uint64_t

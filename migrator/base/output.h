@@ -41,6 +41,12 @@ extern int output_open (int fd);
  */
 extern int output_put (int fd, enum output_kind kind, char *text);
 
+/* The same, of a line, without memory: when the reader has all that came
+ * before, for which it is waited as at the end.  -1 with errno ETIMEDOUT: it
+ * takes nothing, and the text is dropped.
+ */
+extern int output_put_now (int fd, const char *text);
+
 /* Wait until the reader has everything: for as long as it takes something at
  * least every still_ms, and end_ms at most.  0; -1 with errno set: something
  * could not be written, or was not taken in time (ETIMEDOUT).

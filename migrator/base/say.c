@@ -3,7 +3,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -21,15 +20,16 @@ say_quiet (bool quiet)
   is_quiet = quiet;
 }
 
-/* Without memory: at once, and what fits into a line or two. */
+/* Without memory: what fits into a line or two.  If it cannot be written, there
+ * is no other place to say it.
+ */
 static void
 put_short (const char *fmt, va_list args)
 {
   char text[1024];
 
   vsnprintf (text, sizeof text, fmt, args);
-  if (write (STDERR_FILENO, text, strlen (text)) == -1)
-    return; /* there is no other place to say it */
+  output_put_now (STDERR_FILENO, text);
 }
 
 static void __attribute__ ((format (printf, 2, 3)))

@@ -187,6 +187,46 @@ test_comes_back (void)
   fclose (fp);
 }
 
+/* The numbers from 0 on, in their order, until 'last'. */
+static void *
+read_in_order (void *opaque)
+{
+  enum output_kind kind;
+  FILE *fp = opaque;
+  int number;
+
+  skip_filling (fp);
+  for (number = 0; get (fp, &kind) == number && number < 100; number++)
+    ;
+  return (void *)(intptr_t)number;
+}
+
+/* What cannot be queued does not overtake what is. */
+static void
+test_not_queued (void)
+{
+  char text[LINE_BYTES + 1];
+  pthread_t reader;
+  unsigned i;
+  int fds[2];
+  void *last;
+  FILE *fp;
+
+  open_pipe (fds);
+  fill_pipe (fds[1]);
+  for (i = 0; i < 100; ++i)
+    put (fds[1], OUTPUT_LINE, i);
+  fp = fdopen (fds[0], "r");
+  CU_ASSERT_EQUAL (pthread_create (&reader, NULL, read_in_order, fp), 0);
+  snprintf (text, sizeof text, "%d %0*u\n", (int)OUTPUT_LINE, LINE_BYTES - 3,
+            i);
+  CU_ASSERT_EQUAL (output_put_now (fds[1], text), 0);
+  pthread_join (reader, &last);
+  CU_ASSERT_EQUAL ((intptr_t)last, 100);
+  CU_ASSERT_EQUAL (output_dropped (fds[1]), 0);
+  fclose (fp);
+}
+
 static void
 test_gone (void)
 {
@@ -200,6 +240,10 @@ test_gone (void)
   errno = 0;
   CU_ASSERT_EQUAL (output_put (fds[1], OUTPUT_LINE, strdup ("?")), -1);
   CU_ASSERT_EQUAL (errno, EPIPE);
+  errno = 0;
+  CU_ASSERT_EQUAL (output_put_now (fds[1], "?"), -1);
+  CU_ASSERT_EQUAL (errno, EPIPE);
+  CU_ASSERT_EQUAL (output_dropped (fds[1]), 1);
 }
 
 /* Somebody else's open file, in their mode: EAGAIN is no error. */
@@ -249,6 +293,7 @@ main (void)
     { "a full pipe", test_full },
     { "full of what matters", test_full_of_lines },
     { "a reader that comes back", test_comes_back },
+    { "what cannot be queued", test_not_queued },
     { "a reader that is gone", test_gone },
     { "a descriptor that does not block", test_not_blocking },
     { "at once", test_at_once },
