@@ -145,20 +145,31 @@ execute (struct client *client, const char *name, json_t *args, bool *go_on)
   return call.error ? call.error : protocol_error ("Failed", "no memory");
 }
 
+/* 'message' is NULL if it could not be parsed. */
+static json_t *
+refuse_line (const json_t *message, const json_error_t *why)
+{
+  if (message != NULL)
+    return protocol_error ("Protocol",
+                           "the line is no object with a string \"execute\"");
+  if (json_error_code (why) == json_error_out_of_memory)
+    return protocol_error ("Failed", "no memory");
+  return protocol_error ("Protocol", "the line is no JSON: %s", why->text);
+}
+
 json_t *
 command_execute (struct client *client, const char *line, bool *go_on)
 {
   json_error_t why;
   CLEANUP_JSON json_t *message = json_loads (line, 0, &why);
   const json_t *name = json_object_get (message, "execute");
+  json_t *answer;
 
   if (json_is_object (message) && json_is_string (name))
     return execute (client, json_string_value (name),
                     json_object_get (message, "arguments"), go_on);
 
-  *go_on = false;
-  if (message == NULL)
-    return protocol_error ("Protocol", "the line is no JSON: %s", why.text);
-  return protocol_error ("Protocol",
-                         "the line is no object with a string \"execute\"");
+  answer = refuse_line (message, &why);
+  *go_on = answer == NULL;
+  return answer;
 }

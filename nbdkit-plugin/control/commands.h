@@ -14,8 +14,8 @@ struct client;
 extern json_t *command_greeting (void);
 
 /* Carry out one line of a client, in its thread.  Returns the answer (a new
- * reference), or NULL if there is nobody to answer.  *go_on becomes false if
- * the connection is to be closed after it.
+ * reference).  *go_on becomes false if the connection is to be closed after it.
+ * NULL: with *go_on false there is nobody to answer, otherwise no memory.
  */
 extern json_t *command_execute (struct client *client, const char *line,
                                 bool *go_on);
