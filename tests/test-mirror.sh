@@ -180,3 +180,12 @@ echo "   nor may a guest wait longer than at the gate"
 ask mirror '{"enabled": true, "max_ms": 2001}'
 [[ $answer == *migrate-max-gate* ]] || fail "not refused: $answer"
 stop_mirror
+
+echo "-- what an ended session had under lease is not in doubt for hours"
+start_mirror $chunk
+write_to 0 15
+talk take '{"cursor": 0, "max_bytes": 1048576}'
+leave_session
+begin_session
+must_be_tracked ".quarantined_bytes == $chunk and .quarantine_ms < 600000"
+stop_mirror

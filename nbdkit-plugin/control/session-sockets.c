@@ -73,8 +73,9 @@ is_among (int fd, const struct session_sockets *sockets)
   return false;
 }
 
-/* What is owed on one of them.  Without a ledger everything may be, unless
- * nothing was written that is not known to have been answered.
+/* What is owed on one of them.  Without a ledger everything may be, and since
+ * the session began, unless nothing was written that is not known to have been
+ * answered.
  */
 static struct ledger_line
 line_of (struct export *e, size_t i)
@@ -86,7 +87,7 @@ line_of (struct export *e, size_t i)
   tracker_get_status (e->tracker, &t);
   if (t.leased_bytes + t.quarantined_bytes == 0)
     return (struct ledger_line){ 0 };
-  return (struct ledger_line){ .since_us = 1 };
+  return (struct ledger_line){ .since_us = e->session.began_us };
 }
 
 static bool

@@ -15,6 +15,7 @@
 #include <nbdkit-filter.h>
 
 #include "cleanup.h"
+#include "base/clock.h"
 #include "control.h"
 #include "export/audit.h"
 #include "export/allocation.h"
@@ -208,6 +209,7 @@ session_begin (struct export *e, struct client *client,
   char *promise = strdup (request->promise);
   bool resume;
 
+  s->began_us = clock_us ();
   session_sockets_keep (e, sockets);
   s->process = client_process (client); /* for who gives them up as well */
   s->promised = false;

@@ -41,6 +41,7 @@ struct session {
                           * looked at without the lock, too */
   int fds[PROTOCOL_FDS_MAX]; /* its destination sockets; owned */
   size_t nr_fds;
+  int64_t began_us;                 /* nothing is owed on them since before */
   const struct ledger *ledger;      /* what it owes on them, or NULL */
   int source_fds[PROTOCOL_FDS_MAX]; /* its ends of connections to this nbdkit,
                                      * for gaps/linger.h; owned */
