@@ -50,6 +50,7 @@ command_take (struct call *call)
   struct tracker *t = call->export->tracker;
   bool not_hot = false, new_round = false;
   uint64_t cursor, max_bytes, next;
+  json_t *answer;
   int r;
 
   if (get_window (call, &cursor, &max_bytes) == -1 ||
@@ -62,7 +63,10 @@ command_take (struct call *call)
     t, cursor, max_bytes, PROTOCOL_EXTENTS_MAX, &extents, &next);
   if (r == -1)
     return call_fail (call, "Failed", "take: %s", strerror (errno));
-  return answer_window (&extents, next);
+  answer = answer_window (&extents, next);
+  if (answer == NULL) /* nobody knows of that lease: nothing is read or sent */
+    tracker_put_back (t, &extents);
+  return answer;
 }
 
 json_t *
@@ -71,6 +75,7 @@ command_compare (struct call *call)
   CLEANUP_EXTENTS struct extents extents = EXTENTS_EMPTY;
   uint64_t cursor, max_bytes, next;
   bool quarantined = false;
+  json_t *answer;
 
   if (get_window (call, &cursor, &max_bytes) == -1 ||
       call_bool (call, "quarantined", false, &quarantined) == -1)
@@ -82,7 +87,10 @@ command_compare (struct call *call)
     return call_fail (call, "Failed", "compare: %s", strerror (errno));
   for (size_t i = 0; i < extents.n; i++)
     extents.v[i].touched = true;
-  return answer_window (&extents, next);
+  answer = answer_window (&extents, next);
+  if (answer == NULL) /* as above; Q stays (R17) */
+    tracker_failed (call->export->tracker, &extents, quarantined);
+  return answer;
 }
 
 json_t *
