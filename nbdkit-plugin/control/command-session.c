@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "call.h"
+#include "base/clock.h"
 #include "cleanup.h"
 #include "export/audit.h"
 #include "export/durable-map.h"
@@ -232,13 +233,15 @@ may_begin (struct call *call, const char *destination)
 
 /* R1: until every request that passed before has ended.  R17: and until no
  * write of a migration that an earlier run of this proxy saw begin, and not
- * end, can land any more.  The session lock is dropped meanwhile.  False after
- * call_fail, or if nobody is there.
+ * end, can land any more; nor one of a guest's at the source, which is waited
+ * for so long only (place_takes_over).  The session lock is dropped meanwhile.
+ * False after call_fail, or if nobody is there.
  */
 static bool
 wait_settled (struct call *call)
 {
   struct export *e = call->export;
+  const int64_t until_ms = clock_ms () + PLACE_QUIET_MAX_MS;
   bool settled;
 
   do {
@@ -248,7 +251,8 @@ wait_settled (struct call *call)
     pthread_mutex_lock (&e->session.lock);
     if (call->gone || !call_is_session (call))
       return false;
-  } while (!settled || owner_quiet_ms (e) > 0);
+  } while (!settled || owner_quiet_ms (e) > 0 ||
+           (place_takes_over (e) && clock_ms () < until_ms));
   return true;
 }
 

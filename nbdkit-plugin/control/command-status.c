@@ -31,11 +31,11 @@ has_session (struct call *call)
 
 /* How long 'begin' waits at least (R17). */
 static int64_t
-settle_ms (const struct export *e)
+settle_ms (struct export *e)
 {
-  const int64_t left = e->quiet_from_ms - clock_ms ();
+  const uint64_t copies = owner_quiet_ms (e), source = place_settle_ms (e);
 
-  return left > 0 ? left : 0;
+  return copies > source ? copies : source;
 }
 
 json_t *
@@ -174,7 +174,7 @@ session_status (struct export *e)
     record_end_name (s->last_end), "untouched", (int)s->untouched,
     "old_connections", (int)session_sockets_late (e), "unanswered_ms",
     (json_int_t)session_sockets_late_ms (e), "source_late_ms",
-    (json_int_t)place_late_ms (e), "quiet_ms", (json_int_t)owner_quiet_ms (e),
+    (json_int_t)place_late_ms (e), "quiet_ms", (json_int_t)settle_ms (e),
     "record_us", (json_int_t)e->record_us, "progress",
     s->progress ? json_deep_copy (s->progress) : json_null (), "wishes",
     s->wishes ? json_deep_copy (s->wishes) : json_object ());

@@ -95,6 +95,7 @@ struct export
    * nor a request there.  Held for short times only.
    */
   pthread_mutex_t places_lock;
+  bool takes_over; /* atomic: place_takes_over */
 
   /* Written under the session lock and the places lock (mirroring.h). */
   struct mirror *mirror;             /* or NULL */

@@ -102,6 +102,7 @@ map_clear_quiet (struct export *e, bool touched_too, bool exact)
   const uint64_t chunk_bytes = map_tracked_chunk (e);
 
   if (m == NULL || !dirty_map_fits (m, chunk_bytes) || may_be_lost (e) ||
+      __atomic_load_n (&e->takes_over, __ATOMIC_ACQUIRE) ||
       !tracker_note_quiet (e->tracker, touched_too))
     return;
   if (source_flush (e) == -1 || may_be_lost (e)) {

@@ -20,9 +20,6 @@
 #include "uri.h"
 #include "state-file.h"
 
-/* nbdmigrate waits for 60 s for an answer to 'begin'. */
-#define QUIET_MAX_MS 20000
-
 /* A delay is told every second until it is recorded, and each try that fails is
  * said.
  */
@@ -57,8 +54,8 @@ owner_quiet_ms (const struct export *e)
 bool
 owner_stay_quiet (struct export *e, uint64_t grace_ms)
 {
-  const bool slow = grace_ms > QUIET_MAX_MS;
-  const int64_t from_ms = clock_ms () + (slow ? QUIET_MAX_MS : grace_ms);
+  const bool slow = grace_ms > PLACE_QUIET_MAX_MS;
+  const int64_t from_ms = clock_ms () + (slow ? PLACE_QUIET_MAX_MS : grace_ms);
 
   if (from_ms > e->quiet_from_ms)
     e->quiet_from_ms = from_ms;

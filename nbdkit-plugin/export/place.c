@@ -10,6 +10,7 @@
 #include "cleanup.h"
 #include "base/config.h"
 #include "base/notice.h"
+#include "durable-map.h"
 #include "kept.h"
 #include "owed.h"
 #include "owner.h"
@@ -119,11 +120,13 @@ place_resume (struct export *e, const char *uri,
   if (kept_load (e, uri, &k, &options, why) == -1)
     return NULL;
   options.takes_over = e->unclean_ms != 0 || k.rest.grace_ms > 0; /* R17 */
-  if (options.takes_over)
+  if (options.takes_over) {
+    __atomic_store_n (&e->takes_over, true, __ATOMIC_RELEASE);
     nbdkit_debug (
       "migrate: export \"%s\": what was sent to %s before may still "
       "land",
       e->name, uri);
+  }
   relay = relay_open (uri, &options, waiter, why);
   kept_free (&k);
   return relay;
@@ -256,12 +259,43 @@ place_delay_ms (struct export *e, enum owner role)
                                             : ms;
 }
 
+/* Reads do not wait for it, and no request of this process tells of it: a chunk
+ * may have been copied before it landed.  It is where there is a mark, and none
+ * is cleared until then (map-keeper.c).
+ */
+bool
+place_takes_over (struct export *e)
+{
+  struct relay *relay = place_relay (e);
+
+  if (!__atomic_load_n (&e->takes_over, __ATOMIC_ACQUIRE))
+    return false;
+  if (relay == NULL || relay_late_ms (relay) > 0)
+    return true;
+#ifndef PLANT_BUG_late_source_is_clean
+  durable_map_source_lost (e);
+#endif
+  __atomic_store_n (&e->takes_over, false, __ATOMIC_RELEASE);
+  return false;
+}
+
+uint64_t
+place_settle_ms (struct export *e)
+{
+  struct relay *relay = place_relay (e);
+  const uint64_t ms =
+    place_takes_over (e) && relay != NULL ? relay_late_ms (relay) : 0;
+
+  return ms < PLACE_QUIET_MAX_MS ? ms : PLACE_QUIET_MAX_MS;
+}
+
 uint64_t
 place_late_ms (struct export *e)
 {
   struct relay *relay = relay_to (e, tracker_place (e->tracker, OWNER_SOURCE));
+  const uint64_t ms = relay != NULL ? relay_late_ms (relay) : 0;
 
-  return relay != NULL ? relay_late_ms (relay) : 0;
+  return ms == 0 && relay != NULL && place_takes_over (e) ? 1 : ms;
 }
 
 unsigned

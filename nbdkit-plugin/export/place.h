@@ -85,6 +85,11 @@ extern bool place_needs_local (struct export *e);
 /* The server quits: what waits at a remote place ends. */
 extern void place_stop_all (struct export *e);
 
+/* Nobody waits for longer at once until something may not land any more (R17):
+ * nbdmigrate waits 60 s for an answer to 'begin'.
+ */
+#define PLACE_QUIET_MAX_MS 20000
+
 /* ---- Under the session lock -------------------------------------------- */
 
 /* The URI of that place. */
@@ -96,8 +101,18 @@ extern void place_set (struct export *e, unsigned place, struct relay *relay);
 /* The relay to the destination, prepared or in use, or NULL. */
 extern struct relay *place_destination (struct export *e);
 
+/* Whether what a process before this one had sent to where the disk is may
+ * still be done there (R17).  When it says no for the first time, what is
+ * marked is dirty again.
+ */
+extern bool place_takes_over (struct export *e);
+
+/* How long 'begin' waits for that as it is now, at least. */
+extern uint64_t place_settle_ms (struct export *e);
+
 /* For how long at least something that was sent to the source may still be done
- * there (R17); 0: nothing.  The session lock is held.
+ * there (R17), whoever has sent it; 0: nothing, and place_takes_over has said
+ * no.
  */
 extern uint64_t place_late_ms (struct export *e);
 
