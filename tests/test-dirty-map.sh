@@ -225,7 +225,7 @@ start_both ()
     migrate-dir="$dir" migrate-chunk=$chunk migrate-named-exports=true
 }
 
-# Written and flushed: with nbdkit before 1.43.9 the filter cannot flush such a disk.
+# Written and flushed: the filter cannot flush such a disk (source-flush.c).
 write_both ()
 {
   local name

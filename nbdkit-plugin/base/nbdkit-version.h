@@ -20,7 +20,9 @@
 /* A filter can add to "nbdkit --dump-plugin". */
 #define NBDKIT_HAS_FILTER_DUMP NBDKIT_IS_AT_LEAST (36, 0)
 
-/* A context that belongs to no connection knows its export name. */
+/* A context that belongs to no connection knows its export name; but 1.48.1
+ * does not tell it to a plugin that is opened in a thread without a client.
+ */
 #define NBDKIT_HAS_SHARED_NAMES NBDKIT_IS_AT_LEAST (43, 9)
 
 /* What a plugin finds out that it cannot zero is written as zeroes to its end;

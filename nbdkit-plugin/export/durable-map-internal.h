@@ -36,6 +36,8 @@ struct durable_map {
    * source-flush.c.  NULL: there is none.
    */
   nbdkit_next *kept;
+  bool was_kept;            /* since the disk is tracked */
+  _Atomic bool cannot_keep; /* the plugin opens this export for clients only */
 
   pthread_mutex_t lock; /* for all that follows */
   pthread_cond_t changed;
@@ -72,7 +74,7 @@ extern void source_look (struct export *e);
 extern void source_let_go (struct export *e);
 
 /* Whether guests write to the plugin by contexts of their own, and there can be
- * one more.  For any thread.
+ * one more, as far as is known.  For any thread.
  */
 extern bool source_may_be_kept (struct export *e);
 

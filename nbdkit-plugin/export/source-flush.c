@@ -90,13 +90,19 @@ open_context (struct export *e)
   return NULL;
 }
 
-bool
-source_may_be_kept (struct export *e)
+static bool
+is_to_be_kept (struct export *e)
 {
   return tracker_is_tracking (e->tracker) &&
          tracker_place (e->tracker, OWNER_SOURCE) == PLACE_LOCAL &&
          !local_is_shared (&e->local) && e->backend != NULL &&
          (*e->name == '\0' || NBDKIT_HAS_SHARED_NAMES);
+}
+
+bool
+source_may_be_kept (struct export *e)
+{
+  return is_to_be_kept (e) && !atomic_load (&e->durable->cannot_keep);
 }
 
 static void
@@ -109,13 +115,22 @@ doubt (struct export *e)
 #endif
 }
 
-/* R14: what was read before it was there it does not vouch for. */
+/* R14: what was read before it was there it does not vouch for.  Also nbdkit
+ * 1.48.1 tells a plugin the export name in threads of clients only, so that one
+ * which asks for it (file with dir=) cannot be opened here.  If it could be,
+ * and cannot any more, that is another matter: its server is gone.
+ */
 static void
 keep (struct export *e)
 {
-  e->durable->kept = open_context (e);
-  if (e->durable->kept != NULL)
+  struct durable_map *d = e->durable;
+
+  d->kept = open_context (e);
+  if (d->kept != NULL)
     doubt (e);
+  else if (!d->was_kept && *e->name != '\0')
+    atomic_store (&d->cannot_keep, true);
+  d->was_kept |= d->kept != NULL;
 }
 
 static void
@@ -145,6 +160,8 @@ source_let_go (struct export *e)
   if (d->kept != NULL)
     close_context (d->kept);
   d->kept = NULL;
+  d->was_kept = false;
+  atomic_store (&d->cannot_keep, false);
 }
 
 void
@@ -152,8 +169,10 @@ source_look (struct export *e)
 {
   struct durable_map *d = e->durable;
 
-  if (!source_may_be_kept (e))
+  if (!is_to_be_kept (e))
     source_let_go (e);
+  else if (!source_may_be_kept (e))
+    return;
   else if (d->kept == NULL)
     keep (e);
   else if (local_read_some (e, d->kept) == -1) {
@@ -177,6 +196,18 @@ flush_shared (struct export *e)
   return flushes_leave (&l->flushes, &entry);
 }
 
+/* As all connections have multi-conn, that of one is that of all (local.h). */
+static int
+wait_for_flush (struct durable_map *d)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&d->lock);
+  const uint64_t before = d->flush_begun;
+
+  while (d->flush_done <= before && d->started && !d->stopping && !d->stuck)
+    pthread_cond_wait (&d->changed, &d->lock);
+  return d->flush_done > before ? 0 : -1;
+}
+
 /* A plugin that cannot flush was not asked anything, so that it is read.
  * Guests' flushes wait until this one is left.
  */
@@ -194,7 +225,7 @@ flush_kept (struct export *e)
   if (d->kept == NULL)
     keep (e);
   if (d->kept == NULL)
-    return -1;
+    return source_may_be_kept (e) ? -1 : wait_for_flush (d);
   r = local_flush_own (e, d->kept, &entry, &err);
   works = r == 0 && (d->kept->can_flush (d->kept) == 1 ||
                      local_read_some (e, d->kept) == 0);
@@ -204,18 +235,6 @@ flush_kept (struct export *e)
   if (!works)
     exchange (e);
   return works ? r : -1;
-}
-
-/* As all connections have multi-conn, that of one is that of all (local.h). */
-static int
-wait_for_flush (struct durable_map *d)
-{
-  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&d->lock);
-  const uint64_t before = d->flush_begun;
-
-  while (d->flush_done <= before && d->started && !d->stopping && !d->stuck)
-    pthread_cond_wait (&d->changed, &d->lock);
-  return d->flush_done > before ? 0 : -1;
 }
 
 static int
