@@ -73,7 +73,7 @@ done
 [ -f "$file" ] || fail "'$file' is not a file"
 [ -r "$file" ] || fail "'$file' cannot be read"
 [ -s "$file" ] || fail "'$file' is empty: it holds no events of nbdmigrate"
-[ -z "$(tail -c 1 -- "$file" | tr -d '\n')" ] ||
+[ "$(tail -c 1 -- "$file" | wc -l)" -eq 1 ] ||
   fail "'$file' ends in the middle of a line: it was cut off," \
        "or is just being written"
 
