@@ -131,6 +131,8 @@ refused 1 /nowhere/file 'No such file' 'nothing was done' -- \
 refused 1 /dev/null 'no regular file' -- --metrics=/dev/null "$S" "$D"
 refused 2 --timeout '--finish-at' 'leave one of them out' -- --timeout=1m \
   --finish-at=2037-01-01T04:00 "$S" "$D"
+refused 2 --timeout '--window' 'leave one of them out' -- --timeout=1m \
+  --window="$(date -d '+3 hours' +%H:%M)-$(date -d '+5 hours' +%H:%M)" "$S" "$D"
 refused 2 "there is no option '-x'" -- -x "$S" "$D"
 refused 2 --window= 'a part of the day' -- --window= "$S" "$D"
 refused 2 --window=22:00 'a part of the day' -- --window=22:00 "$S" "$D"

@@ -7,6 +7,7 @@
 #include "base/say.h"
 #include "cli/combination.h"
 #include "policy/policy.h"
+#include "policy/window.h"
 #include "tls.h"
 #include "units.h"
 #include "uri.h"
@@ -142,13 +143,18 @@ refuse_if (bool wrong, const char *words)
 static int
 check_timeout (const struct options *o)
 {
+  const struct window w = { .given = o->window,
+                            .from = o->window_from,
+                            .to = o->window_to,
+                            .at = o->finish_at };
+  const time_t now = time (NULL), opens = window_opens (&w, now);
+  const uint64_t left_s = opens == 0 ? UINT64_MAX : (uint64_t)(opens - now);
   char text[UNITS_TEXT_MAX];
 
-  if (o->timeout_ms == 0 || o->finish_at == 0 ||
-      (uint64_t)(o->finish_at - time (NULL)) < o->timeout_ms / 1000)
+  if (o->timeout_ms == 0 || left_s <= (o->timeout_ms - 1) / 1000)
     return 0;
   say_usage ("--timeout ends it after %s, which is before the time of "
-             "--finish-at: leave one of them out",
+             "--finish-at or --window: leave one of them out",
              units_format_ms (text, o->timeout_ms));
   return -1;
 }
