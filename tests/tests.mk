@@ -21,7 +21,8 @@ PLANTED_BUGS := mark_before_write clear_after_read forget_in_flight \
                 throttle_outlives_session lost_keeps_unflushed ignore_failed_sync \
                 mark_after_write mark_unsynced load_unsynced clear_unflushed \
                 pass_while_voided vouch_for_earlier flush_waits_for_none \
-                exchange_keeps_clean late_source_is_clean
+                exchange_keeps_clean late_source_is_clean \
+                failed_source_is_clean
 PLANTED_MIGRATOR_BUGS := hold_one_by_one
 # In the tracker: tests/exhaustive finds these; of some there is a filter above.
 PLANTED_TRACKER_BUGS := mark_before_write clear_after_read forget_in_flight \

@@ -53,6 +53,8 @@ struct durable_map {
   int64_t not_until_ms; /* of clock_ms: the next clearing */
   uint64_t flush_begun; /* of guests' flushes the number of the latest */
   uint64_t flush_done;  /* the latest begun of those that have succeeded */
+  uint64_t seen_errors; /* of flushes at a remote source */
+  uint64_t seen_losses; /* of its server */
 };
 
 /* ---- source-flush.c ----------------------------------------------------- */
@@ -70,6 +72,9 @@ extern int source_flush (struct export *e);
  */
 extern void source_look (struct export *e);
 
+/* Nothing is copied yet of what a remote source may have lost before. */
+extern void source_begin (struct export *e);
+
 /* There is none any more. */
 extern void source_let_go (struct export *e);
 
@@ -77,6 +82,9 @@ extern void source_let_go (struct export *e);
  * one more, as far as is known.  For any thread.
  */
 extern bool source_may_be_kept (struct export *e);
+
+/* Whether a look can find anything: that, or it is remote.  For any thread. */
+extern bool source_may_be_looked_at (struct export *e);
 
 /* ---- map-keeper.c ------------------------------------------------------- */
 

@@ -267,7 +267,7 @@ durable_map_wait_looked (struct export *e, unsigned ms)
   const int64_t until = clock_ms () + ms;
   const struct timespec ts = { until / 1000, until % 1000 * 1000000 };
 
-  if (!source_may_be_kept (e))
+  if (!source_may_be_looked_at (e))
     return;
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&d->lock);
   const uint64_t asked = d->looks_asked;
@@ -362,6 +362,8 @@ durable_map_begin (struct export *e, bool resumed)
   const bool goes_on = resumed && map_life (d) == DIRTY_MAP_LIVE &&
                        dirty_map_fits (m, h.chunk_bytes);
 
+  if (!resumed)
+    source_begin (e);
   if (goes_on)
     h = d->header;
   else

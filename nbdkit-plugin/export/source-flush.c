@@ -17,6 +17,12 @@
  * one, hides a loss from everybody, the guests' flushes included.
  *
  * Where there is no multi-conn all use the shared context, which is such a one.
+ *
+ * A remote source has a log of what it has not flushed (relay/log.h), which is
+ * sent again when its server has crashed.  But once a flush has failed there
+ * the log is empty, and what it was about may be lost: at once, or in any crash
+ * from then on.  No mark is cleared any more (map-keeper.c), so all of it is
+ * marked.
  */
 
 #include <stdlib.h>
@@ -105,12 +111,35 @@ source_may_be_kept (struct export *e)
   return is_to_be_kept (e) && !atomic_load (&e->durable->cannot_keep);
 }
 
+bool
+source_may_be_looked_at (struct export *e)
+{
+  return source_may_be_kept (e) ||
+         (tracker_is_tracking (e->tracker) &&
+          tracker_place (e->tracker, OWNER_SOURCE) != PLACE_LOCAL);
+}
+
 static void
 doubt (struct export *e)
 {
 #ifdef PLANT_BUG_vouch_for_earlier
   (void)e;
 #else
+  durable_map_source_lost (e);
+#endif
+}
+
+static void
+remote_doubt (struct export *e)
+{
+#ifdef PLANT_BUG_failed_source_is_clean
+  (void)e;
+#else
+  nbdkit_error (
+    "migrate: export \"%s\": the server where the disk is has failed "
+    "a flush, and may have lost what guests wrote before: that is "
+    "copied again as it is there now",
+    e->name);
   durable_map_source_lost (e);
 #endif
 }
@@ -164,11 +193,62 @@ source_let_go (struct export *e)
   atomic_store (&d->cannot_keep, false);
 }
 
+/* False: there is none. */
+static bool
+get_remote (struct export *e, struct relay_status *s)
+{
+  const unsigned place = tracker_place (e->tracker, OWNER_SOURCE);
+  bool found;
+
+  if (place == PLACE_LOCAL || !place_enter (e, place))
+    return false;
+  found = e->places[place].relay != NULL;
+  if (found)
+    relay_get_status (e->places[place].relay, s);
+  place_leave (e, place);
+  return found;
+}
+
+/* Whether its server has failed a flush since the last time, or was lost after
+ * one.
+ */
+static bool
+note_remote (struct durable_map *d, const struct relay_status *s)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&d->lock);
+  const bool again = s->errors > 0 && (s->errors != d->seen_errors ||
+                                       s->losses != d->seen_losses);
+
+  d->seen_errors = s->errors;
+  d->seen_losses = s->losses;
+  return again;
+}
+
+void
+source_begin (struct export *e)
+{
+  struct relay_status s;
+
+  if (get_remote (e, &s))
+    note_remote (e->durable, &s);
+}
+
+static void
+look_remote (struct export *e)
+{
+  struct relay_status s;
+
+  if (tracker_is_tracking (e->tracker) && get_remote (e, &s) &&
+      note_remote (e->durable, &s))
+    remote_doubt (e);
+}
+
 void
 source_look (struct export *e)
 {
   struct durable_map *d = e->durable;
 
+  look_remote (e);
   if (!is_to_be_kept (e))
     source_let_go (e);
   else if (!source_may_be_kept (e))
@@ -258,6 +338,8 @@ flush_remote (struct export *e, unsigned place)
   if (relay != NULL)
     r = relay_flush (relay, NULL, NULL);
   place_leave (e, place);
+  if (r == -1)
+    look_remote (e);
   return r;
 }
 
