@@ -99,7 +99,7 @@ packages_of ()
     echo "openssh-server      cmd:sshd"
     # The fuzzers (tests/fuzz/).
     echo "clang               cmd:clang"
-    echo "libclang-rt-14-dev  fuzzer:clang"
+    echo "libclang-rt-dev     fuzzer:clang"
     ;;
   *)
     echo "packages.sh: no such list: $1" >&2
