@@ -22,7 +22,7 @@ PLANTED_BUGS := mark_before_write clear_after_read forget_in_flight \
                 mark_after_write mark_unsynced load_unsynced clear_unflushed \
                 pass_while_voided vouch_for_earlier flush_waits_for_none \
                 exchange_keeps_clean late_source_is_clean \
-                failed_source_is_clean
+                failed_source_is_clean quiet_from_the_start
 PLANTED_MIGRATOR_BUGS := hold_one_by_one
 # In the tracker: tests/exhaustive finds these; of some there is a filter above.
 PLANTED_TRACKER_BUGS := mark_before_write clear_after_read forget_in_flight \

@@ -253,6 +253,7 @@ wait_settled (struct call *call)
       return false;
   } while (!settled || owner_quiet_ms (e) > 0 ||
            (place_takes_over (e) && clock_ms () < until_ms));
+  e->must_settle = false;
   return true;
 }
 

@@ -29,7 +29,7 @@ has_session (struct call *call)
   return e->session.client == call->client;
 }
 
-/* How long 'begin' waits at least (R17). */
+/* How long 'begin' waits at least (R17), as far as that began already. */
 static int64_t
 settle_ms (struct export *e)
 {

@@ -71,7 +71,7 @@ note_delays (struct export *e, const struct tracker_status *t)
 {
   struct session *s = &e->session;
   const bool late = s->late_elsewhere || t->quarantined_bytes > 0 ||
-                    s->old.n > 0 || s->old.doubt;
+                    s->old.n > 0 || s->old.doubt || e->must_settle;
 
   if (late && t->delay_ms > s->elsewhere_delay_ms)
     s->elsewhere_delay_ms = t->delay_ms;
@@ -173,6 +173,21 @@ note_before (struct export *e)
     s->before.kept = false;
 }
 
+/* R17: a server that was away or stopped since this process began goes on only
+ * now, with what the one before had sent.  (What is read back waits by itself.)
+ */
+static void
+wait_anew (struct export *e)
+{
+  const uint64_t delay_ms = place_delay_ms (e, OWNER_DESTINATION);
+
+#ifdef PLANT_BUG_quiet_from_the_start
+  return;
+#endif
+  if (e->must_settle && !e->session.old.doubt)
+    owner_stay_quiet (e, quarantine_grace_ms (delay_ms));
+}
+
 /* Where the disk is, is the source of this migration. */
 static void
 promote (struct export *e, const char *destination)
@@ -235,6 +250,7 @@ session_begin (struct export *e, struct client *client,
   s->untouched = false;
   forget_messages (s);
   client_set_session (client, true);
+  wait_anew (e);
   note_destination (e);
   *resumed = tracker_begin (e->tracker, resume, same); /* R1 */
   durable_map_begin (e, *resumed);                     /* R14 */

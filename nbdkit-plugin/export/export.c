@@ -352,6 +352,14 @@ is_out_of_reach (struct export *e)
          (place_is_remote (e) && place_relay (e) == NULL);
 }
 
+/* The destination of an interrupted migration may have been away all the time.
+ */
+static bool
+was_not_met (const struct export *e)
+{
+  return e->must_settle && e->session.last_end == RECORD_END_INTERRUPTED;
+}
+
 /* R17: whether something that was sent may land after the end, and no file
  * tells the next process of it.  (What the relay to where the disk is leaves is
  * kept.)
@@ -364,7 +372,7 @@ leaves_late_writes (struct export *e)
 
   tracker_get_status (e->tracker, &t);
   return t.quarantined_bytes > 0 || s->old.n > 0 || s->old.doubt ||
-         s->late_elsewhere || owner_quiet_ms (e) > 0 ||
+         s->late_elsewhere || owner_quiet_ms (e) > 0 || was_not_met (e) ||
          (e->unclean_ms != 0 && is_out_of_reach (e));
 }
 

@@ -107,7 +107,8 @@ struct export
   uint64_t connect_failures; /* under the session lock */
   char *connect_why;         /* of the latest; under the connect lock */
 
-  int64_t quiet_from_ms;      /* no session copies before (R17); session lock */
+  int64_t quiet_from_ms; /* no session copies before (R17); session lock */
+  bool must_settle;      /* nor the next one before such a time; session lock */
   uint32_t recorded_delay_ms; /* under the session lock, once it is loaded */
   int64_t no_delay_until_ms;  /* is recorded, since that failed; session lock */
 

@@ -81,7 +81,8 @@ adopt (struct export *e, const struct record *rec)
    * waited for before anything is copied; if a destination was seen to be
    * slower than that, all of it is doubtful.
    */
-  if (e->unclean_ms != 0)
+  e->must_settle = e->unclean_ms != 0;
+  if (e->must_settle)
     s->old.doubt = !owner_stay_quiet (e, quarantine_grace_ms (rec->delay_ms));
   if (copy_uri (&s->source, rec->source) == -1 ||
       copy_uri (&s->destination, rec->destination) == -1) {
