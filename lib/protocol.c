@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
+#include "cleanup.h"
 #include "protocol.h"
 
 #define ERROR_DESC_SIZE 2048 /* bytes, with the final 0 */
@@ -59,6 +61,14 @@ any_string (char *text)
     if (*p & 0x80)
       *p = '?';
   return json_string (text);
+}
+
+json_t *
+protocol_string (const char *text)
+{
+  CLEANUP_FREE char *copy = strdup (text);
+
+  return copy ? any_string (copy) : NULL;
 }
 
 json_t *

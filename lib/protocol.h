@@ -79,6 +79,11 @@ extern size_t line_reader_take_fds (struct line_reader *r,
 extern int protocol_send (int sock, const json_t *message, const int *fds,
                           size_t nr_fds);
 
+/* A string that need not be UTF-8, as a path: '?' is put for other bytes than
+ * ASCII then.  NULL: no memory.
+ */
+extern json_t *protocol_string (const char *text);
+
 /* Messages.  'arguments' and 'value' are stolen, also on error; NULL is what
  * json_pack returns without memory, and an error here, too, for a message
  * without its arguments would be another one.  The text of an error is cut

@@ -16,6 +16,7 @@
 #include "cleanup.h"
 #include "cli/wait.h"
 #include "printable.h"
+#include "protocol.h"
 #include "proxy/control.h"
 #include "show/progress-text.h"
 #include "units.h"
@@ -96,7 +97,7 @@ compare (const void *a, const void *b)
 static json_t *
 find_directories (void)
 {
-  json_t *dirs = json_array ();
+  json_t *dirs = need_memory (json_array ());
   char *line = NULL;
   size_t size = 0;
   FILE *fp = fopen (sockets_path, "re");
@@ -137,8 +138,9 @@ add_silent (struct list *l, const char *dir)
 {
   json_t *o = json_pack ("{s:s}", "proxy", not_answering);
 
-  json_object_set_new (o, "dir", json_string (dir));
-  json_array_append_new (l->disks, o);
+  if (json_object_set_new (o, "dir", protocol_string (dir)) == -1 ||
+      json_array_append_new (l->disks, o) == -1)
+    no_memory ();
 }
 
 static void
@@ -154,8 +156,9 @@ add_disk (struct list *l, const char *dir, struct control *c,
   control_wait (c, "status", CONTROL_NO_ARGUMENTS, answer_ms (l), &status);
   if (!json_is_object (status.value))
     return;
-  json_object_set_new (status.value, "dir", json_string (dir));
-  json_array_append (l->disks, status.value);
+  if (json_object_set_new (status.value, "dir", protocol_string (dir)) == -1 ||
+      json_array_append (l->disks, status.value) == -1)
+    no_memory ();
 }
 
 /* It listens, and says nothing: it is stopped, or hangs. */
@@ -178,6 +181,8 @@ add_proxy (struct list *l, const char *dir)
   if (asprintf (&path, "%s%s", dir, socket_name) == -1)
     no_memory ();
   c = control_open (&l->loop, path, answer_ms (l), &why);
+  if (c == NULL && why == NULL)
+    no_memory ();
   if (c == NULL && is_silent (why))
     add_silent (l, dir);
   if (c == NULL)
@@ -300,10 +305,8 @@ show (const json_t *disks, bool json)
 
   json_array_foreach (disks, i, s)
     if (json) {
-      CLEANUP_FREE char *text = json_dumps (s, JSON_COMPACT);
+      CLEANUP_FREE char *text = need_memory (json_dumps (s, JSON_COMPACT));
 
-      if (text == NULL)
-        return EXIT_FAILED;
       puts (text);
     }
     else

@@ -8,8 +8,10 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "protocol.h"
 #include "proxy/control.h"
 #include "proxy/exports.h"
+#include "base/no-memory.h"
 #include "base/options.h"
 #include "proxy/proxy.h"
 #include "record.h"
@@ -50,7 +52,7 @@ describe_proxy (const struct found *f)
 {
   if (f->control != NULL)
     return "running";
-  if (f->why == NULL || strcmp (f->why, strerror (ENOENT)) == 0 ||
+  if (strcmp (f->why, strerror (ENOENT)) == 0 ||
       strcmp (f->why, strerror (ECONNREFUSED)) == 0)
     return "not running";
   return "not answering";
@@ -83,14 +85,16 @@ record_json (const char *export, const char *proxy, const struct record *rec)
 /* Add where the proxy before has kept what its destination did not take, if it
  * has, and print it all.
  */
-static int
+static void
 print_with_kept (const char *dir, const char *export, json_t *status, bool json)
 {
   CLEANUP_FREE char *path = state_file_path (dir, "kept", export);
 
-  if (path != NULL && access (path, F_OK) == 0)
-    json_object_set_new (status, "kept", json_string (path));
-  return status_print (dir, status, json);
+  if (path == NULL ||
+      (access (path, F_OK) == 0 &&
+       json_object_set_new (status, "kept", protocol_string (path)) == -1))
+    no_memory ();
+  status_print (dir, status, json);
 }
 
 static char *
@@ -112,15 +116,16 @@ show_record (const struct found *found, const char *dir, const char *export,
   CLEANUP_FREE char *path = record_path (dir, export), *why = NULL;
   CLEANUP_JSON json_t *status = NULL;
   struct record_file *f = record_new (dir, export, false);
-  enum record_status r = RECORD_UNREADABLE;
+  enum record_status r;
   struct record rec;
 
+  if (path == NULL || f == NULL)
+    no_memory ();
   if (is_forbidden (path, R_OK)) {
     record_free (f);
     return -1;
   }
-  if (f != NULL)
-    r = record_peek (f, 0, &rec, &why);
+  r = record_peek (f, 0, &rec, &why);
   record_free (f);
   if (r == RECORD_OK)
     status = record_json (export, proxy, &rec);
@@ -130,7 +135,8 @@ show_record (const struct found *found, const char *dir, const char *export,
     status = json_pack ("{s:s, s:b, s:s, s:s}", "export", export, "running", 0,
                         "proxy", proxy, "owner", owner_name (OWNER_UNKNOWN));
   }
-  return status ? print_with_kept (dir, export, status, json) : -1;
+  print_with_kept (dir, export, need_memory (status), json);
+  return 0;
 }
 
 /* ---- what the proxy says ----------------------------------------------- */
@@ -158,7 +164,8 @@ show_export (const struct found *found, const char *dir, const char *name,
                a.value ? status.desc : a.desc);
     return -1;
   }
-  return print_with_kept (dir, name, status.value, json);
+  print_with_kept (dir, name, status.value, json);
+  return 0;
 }
 
 /* -1: an error was said; otherwise how many disks were shown. */
@@ -215,10 +222,8 @@ is_migrate_dir (const char *dir)
   for (i = 0; i < sizeof names / sizeof names[0]; ++i) {
     CLEANUP_FREE char *path = NULL;
 
-    if (asprintf (&path, "%s/%s", dir, names[i]) == -1) {
-      path = NULL;
-      return false;
-    }
+    if (asprintf (&path, "%s/%s", dir, names[i]) == -1)
+      no_memory ();
     if (lstat (path, &st) == 0)
       return true;
   }
@@ -256,10 +261,14 @@ status_of_directory (const char *dir, const char *control_path,
   struct loop loop;
   int n = -1;
 
-  if (path == NULL || is_forbidden (path, W_OK))
+  if (path == NULL)
+    no_memory ();
+  if (is_forbidden (path, W_OK))
     return EXIT_FAILED;
   loop_init (&loop);
   found.control = control_open (&loop, path, CONTROL_GREETING_MS, &found.why);
+  if (found.control == NULL && found.why == NULL)
+    no_memory (); /* that is no proxy that has ended */
   if (found.control == NULL && control_path != NULL)
     proxy_say_no_control (path, dir, found.why);
   else

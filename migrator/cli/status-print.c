@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/no-memory.h"
 #include "cleanup.h"
 #include "show/fold.h"
 #include "show/progress-text.h"
@@ -418,15 +419,12 @@ print_text (FILE *fp, const char *where, const json_t *s)
     print_progress (fp, progress);
 }
 
-static int
+static void
 print_json (const json_t *s)
 {
-  CLEANUP_FREE char *text = json_dumps (s, JSON_INDENT (2));
+  CLEANUP_FREE char *text = need_memory (json_dumps (s, JSON_INDENT (2)));
 
-  if (text == NULL)
-    return -1;
   puts (text);
-  return 0;
 }
 
 char *
@@ -437,27 +435,24 @@ status_text (const char *where, const json_t *s)
   FILE *fp = open_memstream (&text, &size);
 
   if (fp == NULL)
-    return NULL;
+    no_memory ();
   print_text (fp, where, s);
-  if (fclose (fp) == 0)
-    return text;
-  free (text);
-  return NULL;
+  if (fclose (fp) != 0)
+    no_memory ();
+  return text;
 }
 
-int
+void
 status_print (const char *where, const json_t *s, bool json)
 {
   CLEANUP_FREE char *text = NULL, *folded = NULL;
 
-  if (json)
-    return print_json (s);
+  if (json) {
+    print_json (s);
+    return;
+  }
   text = status_text (where, s);
-  if (text != NULL)
-    folded = fold_text (text, progress_columns (STDOUT_FILENO),
-                        STATUS_LABEL_WIDTH, false);
-  if (folded == NULL)
-    return -1;
+  folded = need_memory (fold_text (text, progress_columns (STDOUT_FILENO),
+                                   STATUS_LABEL_WIDTH, false));
   fputs (folded, stdout);
-  return 0;
 }

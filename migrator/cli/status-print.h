@@ -13,11 +13,11 @@
 
 /* 'where': the URI or directory that was asked about.  Lines are as long as
  * they are, but for the progress, which keeps to the terminal of stdout.  The
- * caller frees it.  NULL: no memory.
+ * caller frees it.
  */
 extern char *status_text (const char *where, const json_t *status);
 
-/* On stdout, as text or as JSON.  Returns 0, or -1 if there is no memory. */
-extern int status_print (const char *where, const json_t *status, bool json);
+/* On stdout, as text or as JSON. */
+extern void status_print (const char *where, const json_t *status, bool json);
 
 #endif /* NBDMIGRATE_STATUS_PRINT_H */

@@ -26,15 +26,12 @@ show (const char *where, const json_t *status, enum manner manner)
 {
   CLEANUP_FREE char *text = NULL;
 
-  if (manner == MANNER_TEXT || manner == MANNER_JSON)
-    return status_print (where, status, manner == MANNER_JSON) == 0 &&
-               fflush (stdout) == 0
-             ? 0
-             : -1;
+  if (manner == MANNER_TEXT || manner == MANNER_JSON) {
+    status_print (where, status, manner == MANNER_JSON);
+    return fflush (stdout) == 0 ? 0 : -1;
+  }
   text = status_text (where, status);
-  return text == NULL ? -1
-                      : screen_show (text, STATUS_LABEL_WIDTH,
-                                     manner == MANNER_FIRST_SCREEN);
+  return screen_show (text, STATUS_LABEL_WIDTH, manner == MANNER_FIRST_SCREEN);
 }
 
 static int

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "cleanup.h"
+#include "base/no-memory.h"
 #include "base/options.h"
 #include "proxy/proxy.h"
 #include "base/say.h"
@@ -37,7 +38,8 @@ add_once (json_t *o, const char *name, json_t *value, const char *text)
     say_usage ("%.*s is given twice", (int)strcspn (text, "="), text);
     return -1;
   }
-  json_object_set_new (o, name, value);
+  if (json_object_set_new (o, name, value) == -1)
+    no_memory (); /* nobody would know what is wished */
   return 0;
 }
 

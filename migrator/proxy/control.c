@@ -262,7 +262,8 @@ greet (struct control *c, int timeout_ms, char **why)
                                     "--filter=migrate"));
     return -1;
   }
-  json_unpack (greeting, "{s:{s:O}}", "nbdmigrate", "exports", &c->exports);
+  c->exports = json_incref (
+    json_object_get (json_object_get (greeting, "nbdmigrate"), "exports"));
   if (protocol != PROTOCOL_VERSION) {
     if (asprintf (why,
                   "the filter speaks control protocol %d, this nbdmigrate %d; "

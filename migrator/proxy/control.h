@@ -36,7 +36,8 @@ typedef void control_callback (void *opaque, const struct control_answer *a);
 struct control;
 
 /* Connect to the socket and read the greeting, waiting for at most timeout_ms.
- * NULL with *why (the caller frees it) on error.
+ * NULL with *why (the caller frees it) on error; no memory if that is NULL,
+ * too.
  */
 #define CONTROL_GREETING_MS 5000
 #define CONTROL_NO_GREETING "the proxy did not greet in time"

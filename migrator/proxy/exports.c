@@ -72,7 +72,7 @@ compare (const void *a, const void *b)
 }
 
 /* Neither the order in which they were opened nor that of the directory means
- * anything.  Stolen.
+ * anything.  Stolen.  Without memory their order stays.
  */
 static json_t *
 sorted (json_t *names)
@@ -89,7 +89,12 @@ sorted (json_t *names)
   qsort (v, n, sizeof *v, compare);
   result = json_array ();
   for (i = 0; i < n; ++i)
-    json_array_append (result, v[i]);
+    if (json_array_append (result, v[i]) == -1) {
+      json_decref (result);
+      return names;
+    }
+  if (result == NULL)
+    return names;
   json_decref (names);
   return result;
 }

@@ -368,14 +368,20 @@ past_name (enum history_past past)
   return names[past];
 }
 
-/* Where another copy would lack something (R20). */
+/* Where another copy would lack something (R20).  NULL: no memory; with some of
+ * them missing such a copy would be taken for the one that has it all.
+ */
 static json_t *
 lately_places (const struct lately *l)
 {
   json_t *places = json_array ();
 
   for (size_t i = 0; i < l->n; i++)
-    json_array_append_new (places, json_integer ((json_int_t)l->offsets[i]));
+    if (json_array_append_new (
+          places, json_integer ((json_int_t)l->offsets[i])) == -1) {
+      json_decref (places);
+      return NULL;
+    }
   return places;
 }
 

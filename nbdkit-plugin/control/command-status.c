@@ -150,8 +150,11 @@ tracker_status (struct tracker *t)
                (int)s.tracking, "gate", gate_name (s.gate));
 
   for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
-    json_object_set_new (json, numbers[i].name,
-                         json_integer (numbers[i].value));
+    if (json_object_set_new (json, numbers[i].name,
+                             json_integer (numbers[i].value)) == -1) {
+      json_decref (json);
+      return NULL;
+    }
   return json;
 }
 

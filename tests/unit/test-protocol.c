@@ -89,6 +89,9 @@ test_error_of_any_bytes (void)
 {
   assert_desc (protocol_error ("Failed", "%s", "/a\xff/b"), "/a?/b");
   assert_desc (protocol_error ("Failed", "%s", "\xc3"), "?");
+
+  CLEANUP_JSON json_t *string = protocol_string ("/a\xff/b");
+  CU_ASSERT_STRING_EQUAL (json_string_value (string), "/a?/b");
 }
 
 static void
