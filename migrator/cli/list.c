@@ -18,6 +18,7 @@
 #include "printable.h"
 #include "protocol.h"
 #include "proxy/control.h"
+#include "proxy/exports.h"
 #include "show/progress-text.h"
 #include "units.h"
 
@@ -152,7 +153,7 @@ add_disk (struct list *l, const char *dir, struct control *c,
   control_wait (c, "attach", json_pack ("{s:s}", "export", export),
                 answer_ms (l), &attached);
   if (attached.value == NULL)
-    return; /* a pivoted one that nobody has opened may be gone again */
+    return; /* nobody has opened it, and it is in the local image */
   control_wait (c, "status", CONTROL_NO_ARGUMENTS, answer_ms (l), &status);
   if (!json_is_object (status.value))
     return;
@@ -174,6 +175,7 @@ static void
 add_proxy (struct list *l, const char *dir)
 {
   CLEANUP_FREE char *path = NULL, *why = NULL;
+  CLEANUP_JSON json_t *names = NULL;
   struct control *c;
   const json_t *name;
   size_t i;
@@ -187,7 +189,9 @@ add_proxy (struct list *l, const char *dir)
     add_silent (l, dir);
   if (c == NULL)
     return;
-  json_array_foreach (control_exports (c), i, name)
+  /* After a restart those that were pivoted are known by their records. */
+  names = exports_find (dir, control_exports (c));
+  json_array_foreach (names ? names : control_exports (c), i, name)
     if (json_is_string (name) && control_broken (c) == NULL)
       add_disk (l, dir, c, json_string_value (name));
   if (control_broken (c) != NULL)

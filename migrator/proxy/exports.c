@@ -44,6 +44,18 @@ has_name (const json_t *names, const char *name)
   return false;
 }
 
+/* As far as they are names: anybody may listen on a socket. */
+static void
+add_opened (json_t *names, const json_t *opened)
+{
+  json_t *name;
+  size_t i;
+
+  json_array_foreach (opened, i, name)
+    if (json_is_string (name) && json_array_append (names, name) == -1)
+      no_memory ();
+}
+
 /* 0, or -1 with errno set: some are missing. */
 static int
 add_recorded (DIR *d, json_t *names)
@@ -100,20 +112,32 @@ sorted (json_t *names)
 }
 
 json_t *
-exports_of_directory (const char *dir, const json_t *opened)
+exports_find (const char *dir, const json_t *opened)
 {
   json_t *names = json_array ();
   DIR *d = opendir (dir);
+  int err = 0;
 
-  if (names == NULL ||
-      (opened != NULL && json_array_extend (names, (json_t *)opened) == -1))
+  if (names == NULL)
     no_memory ();
-  if (d == NULL || add_recorded (d, names) == -1) {
-    say_error ("reading %s: %s", dir, strerror (errno));
-    json_decref (names);
-    names = NULL;
-  }
+  add_opened (names, opened);
+  if (d == NULL || add_recorded (d, names) == -1)
+    err = errno;
   if (d != NULL)
     closedir (d);
-  return names != NULL ? sorted (names) : NULL;
+  if (err == 0)
+    return sorted (names);
+  json_decref (names);
+  errno = err;
+  return NULL;
+}
+
+json_t *
+exports_of_directory (const char *dir, const json_t *opened)
+{
+  json_t *names = exports_find (dir, opened);
+
+  if (names == NULL)
+    say_error ("reading %s: %s", dir, strerror (errno));
+  return names;
 }
