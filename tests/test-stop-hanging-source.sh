@@ -3,11 +3,14 @@
 # timeout: 60
 #
 # The source answers no flush when the proxy is told to end: it ends all the same,
-# says so, and the next one goes on with what is marked (R14).
+# says so, and the next one goes on with what is marked (R14).  So it does where it is
+# one flush of the filter's own that has no answer, and a guest's waits beside it (R13).
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-.}/tests/functions.sh"
+# shellcheck source=tests/late.sh
+source "${SRCDIR:-.}/tests/late.sh"
 requires nbdkit jq nbdcopy
 
 size=$((1024 * 1024))
@@ -49,3 +52,26 @@ for multi_conn in 0 1; do
   end_bg destination
   cmp "$tmp/source" "$tmp/destination" || fail "the two sides differ"
 done
+
+echo "-- a guest's flush waits beside the filter's"
+if ! nbdkit nbd --dump-plugin > "$tmp/dump" 2>&1; then
+  echo "skipped: nbdkit has no nbd plugin"
+elif ! command -v qemu-io > "$tmp/which"; then
+  echo "skipped: there is no qemu-io"
+else
+  at_end 'go back now'
+  rm -rf "$tmp/proxy.dir"
+  truncate -s $size "$tmp/back.img" "$tmp/destination"
+  start_late back
+  cue back 'flush hold until=now count=1' 'flush late ms=1'
+  hurried 5 start_proxy proxy nbd uri="$(uri back)"
+  start_nbdkit destination file "$tmp/destination"
+  start_migrate --wait "$S" "$D"
+  wait_for late_has back 'flush .* came$'
+  start_bg guest qemu-io -f raw -c 'write 0 4k' -c flush "$S"
+  wait_for late_has back 'flush .* answered$'
+  kill_bg proxy TERM
+  expect_status 0 wait_bg proxy
+  wait_bg guest || : # its flush has failed
+  wait_bg migrator || :
+fi

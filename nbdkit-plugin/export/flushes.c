@@ -80,8 +80,9 @@ wait_for_others (struct flushes *f, struct flush_entry *entry)
 
   entry->waits = true;
   pthread_cond_broadcast (&f->changed);
-  while (has_others (f, entry, last))
+  while (has_others (f, entry, last) && !f->stopping)
     pthread_cond_wait (&f->changed, &f->lock);
+  entry->stopped = has_others (f, entry, last);
 }
 
 /* Whether this one, which has failed, may have lost something of anybody's. */
@@ -140,7 +141,8 @@ flushes_leave (struct flushes *f, struct flush_entry *entry)
 #endif
     wait_for_others (f, entry);
   remove_entry (f, entry);
-  return f->own_failed == entry->own_failed ? entry->answer : -1;
+  return f->own_failed == entry->own_failed && !entry->stopped ? entry->answer
+                                                               : -1;
 }
 
 void
@@ -148,6 +150,14 @@ flushes_drop (struct flushes *f, struct flush_entry *entry)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&f->lock);
   remove_entry (f, entry);
+}
+
+void
+flushes_stop (struct flushes *f)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&f->lock);
+  f->stopping = true;
+  pthread_cond_broadcast (&f->changed);
 }
 
 bool

@@ -39,8 +39,9 @@ struct flush_entry {
   enum flush_kind kind;
   bool unflushed; /* there was something to flush */
   bool answered;
-  int answer; /* 0 or -1 */
-  bool waits; /* for others */
+  int answer;   /* 0 or -1 */
+  bool waits;   /* for others */
+  bool stopped; /* it did not wait to the end: flushes_stop */
 };
 
 struct flushes {
@@ -52,6 +53,7 @@ struct flushes {
   uint64_t begun;
   uint64_t own_failed; /* of the filter's, how many */
   bool failed;         /* one has that may have lost something, ever */
+  bool stopping;       /* nobody waits any more */
 };
 
 extern void flushes_init (struct flushes *f);
@@ -76,12 +78,16 @@ extern bool flushes_answered (struct flushes *f, struct flush_entry *entry,
 
 /* The end.  A success waits for the others that have begun by now: a guest's
  * for those of the filter, one of the filter for all.  The answer; -1 also if
- * it counts as failed, since one of the filter's has, meanwhile.
+ * it counts as failed, since one of the filter's has, meanwhile, or if that is
+ * not known, since the server quits.
  */
 extern int flushes_leave (struct flushes *f, struct flush_entry *entry);
 
 /* The same of one whose success nobody relies on: it waits for none. */
 extern void flushes_drop (struct flushes *f, struct flush_entry *entry);
+
+/* The server quits: a plugin that answers one to no end must not keep it. */
+extern void flushes_stop (struct flushes *f);
 
 /* Nobody can flush any more what was written, and not flushed yet: whether
  * there is any.

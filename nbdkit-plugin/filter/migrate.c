@@ -84,6 +84,7 @@ wake_export (struct export *e, void *opaque)
   (void)opaque;
   tracker_wake (e->tracker);
   throttle_stop (&e->throttle);
+  flushes_stop (&e->local.flushes);
   place_stop_all (e);
   mirroring_stop (e);
 }

@@ -295,6 +295,10 @@ local_flush (const struct io *io)
   flushes_answered (flushes, &entry, r);
   r = end (io, next, r);
   flushes_leave (flushes, &entry);
+  if (entry.stopped) {
+    *io->err = ESHUTDOWN;
+    r = -1;
+  }
   return r;
 }
 

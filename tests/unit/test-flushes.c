@@ -190,6 +190,32 @@ test_waits (void)
   end ();
 }
 
+/* The server quits while one waits, and before another one would. */
+static void
+test_stop (void)
+{
+  pthread_t thread;
+
+  begin ();
+  flushes_enter (&f, &own, FLUSH_OWN);
+  flushes_enter (&f, &guest, FLUSH_GUEST);
+  flushes_answered (&f, &guest, 0);
+  assert (pthread_create (&thread, NULL, leave, &guest) == 0);
+  while (!is_waiting (&guest))
+    sched_yield ();
+  flushes_stop (&f);
+  pthread_join (thread, NULL);
+  CU_ASSERT_EQUAL (left, -1);
+  CU_ASSERT_TRUE (guest.stopped);
+  flushes_enter (&f, &other, FLUSH_FUA); /* it waits no more */
+  flushes_answered (&f, &other, 0);
+  CU_ASSERT_EQUAL (flushes_leave (&f, &other), -1);
+  flushes_answered (&f, &own, 0);
+  CU_ASSERT_EQUAL (flushes_leave (&f, &own), 0);
+  CU_ASSERT_FALSE (own.stopped);
+  end ();
+}
+
 /* What a guest's flush that is under way took is owed, if it was lost to one of
  * the filter's.
  */
@@ -239,6 +265,7 @@ main (void)
     { "one waits for another", test_waits },
     { "what a guest's took", test_taken },
     { "one waits for no other", test_waits_not },
+    { "the server quits", test_stop },
     CU_TEST_INFO_NULL,
   };
 
