@@ -154,6 +154,11 @@ is_listed ()
 }
 wait_for is_listed
 "$nbdmigrate" list --json | jq -es "any (.dir == \"$tmp/proxy.dir\")" > "$tmp/jq.out"
+for name in number $'\e'; do
+  status=0
+  "$nbdmigrate" status "$tmp/$name" > "$tmp/said" 2>&1 || status=$?
+  [ $status -le 1 ] || fail "status of a stranger's: $status: $(cat "$tmp/said")"
+done
 end_bg stranger
 
 echo "-- pivoted"
