@@ -48,6 +48,8 @@ packages_of ()
     echo "strace              cmd:strace"
     echo "bsdextrautils       cmd:column"
     echo "mount               cmd:losetup"
+    # Since 2.42 it is no part of util-linux any more.
+    echo "util-linux-extra    cmd:pivot_root"
     # The guest under qemu-system (tests/guest/).
     echo "qemu-system-x86     cmd:qemu-system-x86_64"
     echo "busybox-static      cmd:busybox"

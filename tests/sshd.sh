@@ -23,9 +23,20 @@ END
 chmod 755 "$tmp"
 mkdir -p /run/sshd # sshd begins with less, and wants it
 
+# What a client has kept open (ControlPersist) outlives the server, and would never
+# hear of its end: the network goes first.
+end_sessions ()
+{
+  local -a left
+
+  mapfile -t left < <(ip netns pids "$net-$1")
+  [ ${#left[@]} -eq 0 ] || kill "${left[@]}" 2> /dev/null || :
+}
+
 # add_sshd HOST: and waits until it is there.
 add_sshd ()
 {
+  at_end "end_sessions $1"
   in_host "$1" start_bg "sshd-$1" "$sshd" -D -e -f "$tmp/sshd_config" \
     -o "ListenAddress=${addresses[$1]}"
   echo "${addresses[$1]} $(cut -d ' ' -f 1,2 "$tmp/host-key.pub")" \
