@@ -20,7 +20,7 @@ offset=$((8 * 1024 * 1024))
 
 start_it ()
 {
-  start_proxy proxy file "$tmp/source"
+  hurried 5 start_proxy proxy file "$tmp/source"
 }
 
 write_some ()
@@ -84,7 +84,7 @@ rm -rf "$tmp"/{proxy.dir,slow.img}
 late_forget slow
 truncate -s 16M "$tmp/slow.img"
 start_late slow
-hurried 5 start_it
+start_it
 cue slow "write hold until=now at=$offset count=1"
 start_migrate "$(uri proxy)" "$(uri slow)"
 wait_for late_has slow 'came$'
@@ -104,6 +104,12 @@ wait_for has_status "$(uri proxy)" .session
 restart
 must_have_status "$(uri proxy)" '.quiet_ms > 3000'
 wait_bg migrator || :
+touch "$tmp/hurry"
+wait_for has_status "$(uri proxy)" '.quiet_ms == 0'
+rm "$tmp/hurry"
+start_migrate --wait "$(uri proxy)" "$(uri slow)"
+wait_for grep -q 'may still be written: waiting' "$tmp/migrator.log"
+crash_bg migrator
 end_bg proxy
 end_bg slow
 

@@ -16,6 +16,7 @@
 #include "export/place.h"
 #include "relay/relay.h"
 #include "session-sockets.h"
+#include "session.h"
 
 /* Whether the client is the session of the export it is attached to. */
 static bool
@@ -29,13 +30,25 @@ has_session (struct call *call)
   return e->session.client == call->client;
 }
 
-/* How long 'begin' waits at least (R17), as far as that began already. */
+/* How long 'begin' waits at least (R17), as far as that has begun already. */
 static int64_t
 settle_ms (struct export *e)
 {
   const uint64_t copies = owner_quiet_ms (e), source = place_settle_ms (e);
 
   return copies > source ? copies : source;
+}
+
+/* The same, with what begins with it. */
+static int64_t
+begin_ms (struct export *e)
+{
+  const uint64_t wait_ms = session_wait_ms (e);
+  const uint64_t most_ms =
+    wait_ms < PLACE_QUIET_MAX_MS ? wait_ms : PLACE_QUIET_MAX_MS;
+  const int64_t now_ms = settle_ms (e);
+
+  return now_ms > (int64_t)most_ms ? now_ms : (int64_t)most_ms;
 }
 
 json_t *
@@ -68,7 +81,7 @@ command_attach (struct call *call)
     owner_name (tracker_owner (e->tracker)), "place",
     place_is_remote (e) ? place_uri (e) : NULL, "place_id", s.peer.id,
     "destination", e->session.destination, "settle_ms",
-    (json_int_t)settle_ms (e), "max_gate_ms", (json_int_t)config.max_gate_ms,
+    (json_int_t)begin_ms (e), "max_gate_ms", (json_int_t)config.max_gate_ms,
     "session", e->session.client != NULL);
 }
 

@@ -176,16 +176,17 @@ note_before (struct export *e)
 /* R17: a server that was away or stopped since this process began goes on only
  * now, with what the one before had sent.  (What is read back waits by itself.)
  */
-static void
-wait_anew (struct export *e)
+uint64_t
+session_wait_ms (struct export *e)
 {
   const uint64_t delay_ms = place_delay_ms (e, OWNER_DESTINATION);
 
 #ifdef PLANT_BUG_quiet_from_the_start
-  return;
+  return 0;
 #endif
-  if (e->must_settle && !e->session.old.doubt)
-    owner_stay_quiet (e, quarantine_grace_ms (delay_ms));
+  return e->must_settle && !e->session.old.doubt
+           ? quarantine_grace_ms (delay_ms)
+           : 0;
 }
 
 /* Where the disk is, is the source of this migration. */
@@ -250,7 +251,8 @@ session_begin (struct export *e, struct client *client,
   s->untouched = false;
   forget_messages (s);
   client_set_session (client, true);
-  wait_anew (e);
+  if (session_wait_ms (e) > 0)
+    owner_stay_quiet (e, session_wait_ms (e));
   note_destination (e);
   *resumed = tracker_begin (e->tracker, resume, same); /* R1 */
   durable_map_begin (e, *resumed);                     /* R14 */

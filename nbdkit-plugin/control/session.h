@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "export/session-state.h"
 #include "session-sockets.h"
@@ -32,6 +33,11 @@ struct session_request {
 };
 
 /* The session lock must be held when you call any function below this line. */
+
+/* For how long the next one waits from its beginning on, since something may
+ * land (R17).
+ */
+extern uint64_t session_wait_ms (struct export *e);
 
 /* Make the client the session, and start tracking.  There must be none.  The
  * descriptors become the session's, also on error.  *resumed: the work of an
