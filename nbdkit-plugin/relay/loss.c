@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "cleanup.h"
+#include "base/notice.h"
 #include "internal.h"
 
 /* A connection with nothing in flight may go alone if nothing at all is
@@ -98,20 +98,18 @@ relay_grace_ms (const struct relay *r)
   return longest > r->options.grace_ms ? longest : r->options.grace_ms;
 }
 
+/* That the destination is lost must be told without memory, too. */
 static void
-notice (struct relay *r, bool good, const char *fmt, va_list args)
+tell (struct relay *r, bool good, const char *fmt, va_list args)
 {
-  CLEANUP_FREE char *text = NULL;
-  CLEANUP_FREE char *line = NULL;
+  char line[NOTICE_MAX];
+  int n;
 
-  if (vasprintf (&text, fmt, args) == -1)
-    text = NULL;
   pthread_mutex_lock (&r->remote.lock);
-  if (text == NULL || asprintf (&line, "server %s: %s", r->uri, text) == -1)
-    line = NULL;
+  n = snprintf (line, sizeof line, "server %.*s: ", NOTICE_MAX / 2, r->uri);
   pthread_mutex_unlock (&r->remote.lock);
-  if (line != NULL)
-    r->options.notice (r->options.opaque, good, line);
+  vsnprintf (line + n, sizeof line - n, fmt, args);
+  r->options.notice (r->options.opaque, good, line);
 }
 
 void
@@ -122,7 +120,7 @@ relay_notice (struct relay *r, const char *fmt, ...)
   if (r->options.notice == NULL)
     return;
   va_start (args, fmt);
-  notice (r, false, fmt, args);
+  tell (r, false, fmt, args);
   va_end (args);
 }
 
@@ -134,7 +132,7 @@ relay_good_news (struct relay *r, const char *fmt, ...)
   if (r->options.notice == NULL)
     return;
   va_start (args, fmt);
-  notice (r, true, fmt, args);
+  tell (r, true, fmt, args);
   va_end (args);
 }
 
@@ -147,7 +145,7 @@ relay_notice_locked (struct relay *r, const char *fmt, ...)
     return;
   pthread_mutex_unlock (&r->remote.lock);
   va_start (args, fmt);
-  notice (r, false, fmt, args);
+  tell (r, false, fmt, args);
   va_end (args);
   pthread_mutex_lock (&r->remote.lock);
 }
@@ -161,7 +159,7 @@ relay_good_news_locked (struct relay *r, const char *fmt, ...)
     return;
   pthread_mutex_unlock (&r->remote.lock);
   va_start (args, fmt);
-  notice (r, true, fmt, args);
+  tell (r, true, fmt, args);
   va_end (args);
   pthread_mutex_lock (&r->remote.lock);
 }
