@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
-# timeout: 90
+# timeout: 180
 #
 # nbdmigrate, the proxy and the destination are killed with a write under way, and the
 # destination is back later than the proxy: the grace for what may still land there

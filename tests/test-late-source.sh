@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
-# timeout: 120
+# timeout: 240
 #
 # A disk that moves on, from a slow server, and the proxy is killed with a guest's
 # write under way there.  What lands at the source after the next proxy has begun is

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
-# timeout: 60
+# timeout: 120
 #
 # The source answers no flush when the proxy is told to end: it ends all the same,
 # says so, and the next one goes on with what is marked (R14).  So it does where it is
