@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "call.h"
@@ -231,6 +232,13 @@ may_begin (struct call *call, const char *destination)
   return !place_is_remote (e) || may_leave (call, destination);
 }
 
+/* A time is waited for, and nothing tells of its end. */
+static void
+nap (void)
+{
+  nanosleep (&(struct timespec){ .tv_nsec = SLICE_MS * 1000000L }, NULL);
+}
+
 /* R1: until every request that passed before has ended.  R17: and until no
  * write of a migration that an earlier run of this proxy saw begin, and not
  * end, can land any more; nor one of a guest's at the source, which is waited
@@ -242,10 +250,12 @@ wait_settled (struct call *call)
 {
   struct export *e = call->export;
   const int64_t until_ms = clock_ms () + PLACE_QUIET_MAX_MS;
-  bool settled;
+  bool settled = false;
 
   do {
     pthread_mutex_unlock (&e->session.lock);
+    if (settled)
+      nap ();
     settled = tracker_wait_settled (e->tracker, SLICE_MS);
     call->gone = client_is_gone (call->client);
     pthread_mutex_lock (&e->session.lock);
