@@ -270,6 +270,12 @@ place_takes_over (struct export *e)
 
   if (!__atomic_load_n (&e->takes_over, __ATOMIC_ACQUIRE))
     return false;
+  if (tracker_owner (e->tracker) == OWNER_SOURCE &&
+      tracker_place (e->tracker, OWNER_SOURCE) == PLACE_LOCAL) {
+    /* It was looked for there, and the operator knows better. */
+    __atomic_store_n (&e->takes_over, false, __ATOMIC_RELEASE);
+    return false;
+  }
   if (relay == NULL || relay_late_ms (relay) > 0)
     return true;
 #ifndef PLANT_BUG_late_source_is_clean
