@@ -115,7 +115,8 @@ watch_silence (const struct disk *d, struct endpoint *e,
   }
   else if (us < ENDPOINT_SILENT_US && e->silence_said) {
     e->silence_said = false;
-    if (endpoint_broken (e) == NULL)
+    if (endpoint_broken (e) == NULL &&
+        (further == NULL || endpoint_broken (further) == NULL))
       say_info ("the %s %s answers again", what, e->uri);
   }
 }
