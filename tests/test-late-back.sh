@@ -5,8 +5,8 @@
 # nbdmigrate, the proxy and the destination are killed with a write under way, and the
 # destination is back later than the proxy: the grace for what may still land there
 # counts from then (R17), so that it does not land over what the next run copies.
-# Also where the next proxy was stopped before that, or is killed in that time.  A filter that counts from its own
-# start is caught.
+# Also where the next proxy was stopped before that, or is killed in that time, or where
+# another destination comes first.  A filter that counts from its own start is caught.
 
 set -euo pipefail
 # shellcheck source=tests/functions.sh
@@ -36,10 +36,10 @@ restart ()
   nbdinfo --size "$(uri proxy)" > "$tmp/size"
 }
 
-# 1: the sides differ.
+# comes_back [other]: maybe after a run to another destination.  1: the sides differ.
 comes_back ()
 {
-  local r=0
+  local other=${1:-} r=0
 
   rm -rf "$tmp"/{proxy.dir,slow.img}
   late_forget slow
@@ -62,11 +62,15 @@ comes_back ()
   nbdinfo --size "$(uri proxy)" > "$tmp/size"
   wait_for has_status "$(uri proxy)" '.quiet_ms == 0'
 
+  if [ -n "$other" ]; then
+    must_migrate --finish=detach "$(uri proxy)" "$(uri other)"
+  fi
   cue slow
-  go slow apply-reopened
+  [ -n "$at_once" ] || go slow apply-reopened
   start_late slow
   start_migrate --wait "$(uri proxy)" "$(uri slow)"
   wait_for is_ready
+  [ -z "$at_once" ] || go slow apply
   wait_for late_has slow 'applied$'
   "$nbdmigrate" finish --no-wait "$(uri proxy)"
   wait_bg migrator || r=1
@@ -76,8 +80,16 @@ comes_back ()
   return $r
 }
 
+at_once= # the write lands 300 ms after somebody has connected
+
 echo "-- the destination is back later than the proxy"
 comes_back || fail "the sides differ"
+
+echo "-- and another one comes first"
+truncate -s 16M "$tmp/other.img"
+start_nbdkit other file "$tmp/other.img"
+comes_back other || fail "the sides differ"
+end_bg other
 
 echo "-- and the next proxy is killed while it waits: the delay is still known"
 rm -rf "$tmp"/{proxy.dir,slow.img}
@@ -116,4 +128,5 @@ end_bg slow
 echo "-- a filter that counts from its own start"
 filter=$BUILD/bug-quiet_from_the_start/nbdkit-migrate-filter.so
 [ -e "$filter" ] || skip "quiet_from_the_start was not built: make planted-bugs"
+at_once=1 # or when that filter has copied, however slow this machine is
 ! comes_back || fail "nobody has noticed"

@@ -210,6 +210,19 @@ promote (struct export *e, const char *destination)
                      uri_is_local (destination) ? PLACE_LOCAL : place_free (e));
 }
 
+/* R17: what a process before this one had under way is waited for once, and
+ * where it was sent may be away all that time: who comes back there must take
+ * all of it for doubtful.
+ */
+static void
+doubt_latest (struct export *e)
+{
+#ifndef PLANT_BUG_quiet_from_the_start
+  if (e->must_settle && e->cut_off)
+    e->session.late_elsewhere = e->session.old.doubt = true;
+#endif
+}
+
 int
 session_begin (struct export *e, struct client *client,
                const struct session_request *request,
@@ -239,6 +252,8 @@ session_begin (struct export *e, struct client *client,
     errno = ENOMEM;
     return -1;
   }
+  if (!same)
+    doubt_latest (e);
   resume = may_resume (e, same, request);
   note_before (e);
   promote (e, destination);

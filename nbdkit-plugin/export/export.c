@@ -357,7 +357,7 @@ is_out_of_reach (struct export *e)
 static bool
 was_not_met (const struct export *e)
 {
-  return e->must_settle && e->session.last_end == RECORD_END_INTERRUPTED;
+  return e->must_settle && e->cut_off;
 }
 
 /* R17: whether something that was sent may land after the end, and no file

@@ -82,6 +82,7 @@ adopt (struct export *e, const struct record *rec)
    * slower than that, all of it is doubtful.
    */
   e->must_settle = e->unclean_ms != 0;
+  e->cut_off = e->must_settle && rec->last_end == RECORD_END_INTERRUPTED;
   if (e->must_settle)
     s->old.doubt = !owner_stay_quiet (e, quarantine_grace_ms (rec->delay_ms));
   if (copy_uri (&s->source, rec->source) == -1 ||
