@@ -234,17 +234,22 @@ wish_pause (struct proxy *p, bool pause)
     wish_or_refuse (p, json_pack ("{s:b}", "pause", pause));
   const int64_t begin_us = loop_now_us ();
 
-  while (exit_status == EXIT_DONE && loop_now_us () - begin_us < SHOWN_US) {
+  if (exit_status != EXIT_DONE)
+    return exit_status;
+  do {
     CLEANUP_JSON json_t *status = ask_status (p);
 
     if (status == NULL)
       return EXIT_FAILED;
     if (is_paused (status) == pause ||
         !json_is_true (json_object_get (status, "session")))
-      break;
+      return EXIT_DONE;
     nanosleep (&(struct timespec){ .tv_nsec = 50 * 1000000 }, NULL);
-  }
-  return exit_status;
+  } while (loop_now_us () - begin_us < SHOWN_US);
+  say_info ("%s: its nbdmigrate has been told, and has not shown within %d s "
+            "that it does so; 'nbdmigrate status' tells",
+            p->uri, (int)(SHOWN_US / 1000000));
+  return EXIT_DONE;
 }
 
 static int
