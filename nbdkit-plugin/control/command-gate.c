@@ -76,6 +76,7 @@ look_at_source (struct call *call)
   struct export *e = call->export;
 
   place_takes_over (e);
+  durable_map_look_remote (e);
   durable_map_look (e);
   pthread_mutex_unlock (&e->session.lock);
   durable_map_wait_looked (e, LOOK_MS);

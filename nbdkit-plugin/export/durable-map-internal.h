@@ -53,8 +53,8 @@ struct durable_map {
   int64_t not_until_ms; /* of clock_ms: the next clearing */
   uint64_t flush_begun; /* of guests' flushes the number of the latest */
   uint64_t flush_done;  /* the latest begun of those that have succeeded */
-  uint64_t seen_errors; /* of flushes at a remote source */
-  uint64_t seen_losses; /* of its server */
+  uint64_t seen_failed_flushes; /* at a remote source */
+  uint64_t seen_losses;         /* of its server */
 };
 
 /* ---- source-flush.c ----------------------------------------------------- */

@@ -56,6 +56,12 @@ extern void durable_map_flushed (struct export *e, bool soon);
  * also how a connection that is needed no more is let go.
  */
 extern void durable_map_look (struct export *e);
+
+/* The same of a remote source, whose relay knows by itself: at once, in any
+ * thread.
+ */
+extern void durable_map_look_remote (struct export *e);
+
 extern void durable_map_wait_looked (struct export *e, unsigned ms);
 
 /* The source may have lost what guests had not flushed, as somebody else has

@@ -65,7 +65,7 @@ durable_map_source_lost (struct export *e)
 
   if (!tracker_is_tracking (e->tracker))
     return;
-  if (map_life (e->durable) == DIRTY_MAP_LIVE &&
+  if (m != NULL && dirty_map_life (m) == DIRTY_MAP_LIVE &&
       dirty_map_fits (m, chunk_bytes))
     dirty_what_is_marked (e, m, chunk_bytes);
   else
@@ -157,9 +157,8 @@ keep (struct export *e)
   d->kept = open_context (e);
   if (d->kept != NULL)
     doubt (e);
-  else if (!d->was_kept && *e->name != '\0')
-    atomic_store (&d->cannot_keep, true);
   d->was_kept |= d->kept != NULL;
+  atomic_store (&d->cannot_keep, !d->was_kept && *e->name != '\0');
 }
 
 static void
@@ -216,10 +215,11 @@ static bool
 note_remote (struct durable_map *d, const struct relay_status *s)
 {
   ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&d->lock);
-  const bool again = s->errors > 0 && (s->errors != d->seen_errors ||
-                                       s->losses != d->seen_losses);
+  const bool again =
+    s->failed_flushes > 0 && (s->failed_flushes != d->seen_failed_flushes ||
+                              s->losses != d->seen_losses);
 
-  d->seen_errors = s->errors;
+  d->seen_failed_flushes = s->failed_flushes;
   d->seen_losses = s->losses;
   return again;
 }
@@ -233,8 +233,8 @@ source_begin (struct export *e)
     note_remote (e->durable, &s);
 }
 
-static void
-look_remote (struct export *e)
+void
+durable_map_look_remote (struct export *e)
 {
   struct relay_status s;
 
@@ -248,13 +248,11 @@ source_look (struct export *e)
 {
   struct durable_map *d = e->durable;
 
-  look_remote (e);
+  durable_map_look_remote (e);
   if (!is_to_be_kept (e))
     source_let_go (e);
-  else if (!source_may_be_kept (e))
-    return;
   else if (d->kept == NULL)
-    keep (e);
+    keep (e); /* also if it could not: its server may have been away */
   else if (local_read_some (e, d->kept) == -1) {
     note_loss (e);
     exchange (e);
@@ -339,7 +337,7 @@ flush_remote (struct export *e, unsigned place)
     r = relay_flush (relay, NULL, NULL);
   place_leave (e, place);
   if (r == -1)
-    look_remote (e);
+    durable_map_look_remote (e);
   return r;
 }
 

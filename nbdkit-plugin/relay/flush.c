@@ -123,6 +123,7 @@ relay_flush_once (struct relay *r, uint64_t generation, uint64_t *seen)
   if (result != REMOTE_LOST && r->remote.generation != generation)
     result = REMOTE_LOST; /* it proves nothing any more */
   if (result > 0) {
+    r->failed_flushes++;
     owed_error_raise (r->options.owed, seen);
     witness_flush_failed (&r->witnesses);
     spoil_others (r, &f);

@@ -120,6 +120,7 @@ struct relay {
   bool probing;           /* L: somebody waits for it */
 
   uint64_t losses, replayed, own_flushes; /* L: counters */
+  uint64_t failed_flushes;                /* L: also refused when sent again */
 };
 
 /* ---- move.c ------------------------------------------------------------ */

@@ -277,6 +277,7 @@ relay_get_status (struct relay *r, struct relay_status *s)
     .replayed_writes = r->replayed,
     .own_flushes = r->own_flushes,
     .errors = owed_error_count (r->options.owed),
+    .failed_flushes = r->failed_flushes,
     .log_used_bytes = relay_log_used (r->log),
     .destination_bytes = r->remote.destination.bytes,
     .peer = r->remote.destination.peer,

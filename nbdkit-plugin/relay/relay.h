@@ -254,7 +254,8 @@ struct relay_status {
   uint64_t losses;             /* how often the destination was lost */
   uint64_t replayed_writes;
   uint64_t own_flushes; /* at the log's bound */
-  uint64_t errors;      /* so many were owed to the guests */
+  uint64_t errors; /* so many were owed to the guests, of this relay or not */
+  uint64_t failed_flushes; /* here, and writes sent again that were refused */
   size_t log_used_bytes;
   uint64_t destination_bytes;
   struct remote_peer peer;

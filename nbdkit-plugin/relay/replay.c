@@ -300,6 +300,7 @@ replay (struct replay *p)
   r->replayed += p->records;
   r->unknown_records.n = 0; /* those places are suspect still */
   if (p->failed) {
+    r->failed_flushes++;
     owed_error_raise (r->options.owed, NULL);
     witness_flush_failed (&r->witnesses);
   }
