@@ -120,6 +120,7 @@ place_resume (struct export *e, const char *uri,
   if (kept_load (e, uri, &k, &options, why) == -1)
     return NULL;
   options.takes_over = e->unclean_ms != 0 || k.rest.grace_ms > 0; /* R17 */
+  options.failed_before = owed_error_count (&e->owed) > 0;
   if (options.takes_over) {
     __atomic_store_n (&e->takes_over, true, __ATOMIC_RELEASE);
     nbdkit_debug (

@@ -61,6 +61,7 @@ new_relay (const char *uri, const struct relay_options *options)
     r->options.connections = 1;
   if (r->options.connections > REMOTE_CONNECTIONS_MAX)
     r->options.connections = REMOTE_CONNECTIONS_MAX;
+  r->failed_flushes = r->options.failed_before;
   if (r->options.takes_over)
     witness_inherit (&r->witnesses);
   if (owed_error_count (options->owed) > 0) /* which the one before has left */

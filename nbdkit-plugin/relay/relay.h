@@ -61,6 +61,9 @@ struct relay_options {
    * place, so all writes wait for the grace (R17).
    */
   bool takes_over;
+
+  /* One has failed a flush there, as far as is known: see failed_flushes. */
+  bool failed_before;
   size_t log_bytes; /* memory for unflushed writes */
 
   /* What the relay before this one has left, or NULL.  It is sent again before
