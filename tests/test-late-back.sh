@@ -66,11 +66,10 @@ comes_back ()
     must_migrate --finish=detach "$(uri proxy)" "$(uri other)"
   fi
   cue slow
-  [ -n "$at_once" ] || go slow apply-reopened
+  go slow apply-reopened
   start_late slow
   start_migrate --wait "$(uri proxy)" "$(uri slow)"
   wait_for is_ready
-  [ -z "$at_once" ] || go slow apply
   wait_for late_has slow 'applied$'
   "$nbdmigrate" finish --no-wait "$(uri proxy)"
   wait_bg migrator || r=1
@@ -79,8 +78,6 @@ comes_back ()
   end_bg slow
   return $r
 }
-
-at_once= # the write lands 300 ms after somebody has connected
 
 echo "-- the destination is back later than the proxy"
 comes_back || fail "the sides differ"
@@ -128,5 +125,9 @@ end_bg slow
 echo "-- a filter that counts from its own start"
 filter=$BUILD/bug-quiet_from_the_start/nbdkit-migrate-filter.so
 [ -e "$filter" ] || skip "quiet_from_the_start was not built: make planted-bugs"
-at_once=1 # or when that filter has copied, however slow this machine is
-! comes_back || fail "nobody has noticed"
+# The write lands 300 ms after somebody has connected: a slow machine may copy later.
+for i in 1 2 3 4 5; do
+  comes_back || exit 0
+  echo "it was not faster than the write ($i)"
+done
+fail "nobody has noticed"

@@ -51,10 +51,12 @@ note_late_writes (struct export *e, const struct tracker_status *t)
 {
   struct session *s = &e->session;
   const bool late = t->quarantined_bytes > 0 || t->mirrored_in_flight > 0;
+  const uint64_t delay_ms =
+    t->delay_ms > s->elsewhere_delay_ms ? t->delay_ms : s->elsewhere_delay_ms;
 
   if (s->past == PAST_NOTHING) {
     if (late || s->old.n > 0 || s->old.doubt)
-      owner_stay_quiet (e, quarantine_grace_ms (t->delay_ms));
+      owner_stay_quiet (e, quarantine_grace_ms (delay_ms));
     s->late_elsewhere |= late;
     tracker_set_quarantined (e->tracker, false);
   }
@@ -79,11 +81,25 @@ note_delays (struct export *e, const struct tracker_status *t)
     e->tracker, late && s->past == PAST_UNKNOWN ? s->elsewhere_delay_ms : 0);
 }
 
-/* R18: W stays right only for the destination it was kept for.  It is cleared
- * only if nothing was ever written to this one.
+/* R17: what a process before this one had under way is waited for once, and
+ * where it was sent may be away all that time: who comes back there must take
+ * all of it for doubtful.
  */
 static void
-note_destination (struct export *e)
+doubt_latest (struct export *e)
+{
+#ifdef PLANT_BUG_quiet_from_the_start
+  return;
+#endif
+  if (e->must_settle && e->cut_off)
+    e->session.late_elsewhere = e->session.old.doubt = true;
+}
+
+/* R18: W stays right only for the destination it was kept for.  It is cleared
+ * only if nothing was ever written to this one.  'same': by its URI.
+ */
+static void
+note_destination (struct export *e, bool same)
 {
   struct session *s = &e->session;
   struct tracker_status t;
@@ -95,6 +111,8 @@ note_destination (struct export *e)
   if (s->past != PAST_LATEST) {
     s->latest_in_use = false;
     tracker_set_written (e->tracker, s->past == PAST_UNKNOWN);
+    if (!same)
+      doubt_latest (e);
     note_late_writes (e, &t);
     note_delays (e, &t);
   }
@@ -108,7 +126,7 @@ session_replace_sockets (struct export *e,
 {
   session_sockets_give_up (e, sockets);
   session_sockets_keep (e, sockets);
-  note_destination (e); /* a name may lead elsewhere now */
+  note_destination (e, true); /* a name may lead elsewhere now */
 }
 
 /* What was left out because of a promise does not count for who makes another
@@ -210,20 +228,6 @@ promote (struct export *e, const char *destination)
                      uri_is_local (destination) ? PLACE_LOCAL : place_free (e));
 }
 
-/* R17: what a process before this one had under way is waited for once, and
- * where it was sent may be away all that time: who comes back there must take
- * all of it for doubtful.
- */
-static void
-doubt_latest (struct export *e)
-{
-#ifdef PLANT_BUG_quiet_from_the_start
-  return;
-#endif
-  if (e->must_settle && e->cut_off)
-    e->session.late_elsewhere = e->session.old.doubt = true;
-}
-
 int
 session_begin (struct export *e, struct client *client,
                const struct session_request *request,
@@ -253,8 +257,6 @@ session_begin (struct export *e, struct client *client,
     errno = ENOMEM;
     return -1;
   }
-  if (!same)
-    doubt_latest (e);
   resume = may_resume (e, same, request);
   note_before (e);
   promote (e, destination);
@@ -269,7 +271,7 @@ session_begin (struct export *e, struct client *client,
   client_set_session (client, true);
   if (session_wait_ms (e) > 0)
     owner_stay_quiet (e, session_wait_ms (e));
-  note_destination (e);
+  note_destination (e, same);
   *resumed = tracker_begin (e->tracker, resume, same); /* R1 */
   durable_map_begin (e, *resumed);                     /* R14 */
   lately_begin (&s->lately, *resumed);                 /* R20 */
