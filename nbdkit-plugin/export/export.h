@@ -109,7 +109,7 @@ struct export
 
   int64_t quiet_from_ms; /* no session copies before (R17); session lock */
   bool must_settle;      /* nor the next one before such a time; session lock */
-  bool cut_off;          /* a run was, when the process before ended */
+  bool cut_off; /* a run was under way when the process before ended; same */
   uint32_t recorded_delay_ms; /* under the session lock, once it is loaded */
   int64_t no_delay_until_ms;  /* is recorded, since that failed; session lock */
 

@@ -273,7 +273,7 @@ place_takes_over (struct export *e)
     return false;
   if (tracker_owner (e->tracker) == OWNER_SOURCE &&
       tracker_place (e->tracker, OWNER_SOURCE) == PLACE_LOCAL) {
-    /* It was looked for there, and the operator knows better. */
+    /* Whoever said that the disk is there has said now that it is not. */
     __atomic_store_n (&e->takes_over, false, __ATOMIC_RELEASE);
     return false;
   }
