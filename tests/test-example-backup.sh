@@ -18,7 +18,7 @@ if command -v systemd-analyze > /dev/null; then
   # That the programs are not installed is no fault of theirs.
   mkdir "$tmp/units"
   cp "$example"/*.timer "$tmp/units"
-  sed "s|/usr/bin/nbdmigrate|$nbdmigrate|" "$unit" > "$tmp/units/$(basename "$unit")"
+  sed "s|^ExecStart=nbdmigrate |ExecStart=$nbdmigrate |" "$unit" > "$tmp/units/$(basename "$unit")"
   systemd-analyze --man=no verify "$tmp/units"/*
   calendar=$(sed -n 's/^OnCalendar=//p' "$example"/*.timer)
   systemd-analyze calendar "$calendar"
@@ -42,7 +42,7 @@ run_unit ()
   source <(sed 's/^\([A-Z]*\)=\(.*\)/\1='\''\2'\''/' "$example/example.conf")
   export GUEST
   command=$(sed -n 's/^ExecStart=//p' "$unit")
-  command=${command/\/usr\/bin\/nbdmigrate/$nbdmigrate ${slow[*]} --events=$tmp/events}
+  command="$nbdmigrate ${slow[*]} --events=$tmp/events ${command#nbdmigrate }"
   command=${command/--hook=\/usr\/local\/lib\/nbdmigrate/--hook=$SRCDIR/examples/hook}
   command=${command/\$OPTIONS/$OPTIONS --metrics=$tmp/copy.prom}
   command=${command/\$\{DESTINATION\}/$(uri copy)}
