@@ -88,3 +88,13 @@ export MOUNTPOINT=$tmp
 expect_status 1 "$hook" before
 "$hook" after 2> "$tmp/said"
 lines --freeze
+
+echo "-- nobody has said what to freeze"
+unset MOUNTPOINT
+rm "$tmp/log"
+for step in before after; do
+  expect_status 1 "$hook" $step 2> "$tmp/said"
+  grep -q 'set GUEST, AGENT or MOUNTPOINT' "$tmp/said" || fail "$(cat "$tmp/said")"
+done
+[ ! -e "$tmp/log" ] || fail "something was asked: $(cat "$tmp/log")"
+[ -z "$(ls "$tmp/run")" ] || fail "left behind: $(ls "$tmp/run")"

@@ -32,7 +32,7 @@ freeze ()
     "$here/agent.py" "$AGENT" freeze
   else
     # Somebody else may have frozen it, and thaws it: nothing is ours to thaw.
-    fsfreeze --freeze "${MOUNTPOINT:?a guest, an agent or a mountpoint}" || {
+    fsfreeze --freeze "$MOUNTPOINT" || {
       rm -f "$state"
       return 1
     }
@@ -46,8 +46,15 @@ thaw ()
   elif [ -n "${AGENT:-}" ]; then
     "$here/agent.py" "$AGENT" thaw
   else
-    fsfreeze --unfreeze "${MOUNTPOINT:?a guest, an agent or a mountpoint}"
+    fsfreeze --unfreeze "$MOUNTPOINT"
   fi
+}
+
+something_is_named ()
+{
+  [ -n "${GUEST:-}${AGENT:-}${MOUNTPOINT:-}" ] && return
+  echo "$0: what to freeze is not known: set GUEST, AGENT or MOUNTPOINT for nbdmigrate" >&2
+  return 1
 }
 
 # Both times nbdmigrate is the parent.
@@ -71,6 +78,7 @@ watch ()
 
 case ${1:-} in
 before)
+  something_is_named || exit
   echo $$ > "$state"
   # The watchman must not die with this group, nor hold its output open.
   export state here
@@ -84,6 +92,7 @@ before)
   fi
   ;;
 after)
+  something_is_named || exit
   # Whoever removes the file thaws, here too.
   if rm "$state" 2> /dev/null; then
     thaw
