@@ -54,7 +54,7 @@ struct record {
    */
   uint64_t origin;
   /* The longest that a write took, as far as known, in milliseconds: at the
-   * destination, and at a remote source.
+   * destination, and at the source.
    */
   uint32_t delay_ms, source_delay_ms;
   char destination[RECORD_URI_MAX + 1]; /* "" if there is none */

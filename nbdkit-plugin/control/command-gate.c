@@ -254,10 +254,12 @@ may_leave (struct call *call)
 
   if (ms > 0)
     call_fail (call, "NotClean",
-               "commit: a write that the source %s was sent and has not "
+               "commit: a write that was sent to the source, %s, and was not "
                "answered may still be done there; the disk stays for %" PRIu64
                " ms at least",
-               call->export->session.source, ms);
+               call->export->session.source ? call->export->session.source
+                                            : URI_LOCAL,
+               ms);
   return ms == 0;
 }
 

@@ -183,17 +183,18 @@ session_status (struct export *e)
   session_sockets_look (e);
   return json_pack (
     "{s:s, s:s, s:b, s:s?, s:s?, s:s?, s:s?, s:s, s:b, s:i, s:I, s:I, s:I, "
-    "s:I, s:o, s:o}",
+    "s:I, s:I, s:o, s:o}",
     "export", e->name, "id", e->id, "session", s->client != NULL, "place",
     place_is_remote (e) ? place_uri (e) : NULL, "source", s->source,
     "destination", s->destination, "promise", s->promise, "last_end",
     record_end_name (s->last_end), "untouched", (int)s->untouched,
     "old_connections", (int)session_sockets_late (e), "unanswered_ms",
     (json_int_t)session_sockets_late_ms (e), "source_late_ms",
-    (json_int_t)place_late_ms (e), "quiet_ms", (json_int_t)settle_ms (e),
-    "record_us", (json_int_t)e->record_us, "progress",
-    s->progress ? json_deep_copy (s->progress) : json_null (), "wishes",
-    s->wishes ? json_deep_copy (s->wishes) : json_object ());
+    (json_int_t)place_late_ms (e), "source_delay_ms",
+    (json_int_t)place_delay_ms (e, OWNER_SOURCE), "quiet_ms",
+    (json_int_t)settle_ms (e), "record_us", (json_int_t)e->record_us,
+    "progress", s->progress ? json_deep_copy (s->progress) : json_null (),
+    "wishes", s->wishes ? json_deep_copy (s->wishes) : json_object ());
 }
 
 #define UNKNOWN_MAX 64 /* ranges that are listed */

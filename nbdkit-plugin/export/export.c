@@ -205,6 +205,7 @@ export_new (nbdkit_backend *backend, int readonly, const char *name)
       make_id (e) == 0 && owed_load (e) == 0 && kept_init (e) == 0 &&
       find_owner (e, backend, readonly, &owner) == 0 &&
       make_tracker (e, owner) == 0) {
+    place_take_over_local (e);
     durable_map_load (e);
     return e;
   }
@@ -373,6 +374,7 @@ leaves_late_writes (struct export *e)
   tracker_get_status (e->tracker, &t);
   return t.quarantined_bytes > 0 || s->old.n > 0 || s->old.doubt ||
          s->late_elsewhere || owner_quiet_ms (e) > 0 || was_not_met (e) ||
+         place_local_late_ms (e) > 0 ||
          (e->unclean_ms != 0 && is_out_of_reach (e));
 }
 

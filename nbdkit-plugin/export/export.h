@@ -95,7 +95,9 @@ struct export
    * nor a request there.  Held for short times only.
    */
   pthread_mutex_t places_lock;
-  bool takes_over; /* atomic: place_takes_over */
+  bool takes_over;             /* atomic: place_takes_over */
+  int64_t local_late_until_ms; /* atomic: that is about the local place, and
+                                  over then (of clock_ms); or 0 */
 
   /* Written under the session lock and the places lock (mirroring.h). */
   struct mirror *mirror;             /* or NULL */

@@ -25,6 +25,7 @@
 #include <nbdkit-filter.h>
 
 #include "flushes.h"
+#include "local-watch.h"
 
 struct export;
 
@@ -50,6 +51,7 @@ struct local {
   bool has_extents;   /* atomic: a context has said that it can tell them */
 
   struct flushes flushes; /* has its own lock */
+  struct local_writes writes;
 
   char *refusal; /* local_refuse; under a lock of its own */
 };

@@ -70,7 +70,8 @@ adopt (struct export *e, const struct record *rec)
 {
   struct session *s = &e->session;
 
-  e->recorded_bytes = rec->disk_bytes;
+  if (rec->last_end != RECORD_END_NONE) /* otherwise there was no migration */
+    e->recorded_bytes = rec->disk_bytes;
   e->origin = rec->origin;
   s->last_end = rec->last_end;
   e->recorded_delay_ms = rec->delay_ms;
@@ -245,10 +246,14 @@ owner_record_again (struct export *e)
                          : s->last_end) == OWNER_RECORDED;
 }
 
+/* With the first record of a disk there is a history, too: that there was no
+ * destination (R18).
+ */
 static bool
 try_delay (struct export *e, enum owner owner, enum record_end end)
 {
-  if (owner_record (e, owner, end) == OWNER_RECORDED)
+  if ((e->session.destination != NULL || owner_record_history (e) == 0) &&
+      owner_record (e, owner, end) == OWNER_RECORDED)
     return true;
   e->no_delay_until_ms = clock_ms () + DELAY_AGAIN_MS;
   return false;

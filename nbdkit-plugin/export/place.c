@@ -8,10 +8,12 @@
 #include <time.h>
 
 #include "cleanup.h"
+#include "base/clock.h"
 #include "base/config.h"
 #include "base/notice.h"
 #include "durable-map.h"
 #include "kept.h"
+#include "local-watch.h"
 #include "owed.h"
 #include "owner.h"
 #include "place.h"
@@ -122,6 +124,7 @@ place_resume (struct export *e, const char *uri,
   options.takes_over = e->unclean_ms != 0 || k.rest.grace_ms > 0; /* R17 */
   options.failed_before = owed_error_count (&e->owed) > 0;
   if (options.takes_over) {
+    __atomic_store_n (&e->local_late_until_ms, 0, __ATOMIC_RELEASE);
     __atomic_store_n (&e->takes_over, true, __ATOMIC_RELEASE);
     nbdkit_debug (
       "migrate: export \"%s\": what was sent to %s before may still "
@@ -242,11 +245,22 @@ place_destination (struct export *e)
   return e->places[tracker_place (e->tracker, OWNER_DESTINATION)].relay;
 }
 
+static uint64_t
+seen_delay_ms (struct export *e, unsigned place)
+{
+  struct relay_status r = { .longest_answer_ms = 0 };
+
+  if (place == PLACE_LOCAL)
+    return local_watch_longest_ms (e);
+  if (e->places[place].relay != NULL)
+    relay_get_status (e->places[place].relay, &r);
+  return r.longest_answer_ms;
+}
+
 uint64_t
 place_delay_ms (struct export *e, enum owner role)
 {
-  struct relay *relay = e->places[tracker_place (e->tracker, role)].relay;
-  struct relay_status r = { .longest_answer_ms = 0 };
+  const uint64_t seen_ms = seen_delay_ms (e, tracker_place (e->tracker, role));
   uint64_t ms = e->session.source_delay_ms;
   struct tracker_status t;
 
@@ -254,10 +268,56 @@ place_delay_ms (struct export *e, enum owner role)
     tracker_get_status (e->tracker, &t);
     ms = t.delay_ms;
   }
-  if (relay != NULL)
-    relay_get_status (relay, &r);
-  return (uint64_t)r.longest_answer_ms > ms ? (uint64_t)r.longest_answer_ms
-                                            : ms;
+  return seen_ms > ms ? seen_ms : ms;
+}
+
+/* ---- What a process before this one has sent (R17) ----------------------- */
+
+/* The plugin was looked at just now, so that a server behind it goes on; and
+ * whether there is one, nothing tells.
+ */
+void
+place_take_over_local (struct export *e)
+{
+  const enum owner role = tracker_owner (e->tracker) == OWNER_DESTINATION
+                            ? OWNER_DESTINATION
+                            : OWNER_SOURCE;
+  uint64_t delay_ms;
+
+  if (!is_local (e, role))
+    return;
+  delay_ms = place_delay_ms (e, role);
+  e->local.writes.told_ms = delay_ms;
+  if (e->unclean_ms == 0)
+    return;
+  e->local_late_until_ms = clock_ms () + quarantine_grace_ms (delay_ms);
+  e->takes_over = true;
+}
+
+uint64_t
+place_local_late_ms (const struct export *e)
+{
+  const int64_t left =
+    __atomic_load_n (&e->local_late_until_ms, __ATOMIC_ACQUIRE) - clock_ms ();
+
+  return left > 0 ? left : 0;
+}
+
+static bool
+is_about_local (const struct export *e)
+{
+  return __atomic_load_n (&e->local_late_until_ms, __ATOMIC_ACQUIRE) != 0;
+}
+
+/* Of a remote place its relay knows; until there is one, nobody. */
+static uint64_t
+late_before_ms (struct export *e)
+{
+  struct relay *relay = place_relay (e);
+
+  return is_about_local (e) ? place_local_late_ms (e)
+         : relay != NULL    ? relay_late_ms (relay)
+                            : 1;
 }
 
 /* Reads do not wait for it, and no request of this process tells of it: a chunk
@@ -267,17 +327,15 @@ place_delay_ms (struct export *e, enum owner role)
 bool
 place_takes_over (struct export *e)
 {
-  struct relay *relay = place_relay (e);
-
   if (!__atomic_load_n (&e->takes_over, __ATOMIC_ACQUIRE))
     return false;
-  if (tracker_owner (e->tracker) == OWNER_SOURCE &&
-      tracker_place (e->tracker, OWNER_SOURCE) == PLACE_LOCAL) {
+  if (!is_about_local (e) && tracker_owner (e->tracker) == OWNER_SOURCE &&
+      is_local (e, OWNER_SOURCE)) {
     /* Whoever said that the disk is there has said now that it is not. */
     __atomic_store_n (&e->takes_over, false, __ATOMIC_RELEASE);
     return false;
   }
-  if (relay == NULL || relay_late_ms (relay) > 0)
+  if (late_before_ms (e) > 0)
     return true;
 #ifndef PLANT_BUG_late_source_is_clean
   durable_map_source_lost (e);
@@ -289,9 +347,7 @@ place_takes_over (struct export *e)
 uint64_t
 place_settle_ms (struct export *e)
 {
-  struct relay *relay = place_relay (e);
-  const uint64_t ms =
-    place_takes_over (e) && relay != NULL ? relay_late_ms (relay) : 0;
+  const uint64_t ms = place_takes_over (e) ? late_before_ms (e) : 0;
 
   return ms < PLACE_QUIET_MAX_MS ? ms : PLACE_QUIET_MAX_MS;
 }
@@ -299,10 +355,14 @@ place_settle_ms (struct export *e)
 uint64_t
 place_late_ms (struct export *e)
 {
+  const bool local = is_local (e, OWNER_SOURCE);
   struct relay *relay = relay_to (e, tracker_place (e->tracker, OWNER_SOURCE));
-  const uint64_t ms = relay != NULL ? relay_late_ms (relay) : 0;
+  uint64_t ms;
 
-  return ms == 0 && relay != NULL && place_takes_over (e) ? 1 : ms;
+  if (local ? !is_about_local (e) : relay == NULL)
+    return 0;
+  ms = local ? place_local_late_ms (e) : relay_late_ms (relay);
+  return ms == 0 && place_takes_over (e) ? 1 : ms;
 }
 
 unsigned

@@ -107,6 +107,12 @@ extern struct relay *place_destination (struct export *e);
  */
 extern bool place_takes_over (struct export *e);
 
+/* At the start, before anybody is served: the same of the local place.  It is
+ * waited for by time alone; how much of that is left (any lock may be held).
+ */
+extern void place_take_over_local (struct export *e);
+extern uint64_t place_local_late_ms (const struct export *e);
+
 /* How long 'begin' waits for that as it is now, at least. */
 extern uint64_t place_settle_ms (struct export *e);
 

@@ -55,7 +55,7 @@ struct session {
 
   /* The longest delays that were seen at other servers than the destination,
    * whose the tracker has (R17): at earlier destinations where something may
-   * still land, and at a remote source.
+   * still land, and at the source.
    */
   uint64_t elsewhere_delay_ms, source_delay_ms;
 

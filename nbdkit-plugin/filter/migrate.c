@@ -24,6 +24,7 @@
 #include "base/config.h"
 #include "base/nbdkit-version.h"
 #include "control/control.h"
+#include "export/local-watch.h"
 #include "export/mark.h"
 #include "export/mirroring.h"
 #include "export/place.h"
@@ -103,7 +104,7 @@ migrate_after_fork (nbdkit_backend *backend)
   if (directory_check () == -1 || mark_check () == -1)
     return -1;
   hangup_init (directory_socket ());
-  if (quit_watch_start (wake_waiting) == -1)
+  if (quit_watch_start (wake_waiting) == -1 || local_watch_start () == -1)
     return -1;
   return control_start (directory_socket ());
 }
@@ -117,6 +118,7 @@ migrate_cleanup (nbdkit_backend *backend)
   control_stop ();
   linger_stop ();
   quit_watch_join ();
+  local_watch_stop ();
   ended = exports_end ();
   directory_release (export_is_late);
   if (!ended) /* nbdkit would take away the plugin from under a thread */

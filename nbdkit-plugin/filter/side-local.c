@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #include "base/nbdkit-version.h"
+#include "export/local-watch.h"
 #include "nbd-limits.h"
 #include "side.h"
 
@@ -93,8 +94,13 @@ change_flushed (const struct io *io, change_function *f)
 static int
 change (const struct io *io, change_function *f)
 {
-  return (io->flags & NBDKIT_FLAG_FUA) != 0 ? change_flushed (io, f)
-                                            : change_unflushed (io, f);
+  struct export *e = io->handle->export;
+  const unsigned turn = local_watch_begin (e);
+  const int r = (io->flags & NBDKIT_FLAG_FUA) != 0 ? change_flushed (io, f)
+                                                   : change_unflushed (io, f);
+
+  local_watch_end (e, turn);
+  return r;
 }
 
 /* ---- Reads and writes --------------------------------------------------- */

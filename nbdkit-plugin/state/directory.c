@@ -117,6 +117,64 @@ lock_owner (void)
   return pid;
 }
 
+/* ---- What is in it ------------------------------------------------------ */
+
+static bool
+is_file_of (const char *name, const char *kind)
+{
+  const size_t len = strlen (kind);
+
+  return strncmp (name, kind, len) == 0 &&
+         (name[len] == '\0' || name[len] == '.');
+}
+
+static bool
+is_export_file (const char *name)
+{
+  if (strncmp (name, STATE_FILE_NEW, strlen (STATE_FILE_NEW)) == 0)
+    name += strlen (STATE_FILE_NEW);
+  for (size_t i = 0; i < sizeof export_files / sizeof export_files[0]; i++) {
+    if (is_file_of (name, export_files[i]))
+      return true;
+  }
+  return false;
+}
+
+static bool
+is_ours (const char *name)
+{
+  return strcmp (name, LOCK_NAME) == 0 || strcmp (name, SOCKET_NAME) == 0 ||
+         is_export_file (name);
+}
+
+/* Call f for each name in the directory until it does not return 0, and return
+ * that.  -1: it cannot be read (reported).
+ */
+static int
+foreach_name (int (*f) (const char *name, uid_t user), uid_t user)
+{
+  const int fd = openat (dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DIR *dir = fd == -1 ? NULL : fdopendir (fd);
+  const struct dirent *d;
+  int r = 0;
+
+  if (dir == NULL) {
+    nbdkit_error ("migrate-dir: cannot read the directory %s: %m", config.dir);
+    if (fd != -1)
+      close (fd);
+    return -1;
+  }
+  while (r == 0 && (errno = 0, d = readdir (dir)) != NULL)
+    if (strcmp (d->d_name, ".") != 0 && strcmp (d->d_name, "..") != 0)
+      r = f (d->d_name, user);
+  if (r == 0 && errno != 0) {
+    nbdkit_error ("migrate-dir: reading the directory %s: %m", config.dir);
+    r = -1;
+  }
+  closedir (dir);
+  return r;
+}
+
 /* ---- What the process before has left ---------------------------------- */
 
 #define LATE "late "
@@ -146,8 +204,15 @@ no:
   return NULL;
 }
 
+static int
+is_left (const char *name, uid_t user)
+{
+  (void)user;
+  return is_ours (name) && strcmp (name, LOCK_NAME) != 0;
+}
+
 /* How the process before this one ended.  One whose lock was removed cannot
- * have said that.
+ * have said that; where there is nothing else of ours, there was none.
  */
 static void
 note_end (bool is_new)
@@ -155,7 +220,9 @@ note_end (bool is_new)
   struct stat st;
 
   unclean_ms = 0;
-  if (is_new || fstat (lock_fd, &st) == -1)
+  if (is_new)
+    unclean_ms = foreach_name (is_left, 0) != 0 ? clock_ms () : 0;
+  else if (fstat (lock_fd, &st) == -1)
     unclean_ms = clock_ms ();
   else if (st.st_size > 0) {
     unclean_ms = clock_ms ();
@@ -213,62 +280,6 @@ take_lock (bool new_directory)
 }
 
 /* ---- The user of nbdkit ------------------------------------------------ */
-
-static bool
-is_file_of (const char *name, const char *kind)
-{
-  const size_t len = strlen (kind);
-
-  return strncmp (name, kind, len) == 0 &&
-         (name[len] == '\0' || name[len] == '.');
-}
-
-static bool
-is_export_file (const char *name)
-{
-  if (strncmp (name, STATE_FILE_NEW, strlen (STATE_FILE_NEW)) == 0)
-    name += strlen (STATE_FILE_NEW);
-  for (size_t i = 0; i < sizeof export_files / sizeof export_files[0]; i++) {
-    if (is_file_of (name, export_files[i]))
-      return true;
-  }
-  return false;
-}
-
-static bool
-is_ours (const char *name)
-{
-  return strcmp (name, LOCK_NAME) == 0 || strcmp (name, SOCKET_NAME) == 0 ||
-         is_export_file (name);
-}
-
-/* Call f for each name in the directory until it does not return 0, and return
- * that.  -1: it cannot be read (reported).
- */
-static int
-foreach_name (int (*f) (const char *name, uid_t user), uid_t user)
-{
-  const int fd = openat (dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  DIR *dir = fd == -1 ? NULL : fdopendir (fd);
-  const struct dirent *d;
-  int r = 0;
-
-  if (dir == NULL) {
-    nbdkit_error ("migrate-dir: cannot read the directory %s: %m", config.dir);
-    if (fd != -1)
-      close (fd);
-    return -1;
-  }
-  while (r == 0 && (errno = 0, d = readdir (dir)) != NULL)
-    if (strcmp (d->d_name, ".") != 0 && strcmp (d->d_name, "..") != 0)
-      r = f (d->d_name, user);
-  if (r == 0 && errno != 0) {
-    nbdkit_error ("migrate-dir: reading the directory %s: %m", config.dir);
-    r = -1;
-  }
-  closedir (dir);
-  return r;
-}
 
 static int
 is_strange (const char *name, uid_t user)

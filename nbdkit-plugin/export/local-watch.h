@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* How long the plugin takes for what changes the disk (R17).
+ *
+ * A plugin may be a client of a server, and nothing tells which are.  What such
+ * a server was sent it may do after the proxy was killed, and the next process
+ * has to know for how long.  So the longest delay is measured, also of what has
+ * no answer yet, and is in the record.
+ */
+
+#ifndef NBDMIGRATE_LOCAL_WATCH_H
+#define NBDMIGRATE_LOCAL_WATCH_H
+
+#include <stdint.h>
+
+#include "base/lane.h"
+
+struct export;
+
+/* In one lane: how many are under way, of those that count in either turn. */
+struct local_writes_lane {
+  _Alignas(LANE_BYTES) uint64_t under_way[2]; /* atomic */
+};
+
+/* Of one export; zeroes to begin with. */
+struct local_writes {
+  struct local_writes_lane lanes[LANES];
+  unsigned turn;       /* atomic: where those count that begin now */
+  uint64_t longest_ms; /* atomic: that was seen in this process */
+
+  /* The watcher's alone. */
+  int64_t began_ms[2]; /* when that turn began */
+  uint64_t told_ms;    /* what the record says */
+};
+
+/* One thread for all exports.  It sleeps as long as nothing is under way.  -1:
+ * error (reported).  It is stopped before the exports end.
+ */
+extern int local_watch_start (void);
+extern void local_watch_stop (void);
+
+/* Around each request that changes the local place; 'turn' is what begin gave.
+ * In one thread.  Needs no lock.
+ */
+extern unsigned local_watch_begin (struct export *e);
+extern void local_watch_end (struct export *e, unsigned turn);
+
+/* At most a second, or another one that was as long, more than it was.  Needs
+ * no lock.
+ */
+extern uint64_t local_watch_longest_ms (const struct export *e);
+
+#endif /* NBDMIGRATE_LOCAL_WATCH_H */

@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+# timeout: 240
+#
+# A disk whose plugin is a client of a slow server (nbdkit's nbd plugin), and the proxy
+# is killed with a guest's write under way there.  What lands after the next proxy has
+# begun is copied, too (R17), as it is where the disk is in a remote place
+# (test-late-source): nothing is copied before, and if it takes longer than anybody
+# waits, what may be different is copied once more.  How long the server took is known
+# before it has answered, and where no migration has ever begun.  A filter that does not
+# look after the plugin's writes is caught.
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+# shellcheck source=tests/late.sh
+source "${SRCDIR:-.}/tests/late.sh"
+requires nbdkit nbdinfo nbdcopy jq qemu-io
+nbdkit nbd --dump-plugin > "$tmp/dump" 2>&1 || skip "nbdkit has no nbd plugin"
+
+disk=64M # so large that no sample is likely to meet what is different
+at_end 'go slow late'
+
+write_has ()
+{
+  late_has slow "write 0 .* $1\$"
+}
+
+start_it ()
+{
+  hurried 5 start_proxy proxy nbd uri="$(uri slow)"
+}
+
+start_again ()
+{
+  start_migrate --wait "$(uri proxy)" "$(uri next)"
+}
+
+# What the guest reads.
+read_it ()
+{
+  nbdcopy "$(uri proxy)" - | head -c 4096 | od -A n -t x1 | sort -u
+}
+
+# It is killed when a write has been under way for so long, in milliseconds; at least
+# half of that is recorded.
+kill_it ()
+{
+  rm -rf "$tmp"/{proxy.dir,slow.img,next.img,hurry}
+  truncate -s $disk "$tmp/slow.img" "$tmp/next.img"
+  late_forget slow
+  start_late slow
+  start_nbdkit next file "$tmp/next.img"
+  start_it
+  cue slow 'write hold until=late at=0 count=1'
+  start_bg guest qemu-io -f raw -c 'write -P 0x77 0 4k' "$(uri proxy)"
+  wait_for write_has came
+  touch "$tmp/hurry"
+  wait_for has_status "$(uri proxy)" ".source_delay_ms > $1"
+  rm "$tmp/hurry"
+  crash_bg proxy
+  wait_bg guest || : # it was cut off
+  start_it
+  nbdinfo --size "$(uri proxy)" > "$tmp/size"
+}
+
+# 1: the guest's disk is not as it was.
+pivots ()
+{
+  local before
+
+  before=$(read_it)
+  "$nbdmigrate" finish --no-wait "$(uri proxy)"
+  wait_bg migrator || return 1
+  [ "$(status .place)" = "$(uri next)" ]
+  [ "$(read_it)" = "$before" ] || return 1
+}
+
+stop_it ()
+{
+  local name
+
+  for name in proxy next slow; do
+    end_bg $name
+  done
+}
+
+# It is waited for: 'begin' has not answered.
+short ()
+{
+  kill_it 8000
+  start_again
+  wait_for has_status "$(uri proxy)" '.session'
+  must_have_status "$(uri proxy)" \
+    '.source_late_ms > 0 and .quiet_ms > 0 and .dirty_bytes > 0'
+  go slow late
+  wait_for write_has landed
+  touch "$tmp/hurry"
+  wait_for is_ready
+  pivots || fail "what the guest had read was undone"
+  stop_it
+}
+
+# Longer than anybody waits: it lands when it was copied.
+long ()
+{
+  local r=0
+
+  kill_it 32000
+  start_again
+  touch "$tmp/hurry"
+  wait_for has_status "$(uri proxy)" '.progress.phase == "late-writes"'
+  rm "$tmp/hurry"
+  must_have_status "$(uri proxy)" '.source_late_ms > 0 and .dirty_bytes == 0'
+  go slow late
+  wait_for write_has landed
+  touch "$tmp/hurry"
+  wait_for is_ready
+  pivots || r=1
+  stop_it
+  return $r
+}
+
+echo "-- it is waited for"
+short
+echo "-- it takes longer than is waited for"
+long || fail "what the guest had read was undone"
+echo "-- a filter that does not look at it again"
+filter=$BUILD/bug-late_source_is_clean/nbdkit-migrate-filter.so
+[ -e "$filter" ] || skip "late_source_is_clean was not built: make planted-bugs"
+! long || fail "nobody has noticed"
