@@ -51,6 +51,11 @@ for wrong in ({"per_host": 0, "links": {}}, {"per_host": 1, "links": {"a": 0}}):
     except evacuate.AnsibleFilterError:
         continue
     raise AssertionError("%s was taken" % wrong)
+try:
+    evacuate.todo([{"item": {"name": "d"}}] * 2)
+except evacuate.AnsibleFilterError:
+    sys.exit()
+raise AssertionError("two disks of one name were taken")
 END
 /usr/bin/python3 -B "$tmp/waves.py" "$role/filter_plugins" "$seed" ||
   fail "the waves are wrong"
@@ -163,8 +168,8 @@ for disk in a b c; do
 done
 grep -q 'host1 .*failed=0' "$tmp/ansible.log" || fail "host1 failed"
 grep -q 'host3 .*failed=1' "$tmp/ansible.log" || fail "host3 did not fail"
-grep -q 'd: nbdmigrate: .*authoritative' "$tmp/ansible.log" ||
-  fail "it is not said what became of d"
+grep -q 'd: nbdmigrate: connecting to the destination .*authoritative' "$tmp/ansible.log" ||
+  fail "it is not said what became of d, and why"
 [ "$("$nbdmigrate" status --json "$(uri d)" | jq -r .owner)" = source ] ||
   fail "d is elsewhere"
 

@@ -61,7 +61,12 @@ def is_there(answer):
 
 
 def todo(answers):
-    """The disks that are to be moved, of what the proxies answered."""
+    """The disks that are to be moved, of what the proxies answered.  By their names
+    they are told apart from here on."""
+    names = [a["item"]["name"] for a in answers]
+    for name in names:
+        if names.count(name) > 1:
+            raise AnsibleFilterError("evacuate_disks: two are called %r" % name)
     return [a["item"] for a in answers
             if place_of(a) is not None and not is_there(a)]
 
@@ -115,6 +120,14 @@ def outcomes(jobs, check):
     return {j["item"]["item"]["name"]: outcome(j, check) for j in jobs}
 
 
+def failures(results):
+    """What is to be told of each disk that was not moved: its last lines, of which
+    the last one only says where it is."""
+    return ["%s: %s" % (name, " ".join(result.get("errors", [])[-3:])
+                        or result["message"])
+            for name, result in results.items() if result["exit_status"] != 0]
+
+
 def of_host(disks, wave, host):
     """The disks of one host in a wave."""
     names = [d["name"] for d in wave if d["host"] == host]
@@ -129,4 +142,5 @@ class FilterModule:
             "evacuate_waves": waves,
             "evacuate_of_host": of_host,
             "evacuate_outcomes": outcomes,
+            "evacuate_failures": failures,
         }
