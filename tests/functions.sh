@@ -161,12 +161,15 @@ is_running ()
   process_stat "$1" && [ "${stat:0:1}" != Z ]
 }
 
-# is_stopped NAME: by SIGSTOP.
+# is_stopped NAME: by SIGSTOP, with all of its threads.  On a busy machine they go
+# on, and answer requests, until one of them has taken the signal.
 is_stopped ()
 {
-  local stat
+  local status=0
 
-  process_stat "${pids[$1]}" && [ "${stat:0:1}" = T ]
+  grep -qv '^[0-9]* (.*) T ' "/proc/${pids[$1]}/task/"*/stat 2> /dev/null ||
+    status=$?
+  [ $status -eq 1 ] # every line of every thread has it
 }
 
 # is_running for one that was started here.  The shell takes note of its end at
@@ -226,7 +229,7 @@ wait_bg ()
   return $status
 }
 
-# kill_bg NAME SIGNAL
+# kill_bg NAME SIGNAL: what is stopped has stopped when this returns.
 kill_bg ()
 {
   if ! is_child "${pids[$1]}"; then
@@ -234,6 +237,7 @@ kill_bg ()
     return 1
   fi
   kill -"$2" "${pids[$1]}"
+  [ "$2" != STOP ] || wait_for is_stopped "$1"
 }
 
 # end_bg NAME: with SIGTERM, within bounded time, and with a good exit status.

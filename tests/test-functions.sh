@@ -24,8 +24,9 @@ is_child "$first" || fail "the first one has ended"
 grep -qx here "$tmp/one.out" || fail "what the first one said is gone"
 
 echo "-- also one that is stopped"
+! is_stopped one || fail "it is not stopped yet"
 kill_bg one STOP
-wait_for is_stopped one
+is_stopped one || fail "it goes on after SIGSTOP"
 is_refused one
 kill_bg one CONT
 

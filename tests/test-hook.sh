@@ -182,7 +182,10 @@ same_content "$S" "$D"
 
 # Guests may stand still until it is run afterwards, so that is not waited for.
 echo "-- the destination is silent after it"
-hook "kill -STOP ${pids[destination]}"
+hook "kill -STOP ${pids[destination]}
+while grep -qv '^[0-9]* (.*) T ' /proc/${pids[destination]}/task/*/stat; do
+  sleep 0.05
+done"
 start_migrate --hook="$tmp/hook" --hook-timeout=2s "$S" "$D"
 wait_for grep -q 'does not answer: the pause is called off' "$tmp/migrator.log"
 wait_for grep -q '^after' "$tmp/log"
