@@ -11,12 +11,9 @@ pids=()
 
 tidy ()
 {
-  local pid
-
-  for pid in ${pids[@]+"${pids[@]}"}; do
-    kill "$pid" 2> /dev/null || :
-    wait "$pid" 2> /dev/null || :
-  done
+  # All at once: some server waits for its clients, which are among them.
+  kill ${pids[@]+"${pids[@]}"} 2> /dev/null || :
+  wait
   rm -rf "$tmp"
 }
 trap tidy EXIT
