@@ -43,8 +43,38 @@ late_has ()
   ((${n:-0} >= ${3:-1}))
 }
 
+# only_held_is_left NAME: of a copy from the proxy to it, whose migrator can be killed
+# then without a request that is sent in part.
+only_held_is_left ()
+{
+  local bytes
+
+  bytes=$(awk '$5 == "came" { n += $4 } $5 == "answered" { n -= $4 }
+               END { print n + 0 }' "$tmp/$1.cue/log")
+  has_status "$(uri proxy)" ".dirty_bytes == 0 and .leased_bytes == $bytes"
+}
+
 # What nothing but a restart forgets.
 late_forget ()
 {
   rm -rf "$tmp/$1.cue"
+}
+
+# start_late_qemu_nbd NAME SERVER: a qemu-nbd in front of such a destination.  It closes
+# connections before it has done what it was asked for.  Before QEMU 11 it keeps an
+# answer that it has had until the next one comes
+# (findings/qemu-nbd-answer-waits.sh), for as long as "hold" says, so it gets
+# something to answer all the time.
+start_late_qemu_nbd ()
+{
+  start_qemu_nbd "$1" -f raw -e 16 "$(uri "$2")"
+  # shellcheck disable=SC2016
+  [ -n "${pids[$1.reader]:-}" ] || start_bg "$1.reader" bash -c '
+    trap "kill \$!; exit 0" TERM
+    while :; do
+      qemu-io -r -f raw -c "read 0 512" "$0" &
+      wait
+      sleep 0.2 &
+      wait
+    done' "$(uri "$1")"
 }

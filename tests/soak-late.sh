@@ -51,7 +51,7 @@ start_destination ()
   start_late slow
   destination=$(uri slow)
   if [ $through = qemu ]; then
-    start_qemu_nbd qemu -f raw -e 20 "$(uri slow)"
+    start_late_qemu_nbd qemu slow
     destination=$(uri qemu)
   fi
 }

@@ -43,7 +43,7 @@ start_disks ()
   start_it
   start_late slow
   for way; do
-    start_qemu_nbd "$way" -f raw -e 16 "$(uri slow)"
+    start_late_qemu_nbd "$way" slow
   done
   cue slow 'write hold until=now at=0 least=8192'
   qemu-io -f raw -c 'write -P 0x53 0 64k' "$(uri proxy)" > "$tmp/qemu-io.out"

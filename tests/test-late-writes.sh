@@ -40,7 +40,7 @@ start_disks ()
   cue slow 'write hold until=now at=0 least=8192'
   destination=$(uri slow)
   if [ "$1" = qemu-nbd ]; then
-    start_qemu_nbd qemu -f raw -e 16 "$(uri slow)"
+    start_late_qemu_nbd qemu slow
     destination=$(uri qemu)
   fi
   write 0x53
@@ -129,6 +129,7 @@ for server in nbdkit qemu-nbd; do
   start_migrate "$(uri proxy)" "$destination"
   wait_for write_has came
   wait_for others_are_held
+  wait_for only_held_is_left slow
   crash_bg migrator
   wait_for session_is_over
   go slow others
@@ -163,6 +164,7 @@ start_disks nbdkit
 start_nbdkit other memory 8M
 start_migrate "$(uri proxy)" "$destination"
 wait_for write_has came
+wait_for only_held_is_left slow
 crash_bg migrator
 wait_for session_is_over
 must_migrate --finish=detach "$(uri proxy)" "$(uri other)"
@@ -211,7 +213,7 @@ moves_on ()
   wait_for is_late
   rm "$tmp/hurry"
   crash_bg qemu
-  start_qemu_nbd qemu -f raw -e 16 "$(uri slow)"
+  start_late_qemu_nbd qemu slow
   wait_bg guest
   start_migrate "$(uri proxy)" "$1"
   wait_for has_left_or_stays
