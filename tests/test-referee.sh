@@ -184,8 +184,9 @@ end_bg disk
 truncate -s 4M "$tmp/flushed"
 start_nbdkit disk "$BUILD/tests/nbdkit-lossy-plugin.so" file="$tmp/flushed"
 rm "$tmp/guest.record"
-start_guest guest "$(uri disk)" --kinds wf --expect-disconnect
-guest_goes_on guest 500
+run_guest --ops 500 --kinds wf
+start_guest guest "$(uri disk)" --resume --kinds w --expect-disconnect
+guest_goes_on guest 100
 crash_bg disk
 wait_bg guest || fail "exit status $?"
 start_nbdkit disk "$BUILD/tests/nbdkit-lossy-plugin.so" file="$tmp/flushed"
