@@ -69,6 +69,11 @@ extern void durable_map_wait_looked (struct export *e, unsigned ms);
  */
 extern void durable_map_source_lost (struct export *e);
 
+/* The same of the plugin, which has failed a flush, or a write with FUA.  A
+ * guest's is said.
+ */
+extern void durable_map_flush_failed (struct export *e, bool of_guest);
+
 /* What a user may see of it. */
 extern void durable_map_get_status (const struct export *e,
                                     struct dirty_map_status *s);

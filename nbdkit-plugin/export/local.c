@@ -249,8 +249,12 @@ local_flush_own (struct export *e, nbdkit_next *next, struct flush_entry *entry,
     r = next->flush (next, 0, err);
   if (r == -1)
     local_failed (l);
-  if (flushes_answered (&l->flushes, entry, r))
-    owed_error_raise (&e->owed, NULL); /* before it is left */
+  if (flushes_answered (&l->flushes, entry, r)) { /* before it is left */
+    owed_error_raise (&e->owed, NULL);
+#ifndef PLANT_BUG_exchange_keeps_clean
+    durable_map_flush_failed (e, false);
+#endif
+  }
   return r;
 }
 

@@ -18,6 +18,10 @@
  *
  * Where there is no multi-conn all use the shared context, which is such a one.
  *
+ * A plugin that goes on may have lost something all the same, once a flush of
+ * anybody's has failed: of a page that could not be written Linux thinks no
+ * more.  What is marked is dirty again then, before anybody is told.
+ *
  * A remote source has a log of what it has not flushed (relay/log.h), which is
  * sent again when its server has crashed.  But once a flush has failed there
  * the log is empty, and what it was about may be lost: at once, or in any crash
@@ -70,6 +74,25 @@ durable_map_source_lost (struct export *e)
     dirty_what_is_marked (e, m, chunk_bytes);
   else
     tracker_distrust (e->tracker); /* nothing tells what was flushed */
+}
+
+void
+durable_map_flush_failed (struct export *e, bool of_guest)
+{
+#ifdef PLANT_BUG_failed_source_is_clean
+  (void)e;
+  (void)of_guest;
+#else
+  if (!tracker_is_tracking (e->tracker) ||
+      tracker_place (e->tracker, OWNER_SOURCE) != PLACE_LOCAL)
+    return;
+  if (of_guest)
+    nbdkit_error ("migrate: export \"%s\": the plugin has failed a flush, and "
+                  "may have lost what guests wrote before: that is copied "
+                  "again as it is there now",
+                  e->name);
+  durable_map_source_lost (e);
+#endif
 }
 
 /* ---- The context that is kept ------------------------------------------- */

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #include "base/nbdkit-version.h"
+#include "export/durable-map.h"
 #include "export/local-watch.h"
 #include "nbd-limits.h"
 #include "side.h"
@@ -80,8 +81,10 @@ change_flushed (const struct io *io, change_function *f)
   flushes_enter (flushes, &entry, FLUSH_FUA);
   next = begin (io);
   r = f (io, next);
-  if (r == -1 && !io->handle->view) /* it may be there in part */
+  if (r == -1 && !io->handle->view) { /* it may be there in part */
     flushes_wrote (flushes);
+    durable_map_flush_failed (io->handle->export, true); /* R14 */
+  }
   flushes_answered (flushes, &entry, r);
   end (io, next, r);
   if (flushes_leave (flushes, &entry) == -1 && r == 0) {
@@ -299,6 +302,8 @@ local_flush (const struct io *io)
   next = begin (io);
   r = flush_if_possible (next, io->flags, io->err);
   flushes_answered (flushes, &entry, r);
+  if (r == -1 && !io->handle->view)
+    durable_map_flush_failed (io->handle->export, true); /* R14 */
   r = end (io, next, r);
   flushes_leave (flushes, &entry);
   if (entry.stopped) {

@@ -20,7 +20,8 @@
  *   queue   never; kept in DIR/queue, and applied by the next server on this
  *           DIR when DIR/apply is there, or DIR/apply-reopened and its first
  *           client has come 300 ms ago
- *   fail    at once, with EIO, or errno=ENOSPC
+ *   fail    at once, with EIO, or errno=ENOSPC; drops=1: and what is not
+ * flushed is lost (volatile=1), although the server goes on
  *
  *   count=N   so many times; at=OFFSET  only what covers this byte;
  *   least=N   only N bytes or more; but=TEXT  not what begins with this byte;
@@ -76,7 +77,7 @@ struct rule {
   unsigned ms, count;
   int64_t at, least; /* at: -1, anywhere */
   int but;           /* -1: whatever it begins with */
-  bool lands_first;
+  bool lands_first, drops;
   int error; /* of those that fail */
   char until[64];
 };
@@ -207,6 +208,22 @@ do_flush (void)
   return 0;
 }
 
+/* Clients see what is in the file again. */
+static void
+drop_pending (void)
+{
+  pthread_mutex_lock (&lock);
+  for (size_t i = 0; i < nr_pending; ++i) {
+    const struct range *r = &pending[i];
+
+    if (pread (fd, image + r->offset, r->length, r->offset) !=
+        (ssize_t)r->length)
+      abort ();
+  }
+  nr_pending = 0;
+  pthread_mutex_unlock (&lock);
+}
+
 static int
 do_request (const struct request *r)
 {
@@ -275,6 +292,10 @@ parse_key (struct rule *r, char *word)
   }
   if (strcmp (word, "lands") == 0) {
     r->lands_first = strcmp (value + 1, "first") == 0;
+    return 0;
+  }
+  if (strcmp (word, "drops") == 0) {
+    r->drops = strcmp (value + 1, "1") == 0;
     return 0;
   }
   if (strcmp (word, "until") == 0) {
@@ -494,6 +515,8 @@ serve (struct request r)
     return -1;
   tell (number, &r, rule.action == QUEUE ? "queued" : "came");
   if (rule.action == FAIL) {
+    if (rule.drops)
+      drop_pending ();
     nbdkit_set_error (rule.error);
     return -1;
   }

@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# A plugin fails a guest's flush, drops what that was about, and goes on, as a page cache
+# may; the destination has it already.  What the guest has read since is what it reads
+# after the pivot (R14): that is copied again.  A filter that takes it for copied is
+# caught.
+
+set -euo pipefail
+# shellcheck source=tests/functions.sh
+source "${SRCDIR:-.}/tests/functions.sh"
+# shellcheck source=tests/late.sh
+source "${SRCDIR:-.}/tests/late.sh"
+requires nbdkit jq
+/usr/bin/python3 -c 'import nbd' 2> "$tmp/python.log" ||
+  skip "there is no Python module nbd"
+
+disk=64M # so large that no sample is likely to meet what is different
+
+# guest PYTHON: what it does with its connection, "h".
+guest ()
+{
+  /usr/bin/python3 -c 'import sys, nbd
+h = nbd.NBD ()
+h.connect_uri (sys.argv[1])
+exec (sys.argv[2])' "$(uri proxy)" "$1"
+}
+
+# What is at the beginning of the disk.
+read_it ()
+{
+  guest 'print (h.pread (4096, 0)[:4])'
+}
+
+is_copied ()
+{
+  has_status "$(uri proxy)" \
+    '.dirty_bytes + .unflushed_bytes + .leased_bytes == 0'
+}
+
+is_unmarked ()
+{
+  has_status "$(uri proxy)" '.dirty_map.marked_bytes == 0'
+}
+
+# moves MULTI-CONN REQUEST: 1: it is not as the guest has read it.
+moves ()
+{
+  local before r=0
+
+  rm -rf "$tmp"/{proxy.dir,disk.img,next.img}
+  truncate -s $disk "$tmp/disk.img" "$tmp/next.img"
+  late_forget disk
+  mkdir -p "$tmp/disk.cue"
+  start_nbdkit next file "$tmp/next.img"
+  start_proxy proxy "$BUILD/tests/nbdkit-late-plugin.so" file="$tmp/disk.img" \
+    cue="$tmp/disk.cue" volatile=1 multi-conn="$1"
+  guest 'h.pwrite (b"old " * 1024, 0)
+h.flush ()'
+  start_migrate --wait "$(uri proxy)" "$(uri next)"
+  wait_for is_ready
+  # The filter flushes every five seconds at most, and has just done it.
+  wait_for is_unmarked
+  guest 'h.pwrite (b"new " * 1024, 0)'
+  wait_for is_copied
+  cue disk "$2 fail drops=1"
+  expect_status 1 guest "$3" 2> "$tmp/guest.log"
+  grep -q 'Input/output error' "$tmp/guest.log"
+  cue disk
+  before=$(read_it)
+  [ "$before" = "bytearray(b'old ')" ] || fail "the plugin has dropped nothing"
+
+  "$nbdmigrate" finish --no-wait "$(uri proxy)"
+  wait_bg migrator || r=1
+  if ((r == 0)); then
+    [ "$(status .place)" = "$(uri next)" ]
+    [ "$(read_it)" = "$before" ] || r=1
+  fi
+  end_bg proxy
+  end_bg next
+  return $r
+}
+
+flushes ()
+{
+  moves "$1" flush 'h.flush ()'
+}
+
+# Of something else.
+writes_durably ()
+{
+  moves 1 write 'h.pwrite (b"more" * 1024, 1 << 20, nbd.CMD_FLAG_FUA)'
+}
+
+for multi_conn in 1 0; do
+  echo "-- multi-conn=$multi_conn"
+  flushes $multi_conn || fail "what the guest had read was undone"
+  grep -q 'the plugin has failed a flush' "$tmp/proxy.log" ||
+    fail "it is not said"
+done
+echo "-- a write with FUA"
+writes_durably || fail "what the guest had read was undone"
+
+filter=$BUILD/bug-failed_source_is_clean/nbdkit-migrate-filter.so
+[ -e "$filter" ] ||
+  skip "failed_source_is_clean was not built: make planted-bugs"
+! flushes 1 || fail "nobody has noticed"
