@@ -29,8 +29,7 @@ qemu-img create -q -f qcow2 "$machine/srv/nbd/vm2.qcow2" 8M
 open_images
 wants nbdkit-migrate@vm1 nbdkit-migrate@vm2 destination guest libvirt-guests
 ln -sf nbdkit-migrate@.service "$units/nbdkit-migrate@vm2.service"
-mkdir "$units/nbdkit-migrate@vm2.service.requires"
-ln -s ../qemu-nbd@.service "$units/nbdkit-migrate@vm2.service.requires/qemu-nbd@vm2.service"
+systemctl -q --root="$machine" enable qemu-nbd@vm2
 cat > "$units/destination.service" <<'END'
 [Unit]
 Before=nbdkit-migrate@vm1.service
@@ -68,9 +67,17 @@ guest_is_at_work ()
 
 disk='nbd+unix:///?socket=/run/nbdkit-migrate/vm1/nbd.sock'
 
-echo "-- it boots"
+echo "-- it boots, and an image comes late"
+mv "$machine/srv/nbd/vm2.qcow2" "$machine/srv/nbd/late"
 boot
-for unit in nbdkit-migrate@vm1 nbdkit-migrate@vm2 qemu-nbd@vm2 guest; do
+has_failed ()
+{
+  (($(property qemu-nbd@vm2 NRestarts) >= 1))
+}
+wait_for has_failed
+inside mv /srv/nbd/late /srv/nbd/vm2.qcow2
+# The proxy is started anew with it.
+for unit in qemu-nbd@vm2 nbdkit-migrate@vm1 nbdkit-migrate@vm2 guest; do
   wait_for is "$unit" active
 done
 wait_for guest_is_at_work
