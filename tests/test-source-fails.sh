@@ -11,7 +11,7 @@ set -euo pipefail
 source "${SRCDIR:-.}/tests/functions.sh"
 # shellcheck source=tests/late.sh
 source "${SRCDIR:-.}/tests/late.sh"
-requires nbdkit jq
+requires nbdkit jq qemu-io
 /usr/bin/python3 -c 'import nbd' 2> "$tmp/python.log" ||
   skip "there is no Python module nbd"
 
@@ -38,38 +38,39 @@ is_copied ()
     '.dirty_bytes + .unflushed_bytes + .leased_bytes == 0'
 }
 
-# 1: it is not as the guest has read it.
-moves_on ()
+# begin OPTION...: it is at the server, and on its way to the next one.
+begin ()
 {
-  local before r=0
-
   rm -rf "$tmp"/{proxy.dir,place.img,next.img}
   truncate -s $disk "$tmp/place.img" "$tmp/next.img"
   late_forget place
+  late_forget next
   start_late place volatile=1
-  start_nbdkit next file "$tmp/next.img"
-  start_proxy proxy memory $disk
+  start_late next
+  start_proxy proxy memory $disk migrate-max-gate=60s
   must_migrate "$(uri proxy)" "$(uri place)"
-  # The second is what it is recognised by.
+  # The second is what it is recognised by, and where samples are taken.
   guest 'h.pwrite (b"old " * 1024, 0)
-h.pwrite (b"some" * 16384, 1 << 20)
+h.pwrite (b"some" * (6 << 20), 1 << 20)
 h.flush ()'
-  start_migrate --wait "$(uri proxy)" "$(uri next)"
+  start_migrate --wait "$@" "$(uri proxy)" "$(uri next)"
   wait_for is_ready
+}
 
-  # From before on, as the filter flushes there when something was copied.
-  cue place 'flush fail'
-  guest 'h.pwrite (b"new " * 1024, 0)'
-  wait_for is_copied
-  expect_status 1 guest 'h.flush ()' 2> "$tmp/guest.log"
-  grep -q 'Input/output error' "$tmp/guest.log"
+crash ()
+{
   cue place
   crash_bg place
   start_late place volatile=1
   before=$(read_it)
   [ "$before" = "bytearray(b'old ')" ] || fail "the server has lost nothing"
+}
 
-  "$nbdmigrate" finish --no-wait "$(uri proxy)"
+# 1: it is not as the guest has read it.
+judge ()
+{
+  local r=0
+
   wait_bg migrator || r=1
   if ((r == 0)); then
     [ "$(status .place)" = "$(uri next)" ]
@@ -81,8 +82,49 @@ h.flush ()'
   return $r
 }
 
+moves_on ()
+{
+  begin
+  # From before on, as the filter flushes there when something was copied.
+  cue place 'flush fail'
+  guest 'h.pwrite (b"new " * 1024, 0)'
+  wait_for is_copied
+  expect_status 1 guest 'h.flush ()' 2> "$tmp/guest.log"
+  grep -q 'Input/output error' "$tmp/guest.log"
+  crash
+  "$nbdmigrate" finish --no-wait "$(uri proxy)"
+  judge
+}
+
+has_doubted ()
+{
+  grep -q 'the server where the disk is has failed a flush' "$tmp/proxy.log"
+}
+
+# It crashes in the pause, after the last look at it: what is marked is copied again,
+# since a flush has failed, and what it loses then is copied already.  The commit is
+# refused.
+in_the_pause ()
+{
+  begin --max-pause=60s --converge=off
+  cue place 'flush fail'
+  guest 'h.pwrite (b"new " * 1024, 0)'
+  wait_for is_copied
+  expect_status 1 guest 'h.flush ()' 2> "$tmp/guest.log"
+  cue next 'write late ms=0 at=0' 'write hold until=copied at=2M'
+  "$nbdmigrate" finish --no-wait "$(uri proxy)"
+  wait_for late_has next 'write 0 .* answered$'
+  wait_for late_has next 'write [1-9].* came$'
+  must_have_status "$(uri proxy)" '.gate == "closed"'
+  crash
+  go next copied
+  judge
+}
+
 moves_on || fail "what the guest had read was undone"
-grep -q 'has failed a flush' "$tmp/proxy.log" || fail "it is not said"
+has_doubted || fail "it is not said"
+echo "-- in the pause"
+in_the_pause || fail "what the guest had read was undone"
 
 filter=$BUILD/bug-failed_source_is_clean/nbdkit-migrate-filter.so
 [ -e "$filter" ] ||

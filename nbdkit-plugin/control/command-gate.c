@@ -305,6 +305,7 @@ command_commit (struct call *call)
       (ends[i].owner == OWNER_DESTINATION && !may_pivot (call)) ||
       (ends[i].owner != OWNER_SOURCE && !may_leave (call)))
     return NULL;
+  durable_map_look_remote (e); /* R14: it may have been lost in the pause */
   if (ends[i].end == RECORD_END_DETACHED)
     durable_map_detach (e);
   /* R10: what waits for other disks to be recorded can be taken back as long
