@@ -52,6 +52,12 @@ crash_bg there
 start_nbdkit moved file "$tmp/there"
 "$nbdmigrate" reopen "$(uri proxy)" destination="$(uri moved)"
 says "reopened: its owner is: destination ($(uri moved)), asked for by"
+
+echo "-- and back"
+must_migrate "$(uri proxy)" local:
+says "pivoted from $(uri moved) to the local image: its owner is: destination, asked"
+must_migrate "$(uri proxy)" "$(uri moved)"
+says "pivoted from the local image to $(uri moved): its owner is: destination"
 grep 'notice' "$tmp/proxy.log" | grep -v 'server .*: back after' \
   > "$tmp/notices" || fail "there are none"
 ! grep -v "$asked" "$tmp/notices" || fail "who asked is missing"

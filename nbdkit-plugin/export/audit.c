@@ -2,21 +2,32 @@
 
 #include <inttypes.h>
 
+#include "uri.h"
+
 #include "base/asker.h"
 #include "base/notice.h"
 #include "export/audit.h"
 #include "export/export.h"
 
+/* Words for a place of a session; the local image has no URI of a server. */
+static const char *
+words_of (const char *place, const char *none)
+{
+  if (!place)
+    return none;
+  return uri_is_local (place) ? "the local image" : place;
+}
+
 static const char *
 source_of (const struct export *e)
 {
-  return e->session.source ? e->session.source : "the local image";
+  return words_of (e->session.source, "the local image");
 }
 
 static const char *
 destination_of (const struct export *e)
 {
-  return e->session.destination ? e->session.destination : "nowhere";
+  return words_of (e->session.destination, "nowhere");
 }
 
 static const char *
