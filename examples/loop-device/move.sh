@@ -13,6 +13,13 @@ build=${1:-$top/build}
 nbdmigrate=$build/nbdmigrate filter=$build/nbdkit-migrate-filter.so
 [ -e "$filter" ] || { nbdmigrate=nbdmigrate filter=migrate; }
 
+for program in "$nbdmigrate" nbdkit fio losetup mkfs.ext4 e2fsck; do
+  command -v "$program" > /dev/null || {
+    echo "move.sh: $program is not there; see README.md" >&2
+    exit 1
+  }
+done
+
 mebibytes=64
 work=$(mktemp -d)
 pids=() devices=()
@@ -26,7 +33,9 @@ clean_up ()
 {
   local device pid
 
-  for pid in "${pids[@]}"; do
+  # The guest, the proxy, which flushes, and the server that it flushes to.
+  for pid in "${pids[2]:-}" "${pids[1]:-}" "${pids[0]:-}"; do
+    [ -n "$pid" ] || continue
     kill "$pid" 2> /dev/null || :
     wait "$pid" 2> /dev/null || :
   done
@@ -52,7 +61,8 @@ serve ()
   local name=$1
 
   shift
-  nbdkit -f -U "$work/$name.sock" -P "$work/$name.pid" "$@" &
+  # Ctrl-C ends them in that order, too.
+  setsid nbdkit -f -U "$work/$name.sock" -P "$work/$name.pid" "$@" &
   pids+=($!)
   until [ -s "$work/$name.pid" ]; do
     kill -0 $! 2> /dev/null || exit 1
@@ -94,7 +104,7 @@ fio --name=guest --ioengine=nbd --uri="$uri" --rw=randwrite --bs=4k \
 guest=$!
 pids+=("$guest")
 until "$nbdmigrate" status "$uri" | grep -q 'writes [1-9]'; do
-  kill -0 "$guest"
+  kill -0 "$guest" 2> /dev/null || { cat "$work/fio.log"; exit 1; }
   sleep 0.1
 done
 
