@@ -104,6 +104,19 @@ guest_prefix=(ip netns exec "$here")
 guest_start guest "server.type=unix,server.path=$tmp/proxy.sock,reconnect-delay=60"
 guest_works guest
 
+echo "-- a monitor that is not there yet, at the end of a tunnel"
+start_bg tunnel python3 -c 'import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[1])
+s.listen()
+s.accept()[0].close()' "$tmp/tunnel.qmp"
+wait_for test -S "$tmp/tunnel.qmp"
+expect_status 1 orchestrate tunnel "$nbdmigrate" 2> "$tmp/said"
+grep -q "destination QEMU: nothing greets at $tmp/tunnel.qmp" "$tmp/said" ||
+  fail "$(cat "$tmp/said")"
+wait_bg tunnel
+guest_is_back
+
 echo "-- cancelled when the guest is paused: it goes on at the source"
 on_finish cancels "\"$nbdmigrate\" cancel \"\$2\""
 start_destination_guest there-1

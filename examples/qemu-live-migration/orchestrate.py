@@ -63,7 +63,11 @@ class Qemu:
             self.socket.connect(path)
         except OSError as e:
             raise Failed(f"{name} QEMU: connect to {path}: {e.strerror}")
-        self.receive(timeout)  # the greeting
+        try:
+            self.receive(timeout)  # the greeting
+        except (Gone, Silent):
+            raise Failed(f"{name} QEMU: nothing greets at {path}: is QEMU's "
+                         "monitor there, and has it no other client?")
         self.run("qmp_capabilities")
 
     def receive(self, timeout):
