@@ -89,9 +89,15 @@ expect_status 1 "$hook" before
 "$hook" after 2> "$tmp/said"
 lines --freeze
 
+echo "-- it cannot keep its notes"
+rm "$tmp/log"
+XDG_RUNTIME_DIR=$tmp/none expect_status 1 "$hook" before 2> "$tmp/said"
+grep -q "$tmp/none cannot be written to: set XDG_RUNTIME_DIR" "$tmp/said" ||
+  fail "$(cat "$tmp/said")"
+[ ! -e "$tmp/log" ] || fail "something was asked: $(cat "$tmp/log")"
+
 echo "-- nobody has said what to freeze"
 unset MOUNTPOINT
-rm "$tmp/log"
 for step in before after; do
   expect_status 1 "$hook" $step 2> "$tmp/said"
   grep -q 'set GUEST, AGENT or MOUNTPOINT' "$tmp/said" || fail "$(cat "$tmp/said")"

@@ -58,7 +58,16 @@ something_is_named ()
 }
 
 # Both times nbdmigrate is the parent.
-state=${XDG_RUNTIME_DIR:-/run}/nbdmigrate-freeze-$PPID
+folder=${XDG_RUNTIME_DIR:-/run}
+state=$folder/nbdmigrate-freeze-$PPID
+
+notes_can_be_kept ()
+{
+  [ -d "$folder" ] && [ -w "$folder" ] && return
+  echo "$0: $folder cannot be written to: set XDG_RUNTIME_DIR for nbdmigrate to a folder" \
+    "of its user's" >&2
+  return 1
+}
 
 # watch WHO PARENT: as long as it is frozen, and by this one.
 watch ()
@@ -78,7 +87,7 @@ watch ()
 
 case ${1:-} in
 before)
-  something_is_named || exit
+  something_is_named && notes_can_be_kept || exit
   echo $$ > "$state"
   # The watchman must not die with this group, nor hold its output open.
   export state here
