@@ -5,7 +5,8 @@
 # A disk whose plugin is a client of a slow server (nbdkit's nbd plugin), and the proxy
 # is killed with a guest's write under way there.  What lands after the next proxy has
 # begun is copied, too (R17), as it is where the disk is in a remote place
-# (test-late-source): nothing is copied before, and if it takes longer than anybody
+# (test-late-source), and so it is where the plugin has lost a connection and the proxy
+# lives: nothing is copied before, and if it takes longer than anybody
 # waits, what may be different is copied once more.  How long the server took is known
 # before it has answered, and where no migration has ever begun.  A filter that does not
 # look after the plugin's writes is caught.
@@ -121,6 +122,43 @@ long ()
   return $r
 }
 
+# The proxy lives; what is between it and the server is killed.
+between ()
+{
+  rm -rf "$tmp"/{proxy.dir,slow.img,next.img,hurry}
+  truncate -s $disk "$tmp/slow.img" "$tmp/next.img"
+  late_forget slow
+  start_late slow
+  start_nbdkit next file "$tmp/next.img"
+  start_nbdkit middle nbd uri="$(uri slow)"
+  hurried 5 start_proxy proxy nbd uri="$(uri middle)"
+  start_again
+  wait_for is_ready
+  cue slow 'write hold until=late at=0 count=1'
+  start_bg guest qemu-io -f raw -c 'write -P 0x77 0 4k' "$(uri proxy)"
+  wait_for write_has came
+  touch "$tmp/hurry"
+  wait_for has_status "$(uri proxy)" '.source_delay_ms > 16000'
+  rm "$tmp/hurry"
+  crash_bg middle
+  start_nbdkit middle nbd uri="$(uri slow)"
+  wait_bg guest || : # it was told so
+  expect_status 1 wait_bg migrator
+  start_again
+  wait_for has_status "$(uri proxy)" '.session'
+  must_have_status "$(uri proxy)" \
+    '.source_late_ms > 0 and .quiet_ms > 0 and .dirty_bytes > 0'
+  go slow late
+  wait_for write_has landed
+  touch "$tmp/hurry"
+  wait_for is_ready
+  pivots || fail "what the guest had read was undone"
+  stop_it
+  end_bg middle
+}
+
+echo "-- a connection of the plugin's is lost"
+between
 echo "-- it is waited for"
 short
 echo "-- it takes longer than is waited for"

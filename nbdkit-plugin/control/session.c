@@ -269,6 +269,7 @@ session_begin (struct export *e, struct client *client,
   s->untouched = false;
   forget_messages (s);
   client_set_session (client, true);
+  place_local_begins (e);
   if (session_wait_ms (e) > 0)
     owner_stay_quiet (e, session_wait_ms (e));
   note_destination (e, same);

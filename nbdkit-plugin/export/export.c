@@ -375,6 +375,7 @@ leaves_late_writes (struct export *e)
   return t.quarantined_bytes > 0 || s->old.n > 0 || s->old.doubt ||
          s->late_elsewhere || owner_quiet_ms (e) > 0 || was_not_met (e) ||
          place_local_late_ms (e) > 0 ||
+         local_watch_late_until_ms (e, false) > clock_ms () ||
          (e->unclean_ms != 0 && is_out_of_reach (e));
 }
 

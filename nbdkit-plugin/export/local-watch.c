@@ -58,21 +58,17 @@ local_watch_begin (struct export *e)
 }
 
 void
-local_watch_end (struct export *e, unsigned turn)
+local_watch_end (struct export *e, unsigned turn, int r)
 {
   struct local_writes *w = &e->local.writes;
 
+  if (r == -1)
+    __atomic_store_n (&w->failed_ms, clock_ms (), __ATOMIC_SEQ_CST);
   __atomic_fetch_sub (&w->lanes[lane_of_thread ()].under_way[turn], 1,
-                      __ATOMIC_RELAXED);
+                      __ATOMIC_SEQ_CST);
 }
 
-uint64_t
-local_watch_longest_ms (const struct export *e)
-{
-  return __atomic_load_n (&e->local.writes.longest_ms, __ATOMIC_RELAXED);
-}
-
-/* ---- The watcher --------------------------------------------------------- */
+/* ---- Looking ------------------------------------------------------------ */
 
 static uint64_t
 count (const struct local_writes *w, unsigned turn)
@@ -83,6 +79,29 @@ count (const struct local_writes *w, unsigned turn)
     n += __atomic_load_n (&w->lanes[i].under_way[turn], __ATOMIC_SEQ_CST);
   return n;
 }
+
+uint64_t
+local_watch_longest_ms (const struct export *e)
+{
+  return __atomic_load_n (&e->local.writes.longest_ms, __ATOMIC_RELAXED);
+}
+
+int64_t
+local_watch_late_until_ms (const struct export *e, bool now)
+{
+  const struct local_writes *w = &e->local.writes;
+  const uint64_t seen_ms = local_watch_longest_ms (e);
+  const uint64_t told_ms = __atomic_load_n (&w->told_ms, __ATOMIC_RELAXED);
+  const bool under_way = count (w, 0) + count (w, 1) > 0;
+  const int64_t failed_ms = __atomic_load_n (&w->failed_ms, __ATOMIC_SEQ_CST);
+  const int64_t since_ms = now && under_way ? clock_ms () : failed_ms;
+  const int64_t grace_ms =
+    quarantine_grace_ms (seen_ms > told_ms ? seen_ms : told_ms);
+
+  return since_ms == 0 ? 0 : since_ms + grace_ms;
+}
+
+/* ---- The watcher --------------------------------------------------------- */
 
 static void
 look (struct local_writes *w, int64_t now)
@@ -109,7 +128,7 @@ tell (struct export *e)
       pthread_mutex_trylock (&e->session.lock) != 0)
     return;
   if (owner_update_delay (e)) {
-    w->told_ms = ms;
+    __atomic_store_n (&w->told_ms, ms, __ATOMIC_RELAXED);
     nbdkit_debug ("migrate: export \"%s\": the plugin took %" PRIu64
                   " ms for a request",
                   e->name, ms);

@@ -10,6 +10,7 @@
 #ifndef NBDMIGRATE_LOCAL_WATCH_H
 #define NBDMIGRATE_LOCAL_WATCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/lane.h"
@@ -26,10 +27,10 @@ struct local_writes {
   struct local_writes_lane lanes[LANES];
   unsigned turn;       /* atomic: where those count that begin now */
   uint64_t longest_ms; /* atomic: that was seen in this process */
+  uint64_t told_ms;    /* atomic: what the record says */
+  int64_t failed_ms;   /* atomic: when the latest that failed did so, or 0 */
 
-  /* The watcher's alone. */
-  int64_t began_ms[2]; /* when that turn began */
-  uint64_t told_ms;    /* what the record says */
+  int64_t began_ms[2]; /* when that turn began; the watcher's */
 };
 
 /* One thread for all exports.  It sleeps as long as nothing is under way.  -1:
@@ -38,15 +39,21 @@ struct local_writes {
 extern int local_watch_start (void);
 extern void local_watch_stop (void);
 
-/* Around each request that changes the local place; 'turn' is what begin gave.
- * In one thread.  Needs no lock.
+/* Around each request that changes the local place; 'turn' is what begin gave,
+ * and r 0 or -1.  In one thread.  Needs no lock.
  */
 extern unsigned local_watch_begin (struct export *e);
-extern void local_watch_end (struct export *e, unsigned turn);
+extern void local_watch_end (struct export *e, unsigned turn, int r);
 
 /* At most a second, or another one that was as long, more than it was.  Needs
  * no lock.
  */
 extern uint64_t local_watch_longest_ms (const struct export *e);
+
+/* Until when (of clock_ms) what was lost with a connection of the plugin's may
+ * still land: what has failed, and 'now' also what is under way.  0, or a time
+ * that is over: nothing.  Needs no lock.
+ */
+extern int64_t local_watch_late_until_ms (const struct export *e, bool now);
 
 #endif /* NBDMIGRATE_LOCAL_WATCH_H */

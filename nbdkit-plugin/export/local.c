@@ -330,6 +330,7 @@ note_exchange (struct export *e)
 
   if (place_has_left_local (e))
     return;
+  place_local_lost (e); /* R17 */
   if (lost)
     owed_error_raise (&e->owed, NULL);
 #ifndef PLANT_BUG_exchange_keeps_clean

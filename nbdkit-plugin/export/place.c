@@ -294,6 +294,32 @@ place_take_over_local (struct export *e)
   e->takes_over = true;
 }
 
+/* 'until_ms' may be over. */
+static void
+note_local_late (struct export *e, int64_t until_ms)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->places_lock);
+
+  if (until_ms <= clock_ms ())
+    return;
+  if (until_ms > e->local_late_until_ms)
+    __atomic_store_n (&e->local_late_until_ms, until_ms, __ATOMIC_RELEASE);
+  __atomic_store_n (&e->takes_over, true, __ATOMIC_RELEASE);
+}
+
+void
+place_local_lost (struct export *e)
+{
+  note_local_late (e, local_watch_late_until_ms (e, true));
+}
+
+void
+place_local_begins (struct export *e)
+{
+  if (is_local (e, OWNER_SOURCE))
+    note_local_late (e, local_watch_late_until_ms (e, false));
+}
+
 uint64_t
 place_local_late_ms (const struct export *e)
 {
@@ -320,6 +346,18 @@ late_before_ms (struct export *e)
                             : 1;
 }
 
+/* False: a connection of the plugin's was lost meanwhile. */
+static bool
+end_takeover (struct export *e)
+{
+  ACQUIRE_LOCK_FOR_CURRENT_SCOPE (&e->places_lock);
+
+  if (is_about_local (e) && place_local_late_ms (e) > 0)
+    return false;
+  __atomic_store_n (&e->takes_over, false, __ATOMIC_RELEASE);
+  return true;
+}
+
 /* Reads do not wait for it, and no request of this process tells of it: a chunk
  * may have been copied before it landed.  It is where there is a mark, and none
  * is cleared until then (map-keeper.c).
@@ -340,8 +378,7 @@ place_takes_over (struct export *e)
 #ifndef PLANT_BUG_late_source_is_clean
   durable_map_source_lost (e);
 #endif
-  __atomic_store_n (&e->takes_over, false, __ATOMIC_RELEASE);
-  return false;
+  return !end_takeover (e);
 }
 
 uint64_t

@@ -113,6 +113,15 @@ extern bool place_takes_over (struct export *e);
 extern void place_take_over_local (struct export *e);
 extern uint64_t place_local_late_ms (const struct export *e);
 
+/* So it is when the plugin has lost a connection, with what was under way or
+ * has failed by then.  Needs no lock, and may be called with any but the places
+ * lock.
+ */
+extern void place_local_lost (struct export *e);
+
+/* The same when a session begins: what has failed just now may still land. */
+extern void place_local_begins (struct export *e);
+
 /* How long 'begin' waits for that as it is now, at least. */
 extern uint64_t place_settle_ms (struct export *e);
 

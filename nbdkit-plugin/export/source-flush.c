@@ -199,6 +199,7 @@ note_loss (struct export *e)
 static void
 exchange (struct export *e)
 {
+  place_local_lost (e); /* R17 */
   close_context (e->durable->kept);
   keep (e);
 }

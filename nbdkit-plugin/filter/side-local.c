@@ -102,7 +102,7 @@ change (const struct io *io, change_function *f)
   const int r = (io->flags & NBDKIT_FLAG_FUA) != 0 ? change_flushed (io, f)
                                                    : change_unflushed (io, f);
 
-  local_watch_end (e, turn);
+  local_watch_end (e, turn, r);
   return r;
 }
 
