@@ -186,6 +186,22 @@ serve ()
              test -s "$work/$name.pid"
 }
 
+# uri NAME: of a server; what a URI cannot have in a path is escaped.
+uri ()
+{
+  local LC_ALL=C path=$work/$1.sock escaped='' i char
+
+  for ((i = 0; i < ${#path}; i++)); do
+    char=${path:i:1}
+    case $char in
+    [a-zA-Z0-9/._~-]) ;;
+    *) printf -v char %%%02X $(($(printf %d "'$char") & 255)) ;;
+    esac
+    escaped+=$char
+  done
+  echo "nbd+unix:///?socket=$escaped"
+}
+
 guest_has_written ()
 {
   [ -e "$work/record" ] && grep -q -m 1 '^A' "$work/record"
@@ -197,6 +213,9 @@ make_room ()
 {
   local dir=${TMPDIR:-/var/tmp} free
 
+  if ! [ -d "$dir" ] || ! [ -w "$dir" ]; then
+    die "$dir is no folder that can be written to: set TMPDIR to one"
+  fi
   free=$(df --output=avail -B1 "$dir" | tail -n 1)
   [ "$free" -ge $((size * 9 / 4)) ] ||
     die "$dir has too little space for two disks of $size bytes:" \
@@ -307,8 +326,8 @@ trap 'interrupted 130' INT
 trap 'interrupted 143' TERM
 trap 'interrupted 129' HUP
 make_room
-source_uri="nbd+unix:///?socket=$work/source.sock"
-destination_uri="nbd+unix:///?socket=$work/destination.sock"
+source_uri=$(uri source)
+destination_uri=$(uri destination)
 start_everything
 migrate
 stop_guest

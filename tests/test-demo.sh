@@ -10,8 +10,9 @@ set -euo pipefail
 source "${SRCDIR:-.}/tests/functions.sh"
 requires nbdkit setsid
 
-mkdir "$tmp/scratch"
-export TMPDIR="$tmp/scratch"
+# Its name is as good as any other.
+export TMPDIR="$tmp/100 % of ä&b"
+mkdir "$TMPDIR"
 unset MAKEFLAGS MAKELEVEL
 demo=("$SRCDIR/examples/demo.sh" --no-install --size=64M "--seed=$((seed % 1000))")
 
@@ -83,4 +84,6 @@ expect_status 2 "${demo[@]}" --nonsense 2> "$tmp/usage.log"
 expect_status 2 "${demo[@]}" --size=much 2> "$tmp/usage.log"
 expect_status 1 "${demo[@]}" --size=1P 2> "$tmp/space.log"
 grep -q "too little space" "$tmp/space.log"
+TMPDIR=$tmp/none expect_status 1 "${demo[@]}" 2> "$tmp/none.log"
+grep -q "^demo: .*none is no folder .*: set TMPDIR" "$tmp/none.log"
 nothing_left
