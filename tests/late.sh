@@ -43,15 +43,15 @@ late_has ()
   ((${n:-0} >= ${3:-1}))
 }
 
-# only_held_is_left NAME: of a copy from the proxy to it, whose migrator can be killed
-# then without a request that is sent in part.
+# only_held_is_left NAME BYTES: of a copy of so much from the proxy to it, whose migrator
+# can be killed then without a request that is sent in part.
 only_held_is_left ()
 {
-  local bytes
+  local held
 
-  bytes=$(awk '$5 == "came" { n += $4 } $5 == "answered" { n -= $4 }
-               END { print n + 0 }' "$tmp/$1.cue/log")
-  has_status "$(uri proxy)" ".dirty_bytes == 0 and .leased_bytes == $bytes"
+  held=$(awk '$5 == "came" { n += $4 } $5 == "answered" { n -= $4 }
+              END { print n + 0 }' "$tmp/$1.cue/log")
+  has_status "$(uri proxy)" ".progress.copied_bytes == $(($2 - held))"
 }
 
 # What nothing but a restart forgets.

@@ -97,7 +97,7 @@ start_it
 cue slow "write hold until=now at=$offset count=1"
 start_migrate "$(uri proxy)" "$(uri slow)"
 wait_for late_has slow 'came$'
-wait_for only_held_is_left slow
+wait_for only_held_is_left slow $((16 * 1024 * 1024))
 crash_bg migrator
 touch "$tmp/hurry"
 wait_for has_status "$(uri proxy)" '.unanswered_ms > 4000'

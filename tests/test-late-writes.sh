@@ -129,7 +129,7 @@ for server in nbdkit qemu-nbd; do
   start_migrate "$(uri proxy)" "$destination"
   wait_for write_has came
   wait_for others_are_held
-  wait_for only_held_is_left slow
+  wait_for only_held_is_left slow $((8 * 1024 * 1024))
   crash_bg migrator
   wait_for session_is_over
   go slow others
@@ -164,7 +164,6 @@ start_disks nbdkit
 start_nbdkit other memory 8M
 start_migrate "$(uri proxy)" "$destination"
 wait_for write_has came
-wait_for only_held_is_left slow
 crash_bg migrator
 wait_for session_is_over
 must_migrate --finish=detach "$(uri proxy)" "$(uri other)"
