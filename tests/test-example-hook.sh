@@ -9,7 +9,7 @@
 set -euo pipefail
 # shellcheck source=tests/functions.sh
 source "${SRCDIR:-.}/tests/functions.sh"
-requires nbdkit jq setsid
+requires nbdkit jq setsid flock
 
 size=$((2 * 1024 * 1024))
 start_proxy proxy memory $size
@@ -75,6 +75,20 @@ lines "domfsfreeze domfsthaw"
 lines "domfsfreeze domfsthaw"
 grep -q 'thawed already' "$tmp/said"
 
+echo "-- two at once"
+rm "$tmp/log"
+"$hook" before
+# shellcheck disable=SC2016 # of that shell
+expect_status 1 bash -c '"$0" before; status=$?; "$0" after; exit $status' "$hook" \
+  2> "$tmp/said"
+grep -q 'vm1 is frozen by another nbdmigrate' "$tmp/said" || fail "$(cat "$tmp/said")"
+lines "domfsfreeze"
+"$hook" after
+lines "domfsfreeze domfsthaw"
+"$hook" before
+"$hook" after
+lines "domfsfreeze domfsthaw domfsfreeze domfsthaw"
+
 echo "-- a file system that somebody else has frozen"
 rm "$tmp/log"
 cat > "$tmp/bin/fsfreeze" <<END
@@ -103,4 +117,5 @@ for step in before after; do
   grep -q 'set GUEST, AGENT or MOUNTPOINT' "$tmp/said" || fail "$(cat "$tmp/said")"
 done
 [ ! -e "$tmp/log" ] || fail "something was asked: $(cat "$tmp/log")"
-[ -z "$(ls "$tmp/run")" ] || fail "left behind: $(ls "$tmp/run")"
+left=$(find "$tmp/run" -name '*-freeze-*')
+[ -z "$left" ] || fail "left behind: $left"

@@ -69,6 +69,19 @@ notes_can_be_kept ()
   return 1
 }
 
+# One at a time: of two runs for disks of one guest the second would be refused by the
+# agent, and what it thaws then is the first one's.  The watchman has the lock as long as
+# it is frozen; it looks twice a second.
+nobody_else_freezes ()
+{
+  local what=${GUEST:-${AGENT:-$MOUNTPOINT}}
+
+  exec 9> "$folder/nbdmigrate-freeze.${what//\//_}.lock"
+  flock -w 1 9 && return
+  echo "$0: $what is frozen by another nbdmigrate just now" >&2
+  return 1
+}
+
 # watch WHO PARENT: as long as it is frozen, and by this one.
 watch ()
 {
@@ -87,7 +100,7 @@ watch ()
 
 case ${1:-} in
 before)
-  something_is_named && notes_can_be_kept || exit
+  something_is_named && notes_can_be_kept && nobody_else_freezes || exit
   echo $$ > "$state"
   # The watchman must not die with this group, nor hold its output open.
   export state here
