@@ -110,8 +110,9 @@ long ()
   kill_it 32000
   start_again
   touch "$tmp/hurry"
-  wait_for has_status "$(uri proxy)" '.progress.phase == "late-writes"'
+  wait_for has_status "$(uri proxy)" '.progress.phase != null'
   rm "$tmp/hurry"
+  wait_for has_status "$(uri proxy)" '.progress.phase == "late-writes"'
   must_have_status "$(uri proxy)" '.source_late_ms > 0 and .dirty_bytes == 0'
   go slow late
   wait_for write_has landed
