@@ -94,11 +94,11 @@ qemu-io -f raw -c "write -P 1 3M 64k" "$S" > "$tmp/write.out"
 empty_destination
 expect_status 1 migrate --finish=detach --incremental "$S" "$D"
 cat "$tmp/migrate.log"
-grep -q 'does not hold what an earlier run copied.*--restart' "$tmp/migrate.log"
+grep -q 'does not hold what an earlier run copied.*--restart in place of --incremental' "$tmp/migrate.log"
 [ "$(stat -c %b "$tmp/destination")" -eq 0 ] || fail "something was written"
 echo "-- and again, without that option"
 expect_status 1 migrate --finish=detach "$S" "$D"
-grep -q 'does not hold what an earlier run copied.*--restart' "$tmp/migrate.log"
+grep -q 'does not hold what an earlier run copied.*--restart,' "$tmp/migrate.log"
 must_migrate --finish=detach --restart "$S" "$D"
 cmp "$tmp/source" "$tmp/destination"
 

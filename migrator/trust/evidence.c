@@ -149,10 +149,11 @@ check_earlier (struct disk *d)
     "not be copied again, it differs from the source %s, where nobody "
     "has written since.  Was it replaced, emptied or written to, or is it "
     "one of several copies that take turns?  If it is the wrong one, name "
-    "the right one; otherwise run it again with --restart, which copies "
+    "the right one; otherwise run it again with --restart%s, which copies "
     "everything",
     d->pair->destination, wrong.v[0].offset, wrong.v[0].length,
-    d->pair->source);
+    d->pair->source,
+    d->disks->options->incremental ? " in place of --incremental" : "");
   return -1;
 }
 
