@@ -151,8 +151,7 @@ check_earlier (struct disk *d)
     "one of several copies that take turns?  If it is the wrong one, name "
     "the right one; otherwise run it again with --restart%s, which copies "
     "everything",
-    d->pair->destination, wrong.v[0].offset, wrong.v[0].length,
-    d->pair->source,
+    d->pair->destination, wrong.v[0].offset, wrong.v[0].length, d->pair->source,
     d->disks->options->incremental ? " in place of --incremental" : "");
   return -1;
 }
