@@ -16,6 +16,8 @@ set -euo pipefail
 source "${SRCDIR:-.}/tests/functions.sh"
 # shellcheck source=tests/late.sh
 source "${SRCDIR:-.}/tests/late.sh"
+# shellcheck source=tests/disks.sh
+source "${SRCDIR:-.}/tests/disks.sh"
 requires nbdkit nbdinfo nbdcopy jq qemu-io
 nbdkit nbd --dump-plugin > "$tmp/dump" 2>&1 || skip "nbdkit has no nbd plugin"
 
@@ -70,6 +72,7 @@ pivots ()
 {
   local before
 
+  rm -f "$tmp/hurry" # or the pause is a fifth as long
   before=$(read_it)
   "$nbdmigrate" finish --no-wait "$(uri proxy)"
   wait_bg migrator || return 1
@@ -89,7 +92,7 @@ stop_it ()
 # It is waited for: 'begin' has not answered.
 short ()
 {
-  kill_it 8000
+  kill_it 16000
   start_again
   wait_for has_status "$(uri proxy)" '.session'
   must_have_status "$(uri proxy)" \
@@ -107,7 +110,7 @@ long ()
 {
   local r=0
 
-  kill_it 32000
+  kill_it 64000
   start_again
   touch "$tmp/hurry"
   wait_for has_status "$(uri proxy)" '.progress.phase != null'
@@ -121,6 +124,29 @@ long ()
   pivots || r=1
   stop_it
   return $r
+}
+
+# What an export has taken is measured from when that was there, also where others are
+# written to just then.
+opens_late ()
+{
+  rm -rf "$tmp"/{proxy.dir,slow.img,hurry}
+  truncate -s $disk "$tmp/slow.img"
+  late_forget slow
+  mkdir -p "$tmp/slow.cue"
+  start_proxy proxy "$BUILD/tests/nbdkit-late-plugin.so" file="$tmp/slow.img" \
+    cue="$tmp/slow.cue" migrate-named-exports=true
+  cue slow 'write hold until=late count=2'
+  start_bg guest qemu-io -f raw -c 'write -P 0x77 0 4k' "$(export_uri proxy a)"
+  wait_for late_has slow 'came$' 1
+  start_bg second qemu-io -f raw -c 'write -P 0x77 4k 4k' "$(export_uri proxy b)"
+  wait_for late_has slow 'came$' 2
+  wait_for has_status "$(export_uri proxy b)" '.source_delay_ms > 0'
+  must_have_status "$(export_uri proxy b)" '.source_delay_ms < 15000'
+  go slow late
+  wait_bg guest
+  wait_bg second
+  end_bg proxy
 }
 
 # The proxy lives; what is between it and the server is killed.
@@ -158,6 +184,8 @@ between ()
   end_bg middle
 }
 
+echo "-- an export is opened while another one is written to"
+opens_late
 echo "-- a connection of the plugin's is lost"
 between
 echo "-- it is waited for"

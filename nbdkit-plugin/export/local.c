@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/config.h"
 #include "base/nbdkit-version.h"
 #include "cleanup.h"
@@ -38,6 +39,7 @@ local_init (struct local *l)
   pthread_rwlock_init (&l->lock, NULL);
   pthread_mutex_init (&l->one, NULL);
   flushes_init (&l->flushes);
+  l->writes.began_ms[0] = clock_ms (); /* the watcher may be awake */
 }
 
 /* ---- Contexts ------------------------------------------------------------ */

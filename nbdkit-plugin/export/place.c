@@ -124,8 +124,10 @@ place_resume (struct export *e, const char *uri,
   options.takes_over = e->unclean_ms != 0 || k.rest.grace_ms > 0; /* R17 */
   options.failed_before = owed_error_count (&e->owed) > 0;
   if (options.takes_over) {
+    pthread_mutex_lock (&e->places_lock);
     __atomic_store_n (&e->local_late_until_ms, 0, __ATOMIC_RELEASE);
     __atomic_store_n (&e->takes_over, true, __ATOMIC_RELEASE);
+    pthread_mutex_unlock (&e->places_lock);
     nbdkit_debug (
       "migrate: export \"%s\": what was sent to %s before may still "
       "land",
