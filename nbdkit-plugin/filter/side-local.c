@@ -67,6 +67,13 @@ change_unflushed (const struct io *io, change_function *f)
   return end (io, next, r);
 }
 
+/* Nothing was done, and nothing lost. */
+static bool
+was_refused (const struct io *io, int r)
+{
+  return r == -1 && (*io->err == EOPNOTSUPP || *io->err == EROFS);
+}
+
 /* R13: it is a flush, too, and what another one has heard of it may be this
  * one's loss.
  */
@@ -83,7 +90,8 @@ change_flushed (const struct io *io, change_function *f)
   r = f (io, next);
   if (r == -1 && !io->handle->view) { /* it may be there in part */
     flushes_wrote (flushes);
-    durable_map_flush_failed (io->handle->export, true); /* R14 */
+    if (!was_refused (io, r))
+      durable_map_flush_failed (io->handle->export, true); /* R14 */
   }
   flushes_answered (flushes, &entry, r);
   end (io, next, r);
@@ -102,7 +110,7 @@ change (const struct io *io, change_function *f)
   const int r = (io->flags & NBDKIT_FLAG_FUA) != 0 ? change_flushed (io, f)
                                                    : change_unflushed (io, f);
 
-  local_watch_end (e, turn, r);
+  local_watch_end (e, turn, was_refused (io, r) ? 0 : r);
   return r;
 }
 
