@@ -237,7 +237,12 @@ kill_bg ()
     return 1
   fi
   kill -"$2" "${pids[$1]}"
-  [ "$2" != STOP ] || wait_for is_stopped "$1"
+  [ "$2" != STOP ] || wait_for has_stopped_or_ended "$1"
+}
+
+has_stopped_or_ended ()
+{
+  is_stopped "$1" || is_no_child "${pids[$1]}"
 }
 
 # end_bg NAME: with SIGTERM, within bounded time, and with a good exit status.

@@ -30,6 +30,8 @@ open_images
 wants nbdkit-migrate@vm1 nbdkit-migrate@vm2 destination guest libvirt-guests
 ln -sf nbdkit-migrate@.service "$units/nbdkit-migrate@vm2.service"
 systemctl -q --root="$machine" enable qemu-nbd@vm2
+install -D -m 644 "$SRCDIR/examples/systemd/behind-qemu-nbd.conf" \
+  "$units/nbdkit-migrate@vm2.service.d/behind-qemu-nbd.conf"
 cat > "$units/destination.service" <<'END'
 [Unit]
 Before=nbdkit-migrate@vm1.service

@@ -108,7 +108,9 @@ in_the_pause ()
 {
   begin --max-pause=60s --converge=off
   cue place 'flush fail'
-  guest 'h.pwrite (b"new " * 1024, 0)'
+  # Both stay marked, as nothing is flushed any more.
+  guest 'h.pwrite (b"new " * 1024, 0)
+h.pwrite (b"more" * 1024, 2 << 20)'
   wait_for is_copied
   expect_status 1 guest 'h.flush ()' 2> "$tmp/guest.log"
   cue next 'write late ms=0 at=0' 'write hold until=copied at=2M'
