@@ -102,6 +102,27 @@ done
 echo "-- a write with FUA"
 writes_durably || fail "what the guest had read was undone"
 
+echo "-- what it refuses it has not lost"
+rm -rf "$tmp/proxy.dir"
+start_nbdkit next memory 1M
+# shellcheck disable=SC2016 # of the plugin's shell
+start_proxy proxy eval thread_model='echo parallel' get_size='echo 1M' \
+  can_write='exit 0' can_flush='exit 0' can_fua='echo native' can_zero='exit 0' can_fast_zero='exit 0' flush='exit 0' \
+  pread='head -c "$3" /dev/zero' pwrite='cat > /dev/null' \
+  zero='case "$5" in *fast*) echo EOPNOTSUPP >&2; exit 1 ;; esac'
+start_migrate --wait "$(uri proxy)" "$(uri next)"
+wait_for is_ready
+guest 'try:
+  h.zero (65536, 0, nbd.CMD_FLAG_FAST_ZERO | nbd.CMD_FLAG_FUA)
+except nbd.Error as error:
+  sys.exit (error.errno != "EOPNOTSUPP" and error.errno != "ENOTSUP")
+sys.exit ("it was not refused")'
+! grep -q 'the plugin has failed a flush' "$tmp/proxy.log" || fail "it counts as lost"
+kill_bg migrator TERM
+expect_status 3 wait_bg migrator
+end_bg proxy
+end_bg next
+
 filter=$BUILD/bug-failed_source_is_clean/nbdkit-migrate-filter.so
 [ -e "$filter" ] ||
   skip "failed_source_is_clean was not built: make planted-bugs"
