@@ -189,6 +189,15 @@ for kind in "${kinds[@]}"; do
   done
 done
 
+echo "-- what is not the filter's says nothing of a process before"
+rm -rf "$dir"
+mkdir -m 700 "$dir"
+: > "$dir/statement"
+start_it
+open_disk
+must_have_status "$(uri proxy)" '.source_late_ms == 0'
+end_bg proxy
+
 # ---- as root first ----------------------------------------------------------
 
 [ "$(id -u)" -eq 0 ] || exit 0
