@@ -89,10 +89,9 @@ stop_it ()
   done
 }
 
-# It is waited for: 'begin' has not answered.
-short ()
+# 'begin' has not answered before it has landed.
+waits_and_moves ()
 {
-  kill_it 16000
   start_again
   wait_for has_status "$(uri proxy)" '.session'
   must_have_status "$(uri proxy)" \
@@ -102,6 +101,13 @@ short ()
   touch "$tmp/hurry"
   wait_for is_ready
   pivots || fail "what the guest had read was undone"
+}
+
+# It is waited for.
+short ()
+{
+  kill_it 16000
+  waits_and_moves
   stop_it
 }
 
@@ -171,15 +177,7 @@ between ()
   start_nbdkit middle nbd uri="$(uri slow)"
   wait_bg guest || : # it was told so
   expect_status 1 wait_bg migrator
-  start_again
-  wait_for has_status "$(uri proxy)" '.session'
-  must_have_status "$(uri proxy)" \
-    '.source_late_ms > 0 and .quiet_ms > 0 and .dirty_bytes > 0'
-  go slow late
-  wait_for write_has landed
-  touch "$tmp/hurry"
-  wait_for is_ready
-  pivots || fail "what the guest had read was undone"
+  waits_and_moves
   stop_it
   end_bg middle
 }

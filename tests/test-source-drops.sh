@@ -12,31 +12,10 @@ source "${SRCDIR:-.}/tests/functions.sh"
 # shellcheck source=tests/late.sh
 source "${SRCDIR:-.}/tests/late.sh"
 requires nbdkit jq
-/usr/bin/python3 -c 'import nbd' 2> "$tmp/python.log" ||
-  skip "there is no Python module nbd"
+# shellcheck source=tests/failing-source.sh
+source "$SRCDIR/tests/failing-source.sh"
 
 disk=64M # so large that no sample is likely to meet what is different
-
-# guest PYTHON: what it does with its connection, "h".
-guest ()
-{
-  /usr/bin/python3 -c 'import sys, nbd
-h = nbd.NBD ()
-h.connect_uri (sys.argv[1])
-exec (sys.argv[2])' "$(uri proxy)" "$1"
-}
-
-# What is at the beginning of the disk.
-read_it ()
-{
-  guest 'print (h.pread (4096, 0)[:4])'
-}
-
-is_copied ()
-{
-  has_status "$(uri proxy)" \
-    '.dirty_bytes + .unflushed_bytes + .leased_bytes == 0'
-}
 
 is_unmarked ()
 {
@@ -107,7 +86,8 @@ rm -rf "$tmp/proxy.dir"
 start_nbdkit next memory 1M
 # shellcheck disable=SC2016 # of the plugin's shell
 start_proxy proxy eval thread_model='echo parallel' get_size='echo 1M' \
-  can_write='exit 0' can_flush='exit 0' can_fua='echo native' can_zero='exit 0' can_fast_zero='exit 0' flush='exit 0' \
+  can_write='exit 0' can_flush='exit 0' flush='exit 0' can_fua='echo native' \
+  can_zero='exit 0' can_fast_zero='exit 0' \
   pread='head -c "$3" /dev/zero' pwrite='cat > /dev/null' \
   zero='case "$5" in *fast*) echo EOPNOTSUPP >&2; exit 1 ;; esac'
 start_migrate --wait "$(uri proxy)" "$(uri next)"

@@ -11,32 +11,11 @@ set -euo pipefail
 source "${SRCDIR:-.}/tests/functions.sh"
 # shellcheck source=tests/late.sh
 source "${SRCDIR:-.}/tests/late.sh"
-requires nbdkit jq qemu-io
-/usr/bin/python3 -c 'import nbd' 2> "$tmp/python.log" ||
-  skip "there is no Python module nbd"
+requires nbdkit jq
+# shellcheck source=tests/failing-source.sh
+source "$SRCDIR/tests/failing-source.sh"
 
 disk=64M # so large that no sample is likely to meet what is different
-
-# guest PYTHON: what it does with its connection, "h".
-guest ()
-{
-  /usr/bin/python3 -c 'import sys, nbd
-h = nbd.NBD ()
-h.connect_uri (sys.argv[1])
-exec (sys.argv[2])' "$(uri proxy)" "$1"
-}
-
-# What is at the beginning of the disk.
-read_it ()
-{
-  guest 'print (h.pread (4096, 0)[:4])'
-}
-
-is_copied ()
-{
-  has_status "$(uri proxy)" \
-    '.dirty_bytes + .unflushed_bytes + .leased_bytes == 0'
-}
 
 # begin OPTION...: it is at the server, and on its way to the next one.
 begin ()

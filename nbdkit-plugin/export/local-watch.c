@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Requests do not look at the clock.  They count in one of two turns, and once
- * a second the watcher looks at the turn before: what is still counted there
- * began before the present one did.  If there is nothing, the turns change.  So
- * nothing is taken for slow that took less than a second.
+/* Requests that succeed do not look at the clock.  They count in one of two
+ * turns, and once a second the watcher looks at the turn before: what is still
+ * counted there began before the present one did.  If there is nothing, the
+ * turns change.  So nothing is taken for slow that took less than a second.
  *
  * Who begins counts first and looks then whether the watcher is awake; the
  * watcher says first that it is going to sleep and looks then whether anything

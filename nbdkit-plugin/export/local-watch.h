@@ -22,7 +22,7 @@ struct local_writes_lane {
   _Alignas(LANE_BYTES) uint64_t under_way[2]; /* atomic */
 };
 
-/* Of one export; zeroes to begin with. */
+/* Of one export; begun by local_init. */
 struct local_writes {
   struct local_writes_lane lanes[LANES];
   unsigned turn;       /* atomic: where those count that begin now */
@@ -45,8 +45,8 @@ extern void local_watch_stop (void);
 extern unsigned local_watch_begin (struct export *e);
 extern void local_watch_end (struct export *e, unsigned turn, int r);
 
-/* At most a second, or another one that was as long, more than it was.  Needs
- * no lock.
+/* At most a second more than it was, and what it takes to record the delays of
+ * all exports.  Needs no lock.
  */
 extern uint64_t local_watch_longest_ms (const struct export *e);
 

@@ -20,8 +20,8 @@
  *   queue   never; kept in DIR/queue, and applied by the next server on this
  *           DIR when DIR/apply is there, or DIR/apply-reopened and its first
  *           client has come 300 ms ago
- *   fail    at once, with EIO, or errno=ENOSPC; drops=1: and what is not
- * flushed is lost (volatile=1), although the server goes on
+ *   fail    at once, with EIO, or errno=ENOSPC; with drops=1 and volatile=1
+ *           what was not flushed is lost, and the server goes on
  *
  *   count=N   so many times; at=OFFSET  only what covers this byte;
  *   least=N   only N bytes or more; but=TEXT  not what begins with this byte;
